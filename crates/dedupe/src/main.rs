@@ -1,0 +1,2 @@
+//! dedupe
+fn main() {}

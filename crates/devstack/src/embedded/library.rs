@@ -1,0 +1,411 @@
+//! libchdb's C interface (its header `chdb.h`, 26.7) behind types that own their handles.
+//!
+//! Everything `unsafe` of this crate's embedded server is in this file.
+#![allow(unsafe_code)]
+
+use super::exception::{Exception, code};
+use libloading::Library;
+use std::ffi::{CStr, CString, c_char, c_double, c_int, c_void};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::slice;
+
+/// `chdb_state`: 0 is success.
+type State = c_int;
+/// `struct chdb_connection_ { void *internal_data; }`; a `chdb_connection` points to one.
+type RawConnection = c_void;
+type RawResult = c_void;
+type RawInsert = c_void;
+/// The shape the calls that take a statement share: connection, statement, format, then names and
+/// values of the parameters with their lengths, and how many there are.
+type Start = unsafe extern "C" fn(
+    *mut RawConnection,
+    *const c_char,
+    usize,
+    *const c_char,
+    usize,
+    *const *const c_char,
+    *const usize,
+    *const *const c_char,
+    *const usize,
+    usize,
+) -> *mut c_void;
+
+/// A call that reads one figure of a result.
+type Figure<T> = unsafe extern "C" fn(*mut RawResult) -> T;
+
+/// Declares [`Api`] and its loader from one list, so that a name and its signature stand together.
+macro_rules! api {
+    ($($field:ident = $symbol:literal $signature:ty;)*) => {
+        /// The functions of libchdb this server calls.
+        struct Api {
+            $($field: $signature,)*
+        }
+
+        impl Api {
+            /// Looks the functions up and keeps the library mapped for the rest of the process:
+            /// its threads and exit handlers must not lose their code.
+            fn load(path: &Path) -> Result<&'static Self, libloading::Error> {
+                // SAFETY: loading runs the library's initialisers; libchdb's have no
+                // preconditions and are meant to run under dlopen.
+                let library = Box::leak(Box::new(unsafe { Library::new(path)? }));
+                Ok(Box::leak(Box::new(Self {
+                    // SAFETY: the signatures are those of chdb.h, which keeps them stable.
+                    $($field: *unsafe { library.get($symbol)? },)*
+                })))
+            }
+        }
+    };
+}
+
+api! {
+    set_signal_handlers_enabled =
+        c"chdb_set_signal_handlers_enabled" unsafe extern "C" fn(c_int);
+    connect = c"chdb_connect"
+        unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut *mut RawConnection;
+    close_conn = c"chdb_close_conn" unsafe extern "C" fn(*mut *mut RawConnection);
+    shutdown = c"chdb_shutdown" unsafe extern "C" fn() -> State;
+    query = c"chdb_query_with_params_n" Start;
+    stream_query = c"chdb_stream_query_with_params_n" Start;
+    stream_fetch = c"chdb_stream_fetch_result"
+        unsafe extern "C" fn(*mut RawConnection, *mut RawResult) -> *mut RawResult;
+    stream_cancel = c"chdb_stream_cancel_query"
+        unsafe extern "C" fn(*mut RawConnection, *mut RawResult);
+    insert = c"chdb_stream_insert_with_params_n" Start;
+    insert_append = c"chdb_stream_append"
+        unsafe extern "C" fn(*mut RawInsert, *const c_void, usize) -> State;
+    insert_done = c"chdb_stream_done" unsafe extern "C" fn(*mut RawInsert) -> *mut RawResult;
+    insert_error =
+        c"chdb_stream_insert_error" unsafe extern "C" fn(*mut RawInsert) -> *const c_char;
+    insert_destroy = c"chdb_destroy_insert_stream" unsafe extern "C" fn(*mut RawInsert);
+    result_buffer = c"chdb_result_buffer" unsafe extern "C" fn(*mut RawResult) -> *mut c_char;
+    result_length = c"chdb_result_length" Figure<usize>;
+    result_error = c"chdb_result_error" unsafe extern "C" fn(*mut RawResult) -> *const c_char;
+    result_elapsed = c"chdb_result_elapsed" Figure<c_double>;
+    result_rows = c"chdb_result_rows_read" Figure<u64>;
+    result_storage_rows = c"chdb_result_storage_rows_read" Figure<u64>;
+    result_storage_bytes = c"chdb_result_storage_bytes_read" Figure<u64>;
+    result_rows_written = c"chdb_result_rows_written" Figure<u64>;
+    result_bytes_written = c"chdb_result_bytes_written" Figure<u64>;
+    result_destroy = c"chdb_destroy_query_result" unsafe extern "C" fn(*mut RawResult);
+}
+
+/// Named query parameters (`{name:Type}` in the statement), in the order the client sent them.
+pub(super) type Parameters = [(String, String)];
+
+/// What a statement did, for `X-ClickHouse-Summary`.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Stats {
+    /// Wall time in seconds.
+    pub elapsed: f64,
+    pub read_rows: u64,
+    pub read_bytes: u64,
+    /// Rows written, those of dependent materialized views included.
+    pub written_rows: u64,
+    pub written_bytes: u64,
+    pub result_rows: u64,
+    pub result_bytes: u64,
+}
+
+impl Stats {
+    /// Adds the figures of a further piece of the same answer.
+    pub fn add(&mut self, piece: Stats) {
+        self.elapsed += piece.elapsed;
+        self.read_rows += piece.read_rows;
+        self.read_bytes += piece.read_bytes;
+        self.written_rows += piece.written_rows;
+        self.written_bytes += piece.written_bytes;
+        self.result_rows += piece.result_rows;
+        self.result_bytes += piece.result_bytes;
+    }
+}
+
+/// The loaded engine, before and between connections.
+#[derive(Clone, Copy)]
+pub(super) struct Engine {
+    api: &'static Api,
+}
+
+impl Engine {
+    /// Loads the shared library. The engine itself starts with the first connection.
+    pub fn load(path: &Path) -> Result<Self, libloading::Error> {
+        let api = Api::load(path)?;
+        // SAFETY: takes any int. Must come before the first connection: the engine would
+        // otherwise take the process's signals for itself.
+        unsafe { (api.set_signal_handlers_enabled)(0) };
+        Ok(Self { api })
+    }
+
+    /// Opens a connection: 0.1 ms once the engine runs, so each request has its own.
+    ///
+    /// `arguments` are `--name=value`: server settings (used by the first connection only) and
+    /// query settings, which hold for this connection only. `None` when the engine refuses; its
+    /// reason is not told.
+    pub fn connect(self, arguments: &[CString]) -> Option<Connection> {
+        let mut argv: Vec<*mut c_char> = vec![c"chdb".as_ptr().cast_mut()];
+        argv.extend(arguments.iter().map(|argument| argument.as_ptr().cast_mut()));
+        let count = c_int::try_from(argv.len()).ok()?;
+        // SAFETY: argv holds `count` NUL-terminated strings that outlive the call; the engine
+        // copies what it keeps and does not write to them.
+        let handle = NonNull::new(unsafe { (self.api.connect)(count, argv.as_mut_ptr()) })?;
+        Some(Connection { api: self.api, handle })
+    }
+
+    /// Stops the engine's threads for good. False if a connection is open, or if it cannot.
+    pub fn shutdown(self) -> bool {
+        // SAFETY: may be called at any time from any thread.
+        unsafe { (self.api.shutdown)() == 0 }
+    }
+}
+
+/// One session of the engine; runs one statement at a time, which `&mut` ensures.
+pub(super) struct Connection {
+    api: &'static Api,
+    handle: NonNull<*mut RawConnection>,
+}
+
+// SAFETY: the engine binds a session to no thread; calls only must not overlap.
+unsafe impl Send for Connection {}
+
+impl Connection {
+    fn raw(&self) -> *mut RawConnection {
+        // SAFETY: chdb_connect's answer points to the connection until chdb_close_conn.
+        unsafe { *self.handle.as_ptr() }
+    }
+
+    /// Runs a statement to its end and gives the whole answer.
+    pub fn query(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> Result<Output, Exception> {
+        let handle = self.start(self.api.query, sql, format, parameters);
+        Output::checked(self.api, handle)
+    }
+
+    /// Starts a `SELECT` whose answer is fetched piece by piece.
+    pub fn stream(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> Result<Stream<'_>, Exception> {
+        let handle = self.start(self.api.stream_query, sql, format, parameters);
+        let result = Output::checked(self.api, handle)?;
+        Ok(Stream { connection: self, result, ended: false })
+    }
+
+    /// Starts an `INSERT` whose data is appended in pieces. `sql` ends before its `FORMAT` or
+    /// `VALUES`.
+    pub fn insert(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> Result<Insert<'_>, Exception> {
+        let handle = self.start(self.api.insert, sql, format, parameters);
+        let Some(handle) = NonNull::new(handle) else {
+            return Err(Exception::new(code::STD_EXCEPTION, "the engine gave no insert stream"));
+        };
+        let insert = Insert { api: self.api, handle, connection: PhantomData };
+        // SAFETY: the handle is live.
+        match unsafe { text((self.api.insert_error)(handle.as_ptr())) } {
+            Some(error) => Err(Exception::from_engine(&error)),
+            None => Ok(insert),
+        }
+    }
+
+    fn start(
+        &mut self,
+        function: Start,
+        sql: &[u8],
+        format: &str,
+        parameters: &Parameters,
+    ) -> *mut c_void {
+        let mut names = Texts::default();
+        let mut values = Texts::default();
+        for (name, value) in parameters {
+            names.push(name);
+            values.push(value);
+        }
+        // SAFETY: the connection is open; every pointer comes with its length, and all that is
+        // pointed to outlives the call. The engine copies what it keeps.
+        unsafe {
+            function(
+                self.raw(),
+                sql.as_ptr().cast(),
+                sql.len(),
+                format.as_ptr().cast(),
+                format.len(),
+                names.pointers.as_ptr(),
+                names.lengths.as_ptr(),
+                values.pointers.as_ptr(),
+                values.lengths.as_ptr(),
+                parameters.len(),
+            )
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // SAFETY: closed once, and whatever borrowed the connection is gone.
+        unsafe { (self.api.close_conn)(self.handle.as_ptr()) };
+    }
+}
+
+/// A result buffer of the engine.
+pub(super) struct Output {
+    api: &'static Api,
+    handle: NonNull<RawResult>,
+}
+
+// SAFETY: a finished result is plain memory that only its owner touches.
+unsafe impl Send for Output {}
+// SAFETY: the accessors only read.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// Takes ownership of a result; an error it carries becomes `Err`.
+    fn checked(api: &'static Api, handle: *mut RawResult) -> Result<Self, Exception> {
+        let Some(handle) = NonNull::new(handle) else {
+            return Err(Exception::new(code::STD_EXCEPTION, "the engine gave no result"));
+        };
+        let output = Self { api, handle };
+        // SAFETY: the handle is live.
+        match unsafe { text((api.result_error)(handle.as_ptr())) } {
+            Some(error) => Err(Exception::from_engine(&error)),
+            None => Ok(output),
+        }
+    }
+
+    /// The figures of this result (of this piece, in a stream).
+    pub fn stats(&self) -> Stats {
+        let handle = self.handle.as_ptr();
+        // SAFETY: the handle is live; these only read.
+        unsafe {
+            Stats {
+                elapsed: (self.api.result_elapsed)(handle),
+                read_rows: (self.api.result_storage_rows)(handle),
+                read_bytes: (self.api.result_storage_bytes)(handle),
+                written_rows: (self.api.result_rows_written)(handle),
+                written_bytes: (self.api.result_bytes_written)(handle),
+                result_rows: (self.api.result_rows)(handle),
+                result_bytes: self.as_ref().len() as u64,
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Output {
+    fn as_ref(&self) -> &[u8] {
+        let handle = self.handle.as_ptr();
+        // SAFETY: buffer and length belong together and live as long as the result.
+        unsafe {
+            let buffer = (self.api.result_buffer)(handle);
+            let length = (self.api.result_length)(handle);
+            if buffer.is_null() { &[] } else { slice::from_raw_parts(buffer.cast(), length) }
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once.
+        unsafe { (self.api.result_destroy)(self.handle.as_ptr()) };
+    }
+}
+
+/// A running `SELECT`.
+pub(super) struct Stream<'connection> {
+    connection: &'connection mut Connection,
+    result: Output,
+    ended: bool,
+}
+
+impl Stream<'_> {
+    /// The next piece of the answer, each formatted as if it were the whole; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Output>, Exception> {
+        let api = self.connection.api;
+        // SAFETY: connection and stream are live, and calls do not overlap.
+        let piece =
+            unsafe { (api.stream_fetch)(self.connection.raw(), self.result.handle.as_ptr()) };
+        let piece = Output::checked(api, piece).inspect_err(|_| self.ended = true)?;
+        self.ended = piece.as_ref().is_empty();
+        Ok((!self.ended).then_some(piece))
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let api = self.connection.api;
+            // SAFETY: as in `next`; the result itself is destroyed by `Output`.
+            unsafe { (api.stream_cancel)(self.connection.raw(), self.result.handle.as_ptr()) };
+        }
+    }
+}
+
+/// A running `INSERT`. Dropping it unfinished cancels it.
+pub(super) struct Insert<'connection> {
+    api: &'static Api,
+    handle: NonNull<RawInsert>,
+    connection: PhantomData<&'connection mut Connection>,
+}
+
+/// The engine takes no more data; [`Insert::finish`] tells why.
+pub(super) struct Refused;
+
+impl Insert<'_> {
+    /// Hands over a piece of data, cut anywhere. Blocks while the engine is behind.
+    pub fn append(&mut self, data: &[u8]) -> Result<(), Refused> {
+        // SAFETY: the handle is live; the engine copies the data.
+        let state = unsafe {
+            (self.api.insert_append)(self.handle.as_ptr(), data.as_ptr().cast(), data.len())
+        };
+        if state == 0 { Ok(()) } else { Err(Refused) }
+    }
+
+    /// Ends the data and waits until the rows are in the table.
+    pub fn finish(self) -> Result<Stats, Exception> {
+        // SAFETY: the handle is live, and called once since `self` goes with it.
+        let result = unsafe { (self.api.insert_done)(self.handle.as_ptr()) };
+        Output::checked(self.api, result).map(|output| output.stats())
+    }
+}
+
+impl Drop for Insert<'_> {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once; cancels first if the insert was not finished.
+        unsafe { (self.api.insert_destroy)(self.handle.as_ptr()) };
+    }
+}
+
+/// Strings as the C interface takes lists of them: pointers and lengths.
+#[derive(Default)]
+struct Texts<'text> {
+    pointers: Vec<*const c_char>,
+    lengths: Vec<usize>,
+    texts: PhantomData<&'text str>,
+}
+
+impl<'text> Texts<'text> {
+    fn push(&mut self, text: &'text str) {
+        self.pointers.push(text.as_ptr().cast());
+        self.lengths.push(text.len());
+    }
+}
+
+/// Copies a C string; `None` for a null pointer.
+///
+/// # Safety
+/// `pointer` is null or points to a NUL-terminated string.
+unsafe fn text(pointer: *const c_char) -> Option<String> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    Some(unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+}

@@ -1,0 +1,359 @@
+//! Child processes that cannot outlive us, their logs, and free ports.
+//!
+//! Linux sends a child its parent-death signal when the *thread* that forked it ends
+//! (prctl(2), `PR_SET_PDEATHSIG`). Tests fork from short-lived threads, so all children are forked
+//! by one thread that lives as long as the process.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Error;
+
+/// How often a condition is looked at while waiting for it.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running (or ended) child process, leader of a process group of its own.
+///
+/// It dies with this process, however this process dies. A terminal's Ctrl-C does not reach it, so
+/// whoever holds it decides the order of stopping. Dropping it kills it.
+#[derive(Debug)]
+pub struct Child {
+    inner: std::process::Child,
+    program: String,
+    log: PathBuf,
+}
+
+/// Starts a program with its standard output and error appended to `log`.
+///
+/// # Errors
+/// [`Error::Io`] when the log cannot be opened, [`Error::Spawn`] when the program cannot be started.
+pub fn spawn(mut command: Command, log: &Path) -> Result<Child, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let open = || File::options().create(true).append(true).open(log);
+    let out = open().map_err(Error::io(format!("open {}", log.display())))?;
+    let err = out.try_clone().map_err(Error::io(format!("open {}", log.display())))?;
+    command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+    die_with_parent(&mut command);
+    match command.spawn() {
+        Ok(inner) => Ok(Child { inner, program, log: log.to_owned() }),
+        Err(source) => Err(Error::Spawn { program, source }),
+    }
+}
+
+impl Child {
+    /// The process id, which is also the id of its process group.
+    pub fn pid(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.inner.try_wait(), Ok(None))
+    }
+
+    /// Sends SIGKILL to the process group and reaps the process. No-op when it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        self.signal(libc::SIGKILL)?;
+        self.inner.wait().map_err(Error::io(format!("wait for {}", self.program)))?;
+        Ok(())
+    }
+
+    /// Sends SIGTERM, and SIGKILL when the process has not ended within `patience`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus, Error> {
+        self.signal(libc::SIGTERM)?;
+        if let Some(status) = self.wait(patience)? {
+            return Ok(status);
+        }
+        self.kill()?;
+        self.inner.wait().map_err(Error::io(format!("wait for {}", self.program)))
+    }
+
+    /// Waits at most `patience` for the process to end; `None` when it is still running then.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, Error> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let doing = || Error::io(format!("wait for {}", self.program));
+            let ended = self.inner.try_wait().map_err(doing())?;
+            if ended.is_some() || Instant::now() >= deadline {
+                return Ok(ended);
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until `ready` says so.
+    ///
+    /// # Errors
+    /// [`Error::Exited`] when the process ends first, [`Error::NotReady`] after `patience`; both
+    /// with the last lines of the log.
+    pub fn wait_until(
+        &mut self,
+        service: &'static str,
+        patience: Duration,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + patience;
+        while !ready() {
+            let log = Some(self.log.clone());
+            if let Some(status) = self.wait(Duration::ZERO)? {
+                let status = status.to_string();
+                return Err(Error::Exited { service, status, log, tail: tail(&self.log, 20) });
+            }
+            if Instant::now() >= deadline {
+                let tail = tail(&self.log, 20);
+                return Err(Error::NotReady { service, waited: patience, log, tail });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: libc::c_int) -> Result<(), Error> {
+        // Once reaped, the id may belong to somebody else.
+        if !self.is_running() {
+            return Ok(());
+        }
+        let Ok(group) = libc::pid_t::try_from(self.inner.id()) else { return Ok(()) };
+        // SAFETY: kill(2) takes two integers and touches no memory. The child is not reaped yet, so
+        // the process group is still its own.
+        #[allow(unsafe_code)]
+        let answer = unsafe { libc::kill(-group, signal) };
+        if answer == 0 {
+            return Ok(());
+        }
+        Err(Error::Io {
+            doing: format!("signal {} ({group})", self.program),
+            source: io::Error::last_os_error(),
+        })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A failure leaves the child to its parent-death signal.
+        let _ = self.kill();
+    }
+}
+
+/// Has the kernel kill the child when the process that forked it is gone.
+fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    let hook = move || {
+        // SAFETY: runs in the child between fork and exec, where only async-signal-safe functions
+        // are allowed: prctl and getppid are plain system calls and take no pointers here.
+        #[allow(unsafe_code)]
+        let (armed, now) = unsafe {
+            (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong), libc::getppid())
+        };
+        if armed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The parent may have died before the signal was armed; then nobody would send it.
+        if u32::try_from(now) != Ok(parent) {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: the hook allocates nothing and takes no lock; both error values are plain codes.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(hook);
+    }
+}
+
+/// A command to fork, and where to send the outcome.
+type Job = (Command, mpsc::Sender<io::Result<std::process::Child>>);
+
+/// Forks on the one thread that lives as long as the process.
+fn fork(command: Command) -> io::Result<std::process::Child> {
+    static FORKER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
+    let gone = || io::Error::other("the thread that starts processes is gone");
+    let forker = FORKER.get_or_init(|| {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let run = move || {
+            for (mut command, reply) in queue {
+                // The caller waits for the answer, so there is always somebody to send it to.
+                let _ = reply.send(command.spawn());
+            }
+        };
+        thread::Builder::new().name("devstack-fork".into()).spawn(run).ok().map(|_| jobs)
+    });
+    let (reply, outcome) = mpsc::channel();
+    forker.as_ref().ok_or_else(gone)?.send((command, reply)).map_err(|_| gone())?;
+    outcome.recv().map_err(|_| gone())?
+}
+
+/// Runs a program to its end, calling `tick` every tenth of a second.
+///
+/// # Errors
+/// [`Error::CommandFailed`] when it fails or is not done within `patience`, else as [`spawn`].
+pub fn run(
+    command: Command,
+    log: &Path,
+    patience: Duration,
+    mut tick: impl FnMut(),
+) -> Result<(), Error> {
+    let line = command_line(&command);
+    let deadline = Instant::now() + patience;
+    let mut child = spawn(command, log)?;
+    let outcome = loop {
+        match child.wait(Duration::from_millis(100))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => break status.to_string(),
+            None if Instant::now() >= deadline => break format!("not done after {patience:?}"),
+            None => tick(),
+        }
+    };
+    Err(Error::CommandFailed { command: line, outcome, tail: tail(log, 20) })
+}
+
+fn command_line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// The last `lines` lines of a log, without the frames of Java stack traces, which would crowd out
+/// the messages; empty when it cannot be read.
+pub fn tail(log: &Path, lines: usize) -> String {
+    const LONGEST: u64 = 64 * 1024;
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let all: Vec<&str> = text.lines().filter(|line| !line.starts_with("\tat ")).collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on.
+///
+/// Taken from below the range the kernel hands to outgoing connections. A client that keeps dialling
+/// a stopped server on a port of that range can be given the very same port as its own, connects to
+/// itself, and holds the port when the server wants it back.
+///
+/// # Errors
+/// [`Error::Io`] when no port is free.
+pub fn free_port() -> Result<u16, Error> {
+    const LOWEST: u16 = 10_000;
+    let span = ephemeral_floor().saturating_sub(LOWEST);
+    // Any spread will do, as long as processes started together differ.
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let mut seed = clock.map_or(0, |now| now.subsec_nanos()) ^ std::process::id().rotate_left(16);
+    for _ in 0..100 {
+        if span < 1_000 {
+            break;
+        }
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // The high bits of a linear congruential generator are the good ones; below `span` it fits.
+        let offset = u16::try_from((seed >> 16) % u32::from(span)).unwrap_or(0);
+        if TcpListener::bind(("127.0.0.1", LOWEST + offset)).is_ok() {
+            return Ok(LOWEST + offset);
+        }
+    }
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    Ok(bound.map_err(Error::io("find a free port"))?.port())
+}
+
+/// The first port the kernel gives to outgoing connections (ip(7), `ip_local_port_range`).
+fn ephemeral_floor() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = range.ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
+    first.unwrap_or(32_768)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, log: &Path) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        spawn(command, log).unwrap()
+    }
+
+    #[test]
+    fn output_goes_to_the_log_and_its_tail_is_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut child = sh("seq 100; echo problem >&2", &log);
+        let status = child.wait(Duration::from_secs(10)).unwrap();
+        assert!(status.unwrap().success());
+        assert_eq!(tail(&log, 2), "100\nproblem");
+    }
+
+    #[test]
+    fn a_child_outlives_the_thread_that_asked_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let path = log.clone();
+        let mut child = thread::spawn(move || sh("echo up; exec sleep 60", &path)).join().unwrap();
+        child.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        assert_eq!(child.wait(Duration::from_millis(200)).unwrap(), None);
+    }
+
+    #[test]
+    fn terminate_falls_back_to_kill() {
+        use std::os::unix::process::ExitStatusExt;
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut polite = sh("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done", &log);
+        polite.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        assert_eq!(polite.terminate(Duration::from_secs(10)).unwrap().code(), Some(3));
+
+        let log = dir.path().join("deaf");
+        let mut deaf = sh("trap '' TERM; echo up; while :; do sleep 0.01; done", &log);
+        deaf.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        let status = deaf.terminate(Duration::from_millis(200)).unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
+        assert!(!deaf.is_running());
+    }
+
+    #[test]
+    fn an_early_end_is_reported_with_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = sh("echo no such disk; exit 7", &dir.path().join("log"));
+        let error = child.wait_until("sh", Duration::from_secs(10), || false).unwrap_err();
+        assert_eq!(error.code(), "exited");
+        assert!(error.to_string().contains("no such disk"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_cannot_start_names_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = spawn(Command::new("/no/such/program"), &dir.path().join("log")).unwrap_err();
+        assert_eq!(error.code(), "spawn");
+        assert!(error.to_string().contains("/no/such/program"));
+    }
+
+    #[test]
+    fn free_ports_lie_below_the_ephemeral_range() {
+        let port = free_port().unwrap();
+        assert!(port < ephemeral_floor() || ephemeral_floor() < 11_000);
+        TcpListener::bind(("127.0.0.1", port)).unwrap();
+    }
+}

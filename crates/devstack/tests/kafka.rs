@@ -1,0 +1,189 @@
+//! A broker of ours answers, survives SIGKILL with its data, and does not outlive us.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use devstack::{Dirs, Kafka, Origin, shared_kafka};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+/// For everything that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
+    let dirs = Dirs::new().unwrap();
+    let mut kafka = Kafka::start_own(&dirs).unwrap();
+    assert_eq!(kafka.origin(), Origin::Fetched);
+    let bootstrap = kafka.bootstrap().to_owned();
+    create_topic(&bootstrap, "kept");
+    produce_in_a_transaction(&bootstrap, "kept", &["one", "two"]);
+    assert_eq!(consume(&bootstrap, "kept", 2), ["one", "two"]);
+
+    let first = kafka.pid().unwrap();
+    kafka.kill().unwrap();
+    assert!(!is_alive(first));
+    assert!(TcpStream::connect(&bootstrap).is_err(), "nobody listens any more");
+    kafka.kill().expect("killing a dead broker changes nothing");
+
+    kafka.restart().unwrap();
+    assert_eq!(kafka.bootstrap(), bootstrap);
+    assert_ne!(kafka.pid().unwrap(), first);
+    produce_in_a_transaction(&bootstrap, "kept", &["three"]);
+    assert_eq!(consume(&bootstrap, "kept", 3), ["one", "two", "three"]);
+
+    let (last, run) = (kafka.pid().unwrap(), dirs.run.clone());
+    drop(dirs);
+    assert!(run.is_dir(), "the data stays as long as the broker");
+    drop(kafka);
+    assert!(!is_alive(last), "stopped on drop");
+    assert!(!run.exists(), "and the data goes with it");
+}
+
+#[test]
+fn a_parent_killed_with_sigkill_leaves_no_orphan() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let mut parent = helper("park", &report).spawn().unwrap();
+    wait_until("the parent to report its broker", || report.exists());
+    let told = std::fs::read_to_string(&report).unwrap();
+    let (pid, bootstrap) = told.split_once(' ').unwrap();
+    let pid = pid.parse().unwrap();
+    assert!(is_alive(pid));
+    assert!(TcpStream::connect(bootstrap).is_ok());
+
+    parent.kill().unwrap(); // SIGKILL: no destructor runs
+    parent.wait().unwrap();
+    // The process counts as dead a moment before its last thread gives up the sockets.
+    let gone = || !is_alive(pid) && TcpStream::connect(bootstrap).is_err();
+    wait_until("the broker to die and its port to close", gone);
+}
+
+#[test]
+fn a_running_cluster_is_used_and_never_touched() {
+    let dirs = Dirs::new().unwrap();
+    let kafka = Kafka::start_own(&dirs).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report");
+    let mut other = helper("use", &report);
+    let status = other.env("MAILPULSE_KAFKA", kafka.bootstrap()).status().unwrap();
+    assert!(status.success());
+    let told = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(told, format!("Running not_ours {0} {0}", kafka.bootstrap()));
+    assert!(is_alive(kafka.pid().unwrap()), "its user is gone, the cluster is not");
+
+    let report = dir.path().join("refused");
+    let status = helper("use", &report).env("MAILPULSE_KAFKA", "nonsense").status().unwrap();
+    assert!(status.success());
+    assert_eq!(std::fs::read_to_string(&report).unwrap(), "bad_setting");
+}
+
+/// Not a test of its own: the other process of the tests above, which run this binary once more.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn other_process() {
+    let (Ok(job), Ok(report)) = (std::env::var("DEVSTACK_JOB"), std::env::var("DEVSTACK_REPORT"))
+    else {
+        return;
+    };
+    let report = Path::new(&report);
+    let dirs = Dirs::new().unwrap();
+    if job == "park" {
+        // From a thread that ends at once: the broker's life hangs on the process, not on it.
+        let start = move || Kafka::start_own(&dirs).unwrap();
+        let kafka = thread::spawn(start).join().unwrap();
+        tell(report, &format!("{} {}", kafka.pid().unwrap(), kafka.bootstrap()));
+        loop {
+            thread::park();
+        }
+    }
+    match Kafka::start(&dirs) {
+        Ok(mut kafka) => {
+            let refusal = kafka.kill().unwrap_err().code();
+            let (origin, shared) = (kafka.origin(), shared_kafka());
+            tell(report, &format!("{origin:?} {refusal} {} {shared}", kafka.bootstrap()));
+        }
+        Err(error) => tell(report, error.code()),
+    }
+}
+
+/// Whole or not at all, as the reader only waits for the file to exist.
+fn tell(report: &Path, text: &str) {
+    let draft = report.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(&draft, report).unwrap();
+}
+
+fn helper(job: &str, report: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "other_process", "--include-ignored", "--quiet"]);
+    command.env("DEVSTACK_JOB", job).env("DEVSTACK_REPORT", report).stdout(Stdio::null());
+    command
+}
+
+/// Whether a process exists and is not merely waiting to be reaped (proc(5), `stat`: the state
+/// follows the name in parentheses).
+fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    config
+}
+
+fn create_topic(bootstrap: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().unwrap();
+    let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let created = runtime.block_on(admin.create_topics(&[topic], &options)).unwrap();
+    assert_eq!(created, [Ok(name.to_owned())]);
+}
+
+fn produce_in_a_transaction(bootstrap: &str, topic: &str, values: &[&str]) {
+    let mut config = client(bootstrap);
+    let producer: BaseProducer = config.set("transactional.id", "devstack-test").create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    for value in values {
+        producer.send(BaseRecord::<str, str>::to(topic).payload(value)).unwrap();
+    }
+    producer.commit_transaction(PATIENCE).unwrap();
+}
+
+/// The first `count` committed values of a topic, read by a new group of the KIP-848 protocol.
+fn consume(bootstrap: &str, topic: &str, count: usize) -> Vec<String> {
+    let mut config = client(bootstrap);
+    config.set("group.id", format!("devstack-test-{count}")).set("group.protocol", "consumer");
+    config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let mut values = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while values.len() < count {
+        assert!(Instant::now() < deadline, "got only {values:?}");
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            values.push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into());
+        }
+    }
+    values
+}

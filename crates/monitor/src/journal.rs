@@ -1,0 +1,79 @@
+//! The rate step's changelog, `mail.changelog.monitor`: compacted, one partition for each of
+//! `mail.panes`.
+//!
+//! | key | value |
+//! |---|---|
+//! | `pane/<start>/<scope key>` | a [`window::Pane`], or a tombstone once it expired |
+//! | `episodes/<scope key>` | [`window::Episodes`], or a tombstone when none is open |
+//! | `clock` | [`crate::clock::Clock`] |
+//!
+//! All values are JSON.
+
+use window::{PaneStart, Scope, ScopeError};
+
+/// Whose value a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Pane(PaneStart, Scope),
+    Episodes(Scope),
+    Clock,
+}
+
+/// A key that none of our versions wrote.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EntryError {
+    #[error("`{0}` is no key of the monitor's changelog")]
+    Unknown(String),
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+}
+
+impl Entry {
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Pane(start, scope) => format!("pane/{}/{}", start.micros(), scope.key()),
+            Self::Episodes(scope) => format!("episodes/{}", scope.key()),
+            Self::Clock => "clock".to_owned(),
+        }
+    }
+
+    pub(crate) fn parse(key: &[u8]) -> Result<Self, EntryError> {
+        let unknown = || EntryError::Unknown(String::from_utf8_lossy(key).into_owned());
+        let text = std::str::from_utf8(key).map_err(|_| unknown())?;
+        if text == "clock" {
+            return Ok(Self::Clock);
+        }
+        if let Some(scope) = text.strip_prefix("episodes/") {
+            return Ok(Self::Episodes(Scope::parse(scope)?));
+        }
+        let (start, scope) =
+            text.strip_prefix("pane/").and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
+        let start: i64 = start.parse().map_err(|_| unknown())?;
+        let start = PaneStart::try_from(start).map_err(|_| unknown())?;
+        Ok(Self::Pane(start, Scope::parse(scope)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::{OccurredAt, Provider};
+
+    use super::*;
+
+    #[test]
+    fn keys_round_trip() {
+        let scope = Scope::Campaign {
+            provider: Provider::Mailgun,
+            source: "shop".into(),
+            campaign: "spring/sale 1".into(),
+        };
+        let pane = PaneStart::of(OccurredAt(1_700_000_000_000_000));
+        for entry in
+            [Entry::Pane(pane, scope.clone()), Entry::Episodes(scope), Entry::Clock]
+        {
+            assert_eq!(Entry::parse(entry.key().as_bytes()).unwrap(), entry);
+        }
+        assert!(Entry::parse(b"pane/7/source/mailgun/shop").is_err(), "7 starts no pane");
+        assert!(Entry::parse(b"else").is_err());
+    }
+}

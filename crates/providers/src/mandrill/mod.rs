@@ -1,0 +1,10 @@
+//! Mandrill (Mailchimp Transactional): a form with one field, which holds a JSON array.
+
+mod form;
+mod parse;
+mod split;
+mod verify;
+
+pub(crate) use parse::parse;
+pub(crate) use split::split;
+pub(crate) use verify::Verifier;

@@ -1,0 +1,34 @@
+use event::Kind;
+
+/// One event at one recipient, in the provider's own bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawEvent<'a> {
+    /// What became of the message: the topic.
+    pub kind: Kind,
+    /// The lower-cased address: the key. Empty where the event names nobody.
+    pub recipient: &'a str,
+    /// The bytes to keep. SendGrid, Mandrill: the array's element. Mailgun: the value of
+    /// `event-data`. Generic: the object. Postmark, SES: the whole body.
+    pub raw: &'a [u8],
+}
+
+/// What a verified body was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Split {
+    /// So many events were handed over.
+    Events(usize),
+    /// A sign of life with nothing in it: Mandrill's `[]`, SNS's first plain-text message.
+    Ping,
+    /// SNS asks whether this endpoint wants the topic: it does when `subscribe_url` is fetched.
+    ConfirmSubscription {
+        /// An `https` address of Amazon SNS, checked.
+        subscribe_url: String,
+        /// The TopicArn, which [`crate::Authenticator::verify`] found on the source's list.
+        topic: String,
+    },
+    /// SNS will send nothing more of this topic.
+    Unsubscribed {
+        /// The TopicArn.
+        topic: String,
+    },
+}

@@ -1,0 +1,119 @@
+//! Reading the providers' times into whole microseconds, without a detour through floating point.
+
+use event::OccurredAt;
+use serde_json::value::RawValue;
+
+use crate::ParseError;
+
+/// The end of the year 2199: later than any event, and inside ClickHouse's `DateTime64`.
+const LAST_SECOND: i64 = 7_258_118_399;
+/// Unix times above this are in milliseconds: as seconds it is the year 5138.
+const MOST_SECONDS: i64 = 100_000_000_000;
+
+/// A unix time, a number or a text: seconds with or without a fraction, or milliseconds when
+/// above 10^11. Digits after the microsecond are cut off.
+pub(crate) fn unix(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
+    decimal(unquoted(value)?)
+}
+
+/// An RFC 3339 time in a text, with `Z` or an offset. Digits after the microsecond are cut off.
+pub(crate) fn rfc3339(text: Option<&str>) -> Result<OccurredAt, ParseError> {
+    let text = text.ok_or(ParseError::MissingTime)?;
+    let time: jiff::Timestamp = text.parse().map_err(|_| ParseError::UnreadableTime)?;
+    in_range(time.as_microsecond())
+}
+
+/// Either of them.
+pub(crate) fn any(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
+    let text = unquoted(value)?;
+    if text.contains(['T', 't', ':']) { rfc3339(Some(text)) } else { decimal(text) }
+}
+
+/// The characters of a number or of a text without escapes.
+fn unquoted(value: Option<&RawValue>) -> Result<&str, ParseError> {
+    let written = value.map(RawValue::get).ok_or(ParseError::MissingTime)?;
+    let text = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match text.unwrap_or(written) {
+        "null" | "" => Err(ParseError::MissingTime),
+        text => Ok(text),
+    }
+}
+
+fn decimal(text: &str) -> Result<OccurredAt, ParseError> {
+    const UNREADABLE: ParseError = ParseError::UnreadableTime;
+    if text.contains(['e', 'E']) {
+        return exponent(text);
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole.strip_prefix('-').unwrap_or(whole)) || !digits(fraction) {
+        return Err(UNREADABLE);
+    }
+    let whole: i64 = whole.parse().map_err(|_| ParseError::TimeOutOfRange)?;
+    // Digits of a second that still fit: six below a second, three below a millisecond.
+    let (unit, places) = if whole > MOST_SECONDS { (1_000, 3) } else { (1_000_000, 6) };
+    let fraction = (0..places).fold(0, |micros, place| {
+        micros * 10 + fraction.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'))
+    });
+    let micros = whole.checked_mul(unit).and_then(|micros| micros.checked_add(fraction));
+    in_range(micros.ok_or(ParseError::TimeOutOfRange)?)
+}
+
+/// `1.529692198641821e9`: how some writers put a large number. A double holds such a time to a
+/// quarter of a microsecond.
+fn exponent(text: &str) -> Result<OccurredAt, ParseError> {
+    let value: f64 = text.parse().map_err(|_| ParseError::UnreadableTime)?;
+    let unit = if value > MOST_SECONDS as f64 { 1e3 } else { 1e6 };
+    in_range((value * unit).round() as i64)
+}
+
+fn in_range(micros: i64) -> Result<OccurredAt, ParseError> {
+    if (0..=LAST_SECOND * 1_000_000).contains(&micros) {
+        Ok(OccurredAt(micros))
+    } else {
+        Err(ParseError::TimeOutOfRange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<i64, ParseError> {
+        let value: &RawValue = serde_json::from_str(json).unwrap();
+        any(Some(value)).map(OccurredAt::micros)
+    }
+
+    #[test]
+    fn every_providers_way_of_writing_a_time() {
+        let cases = [
+            ("SendGrid", "1513299569", 1_513_299_569_000_000),
+            ("SendGrid, as text", "\"123456789\"", 123_456_789_000_000),
+            ("SendGrid, single send", "1591726752372", 1_591_726_752_372_000),
+            ("Mailgun", "1529692198.641821", 1_529_692_198_641_821),
+            ("Mailgun, one digit", "1529692198.6", 1_529_692_198_600_000),
+            ("Mailgun, seven digits", "1666214138.4046676", 1_666_214_138_404_667),
+            ("a large number's other form", "1.529692198641821e9", 1_529_692_198_641_821),
+            ("Postmark", "\"2025-04-05T16:33:54.9070259Z\"", 1_743_870_834_907_025),
+            ("Postmark, offset", "\"2014-08-01T13:28:10.2735393-04:00\"", 1_406_914_090_273_539),
+            ("SES", "\"2017-08-05T00:41:02.669Z\"", 1_501_893_662_669_000),
+            ("milliseconds with a fraction", "1591726752372.25", 1_591_726_752_372_250),
+        ];
+        for (who, json, micros) in cases {
+            assert_eq!(read(json), Ok(micros), "{who}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_says_why() {
+        assert_eq!(any(None), Err(ParseError::MissingTime));
+        assert_eq!(read("null"), Err(ParseError::MissingTime));
+        assert_eq!(read("\"\""), Err(ParseError::MissingTime));
+        for json in ["\"soon\"", "{}", "true", "\"1.\"", "\".5\"", "\"2025-04-05T16:33\"", "\"+5\""] {
+            assert_eq!(read(json), Err(ParseError::UnreadableTime), "{json}");
+        }
+        for json in ["-1", "99999999999", "1e300", "99999999999999999999", "\"2200-01-01T00:00:00Z\""] {
+            assert_eq!(read(json), Err(ParseError::TimeOutOfRange), "{json}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What every binary needs around its work: settings, log, metrics, health and signals.
+//!
+//! ```no_run
+//! # use std::net::SocketAddr;
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct EnrichSettings {
+//!     admin: SocketAddr,
+//!     batch_records: usize,
+//!     #[serde(with = "service::units::duration")]
+//!     batch_wait: std::time::Duration,
+//! }
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let service = service::Service::load("enrich", "0.1.0")?;
+//! let kafka: service::KafkaSettings = service.settings.section("kafka")?;
+//! let settings: EnrichSettings = service.settings.section("enrich")?;
+//! service.open(settings.admin)?; // everything is parsed; only now a port opens
+//! service.health.ready();
+//! while !service.shutdown.requested() {
+//!     service.health.beat();
+//!     // the work
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod error;
+mod exposition;
+mod health;
+mod logging;
+mod merge;
+mod read;
+mod secret;
+mod sections;
+mod settings;
+mod shutdown;
+mod start;
+pub mod units;
+
+pub use error::SettingsError;
+pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
+pub use logging::init as init_log;
+pub use secret::Secret;
+pub use sections::{
+    ClickHouseSettings, Compression, GroupProtocol, KafkaSettings, LogFormat, ServiceSettings,
+    TopicSettings,
+};
+pub use settings::{DEFAULT_PATH, ENVIRONMENT_PREFIX, REFERENCE, Settings};
+pub use shutdown::Shutdown;
+pub use start::{Args, Service};

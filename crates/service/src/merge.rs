@@ -1,0 +1,171 @@
+//! Laying a file and environment variables over the defaults. The defaults are the schema: their
+//! keys are the known ones and their types the right ones.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use toml::{Table, Value};
+
+use crate::error::nearest;
+use crate::{ENVIRONMENT_PREFIX, SettingsError};
+
+/// The one table whose keys are not ours to know: librdkafka's.
+const OPEN_TABLE: &str = "kafka.properties";
+
+/// Which keys are not the default, and who says so: dotted key to file or variable.
+#[derive(Clone, Default)]
+pub(crate) struct Origins(BTreeMap<String, String>);
+
+impl Origins {
+    /// Who set `key`, or the key it lies under.
+    pub(crate) fn of(&self, key: &str) -> &str {
+        let mut rest = key;
+        loop {
+            if let Some(origin) = self.0.get(rest) {
+                return origin;
+            }
+            match rest.rfind(['.', '[']) {
+                Some(end) => rest = &rest[..end],
+                None => return "default",
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Lays `over` on `base`.
+pub(crate) fn overlay(
+    base: &mut Table,
+    over: Table,
+    origin: &str,
+    origins: &mut Origins,
+) -> Result<(), SettingsError> {
+    overlay_at("", base, over, origin, origins)
+}
+
+fn overlay_at(
+    path: &str,
+    base: &mut Table,
+    over: Table,
+    origin: &str,
+    origins: &mut Origins,
+) -> Result<(), SettingsError> {
+    for (name, value) in over {
+        let key = join(path, &name);
+        if path == OPEN_TABLE {
+            origins.0.insert(key, origin.to_owned());
+            base.insert(name, value);
+            continue;
+        }
+        if !base.contains_key(&name) {
+            let known = nearest(&name, base.keys().map(String::as_str));
+            let nearest = known.map(|known| join(path, known));
+            return Err(SettingsError::UnknownKey { key, origin: origin.to_owned(), nearest });
+        }
+        match (&mut base[&name], value) {
+            (Value::Table(base), Value::Table(over)) => {
+                overlay_at(&key, base, over, origin, origins)?;
+            }
+            (slot, value) if slot.same_type(&value) || is_whole_for_real(slot, &value) => {
+                origins.0.insert(key, origin.to_owned());
+                *slot = value;
+            }
+            (slot, value) => {
+                return Err(wrong_type(key, origin, slot, kind(&value)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `threshold = 1` for `1.0`.
+fn is_whole_for_real(slot: &Value, value: &Value) -> bool {
+    slot.is_float() && value.is_integer()
+}
+
+/// The dotted key an environment variable overrides; `None` for other people's variables.
+pub(crate) fn environment_key(name: &str) -> Option<Vec<String>> {
+    let ours = name.get(..ENVIRONMENT_PREFIX.len())?.eq_ignore_ascii_case(ENVIRONMENT_PREFIX);
+    let parts = || name[ENVIRONMENT_PREFIX.len()..].split("__").map(str::to_ascii_lowercase);
+    ours.then(|| parts().collect())
+}
+
+/// The tables that set `key` to what `text` means for the type of its default.
+pub(crate) fn environment_value(
+    defaults: &Table,
+    key: &[String],
+    text: &str,
+    variable: &str,
+) -> Result<Table, SettingsError> {
+    let mut key = key.to_vec();
+    if let [section, table, property @ ..] = &key[..]
+        && format!("{section}.{table}") == OPEN_TABLE
+        && !property.is_empty()
+    {
+        // No librdkafka property has an underscore, and shells allow no dots in names.
+        let property = property.join(".").replace('_', ".");
+        key = vec![section.clone(), table.clone(), property];
+    }
+    let refuse = |expected: &Value| wrong_type(key.join("."), variable, expected, "other text");
+    let value = match look_up(defaults, &key) {
+        Some(d @ Value::Integer(_)) => {
+            text.trim().parse().map(Value::Integer).map_err(|_| refuse(d))?
+        }
+        Some(d @ Value::Float(_)) => {
+            text.trim().parse().map(Value::Float).map_err(|_| refuse(d))?
+        }
+        Some(d @ Value::Boolean(_)) => {
+            text.trim().parse().map(Value::Boolean).map_err(|_| refuse(d))?
+        }
+        Some(Value::Array(_)) => text.trim().parse().map_err(|source| SettingsError::NotToml {
+            origin: variable.to_owned(),
+            source: Box::new(source),
+        })?,
+        Some(Value::String(_) | Value::Datetime(_) | Value::Table(_)) | None => {
+            Value::String(text.to_owned())
+        }
+    };
+    let nested = key
+        .iter()
+        .rev()
+        .fold(value, |inner, name| Value::Table(std::iter::once((name.clone(), inner)).collect()));
+    Ok(nested.try_into().unwrap_or_default())
+}
+
+fn look_up<'a>(table: &'a Table, key: &[String]) -> Option<&'a Value> {
+    let (first, rest) = key.split_first()?;
+    let value = table.get(first)?;
+    if rest.is_empty() { Some(value) } else { look_up(value.as_table()?, rest) }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn wrong_type(key: String, origin: &str, default: &Value, found: &'static str) -> SettingsError {
+    let expected = match default {
+        Value::Table(_) => format!("a table: write [{key}] and its keys below"),
+        Value::Array(items) if items.iter().all(Value::is_table) => {
+            format!("a list of tables: write [[{key}]] for each")
+        }
+        other => format!("{} such as {other}", kind(other)),
+    };
+    SettingsError::WrongType { key, origin: origin.to_owned(), expected, found }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+    }
+}

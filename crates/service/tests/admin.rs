@@ -1,0 +1,78 @@
+//! A started service answers on its admin port and stops on SIGTERM. One test, because the metrics
+//! recorder and the signals belong to the whole process.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use service::{Service, Settings};
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn answers_and_stops() {
+    let settings = Settings::load(None, std::iter::empty()).unwrap();
+    let service = Service::from_settings("probe", "1.2.3", settings, false).unwrap();
+    assert!(service.instance.starts_with("probe-") && service.instance.len() > 20);
+    assert!(!service.has_stable_instance());
+    let address = service.open("127.0.0.1:0".parse().unwrap()).unwrap();
+
+    let starting = r#"{"reason":"not at work yet","status":"starting"}"#;
+    assert_eq!(get(address, "/readyz"), (503, starting.to_owned()));
+    service.health.hold("Kafka is \"away\"");
+    let held = r#"{"reason":"Kafka is \"away\"","status":"held"}"#;
+    assert_eq!(get(address, "/readyz"), (503, held.to_owned()));
+    service.health.report(true);
+    assert_eq!(get(address, "/readyz"), (200, r#"{"status":"ready"}"#.to_owned()));
+    service.health.beat();
+    assert_eq!(get(address, "/livez"), (200, r#"{"status":"alive"}"#.to_owned()));
+    assert_eq!(get(address, "/").0, 404);
+
+    metrics::counter!("mailpulse_probe_total", "kind" => "test").increment(3);
+    metrics::histogram!("mailpulse_probe_seconds").record(0.003);
+    let (code, text) = get(address, "/metrics");
+    assert_eq!(code, 200);
+    for line in [
+        "mailpulse_probe_total{kind=\"test\"} 3",
+        "mailpulse_probe_seconds_bucket{le=\"0.002\"} 0",
+        "mailpulse_probe_seconds_bucket{le=\"0.004\"} 1",
+        "mailpulse_build_info{job=\"probe\",version=\"1.2.3\"} 1",
+        "mailpulse_up 1",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+    assert!(value(&text, "process_resident_memory_bytes") > 1e6, "{text}");
+    assert!(value(&text, "process_cpu_seconds_total") >= 0.0, "{text}");
+
+    stops_on_sigterm(&service, address);
+}
+
+fn stops_on_sigterm(service: &Service, address: SocketAddr) {
+    assert!(!service.shutdown.requested());
+    let own = std::process::id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !service.shutdown.requested() {
+        assert!(Instant::now() < deadline, "SIGTERM did not request the shutdown");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (code, body) = get(address, "/readyz");
+    assert_eq!(code, 503);
+    assert!(body.contains("draining"), "{body}");
+    assert_eq!(get(address, "/livez").0, 200);
+}
+
+fn value(text: &str, name: &str) -> f64 {
+    let prefix = format!("{name} ");
+    text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap().parse().unwrap()
+}

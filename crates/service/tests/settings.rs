@@ -1,0 +1,260 @@
+//! The settings: defaults, file, environment, and errors that help.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use service::{
+    ClickHouseSettings, Compression, GroupProtocol, KafkaSettings, LogFormat, Secret,
+    ServiceSettings, Settings, SettingsError, TopicSettings,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Monitor {
+    admin: SocketAddr,
+    batch_records: usize,
+    #[serde(with = "service::units::duration")]
+    batch_wait: Duration,
+    #[serde(with = "service::units::duration")]
+    out_of_orderness: Duration,
+    #[serde(with = "service::units::duration")]
+    allowed_lateness: Duration,
+    #[serde(with = "service::units::duration")]
+    idle_after: Duration,
+    rule: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    name: String,
+    metric: String,
+    over: Option<f64>,
+    under: Option<f64>,
+    min_volume: u64,
+    widths: Vec<u32>,
+    runbook: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Source {
+    provider: String,
+    name: String,
+    secrets: Vec<Secret>,
+}
+
+fn load(file: &str, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mine.toml");
+    std::fs::write(&path, file).unwrap();
+    Settings::load(Some(&path), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+}
+
+fn refusal<T: serde::de::DeserializeOwned + std::fmt::Debug>(
+    file: &str,
+    env: &[(&str, &str)],
+    section: &str,
+) -> (&'static str, String) {
+    let error = match load(file, env) {
+        Err(error) => error,
+        Ok(settings) => settings.section::<T>(section).unwrap_err(),
+    };
+    (error.code(), error.to_string())
+}
+
+#[test]
+fn the_reference_file_parses_into_the_shared_sections() {
+    let settings = Settings::load(None, std::iter::empty()).unwrap();
+    let service: ServiceSettings = settings.section("service").unwrap();
+    assert_eq!((service.instance.as_str(), service.log.as_str()), ("", "info"));
+    assert_eq!(service.log_format, LogFormat::Text);
+    let kafka: KafkaSettings = settings.section("kafka").unwrap();
+    assert_eq!(kafka.bootstrap, "127.0.0.1:9092");
+    assert_eq!(kafka.group_protocol, GroupProtocol::Consumer);
+    assert_eq!(kafka.compression, Compression::Lz4);
+    assert!(kafka.properties.is_empty());
+    let topics: TopicSettings = settings.section("topics").unwrap();
+    assert_eq!((topics.recipient_partitions, topics.replication, topics.create), (6, 3, true));
+    let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
+    assert_eq!(clickhouse.password.expose(), "");
+    assert!(settings.list::<Source>("source").unwrap().is_empty());
+}
+
+#[test]
+fn the_reference_file_parses_into_a_section_of_a_binary() {
+    let settings = Settings::load(None, std::iter::empty()).unwrap();
+    let monitor: Monitor = settings.section("monitor").unwrap();
+    assert_eq!(monitor.admin.port(), 9104);
+    assert_eq!(monitor.batch_records, 10_000);
+    assert_eq!(monitor.batch_wait, Duration::from_millis(50));
+    assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));
+    assert_eq!(monitor.allowed_lateness, Duration::from_secs(600));
+    assert_eq!(monitor.idle_after, Duration::from_secs(5));
+    let names: Vec<_> = monitor.rule.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["bounce_rate", "complaint_rate", "low_engagement", "low_opens"]);
+    let bounce = &monitor.rule[0];
+    assert_eq!((bounce.metric.as_str(), bounce.over, bounce.under), ("bounce", Some(0.05), None));
+    assert_eq!((bounce.min_volume, bounce.widths.as_slice()), (200, [1, 5, 15, 60].as_slice()));
+    assert!(bounce.runbook.starts_with("docs/"));
+}
+
+#[test]
+fn the_file_overrides_defaults_and_the_environment_overrides_the_file() {
+    let file = "[kafka]\nbootstrap = \"a:1\"\nprefix = \"file.\"\n[topics]\nreplication = 1\n";
+    let env = [
+        ("MAILPULSE__KAFKA__PREFIX", "env."),
+        ("mailpulse__topics__Create", "false"),
+        ("MAILPULSE__TOPICS__SCOPE_PARTITIONS", "12"),
+        ("MAILPULSE_KAFKA", "not ours"),
+        ("PATH", "not ours"),
+    ];
+    let settings = load(file, &env).unwrap();
+    let kafka: KafkaSettings = settings.section("kafka").unwrap();
+    assert_eq!((kafka.bootstrap.as_str(), kafka.prefix.as_str()), ("a:1", "env."));
+    let topics: TopicSettings = settings.section("topics").unwrap();
+    assert_eq!((topics.recipient_partitions, topics.scope_partitions), (6, 12));
+    assert_eq!((topics.replication, topics.create), (1, false));
+}
+
+#[test]
+fn a_list_replaces_the_whole_list() {
+    let rule = r#"{name="one", metric="open", under=0.1, min_volume=5, widths=[60], runbook="r"}"#;
+    let file = format!("[monitor]\nrule = [{rule}]\n");
+    let monitor: Monitor = load(&file, &[]).unwrap().section("monitor").unwrap();
+    assert_eq!(monitor.rule.len(), 1);
+    let env = format!("[{rule}, {rule}]");
+    let settings = load(&file, &[("MAILPULSE__MONITOR__RULE", &env)]).unwrap();
+    assert_eq!(settings.section::<Monitor>("monitor").unwrap().rule.len(), 2);
+    let source = r#"[{provider = "resend", name = "acme", secrets = ["whsec_x"]}]"#;
+    let settings = load("", &[("MAILPULSE__SOURCE", source)]).unwrap();
+    let sources: Vec<Source> = settings.list("source").unwrap();
+    assert_eq!(sources[0].secrets[0].expose(), "whsec_x");
+}
+
+#[test]
+fn kafka_properties_are_free_in_every_spelling() {
+    let file = "[kafka.properties]\nssl.ca.location = \"/ca\"\n\"sasl.username\" = \"u\"\n\
+                linger.ms = 7\nenable.ssl.certificate.verification = true\n";
+    let env = [("MAILPULSE__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL")];
+    let kafka: KafkaSettings = load(file, &env).unwrap().section("kafka").unwrap();
+    let expected = [
+        ("enable.ssl.certificate.verification", "true"),
+        ("linger.ms", "7"),
+        ("sasl.username", "u"),
+        ("security.protocol", "SASL_SSL"),
+        ("ssl.ca.location", "/ca"),
+    ];
+    let expected: BTreeMap<_, _> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    assert_eq!(kafka.properties, expected);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    let (code, message) = refusal::<KafkaSettings>("[kafka]\nbootsrap = \"x\"\n", &[], "kafka");
+    assert_eq!(code, "settings_unknown_key");
+    assert!(message.contains("`kafka.bootsrap`"), "{message}");
+    assert!(message.contains("mine.toml"), "{message}");
+    assert!(message.contains("nearest known key is `kafka.bootstrap`"), "{message}");
+
+    let (_, message) = refusal::<KafkaSettings>("[kafak]\n", &[], "kafka");
+    assert!(message.contains("unknown key `kafak`") && message.contains("is `kafka`"), "{message}");
+
+    let env = [("MAILPULSE__INGRESS__MAX_CONECTIONS", "9")];
+    let (_, message) = refusal::<KafkaSettings>("", &env, "kafka");
+    assert!(message.contains("(MAILPULSE__INGRESS__MAX_CONECTIONS)"), "{message}");
+    assert!(message.contains("is `ingress.max_connections`"), "{message}");
+
+    // Inside a list there is no default to compare with: the type says it.
+    let file = "[[source]]\nprovider = \"p\"\nname = \"n\"\nsecrets = []\n\
+                [[source]]\nprovider = \"p\"\nname = \"n\"\nsecret = []\n";
+    let (code, message) = refusal::<Vec<Source>>(file, &[], "source");
+    assert_eq!(code, "settings_unknown_key");
+    assert!(message.contains("`source[1].secret`"), "{message}");
+    assert!(message.contains("is `source[1].secrets`"), "{message}");
+}
+
+#[test]
+fn wrong_types_are_refused_with_an_example() {
+    let (code, message) = refusal::<Monitor>("[monitor]\nbatch_records = \"9\"\n", &[], "monitor");
+    assert_eq!(code, "settings_wrong_type");
+    assert!(message.contains("`monitor.batch_records`"), "{message}");
+    assert!(message.contains("must be a whole number such as 10000, not a text"), "{message}");
+
+    let env = [("MAILPULSE__MONITOR__BATCH_RECORDS", "many")];
+    let (code, message) = refusal::<Monitor>("", &env, "monitor");
+    assert_eq!(code, "settings_wrong_type");
+    assert!(message.contains("(MAILPULSE__MONITOR__BATCH_RECORDS)"), "{message}");
+
+    let (_, message) = refusal::<Monitor>("kafka = 1\n", &[], "monitor");
+    assert!(message.contains("write [kafka]"), "{message}");
+    let (_, message) = refusal::<Monitor>("[source]\n", &[], "monitor");
+    assert!(message.contains("write [[source]]"), "{message}");
+}
+
+#[test]
+fn unusable_values_are_refused_by_key_and_origin() {
+    let env = [("MAILPULSE__MONITOR__IDLE_AFTER", "5 seconds")];
+    let (code, message) = refusal::<Monitor>("", &env, "monitor");
+    assert_eq!(code, "settings_invalid_value");
+    assert!(message.contains("`monitor.idle_after` (MAILPULSE__MONITOR__IDLE_AFTER)"), "{message}");
+    assert!(message.contains("write a whole number and a unit"), "{message}");
+
+    let file = "[kafka]\ngroup_protocol = \"classical\"\n";
+    let (_, message) = refusal::<KafkaSettings>(file, &[], "kafka");
+    assert!(message.contains("`kafka.group_protocol`"), "{message}");
+    assert!(message.contains("expected `consumer` or `classic`"), "{message}");
+
+    let (_, message) =
+        refusal::<TopicSettings>("[topics]\nreplication = 9999999999\n", &[], "topics");
+    assert!(message.contains("`topics.replication`") && message.contains("i32"), "{message}");
+
+    let file = "[[monitor.rule]]\nname = \"n\"\nmetric = \"open\"\nwidths = [1]\nrunbook = \"\"\n";
+    let (code, message) = refusal::<Monitor>(file, &[], "monitor");
+    assert_eq!(code, "settings_missing_key");
+    assert!(message.contains("`monitor.rule[0].min_volume` is missing"), "{message}");
+}
+
+#[test]
+fn files_that_are_not_there_or_not_toml_are_named() {
+    let path = PathBuf::from("/nonexistent/mailpulse.toml");
+    let error = Settings::load(Some(&path), std::iter::empty()).unwrap_err();
+    assert_eq!(error.code(), "settings_unreadable");
+    assert!(error.to_string().contains("/nonexistent/mailpulse.toml"), "{error}");
+    let error = load("[kafka\n", &[]).unwrap_err();
+    assert_eq!(error.code(), "settings_not_toml");
+    assert!(error.to_string().contains("mine.toml"), "{error}");
+}
+
+#[test]
+fn secrets_come_from_where_they_say_and_do_not_show() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "from a file\n").unwrap();
+    let password = |text: &str| {
+        let settings = load("", &[("MAILPULSE__CLICKHOUSE__PASSWORD", text)])?;
+        settings.section::<ClickHouseSettings>("clickhouse").map(|section| section.password)
+    };
+    assert_eq!(password("hunter2").unwrap().expose(), "hunter2");
+    assert_eq!(password("env:CARGO_PKG_NAME").unwrap().expose(), "service");
+    assert_eq!(password(&format!("file:{}", path.display())).unwrap().expose(), "from a file");
+    assert_eq!(format!("{:?}", password("hunter2").unwrap()), "Secret(hidden)");
+
+    let error = password("env:NO_SUCH_VARIABLE_HERE").unwrap_err().to_string();
+    assert!(error.contains("`clickhouse.password`"), "{error}");
+    assert!(error.contains("NO_SUCH_VARIABLE_HERE is not set"), "{error}");
+    let error = password("file:/nonexistent").unwrap_err().to_string();
+    assert!(error.contains("/nonexistent"), "{error}");
+
+    let file = "[kafka.properties]\nsasl.password = \"env:CARGO_PKG_NAME\"\n";
+    let settings = load(file, &[]).unwrap();
+    let kafka: KafkaSettings = settings.section("kafka").unwrap();
+    assert_eq!(kafka.properties["sasl.password"], "service");
+    let shown = format!("{kafka:?} {settings:?}");
+    assert!(shown.contains("sasl.password") && !shown.contains("\"service\""), "{shown}");
+}

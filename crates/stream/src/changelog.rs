@@ -1,0 +1,91 @@
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::{Connection, StreamError};
+
+/// No changelog of ours takes longer; measured figures are in `docs/benchmarks.md`.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// What a step gets with a new partition: the offset metadata its predecessor left, and the means
+/// to read its changelog.
+pub struct Restore<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) metadata: String,
+}
+
+/// What a restore read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Records read.
+    pub records: u64,
+    /// Where the next restore may begin.
+    pub next_offset: i64,
+}
+
+impl Restore<'_> {
+    /// The metadata that was committed with the partition's offset; empty when there is none.
+    pub fn metadata(&self) -> &str {
+        &self.metadata
+    }
+
+    /// Reads the committed records of a changelog partition from `from` (or its beginning) to its
+    /// end. Nobody else writes it: the predecessor's open transaction was ended when the group's
+    /// stable offsets were fetched.
+    ///
+    /// `apply` gets key and value; a `None` value is a tombstone.
+    pub fn changelog(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Option<i64>,
+        mut apply: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), StreamError>,
+    ) -> Result<Restored, StreamError> {
+        let mut config = self.connection.client("restore");
+        config
+            .set("group.id", "mailpulse-restore")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10")
+            .set("queued.max.messages.kbytes", "16384");
+        let consumer: BaseConsumer =
+            config.create().map_err(|error| StreamError::Settings(error.to_string()))?;
+        let mut assignment = TopicPartitionList::new();
+        let start = from.map_or(Offset::Beginning, Offset::Offset);
+        assignment.add_partition_offset(topic, partition, start)?;
+        consumer.assign(&assignment)?;
+
+        let deadline = Instant::now() + LIMIT;
+        let mut restored = Restored { records: 0, next_offset: from.unwrap_or(0) };
+        while Instant::now() < deadline {
+            match consumer.poll(Duration::from_millis(200)) {
+                None => {}
+                Some(Ok(message)) => {
+                    apply(message.key().unwrap_or_default(), message.payload())?;
+                    restored.records += 1;
+                    restored.next_offset = message.offset() + 1;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(restored),
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::warn!(%error, topic, partition, "restore");
+                }
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+        Err(StreamError::RestoreTimeout {
+            topic: topic.to_owned(),
+            partition,
+            seconds: LIMIT.as_secs(),
+        })
+    }
+}
+
+/// Errors that librdkafka mends by itself while one goes on polling.
+pub(crate) fn is_passing(error: &KafkaError) -> bool {
+    !matches!(error, KafkaError::MessageConsumptionFatal(_))
+}

@@ -1,0 +1,88 @@
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+
+/// How to reach the cluster, and who we are there.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// Bootstrap servers, `host:port` separated by commas.
+    pub bootstrap: String,
+    /// This member's name. Stable over restarts when `static_member` is set.
+    pub instance: String,
+    /// Whether `instance` was given by the operator: the member then keeps its place in the group
+    /// over a restart, and its transactions are fenced by name at once.
+    pub static_member: bool,
+    /// `consumer` (KIP-848) or `classic`.
+    pub group_protocol: String,
+    /// Compression of what we produce.
+    pub compression: String,
+    /// Further librdkafka properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Bytes of fetched records one consumer may hold before it is asked for them, all partitions
+/// together: what keeps a process small whatever the backlog.
+const FETCHED_AHEAD_KIB: usize = 48 * 1024;
+
+impl Connection {
+    /// What every client shares.
+    pub(crate) fn client(&self, job: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", format!("mailpulse-{job}-{}", self.instance))
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000");
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// A consumer of committed records in a group, offsets committed by us alone.
+    pub(crate) fn consumer(&self, job: &str, group: &str, partitions: usize) -> ClientConfig {
+        let mut config = self.client(job);
+        let ahead = (FETCHED_AHEAD_KIB / partitions.max(1)).clamp(512, 8 * 1024);
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .set("fetch.queue.backoff.ms", "20")
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", ahead.to_string())
+            .set("max.partition.fetch.bytes", "1048576")
+            .set("max.poll.interval.ms", "300000");
+        if self.group_protocol == "classic" {
+            config
+                .set("group.protocol", "classic")
+                .set("session.timeout.ms", "10000")
+                .set("partition.assignment.strategy", "cooperative-sticky");
+        } else {
+            config.set("group.protocol", "consumer");
+        }
+        if self.static_member {
+            config.set("group.instance.id", format!("{group}-{}", self.instance));
+        }
+        config
+    }
+
+    /// A producer whose acknowledgements mean durable, partitioned as JVM producers do.
+    pub(crate) fn producer(&self, job: &str) -> ClientConfig {
+        let mut config = self.client(job);
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", &self.compression)
+            .set("message.max.bytes", (20 << 20).to_string())
+            .set("batch.num.messages", "10000")
+            .set("batch.size", "1048576")
+            .set("queue.buffering.max.messages", "1000000");
+        config
+    }
+}

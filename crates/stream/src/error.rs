@@ -1,0 +1,51 @@
+use rdkafka::error::KafkaError;
+
+/// What can go wrong between us and Kafka.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A property is unknown to librdkafka or has a value it does not take.
+    #[error("kafka setting refused: {0}; see [kafka] and [kafka.properties]")]
+    Settings(String),
+    /// A topic is missing and may not be created, or has another number of partitions.
+    #[error("topic `{topic}`: {problem}")]
+    Topic {
+        /// Which.
+        topic: String,
+        /// What is wrong with it, and the mend.
+        problem: String,
+    },
+    /// The broker or librdkafka said no.
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    /// Restoring a changelog took longer than allowed.
+    #[error("changelog `{topic}` partition {partition} was not restored within {seconds} s")]
+    RestoreTimeout {
+        /// Which.
+        topic: String,
+        /// Which.
+        partition: i32,
+        /// The limit.
+        seconds: u64,
+    },
+    /// A step's own state failed: the process must not go on.
+    #[error("state: {0}")]
+    State(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StreamError {
+    /// Wraps an error of a step's own state.
+    pub fn state(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::State(error.into())
+    }
+
+    /// The stable code, for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(_) => "kafka_settings",
+            Self::Topic { .. } => "kafka_topic",
+            Self::Kafka(_) => "kafka",
+            Self::RestoreTimeout { .. } => "restore_timeout",
+            Self::State(_) => "state",
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Kafka, and nothing but Kafka: the only crate that imports rdkafka.
+//!
+//! - [`Publisher`]: the ingress's idempotent producer; a request is done when every record is
+//!   acknowledged by all in-sync replicas.
+//! - [`step`]: consume, process, produce and commit in one Kafka transaction; `enrich`, `dedupe` and
+//!   both halves of `monitor` are steps.
+//! - [`ranges`]: fixed offset ranges with the pending one recorded in the group's offset metadata;
+//!   `archive` is built on it.
+//! - [`feed`]: at-least-once, for `notify`.
+//! - [`admin`]: topics.
+//! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
+
+pub mod admin;
+mod changelog;
+mod cluster;
+mod connection;
+mod error;
+pub mod feed;
+mod output;
+mod own;
+mod publisher;
+pub mod ranges;
+mod rebalance;
+mod record;
+pub mod step;
+mod transaction;
+
+pub use changelog::{Restore, Restored};
+pub use cluster::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
+pub use connection::Connection;
+pub use error::StreamError;
+pub use output::{Outgoing, Output};
+pub use own::Cluster;
+pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
+pub use record::{OwnedRecord, Record, TopicPartition};

@@ -1,0 +1,152 @@
+//! Events by the million, for load tests: bodies are copied together from a few pieces, so that
+//! the generator costs little beside what it measures, and each request is signed when it is
+//! sent, since the generic scheme refuses stale signatures.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use event::Kind;
+use hmac::Hmac;
+use sha2::Sha256;
+
+use crate::{Credentials, SignedRequest, sign};
+
+/// Kinds in the proportion of ordinary mail.
+const KINDS: [Kind; 8] = [
+    Kind::Accepted,
+    Kind::Delivered,
+    Kind::Opened,
+    Kind::Accepted,
+    Kind::Delivered,
+    Kind::Opened,
+    Kind::Clicked,
+    Kind::Bounced,
+];
+
+/// Events of one message: so many follow each other with the same message id and recipient.
+const EVENTS_PER_MESSAGE: u64 = 3;
+
+/// Brings an event to about 700 bytes, as a provider's headers and variables do.
+const FILLER: &str = "\"user_agent\":\"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\",\"ip\":\"203.0.113.77\",\"url\":\"https://shop.example.com/offer?utm_source=mail&utm_medium=email&utm_campaign=autumn-sale&reader=4711\",\"variables\":{\"order\":\"2026-11-000482\",\"segment\":\"returning customers, northern region\",\"experiment\":\"subject-line-b\",\"template\":\"autumn-sale/v7/en\",\"warehouse\":\"hamburg-2\",\"loyalty\":\"silver since 2021\"}";
+
+/// A stream of requests for one generic source. Ids are unique within a `run`.
+#[derive(Clone)]
+pub struct Load {
+    keyed: Hmac<Sha256>,
+    source: String,
+    run: String,
+    events_per_request: usize,
+    next: u64,
+}
+
+impl Load {
+    /// Requests of `events_per_request` events (1: an object; more: an array) for a generic
+    /// source. `run` goes into every id and must be JSON-safe text of its own for each run;
+    /// `first` is the number of the first event, so that several senders can share a run.
+    pub fn new(
+        credentials: &Credentials,
+        source: &str,
+        run: &str,
+        events_per_request: usize,
+        first: u64,
+    ) -> Self {
+        Self {
+            keyed: sign::hmac_sha256_keyed(credentials.generic_secret().as_bytes()),
+            source: source.to_owned(),
+            run: run.to_owned(),
+            events_per_request,
+            next: first,
+        }
+    }
+
+    /// The next request, its events dated `now_unix_millis` and signed for that second.
+    pub fn next_request(&mut self, now_unix_millis: i64) -> SignedRequest {
+        let body = event_batch(&self.run, self.next, self.events_per_request, now_unix_millis);
+        self.next += self.events_per_request as u64;
+        self.sign(body, now_unix_millis / 1_000)
+    }
+
+    /// Signs a body made before with [`event_batch`], for senders that want bodies ready.
+    pub fn sign(&self, body: Bytes, now_unix: i64) -> SignedRequest {
+        sign::generic_keyed(&self.keyed, &self.source, body, now_unix)
+    }
+}
+
+/// The body of one generic request: events number `first` to `first + count - 1` of a run, about
+/// 700 bytes each. One event is an object, more are an array.
+pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64) -> Bytes {
+    let mut body = Vec::with_capacity(count * 760 + 2);
+    let array = count != 1;
+    if array {
+        body.push(b'[');
+    }
+    for n in first..first + count as u64 {
+        if n > first {
+            body.push(b',');
+        }
+        write_event(&mut body, run, n, occurred_at_millis);
+    }
+    if array {
+        body.push(b']');
+    }
+    body.into()
+}
+
+#[allow(clippy::expect_used, reason = "writing to memory does not fail")]
+fn write_event(body: &mut Vec<u8>, run: &str, n: u64, millis: i64) {
+    let kind = KINDS[(n % KINDS.len() as u64) as usize];
+    let message = n / EVENTS_PER_MESSAGE;
+    write!(
+        body,
+        "{{\"id\":\"{run}-{n:012}\",\"event\":\"{kind}\",\"recipient\":\"reader-{message:09}@example.org\",\
+         \"timestamp\":{millis},\"message_id\":\"{run}-m{message:012}\",\"campaign\":\"load\",\
+         \"tags\":[\"load\",\"newsletter\"],"
+    )
+    .expect("memory");
+    if kind == Kind::Bounced {
+        body.extend_from_slice(b"\"bounce\":{\"permanence\":\"hard\",\"status\":\"5.1.1\"},");
+    }
+    body.extend_from_slice(FILLER.as_bytes());
+    body.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn batches_are_json_with_unique_ids() {
+        let mut load = Load::new(&Credentials::new(""), "inhouse", "r1", 50, 100);
+        let mut ids = BTreeSet::new();
+        for _ in 0..4 {
+            let request = load.next_request(1_795_255_200_123);
+            assert_eq!(request.header("x-mailpulse-timestamp"), Some("1795255200"));
+            let events: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
+            assert_eq!(events.len(), 50);
+            ids.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(ids.len(), 200);
+        assert_eq!(ids.first().map(String::as_str), Some("r1-000000000100"));
+    }
+
+    #[test]
+    fn one_event_is_an_object_of_about_700_bytes() {
+        let body = event_batch("r1", 7, 1, 1_795_255_200_123);
+        let event: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(event["event"], "bounced");
+        assert!((650..=760).contains(&body.len()), "{} bytes", body.len());
+    }
+
+    #[test]
+    fn signs_as_the_generic_provider_does() {
+        let credentials = Credentials::new("");
+        let load = Load::new(&credentials, "inhouse", "r1", 1, 0);
+        let body = event_batch("r1", 0, 1, 0);
+        let expected = sign::generic_body(&credentials, "inhouse", body.clone(), 9);
+        assert_eq!(load.sign(body, 9), expected);
+    }
+}

@@ -1,0 +1,126 @@
+use std::collections::BTreeSet;
+
+use event::{Kind, Permanence, Provider};
+
+use super::*;
+
+fn fact(provider: Provider, kind: Kind) -> Fact {
+    Fact::new(provider, "acme", kind, "ada@example.com", 7)
+}
+
+#[test]
+fn every_provider_words_the_kinds_it_knows() {
+    use Kind::*;
+    let silent = |provider: Provider| -> &[Kind] {
+        match provider {
+            Provider::SendGrid | Provider::Generic => &[],
+            Provider::Mailgun | Provider::Mandrill => &[Subscribed],
+            Provider::Postmark => &[Accepted, Dropped, Other],
+            Provider::Ses => &[Other],
+        }
+    };
+    for provider in Provider::ALL {
+        for kind in Kind::ALL {
+            let worded = json(&fact(provider, kind));
+            assert_eq!(worded.is_none(), silent(provider).contains(&kind), "{provider} {kind}");
+            let Some(worded) = worded else { continue };
+            let names_recipient = (provider, kind) != (Provider::SendGrid, Other);
+            assert_eq!(worded.to_string().contains("ada@example.com"), names_recipient);
+        }
+    }
+}
+
+#[test]
+fn repeats_differ_in_nothing_but_their_id() {
+    for provider in [Provider::SendGrid, Provider::Mailgun, Provider::Generic] {
+        let first = fact(provider, Kind::Opened);
+        let again = Fact { n: 8, ..first.clone() };
+        let (first, again) = (json(&first).unwrap(), json(&again).unwrap());
+        let id = |event: &Value| {
+            let name = if provider == Provider::SendGrid { "sg_event_id" } else { "id" };
+            event[name].clone()
+        };
+        assert_ne!(id(&first), id(&again), "{provider}");
+    }
+}
+
+#[test]
+fn message_ids_are_distinct_and_of_the_providers_form() {
+    for provider in Provider::ALL {
+        let ids: BTreeSet<String> = (0..100).map(|n| message_id(provider, n)).collect();
+        assert_eq!(ids.len(), 100);
+    }
+    assert_eq!(message_id(Provider::Mandrill, 1).len(), 32);
+    assert_eq!(message_id(Provider::SendGrid, 1).len(), 22);
+    assert!(!message_id(Provider::SendGrid, 1).contains('.'));
+    assert_eq!(message_id(Provider::Postmark, 1), "00000000-0000-0000-0000-000000000001");
+}
+
+#[test]
+fn bounces_say_whether_they_are_final() {
+    let both = |provider| {
+        let hard = fact(provider, Kind::Bounced);
+        let soft = Fact { permanence: Some(Permanence::Soft), ..hard.clone() };
+        (json(&hard).unwrap(), json(&soft).unwrap())
+    };
+    let (hard, soft) = both(Provider::SendGrid);
+    assert_eq!((&hard["type"], &soft["type"]), (&"bounce".into(), &"blocked".into()));
+    let (hard, soft) = both(Provider::Postmark);
+    assert_eq!((&hard["TypeCode"], &soft["TypeCode"]), (&1.into(), &4096.into()));
+    let (hard, soft) = both(Provider::Ses);
+    assert_eq!(hard["bounce"]["bounceType"], "Permanent");
+    assert_eq!(soft["bounce"]["bounceType"], "Transient");
+    let (hard, soft) = both(Provider::Mandrill);
+    assert_eq!((&hard["event"], &soft["event"]), (&"hard_bounce".into(), &"soft_bounce".into()));
+    assert_eq!(hard["msg"]["bgtools_code"], 10);
+}
+
+#[test]
+fn machines_are_flagged_where_the_provider_can() {
+    let machine = |provider| json(&Fact { machine: true, ..fact(provider, Kind::Opened) }).unwrap();
+    assert_eq!(machine(Provider::SendGrid)["sg_machine_open"], true);
+    assert_eq!(machine(Provider::Mailgun)["client-info"]["bot"], "apple");
+    assert_eq!(machine(Provider::Generic)["machine"], true);
+    for provider in [Provider::Postmark, Provider::Ses, Provider::Mandrill] {
+        assert!(machine(provider).to_string().contains("GoogleImageProxy"));
+    }
+}
+
+/// The shapes are measured against captured payloads, where these are at hand: nothing that every
+/// sample of a type has is missing from ours.
+#[test]
+fn sample_keys_are_all_there() {
+    let root = format!("{}/../../../shared/samples", env!("CARGO_MANIFEST_DIR"));
+    let cases = [
+        ("postmark/official_bounce.json", Provider::Postmark, Kind::Bounced),
+        ("postmark/official_click.json", Provider::Postmark, Kind::Clicked),
+        ("postmark/official_delivery.json", Provider::Postmark, Kind::Delivered),
+        ("postmark/official_open.json", Provider::Postmark, Kind::Opened),
+        ("postmark/official_spamcomplaint.json", Provider::Postmark, Kind::Complained),
+        ("postmark/official_subscriptionchange.json", Provider::Postmark, Kind::Unsubscribed),
+        ("ses/docs_event_bounce.json", Provider::Ses, Kind::Bounced),
+        ("ses/docs_event_click.json", Provider::Ses, Kind::Clicked),
+        ("ses/docs_event_complaint.json", Provider::Ses, Kind::Complained),
+        ("ses/docs_event_delivery.json", Provider::Ses, Kind::Delivered),
+        ("ses/docs_event_deliverydelay.json", Provider::Ses, Kind::Deferred),
+        ("ses/docs_event_open.json", Provider::Ses, Kind::Opened),
+        ("ses/docs_event_subscription.json", Provider::Ses, Kind::Unsubscribed),
+        ("mailgun/docs_eventdata_opened.json", Provider::Mailgun, Kind::Opened),
+        ("mailgun/docs_eventdata_complained.json", Provider::Mailgun, Kind::Complained),
+        ("sendgrid/docs_bounce.json", Provider::SendGrid, Kind::Bounced),
+        ("sendgrid/docs_open.json", Provider::SendGrid, Kind::Opened),
+        ("mandrill/rails_send.json", Provider::Mandrill, Kind::Accepted),
+        ("mandrill/rails_click.json", Provider::Mandrill, Kind::Clicked),
+    ];
+    for (file, provider, kind) in cases {
+        let Ok(text) = std::fs::read_to_string(format!("{root}/{file}")) else { continue };
+        let sample: Value = serde_json::from_str(&text).unwrap();
+        let sample = sample.get(0).unwrap_or(&sample);
+        let ours = json(&fact(provider, kind)).unwrap();
+        for (key, value) in sample.as_object().unwrap() {
+            let Some(our) = ours.get(key) else { panic!("{file}: {key} is missing") };
+            let same = std::mem::discriminant(value) == std::mem::discriminant(our);
+            assert!(same || key == "category", "{file}: {key} is {our}, not {value}");
+        }
+    }
+}

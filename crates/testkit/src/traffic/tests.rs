@@ -1,0 +1,208 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::{Kind, Provider};
+use serde_json::Value;
+
+use super::*;
+use crate::clock::{MINUTE, SECOND};
+use crate::rates::{HOUR_MICROS, QUARTER_MICROS, Scope, timelines};
+use crate::{Credentials, shape};
+
+const NOW: i64 = 1_795_255_200;
+
+fn demo(seed: u64) -> Traffic {
+    Traffic::new(seed, Plan::demo(&Credentials::new("https://hooks.example.com"), NOW))
+}
+
+fn small(seed: u64) -> Traffic {
+    Traffic::new(seed, Plan::small(&Credentials::new("https://hooks.example.com"), NOW))
+}
+
+#[test]
+fn the_same_seed_is_the_same_mail() {
+    let bodies = |seed| small(seed).requests().map(|r| (r.path, r.body)).collect::<Vec<_>>();
+    assert_eq!(bodies(1), bodies(1));
+    assert_ne!(bodies(1), bodies(2));
+}
+
+#[test]
+fn requests_are_what_the_truth_counts() {
+    let plan = Plan {
+        malformed: vec![(Provider::SendGrid, 2), (Provider::Mailgun, 1)],
+        bad_signatures: 5,
+        ..Plan::small(&Credentials::new(""), NOW)
+    };
+    let traffic = Traffic::new(3, plan);
+    let requests: Vec<SignedRequest> = traffic.requests().collect();
+    let truth = traffic.truth();
+    assert_eq!(truth.requests, requests.len() as u64);
+    assert_eq!((truth.malformed, truth.refused), (3, 5));
+    let forged = requests.iter().filter(|r| contains(&r.body, b"mallory")).count();
+    assert_eq!(forged, 5);
+    let sendgrid_events: usize = requests
+        .iter()
+        .filter(|r| r.path.starts_with("/webhooks/sendgrid/") && !contains(&r.body, b"mallory"))
+        .filter_map(|r| serde_json::from_slice::<Vec<Value>>(&r.body).ok())
+        .map(|events| events.len())
+        .sum();
+    let accepted = truth.accepted.iter().filter(|((p, _), _)| *p == Provider::SendGrid);
+    assert_eq!(sendgrid_events as u64, accepted.map(|(_, n)| n).sum::<u64>());
+}
+
+fn contains(body: &[u8], what: &[u8]) -> bool {
+    body.windows(what.len()).any(|window| window == what)
+}
+
+#[test]
+fn the_truth_agrees_with_itself() {
+    let traffic = demo(1);
+    let truth = traffic.truth();
+    assert_eq!(truth.accepted_total(), truth.distinct_total() + truth.duplicates);
+    assert_eq!(truth.distinct_total(), traffic.facts().count() as u64);
+    assert!((5_000..20_000).contains(&truth.accepted_total()), "{}", truth.accepted_total());
+    assert!(truth.duplicates > 100 && truth.malformed == 6 && truth.refused == 10);
+    let mut messages: BTreeMap<_, u64> = BTreeMap::new();
+    for fact in traffic.facts().filter(|f| matches!(f.kind, Kind::Delivered | Kind::Bounced)) {
+        *messages.entry((fact.provider, fact.source.clone())).or_default() += 1;
+    }
+    for (key, source) in &truth.sources {
+        // Every message ends delivered or bounced, but for the closing ones.
+        let closing = if key.0 == Provider::Postmark { 0 } else { 60 };
+        assert_eq!(source.sent(), messages[key] + closing, "{key:?}");
+        assert_eq!(messages[key], source.delivered + source.hard_bounces + source.soft_bounces);
+        assert!(source.unique_clicks > 0 && source.unique_clicks < source.unique_opens);
+        assert!(source.complaints <= 3 && source.unsubscribes > 0);
+        let flagged = journey::flags_machines(key.0);
+        assert_eq!(source.machine_engagements > 0, flagged, "{key:?}");
+    }
+}
+
+#[test]
+fn every_fact_can_be_told_by_what_the_provider_says_of_it() {
+    let traffic = demo(2);
+    let mut said = BTreeSet::new();
+    for fact in traffic.facts() {
+        let step = Fact::resolution_micros(fact.provider);
+        assert_eq!(fact.occurred_at_micros % step, 0);
+        assert!(said.insert(shape::json(fact).unwrap().to_string()), "{fact:?} is said twice");
+        // Mandrill has no event id: message, event and second must tell.
+        let key = (fact.message_id.clone(), fact.kind, fact.occurred_at_micros);
+        assert!(fact.machine || said.insert(format!("{key:?}")), "{fact:?}");
+    }
+    let last = traffic.facts().map(|fact| fact.occurred_at_micros).max();
+    assert!(last < Some(NOW * SECOND), "nothing is from the future");
+}
+
+#[test]
+fn event_time_moves_forward() {
+    let traffic = demo(3);
+    let mut clock = i64::MIN;
+    let mut disorder = 0;
+    let mut delivered = BTreeSet::new();
+    let mut opens_first = 0;
+    for fact in traffic.facts() {
+        clock = clock.max(fact.occurred_at_micros);
+        disorder = disorder.max(clock - fact.occurred_at_micros);
+        if fact.kind == Kind::Delivered {
+            delivered.insert(&fact.message_id);
+        }
+        if fact.kind == Kind::Opened && !delivered.contains(&fact.message_id) {
+            opens_first += 1;
+        }
+    }
+    assert!(disorder > 0 && disorder <= 3 * SECOND, "{disorder} µs");
+    assert!(opens_first > 20, "{opens_first} opens before their delivery");
+}
+
+#[test]
+fn requests_are_batched_as_the_provider_does() {
+    let mut largest: BTreeMap<Provider, usize> = BTreeMap::new();
+    for posting in &demo(4).postings {
+        if let [first, ..] = posting.genuine() {
+            let size = largest.entry(first.provider).or_default();
+            *size = posting.genuine().len().max(*size);
+        }
+    }
+    for single in [Provider::Mailgun, Provider::Postmark, Provider::Ses] {
+        assert_eq!(largest[&single], 1);
+    }
+    assert!((10..=30).contains(&largest[&Provider::SendGrid]), "{largest:?}");
+    assert!((10..=20).contains(&largest[&Provider::Mandrill]), "{largest:?}");
+}
+
+#[test]
+fn the_closing_events_come_late_and_name_many() {
+    let traffic = demo(5);
+    let closing: Vec<&Fact> = traffic.facts().filter(|f| f.campaign == "closing").collect();
+    let recipients: BTreeSet<&str> = closing.iter().map(|f| f.recipient.as_str()).collect();
+    assert!(recipients.len() >= 200);
+    let others = traffic.facts().filter(|f| f.campaign != "closing");
+    let last = others.map(|f| f.occurred_at_micros).max().unwrap();
+    assert!(closing.iter().all(|f| f.occurred_at_micros >= last + 69 * MINUTE));
+}
+
+/// The heart of the demo: one episode at one source, and nothing else that any rule of the demo
+/// could see, whatever the seed.
+#[test]
+fn one_source_breaches_once_and_everything_else_is_healthy() {
+    for seed in 0..6 {
+        let traffic = demo(seed);
+        let [alert] = traffic.truth().alerts.as_slice() else {
+            panic!("seed {seed}: {:?}", traffic.truth().alerts)
+        };
+        assert_eq!((alert.provider, alert.source.as_str()), (Provider::SendGrid, "acme"));
+        assert!(alert.peak > 0.15, "{}", alert.peak);
+        let start = traffic.plan().start_micros;
+        let burst = (start + 60 * MINUTE)..(start + 66 * MINUTE);
+        assert!(burst.contains(&alert.from_micros), "it shows while the burst is on");
+        assert!(alert.until_micros < burst.end + 61 * MINUTE, "and is over when it has left");
+
+        for (scope, timeline) in timelines(traffic.facts()) {
+            match scope {
+                Scope::Source(provider, _) => source_is_as_planned(&timeline, provider, &burst),
+                Scope::Mailbox(..) | Scope::Campaign(..) => {
+                    for end in timeline.ends(HOUR_MICROS) {
+                        let counts = timeline.window(end, HOUR_MICROS);
+                        assert!(counts.sent() < 200 && counts.delivered < 200, "{scope:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn source_is_as_planned(
+    timeline: &crate::rates::Timeline,
+    provider: Provider,
+    burst: &std::ops::Range<i64>,
+) {
+    let acme = provider == Provider::SendGrid;
+    let stretches = |width| timeline.bounce_breaches(width, 200, 0.05).len();
+    assert_eq!(stretches(HOUR_MICROS), usize::from(acme));
+    assert_eq!(stretches(QUARTER_MICROS), usize::from(acme));
+    for end in timeline.ends(HOUR_MICROS) {
+        let counts = timeline.window(end, HOUR_MICROS);
+        let bad = acme && (burst.start..burst.end + HOUR_MICROS + MINUTE).contains(&end);
+        if counts.sent() >= 200 && !bad {
+            assert!(counts.hard_rate() < 0.02, "{counts:?}");
+        }
+        assert!(counts.accepted < 1_000, "below what the complaint rule judges by");
+        if counts.delivered >= 200 && counts.accepted > 0 {
+            let engaged = counts.engaged as f64 / counts.accepted as f64;
+            assert!(engaged > 0.25, "{provider}: {counts:?}");
+        }
+        if counts.delivered >= 200 {
+            assert!(counts.opened as f64 / counts.delivered as f64 > 0.3, "{counts:?}");
+        }
+    }
+    if acme {
+        for width in [QUARTER_MICROS, HOUR_MICROS] {
+            let counts = timeline.window(burst.end, width);
+            assert!(counts.sent() >= 300 && counts.hard_rate() > 0.2, "{counts:?}");
+        }
+        // Well again, and enough of it to say so, also in the short window.
+        let well = burst.end + 62 * MINUTE + QUARTER_MICROS;
+        let counts = timeline.window(well, QUARTER_MICROS);
+        assert!(counts.sent() >= 200 && counts.hard_rate() < 0.03, "{counts:?}");
+    }
+}

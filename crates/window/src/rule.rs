@@ -1,0 +1,350 @@
+use serde::{Deserialize, Serialize};
+
+use crate::rates::ratio;
+use crate::{Metric, Width};
+
+/// On which side of its threshold a rate is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Above it.
+    Over,
+    /// Below it.
+    Under,
+}
+
+/// When a rate is worth waking somebody. Evaluated for every scope.
+///
+/// In TOML, with what may be left out commented:
+/// ```toml
+/// name = "bounce_rate"
+/// metric = "bounce"           # bounce hard_bounce complaint unsubscribe open click engagement
+/// direction = "over"          # or "under"
+/// threshold = 0.05            # a warning beyond this
+/// # critical = 0.10           # twice the threshold for "over", half of it for "under"
+/// # min_volume = 0            # least denominator (sent, or accepted) of a window to count
+/// # widths = ["1m", "5m", "15m", "60m"]
+/// # resolve_ratio = 1.0       # 0.8: closes at 80 % of the threshold ("under": at 125 %)
+/// # resolve_after = "0s"      # … and only after that much event time there: s, m or h
+/// # runbook = ""              # a link
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Fields")]
+pub struct Rule {
+    /// The name, unique among the rules: with the scope it makes the identity of an episode.
+    pub name: String,
+    /// The rate.
+    pub metric: Metric,
+    /// Which side is bad.
+    pub direction: Direction,
+    /// A window beyond this fires a warning; 0.05 is 5 %.
+    pub threshold: f64,
+    /// A window beyond this makes it critical.
+    pub critical: f64,
+    /// Windows with a smaller denominator do not count.
+    pub min_volume: u64,
+    /// The windows looked at; one of them is enough to fire.
+    pub widths: Vec<Width>,
+    /// In (0, 1]: how much better than the threshold all windows must be to resolve. At 1 it is
+    /// enough that none is beyond the threshold.
+    pub resolve_ratio: f64,
+    /// For how long they must be so, microseconds of event time.
+    pub resolve_after: i64,
+    /// Where it says what to do.
+    pub runbook: String,
+}
+
+/// How bad a window is. In this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Good enough to close an open episode.
+    Good,
+    /// Not bad enough to open one, too bad to close one.
+    Lingering,
+    /// Beyond the threshold.
+    Warning,
+    /// Beyond the critical threshold.
+    Critical,
+}
+
+/// What a rule of the configuration got wrong.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RuleError {
+    /// The name is empty.
+    #[error("a rule needs a name")]
+    NoName,
+    /// Rates are at least 0, so no rate could be under 0.
+    #[error("rule `{0}`: threshold must be a number greater than 0, such as 0.05 for 5 %")]
+    Threshold(String),
+    /// A critical threshold on the good side of the warning's.
+    #[error("rule `{0}`: critical must be at least threshold for `over`, at most for `under`")]
+    Critical(String),
+    /// Without windows it could never fire.
+    #[error("rule `{0}`: widths must name at least one of 1m, 5m, 15m, 60m")]
+    NoWidths(String),
+    /// Outside (0, 1].
+    #[error("rule `{0}`: resolve_ratio must be greater than 0 and at most 1")]
+    ResolveRatio(String),
+    /// Not a number with a unit.
+    #[error("rule `{0}`: resolve_after must be a whole number with a unit: 90s, 30m, 2h")]
+    ResolveAfter(String),
+}
+
+impl RuleError {
+    /// The stable snake-case code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoName => "rule_without_name",
+            Self::Threshold(_) => "rule_threshold_invalid",
+            Self::Critical(_) => "rule_critical_invalid",
+            Self::NoWidths(_) => "rule_without_widths",
+            Self::ResolveRatio(_) => "rule_resolve_ratio_invalid",
+            Self::ResolveAfter(_) => "rule_resolve_after_invalid",
+        }
+    }
+}
+
+/// A rule as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    name: String,
+    metric: Metric,
+    direction: Direction,
+    threshold: f64,
+    critical: Option<f64>,
+    #[serde(default)]
+    min_volume: u64,
+    #[serde(default = "all_widths")]
+    widths: Vec<Width>,
+    #[serde(default = "one")]
+    resolve_ratio: f64,
+    #[serde(default = "no_time")]
+    resolve_after: String,
+    #[serde(default)]
+    runbook: String,
+}
+
+fn all_widths() -> Vec<Width> {
+    Width::ALL.to_vec()
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+fn no_time() -> String {
+    "0s".to_owned()
+}
+
+/// Microseconds in `90s`, `30m` or `2h`.
+fn micros(span: &str) -> Option<i64> {
+    let (number, unit) = span.split_at_checked(span.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    i64::from(number.parse::<u32>().ok()?).checked_mul(seconds * 1_000_000)
+}
+
+impl TryFrom<Fields> for Rule {
+    type Error = RuleError;
+
+    fn try_from(fields: Fields) -> Result<Self, RuleError> {
+        let name = fields.name;
+        let critical = fields.critical.unwrap_or(match fields.direction {
+            Direction::Over => fields.threshold * 2.0,
+            Direction::Under => fields.threshold / 2.0,
+        });
+        let ordered = match fields.direction {
+            Direction::Over => critical >= fields.threshold && critical.is_finite(),
+            Direction::Under => critical <= fields.threshold && critical >= 0.0,
+        };
+        match micros(&fields.resolve_after) {
+            _ if name.is_empty() => Err(RuleError::NoName),
+            _ if !(fields.threshold > 0.0 && fields.threshold.is_finite()) => {
+                Err(RuleError::Threshold(name))
+            }
+            _ if !ordered => Err(RuleError::Critical(name)),
+            _ if fields.widths.is_empty() => Err(RuleError::NoWidths(name)),
+            _ if !(fields.resolve_ratio > 0.0 && fields.resolve_ratio <= 1.0) => {
+                Err(RuleError::ResolveRatio(name))
+            }
+            None => Err(RuleError::ResolveAfter(name)),
+            Some(resolve_after) => Ok(Self {
+                name,
+                metric: fields.metric,
+                direction: fields.direction,
+                threshold: fields.threshold,
+                critical,
+                min_volume: fields.min_volume,
+                widths: fields.widths,
+                resolve_ratio: fields.resolve_ratio,
+                resolve_after,
+                runbook: fields.runbook,
+            }),
+        }
+    }
+}
+
+impl Rule {
+    /// The rules that hold when the configuration names none.
+    pub fn seeds() -> Vec<Self> {
+        use Direction::{Over, Under};
+        use Metric::{Bounce, Complaint, Engagement, Open};
+        const ALL: &[Width] = &Width::ALL;
+        const HOUR: &[Width] = &[Width::M60];
+        [
+            ("bounce_rate", Bounce, Over, 0.05, 0.10, 200, ALL),
+            ("complaint_rate", Complaint, Over, 0.001, 0.002, 1000, ALL),
+            ("low_engagement", Engagement, Under, 0.15, 0.075, 200, HOUR),
+            // "Of more than 100 delivered."
+            ("low_opens", Open, Under, 0.10, 0.05, 101, HOUR),
+        ]
+        .into_iter()
+        .map(|(name, metric, direction, threshold, critical, min_volume, widths)| Self {
+            name: name.to_owned(),
+            metric,
+            direction,
+            threshold,
+            critical,
+            min_volume,
+            widths: widths.to_vec(),
+            resolve_ratio: 1.0,
+            resolve_after: 0,
+            runbook: format!("docs/runbooks/{name}.md"),
+        })
+        .collect()
+    }
+
+    /// How bad a rate of `part` in `whole` is; `None` when there is too little of it to say.
+    pub(crate) fn level(&self, part: u64, whole: u64) -> Option<Level> {
+        let rate = ratio(part, whole).filter(|_| whole >= self.min_volume)?;
+        let lingers_from = match self.direction {
+            Direction::Over => self.threshold * self.resolve_ratio,
+            Direction::Under => self.threshold / self.resolve_ratio,
+        };
+        Some(if self.beyond(rate, self.critical) {
+            Level::Critical
+        } else if self.beyond(rate, self.threshold) {
+            Level::Warning
+        } else if self.beyond(rate, lingers_from) {
+            Level::Lingering
+        } else {
+            Level::Good
+        })
+    }
+
+    /// Whether a rate lies on the bad side of another. Equal is not beyond.
+    pub(crate) fn beyond(&self, rate: f64, other: f64) -> bool {
+        match self.direction {
+            Direction::Over => rate > other,
+            Direction::Under => rate < other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &str) -> Result<Rule, String> {
+        let text = format!("name = \"r\"\nmetric = \"bounce\"\n{more}");
+        toml::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_documented_default() {
+        let rule = read("direction = \"over\"\nthreshold = 0.05").unwrap();
+        assert_eq!((rule.critical, rule.min_volume, rule.resolve_ratio), (0.1, 0, 1.0));
+        assert_eq!((rule.widths, rule.resolve_after), (Width::ALL.to_vec(), 0));
+        let rule = read("direction = \"under\"\nthreshold = 0.5").unwrap();
+        assert_eq!(rule.critical, 0.25);
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let rule = read(
+            "direction = \"over\"\nthreshold = 0.05\ncritical = 0.06\nmin_volume = 7\n\
+             widths = [\"5m\"]\nresolve_ratio = 0.8\nresolve_after = \"30m\"\nrunbook = \"x\"",
+        )
+        .unwrap();
+        assert_eq!((rule.critical, rule.min_volume, rule.resolve_ratio), (0.06, 7, 0.8));
+        assert_eq!((rule.widths, rule.resolve_after), (vec![Width::M5], 1_800_000_000));
+        assert_eq!(rule.runbook, "x");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_rule_named() {
+        for (more, says) in [
+            ("direction = \"over\"\nthreshold = 0", "threshold must be"),
+            ("direction = \"over\"\nthreshold = nan", "threshold must be"),
+            ("direction = \"over\"\nthreshold = 0.5\ncritical = 0.4", "critical must be"),
+            ("direction = \"under\"\nthreshold = 0.5\ncritical = 0.6", "critical must be"),
+            ("direction = \"over\"\nthreshold = 0.5\nwidths = []", "widths must name"),
+            ("direction = \"over\"\nthreshold = 0.5\nwidths = [\"2m\"]", "unknown variant"),
+            ("direction = \"over\"\nthreshold = 0.5\nresolve_ratio = 1.5", "resolve_ratio must"),
+            ("direction = \"over\"\nthreshold = 0.5\nresolve_after = \"30\"", "resolve_after must"),
+            ("direction = \"over\"\nthreshold = 0.5\nresolve_after = \"\"", "resolve_after must"),
+            ("direction = \"over\"\nthreshold = 0.5\nresolve_after = \"3é\"", "resolve_after must"),
+            ("direction = \"over\"\nthreshold = 0.5\nspeed = 1", "unknown field"),
+            ("direction = \"sideways\"\nthreshold = 0.5", "unknown variant"),
+        ] {
+            let error = read(more).unwrap_err();
+            assert!(error.contains(says), "{more}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_seeds_are_what_their_written_form_reads_as() {
+        let seed = |name: &str| Rule::seeds().into_iter().find(|rule| rule.name == name).unwrap();
+        for (name, text) in [
+            (
+                "bounce_rate",
+                "metric = 'bounce'\ndirection = 'over'\nthreshold = 0.05\nmin_volume = 200",
+            ),
+            (
+                "complaint_rate",
+                "metric = 'complaint'\ndirection = 'over'\nthreshold = 0.001\nmin_volume = 1000",
+            ),
+            (
+                "low_engagement",
+                "metric = 'engagement'\ndirection = 'under'\nthreshold = 0.15\nmin_volume = 200\nwidths = ['60m']",
+            ),
+            (
+                "low_opens",
+                "metric = 'open'\ndirection = 'under'\nthreshold = 0.10\nmin_volume = 101\nwidths = ['60m']",
+            ),
+        ] {
+            let text = format!("name = '{name}'\nrunbook = 'docs/runbooks/{name}.md'\n{text}");
+            assert_eq!(seed(name), toml::from_str(&text).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_rate_at_its_threshold_is_not_beyond_it() {
+        let bounce = &Rule::seeds()[0];
+        assert_eq!(bounce.level(10, 200), Some(Level::Good));
+        assert_eq!(bounce.level(11, 200), Some(Level::Warning));
+        assert_eq!(bounce.level(20, 200), Some(Level::Warning));
+        assert_eq!(bounce.level(21, 200), Some(Level::Critical));
+        assert_eq!(bounce.level(199, 199), None);
+        let opens = &Rule::seeds()[3];
+        assert_eq!(opens.level(0, 100), None);
+        assert_eq!(opens.level(10, 101), Some(Level::Warning));
+        assert_eq!(opens.level(20, 200), Some(Level::Good));
+        assert_eq!(opens.level(9, 200), Some(Level::Critical));
+    }
+
+    #[test]
+    fn the_resolve_ratio_widens_the_way_back() {
+        let bounce = Rule { resolve_ratio: 0.5, ..Rule::seeds()[0].clone() };
+        assert_eq!(bounce.level(10, 200), Some(Level::Lingering));
+        assert_eq!(bounce.level(5, 200), Some(Level::Good));
+        let opens = Rule { resolve_ratio: 0.5, ..Rule::seeds()[3].clone() };
+        assert_eq!(opens.level(30, 200), Some(Level::Lingering));
+        assert_eq!(opens.level(40, 200), Some(Level::Good));
+    }
+}
