@@ -150,8 +150,12 @@ impl Server {
         serve.arg("--lib").arg(&self.library).arg("--data").arg(self.dir.join("data"));
         serve.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
         let process = process::spawn(serve, &self.dir.join("clickhouse.log"))?;
-        let url = self.url();
-        self.process.insert(process).wait_until("ClickHouse", START_PATIENCE, || answers(&url))
+        let (process, url) =
+            (self.process.insert(process), format!("http://127.0.0.1:{}", self.port));
+        process.wait_until("ClickHouse", START_PATIENCE, |process| {
+            // The log too: another process could have taken the port, and answer in our stead.
+            answers(&url) && process.has_said("listening 127.0.0.1:")
+        })
     }
 
     fn url(&self) -> String {

@@ -52,11 +52,12 @@ fn up(service: &str, port: u16, file: &Path, logs: &Path) -> Result<String, Erro
     run(&["up", "--detach", "--wait", service], &logs.join("up.log"))?;
     let log = logs.join("port.log");
     run(&["port", service, &port.to_string()], &log)?;
-    let published = tail(&log, 1);
-    published_address(&published).ok_or_else(|| Error::CommandFailed {
+    let printed = tail(&log, 20);
+    // Warnings about the file may stand around the answer.
+    printed.lines().find_map(published_address).ok_or_else(|| Error::CommandFailed {
         command: format!("docker compose port {service} {port}"),
         outcome: "no published port".into(),
-        tail: published,
+        tail: printed.clone(),
     })
 }
 

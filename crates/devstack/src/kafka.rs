@@ -162,10 +162,12 @@ impl Broker {
         let mut serve = self.jvm("kafka.Kafka");
         serve.arg(self.configuration());
         let process = process::spawn(serve, &self.dir.join("kafka.log"))?;
-        let address = self.address();
-        self.process
-            .insert(process)
-            .wait_until("Kafka", START_PATIENCE, || probe::answers(&address))
+        let process = self.process.insert(process);
+        let address = format!("127.0.0.1:{}", self.port);
+        process.wait_until("Kafka", START_PATIENCE, |process| {
+            // The log too: another process could have taken the port, and answer in our stead.
+            probe::answers(&address) && process.has_said("Kafka Server started")
+        })
     }
 
     /// A JVM for one of Kafka's main classes.
@@ -186,12 +188,14 @@ impl Broker {
     }
 }
 
-/// Settings of the SLF4J binding that `pom.xml` adds. At level "info" the broker prints its whole
-/// configuration twice, which costs a fifth of a second.
-const LOGGING: [&str; 3] = [
+/// Settings of the SLF4J binding that `pom.xml` adds. The broker's chatter would bury the reason for
+/// an end under its own shutdown; what is let through is when it is up, and who joins and leaves.
+const LOGGING: [&str; 5] = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator.group=info",
 ];
 
 /// The configuration of a single node that is broker and controller in one.

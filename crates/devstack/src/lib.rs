@@ -16,6 +16,7 @@ mod error;
 pub mod fetch;
 pub mod kafka;
 pub mod process;
+mod running;
 
 use std::sync::OnceLock;
 
@@ -23,6 +24,7 @@ pub use clickhouse::ClickHouse;
 pub use dirs::Dirs;
 pub use error::Error;
 pub use kafka::Kafka;
+pub use running::Running;
 
 /// Where a part came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,8 @@ pub struct Child {
     inner: std::process::Child,
     program: String,
     log: PathBuf,
+    /// How long the log was before; it may hold the output of earlier processes.
+    log_start: u64,
 }
 
 /// Starts a program with its standard output and error appended to `log`.
@@ -39,10 +41,11 @@ pub fn spawn(mut command: Command, log: &Path) -> Result<Child, Error> {
     let open = || File::options().create(true).append(true).open(log);
     let out = open().map_err(Error::io(format!("open {}", log.display())))?;
     let err = out.try_clone().map_err(Error::io(format!("open {}", log.display())))?;
+    let log_start = out.metadata().map_or(0, |about| about.len());
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
     die_with_parent(&mut command);
-    match command.spawn() {
-        Ok(inner) => Ok(Child { inner, program, log: log.to_owned() }),
+    match fork(command) {
+        Ok(inner) => Ok(Child { inner, program, log: log.to_owned(), log_start }),
         Err(source) => Err(Error::Spawn { program, source }),
     }
 }
@@ -56,6 +59,12 @@ impl Child {
     /// Where its output goes.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Whether the process has written `words` to its log.
+    pub fn has_said(&self, words: &str) -> bool {
+        let said = read_from(&self.log, self.log_start).unwrap_or_default();
+        String::from_utf8_lossy(&said).contains(words)
     }
 
     /// Whether the process has not ended yet.
@@ -111,10 +120,10 @@ impl Child {
         &mut self,
         service: &'static str,
         patience: Duration,
-        mut ready: impl FnMut() -> bool,
+        mut ready: impl FnMut(&Self) -> bool,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
-        while !ready() {
+        while !ready(self) {
             let log = Some(self.log.clone());
             if let Some(status) = self.wait(Duration::ZERO)? {
                 let status = status.to_string();
@@ -157,6 +166,7 @@ impl Drop for Child {
 }
 
 /// Has the kernel kill the child when the process that forked it is gone.
+#[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
     let hook = move || {
@@ -181,6 +191,10 @@ fn die_with_parent(command: &mut Command) {
         command.pre_exec(hook);
     }
 }
+
+/// Elsewhere there is no such signal: children end on drop only.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_: &mut Command) {}
 
 /// A command to fork, and where to send the outcome.
 type Job = (Command, mpsc::Sender<io::Result<std::process::Child>>);
@@ -237,17 +251,19 @@ fn command_line(command: &Command) -> String {
 /// the messages; empty when it cannot be read.
 pub fn tail(log: &Path, lines: usize) -> String {
     const LONGEST: u64 = 64 * 1024;
-    let read = || -> io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
-        let mut bytes = Vec::new();
-        file.take(LONGEST).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
+    let length = std::fs::metadata(log).map_or(0, |about| about.len());
+    let end = read_from(log, length.saturating_sub(LONGEST)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&end);
     let all: Vec<&str> = text.lines().filter(|line| !line.starts_with("\tat ")).collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn read_from(log: &Path, start: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on.
@@ -304,6 +320,11 @@ mod tests {
         let status = child.wait(Duration::from_secs(10)).unwrap();
         assert!(status.unwrap().success());
         assert_eq!(tail(&log, 2), "100\nproblem");
+        assert!(child.has_said("problem"));
+        let mut next = sh("echo none", &log);
+        next.wait(Duration::from_secs(10)).unwrap();
+        assert!(next.has_said("none"));
+        assert!(!next.has_said("problem"), "that was an earlier process");
     }
 
     #[test]
@@ -312,7 +333,7 @@ mod tests {
         let log = dir.path().join("log");
         let path = log.clone();
         let mut child = thread::spawn(move || sh("echo up; exec sleep 60", &path)).join().unwrap();
-        child.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        child.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
         assert_eq!(child.wait(Duration::from_millis(200)).unwrap(), None);
     }
 
@@ -322,12 +343,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut polite = sh("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done", &log);
-        polite.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        polite.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
         assert_eq!(polite.terminate(Duration::from_secs(10)).unwrap().code(), Some(3));
 
         let log = dir.path().join("deaf");
         let mut deaf = sh("trap '' TERM; echo up; while :; do sleep 0.01; done", &log);
-        deaf.wait_until("sh", Duration::from_secs(10), || tail(&log, 1) == "up").unwrap();
+        deaf.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
         let status = deaf.terminate(Duration::from_millis(200)).unwrap();
         assert_eq!(status.signal(), Some(libc::SIGKILL));
         assert!(!deaf.is_running());
@@ -337,7 +358,7 @@ mod tests {
     fn an_early_end_is_reported_with_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = sh("echo no such disk; exit 7", &dir.path().join("log"));
-        let error = child.wait_until("sh", Duration::from_secs(10), || false).unwrap_err();
+        let error = child.wait_until("sh", Duration::from_secs(10), |_| false).unwrap_err();
         assert_eq!(error.code(), "exited");
         assert!(error.to_string().contains("no such disk"), "{error}");
     }

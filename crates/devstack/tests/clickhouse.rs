@@ -263,6 +263,34 @@ async fn eight_inserts_at_a_time() {
     assert_eq!(all(&client).await, lines(0..24_000));
 }
 
+#[tokio::test]
+async fn settings_of_the_url_reach_input_and_output() {
+    let client = client(shared_clickhouse(), "settings").await;
+    client
+        .query("CREATE TABLE times (at DateTime('UTC')) ENGINE = Memory")
+        .execute()
+        .await
+        .unwrap();
+    let row = "{\"at\": \"2026-11-01T12:00:00.5+01:00\"}\n";
+    let insert =
+        |client: &Client| client.insert_formatted_with("INSERT INTO times FORMAT JSONEachRow");
+    let mut plain = insert(&client).with_setting("date_time_input_format", "basic");
+    plain.send(row.into()).await.unwrap();
+    plain.end().await.expect_err("the basic format knows no offsets");
+    let mut lenient = insert(&client).with_setting("date_time_input_format", "best_effort");
+    lenient.send(row.into()).await.unwrap();
+    lenient.end().await.unwrap();
+    let json = client
+        .query("SELECT toUInt64(toUnixTimestamp(at)) AS at FROM times")
+        .with_setting("output_format_json_quote_64bit_integers", "1")
+        .fetch_bytes("JSONEachRow")
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(json, "{\"at\":\"1793530800\"}\n");
+}
+
 /// A client that dies in the middle of an insert leaves no half of it.
 #[tokio::test]
 async fn an_insert_that_breaks_off_inserts_nothing() {
@@ -273,8 +301,14 @@ async fn an_insert_that_breaks_off_inserts_nothing() {
     let head = "POST /?query=INSERT+INTO+broken.lines(id)+FORMAT+TSV HTTP/1.1\r\nHost: x\r\n\
                 Content-Length: 1000\r\n\r\n1\n2\n3\n";
     socket.write_all(head.as_bytes()).await.unwrap();
+    wait_for_running(&client, 1).await;
     drop(socket);
-    // A later insert does not wait for the broken one, so look until nothing runs any more.
+    wait_for_running(&client, 0).await;
+    assert_eq!(count(&client).await, 0);
+}
+
+/// Waits until so many inserts into `broken` are under way.
+async fn wait_for_running(client: &Client, expected: u64) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let running: u64 = client
@@ -282,13 +316,12 @@ async fn an_insert_that_breaks_off_inserts_nothing() {
             .fetch_one()
             .await
             .unwrap();
-        if running == 0 {
-            break;
+        if running == expected {
+            return;
         }
-        assert!(Instant::now() < deadline, "the broken insert still runs");
+        assert!(Instant::now() < deadline, "{running} inserts run, not {expected}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(count(&client).await, 0);
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! A broker of ours answers, survives SIGKILL with its data, and does not outlive us.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use devstack::{Dirs, Kafka, Origin, shared_kafka};
+use devstack::{Dirs, Kafka, Origin, process, shared_kafka};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -16,7 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 /// For everything that takes milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
@@ -52,7 +52,8 @@ fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
 fn a_parent_killed_with_sigkill_leaves_no_orphan() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report");
-    let mut parent = helper("park", &report).spawn().unwrap();
+    // Dropping it stops it too, should this test fail half-way.
+    let mut parent = process::spawn(helper("park", &report), &dir.path().join("log")).unwrap();
     wait_until("the parent to report its broker", || report.exists());
     let told = std::fs::read_to_string(&report).unwrap();
     let (pid, bootstrap) = told.split_once(' ').unwrap();
@@ -60,8 +61,7 @@ fn a_parent_killed_with_sigkill_leaves_no_orphan() {
     assert!(is_alive(pid));
     assert!(TcpStream::connect(bootstrap).is_ok());
 
-    parent.kill().unwrap(); // SIGKILL: no destructor runs
-    parent.wait().unwrap();
+    parent.kill().unwrap(); // SIGKILL, to its own process group: no destructor of it runs
     // The process counts as dead a moment before its last thread gives up the sockets.
     let gone = || !is_alive(pid) && TcpStream::connect(bootstrap).is_err();
     wait_until("the broker to die and its port to close", gone);
@@ -84,6 +84,19 @@ fn a_running_cluster_is_used_and_never_touched() {
     let status = helper("use", &report).env("MAILPULSE_KAFKA", "nonsense").status().unwrap();
     assert!(status.success());
     assert_eq!(std::fs::read_to_string(&report).unwrap(), "bad_setting");
+}
+
+#[test]
+fn a_broker_that_cannot_start_says_why() {
+    let dirs = Dirs::new().unwrap();
+    let mut kafka = Kafka::start_own(&dirs).unwrap();
+    kafka.kill().unwrap();
+    let squatter = TcpListener::bind(kafka.bootstrap()).unwrap();
+    let error = kafka.restart().unwrap_err();
+    assert_eq!(error.code(), "exited");
+    assert!(error.to_string().contains("Address already in use"), "{error}");
+    drop(squatter);
+    kafka.restart().unwrap();
 }
 
 /// Not a test of its own: the other process of the tests above, which run this binary once more.

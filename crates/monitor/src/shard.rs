@@ -89,8 +89,14 @@ impl Rebuild {
             let panes = self.panes.remove(&scope).unwrap_or_default().into_values();
             let windows = ScopeWindows::from_panes(panes, lateness, now);
             let episodes = self.episodes.remove(&scope).unwrap_or_default();
+            let has_open = !episodes.is_empty();
             shard.scopes.insert(scope.clone(), Watched { windows, episodes, due: None });
-            shard.reschedule(&scope, rules);
+            if has_open {
+                // The rules may have changed with the restart: visited once, whatever is due.
+                shard.schedule(&scope, Some(i64::MIN));
+            } else {
+                shard.reschedule(&scope, rules);
+            }
         }
         shard
     }
@@ -107,6 +113,12 @@ impl Shard {
             episodes: Episodes::default(),
             due: None,
         });
+        if watched.windows.clock() < now {
+            // Nothing was due, so nothing is emitted; but what is late is judged by this clock.
+            let mut none = Vec::new();
+            watched.windows.advance_slides(now, &mut none);
+            debug_assert!(none.is_empty(), "a scope was not visited when it was due");
+        }
         let applied = watched.windows.apply(pane, &counts);
         if applied == Applied::TooLate {
             return Some(counts);
@@ -185,9 +197,14 @@ impl Shard {
     }
 
     fn reschedule(&mut self, scope: &Scope, rules: &[Rule]) {
-        let Some(watched) = self.scopes.get_mut(scope) else { return };
+        let Some(watched) = self.scopes.get(scope) else { return };
         let windows = watched.windows.due();
         let due = windows.into_iter().chain(watched.episodes.due(rules)).min();
+        self.schedule(scope, due);
+    }
+
+    fn schedule(&mut self, scope: &Scope, due: Option<i64>) {
+        let Some(watched) = self.scopes.get_mut(scope) else { return };
         if due == watched.due {
             return;
         }

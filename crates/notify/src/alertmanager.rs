@@ -10,6 +10,8 @@
 //! again when only annotations change. An episode that becomes critical therefore ends its warning
 //! in the same request that fires the critical alert. For one page per episode group by everything
 //! but the severity: `group_by: [alertname, scope, provider, source, mailbox_provider, campaign]`.
+//!
+//! The members of an Alertmanager cluster each want every alert: configure a channel for each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -114,7 +116,7 @@ fn annotations(transition: &Transition) -> BTreeMap<&'static str, String> {
         ("threshold", alert.threshold.to_string()),
         ("volume", alert.volume.to_string()),
         ("at", transition.at.to_string()),
-        ("runbook_url", alert.runbook.clone()),
+        ("runbook", alert.runbook.clone()),
     ]);
     annotations.extend(alert.value.map(|value| ("value", value.to_string())));
     annotations

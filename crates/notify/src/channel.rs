@@ -49,7 +49,6 @@ macro_rules! log_at {
     ($level:ident, $transition:expr) => {{
         let alert = &$transition.alert;
         tracing::$level!(
-            target: "alert",
             step = $transition.step().as_str(),
             severity = alert.severity.as_str(),
             rule = alert.rule,

@@ -9,14 +9,20 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use service::Shutdown;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use window::EpisodeId;
 
 use crate::backoff::{Backoff, Retry};
 use crate::channel::Channel;
+use crate::endpoint::Failure;
 use crate::progress::Ticket;
 use crate::transition::Transition;
+
+/// Tries of one channel at once: after an outage all that waited comes back, and should not be a
+/// flood.
+const TRIES_AT_ONCE: usize = 8;
 
 /// A transition and the record it came in.
 #[derive(Debug)]
@@ -58,8 +64,8 @@ impl Deliveries {
             .into_iter()
             .map(|channel| {
                 let (send, inbox) = unbounded_channel();
-                let courier = Courier { channel, retry, shutdown: shutdown.clone() };
-                tasks.spawn_on(run(Arc::new(courier), inbox, finish.clone()), runtime.handle());
+                let courier = Arc::new(Courier::new(channel, retry, shutdown.clone()));
+                tasks.spawn_on(run(courier, inbox, finish.clone()), runtime.handle());
                 send
             })
             .collect();
@@ -104,6 +110,7 @@ struct Courier {
     channel: Channel,
     retry: Retry,
     shutdown: Shutdown,
+    turns: Semaphore,
 }
 
 /// How a delivery ended.
@@ -168,21 +175,21 @@ async fn run(
 }
 
 impl Courier {
+    const fn new(channel: Channel, retry: Retry, shutdown: Shutdown) -> Self {
+        Self { channel, retry, shutdown, turns: Semaphore::const_new(TRIES_AT_ONCE) }
+    }
+
     /// Tries until it is over.
     async fn deliver(&self, transition: &Transition) -> Outcome {
         let began = Instant::now();
         let mut backoff = Backoff::new(self.retry);
         let outcome = loop {
-            if self.shutdown.requested() {
-                break Outcome::Postponed;
-            }
             let failure = match self.attempt(transition).await {
-                Ok(()) => break Outcome::Delivered,
-                Err(failure) => failure,
+                None => break Outcome::Postponed,
+                Some(Ok(())) => break Outcome::Delivered,
+                Some(Err(failure)) if failure.is_final() => break Outcome::Refused,
+                Some(Err(failure)) => failure,
             };
-            if failure.is_final() {
-                break Outcome::Refused;
-            }
             let pause = backoff.next(began.elapsed(), rand::random(), failure.retry_after());
             let Some(pause) = pause else { break Outcome::GaveUp };
             tokio::select! {
@@ -190,7 +197,57 @@ impl Courier {
                 () = self.shutdown.wait() => {}
             }
         };
-        self.report(transition, outcome, began.elapsed());
+        self.report(transition, outcome);
         outcome
+    }
+
+    /// Tries once, when it is its turn; `None` when the process stops.
+    async fn attempt(&self, transition: &Transition) -> Option<Result<(), Failure>> {
+        // Nobody closes the semaphore; without a turn the try would still be right.
+        let _turn = self.turns.acquire().await.ok();
+        if self.shutdown.requested() {
+            return None;
+        }
+        let (began, channel) = (Instant::now(), &self.channel.name);
+        let result = self.channel.send(transition, Timestamp::now()).await;
+        metrics::histogram!("mailpulse_notify_try_seconds", "channel" => channel.clone())
+            .record(began.elapsed());
+        if let Err(failure) = &result {
+            let code = failure.code();
+            metrics::counter!(
+                "mailpulse_notify_failed_tries_total", "channel" => channel.clone(), "code" => code
+            )
+            .increment(1);
+            let episode = transition.episode();
+            tracing::warn!(channel, code, %episode, error = %failure, "a try failed");
+        }
+        Some(result)
+    }
+
+    /// Counts how it ended, and says so where a page is lost.
+    fn report(&self, transition: &Transition, outcome: Outcome) {
+        let channel = &self.channel.name;
+        metrics::counter!(
+            "mailpulse_notify_deliveries_total",
+            "channel" => channel.clone(),
+            "outcome" => outcome.as_str()
+        )
+        .increment(1);
+        match outcome {
+            Outcome::Delivered => {
+                let age = Timestamp::now().duration_since(transition.at).as_secs_f64();
+                metrics::histogram!("mailpulse_notify_age_seconds", "channel" => channel.clone())
+                    .record(age.max(0.0));
+            }
+            Outcome::Refused | Outcome::GaveUp => tracing::error!(
+                channel,
+                outcome = outcome.as_str(),
+                step = transition.step().as_str(),
+                episode = %transition.episode(),
+                summary = transition.alert.summary,
+                "not delivered"
+            ),
+            Outcome::Postponed => {}
+        }
     }
 }

@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
-use tokio::sync::Semaphore;
 
 /// How long one try may take, connecting included.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Tries at once: after an outage all that waited comes back, and should not be a flood.
-const TRIES_AT_ONCE: usize = 8;
 
 /// How much of an answer's body goes to the log.
 const EXCERPT: usize = 300;
@@ -20,7 +16,6 @@ const EXCERPT: usize = 300;
 pub struct Endpoint {
     client: Client,
     url: Url,
-    tries: Semaphore,
 }
 
 /// The URL cannot be posted to.
@@ -70,6 +65,11 @@ impl Failure {
         }
     }
 
+    /// Whether trying again can never help.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     /// The pause the other side asked for.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -94,16 +94,14 @@ impl Endpoint {
             .redirect(redirect::Policy::none())
             .user_agent(concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, url: parsed, tries: Semaphore::new(TRIES_AT_ONCE) })
+        Ok(Self { client, url: parsed })
     }
 
-    /// Waits for its turn and posts JSON once.
+    /// Posts JSON once.
     ///
     /// # Errors
     /// When the answer is not 2xx, or there is none.
     pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<(), Failure> {
-        // Nobody closes the semaphore; without a permit the try is still made.
-        let _turn = self.tries.acquire().await.ok();
         let request = self
             .client
             .post(self.url.clone())

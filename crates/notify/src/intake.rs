@@ -16,7 +16,8 @@ use crate::transition::Transition;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Records that may wait for a channel. A channel that stays away longer stops the intake: memory
-/// stays bounded, and the topic keeps the rest.
+/// stays bounded, and the topic keeps the rest. The group may then give our partitions away until
+/// we read again; [`Progress`] knows what we read twice.
 const WAITING_AT_MOST: usize = 10_000;
 
 /// Runs until `shutdown`, then waits for the tries under way. What no channel took or gave up on
@@ -31,14 +32,15 @@ pub fn run(
     shutdown: &Shutdown,
 ) -> Result<(), StreamError> {
     let mut progress = Progress::default();
-    health.ready();
     while !shutdown.requested() {
         health.beat();
         if progress.waiting() < WAITING_AT_MOST {
+            health.ready();
             if let Some(item) = feed.next(LOOK)? {
                 take(item, &mut feed, &mut progress, &deliveries)?;
             }
         } else {
+            health.hold("too many alerts wait for a channel that does not take them");
             deliveries.await_finished(LOOK);
         }
         settle(&mut feed, &mut progress, &mut deliveries)?;
@@ -52,27 +54,25 @@ pub fn run(
 
 /// Hands a record to every channel.
 fn take(
-    item: Item,
+    mut item: Item,
     feed: &mut Feed,
     progress: &mut Progress,
     deliveries: &Deliveries,
 ) -> Result<(), StreamError> {
-    let transition = Transition::read(item.value.as_deref());
+    let transition = Transition::read(item.value.take().as_deref());
     let channels = if transition.is_ok() { deliveries.channels() } else { 1 };
-    let again = Item { value: None, ..item.clone() };
     match (progress.begin(item, channels), transition) {
         (Intake::Deliver(ticket), Ok(transition)) => {
             deliveries.send(&Arc::new(Parcel { ticket, transition }));
             Ok(())
         }
         (Intake::Deliver(ticket), Err(error)) => {
-            // Nothing a channel could do with it, and nothing a retry would mend.
+            // Nothing a channel could do with it, and nothing another try would mend.
             metrics::counter!("mailpulse_notify_unreadable_total").increment(1);
-            let origin = format!("{}/{}/{}", again.topic, again.partition, again.offset);
-            tracing::error!(%error, origin, "a record is not an alert; passed over");
+            tracing::error!(%error, ?ticket, "a record is not an alert; passed over");
             progress.finish(ticket).map_or(Ok(()), |last| feed.done(&last))
         }
-        (Intake::Delivered, _) => feed.done(&again),
+        (Intake::Delivered(item), _) => feed.done(&item),
         (Intake::UnderWay, _) => Ok(()),
     }
 }

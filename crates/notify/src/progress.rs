@@ -21,14 +21,14 @@ impl Ticket {
 }
 
 /// What is to become of an item that was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Intake {
     /// It is new: hand it to every channel.
     Deliver(Ticket),
     /// The partition came back to this member while the item was still under way: nothing to do.
     UnderWay,
     /// The partition came back to this member after the item was delivered: mark it done again.
-    Delivered,
+    Delivered(Item),
 }
 
 /// The records under way, by partition. Channels finish in any order; an offset is done once all
@@ -53,7 +53,7 @@ impl Progress {
         let ticket = Ticket::of(&item);
         let partition = self.partitions.entry(ticket.partition).or_default();
         if partition.done.is_some_and(|done| ticket.offset <= done) {
-            return Intake::Delivered;
+            return Intake::Delivered(item);
         }
         if partition.under_way.contains_key(&ticket.offset) {
             return Intake::UnderWay;
@@ -132,7 +132,7 @@ mod tests {
         progress.begin(item(0, 1), 1);
         progress.begin(item(0, 2), 1);
         assert_eq!(finish(&mut progress, 0, 1), Some(1));
-        assert_eq!(progress.begin(item(0, 1), 1), Intake::Delivered);
+        assert_eq!(progress.begin(item(0, 1), 1), Intake::Delivered(item(0, 1)));
         assert_eq!(progress.begin(item(0, 2), 1), Intake::UnderWay);
         assert_eq!(finish(&mut progress, 0, 2), Some(2));
     }

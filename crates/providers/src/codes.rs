@@ -16,7 +16,7 @@ pub enum SplitError {
     #[error("the body is not the provider's form: {0}")]
     NotForm(&'static str),
     /// JSON, and not what the provider sends.
-    #[error("the body is not what the provider sends: {0}")]
+    #[error("the body is not what the provider sends: expected {0}")]
     WrongShape(&'static str),
 }
 
@@ -29,14 +29,6 @@ impl SplitError {
             Self::NotForm(_) => "not_form",
             Self::WrongShape(_) => "wrong_shape",
         }
-    }
-
-    /// From serde_json, whose own message may quote what a recipient wrote: only the place is kept.
-    pub(crate) fn from_json(error: &serde_json::Error, expected: &'static str) -> Self {
-        if error.is_data() {
-            return Self::WrongShape(expected);
-        }
-        Self::NotJson { line: error.line(), column: error.column() }
     }
 }
 
@@ -55,7 +47,7 @@ pub enum ParseError {
         column: usize,
     },
     /// JSON, and not an event of the provider.
-    #[error("the event is not what the provider sends: {0}")]
+    #[error("the event is not what the provider sends: expected {0}")]
     WrongShape(&'static str),
     /// The event does not say when it happened.
     #[error("the event has no time")]

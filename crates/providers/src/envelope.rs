@@ -1,6 +1,8 @@
 use event::{Event, EventId, IdBuilder, Kind, OccurredAt, Provider, ReceivedAt, Text, domain_of};
 use serde_json::value::RawValue;
 
+use crate::ParseError;
+
 /// What the ingress knows of a raw event beyond its bytes: the record's key and headers.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
@@ -22,10 +24,22 @@ impl<'a> Envelope<'a> {
         provider: Provider,
         key: impl IntoIterator<Item = &'k [u8]>,
     ) -> EventId {
-        let start = IdBuilder::new("event")
-            .part(provider.as_str().as_bytes())
-            .part(self.source.as_bytes());
+        let start =
+            IdBuilder::new("event").part(provider.as_str().as_bytes()).part(self.source.as_bytes());
         key.into_iter().fold(start, IdBuilder::part).part(self.recipient.as_bytes()).finish()
+    }
+
+    /// When the event happened. One of a kind we do not know may keep its time where we do not
+    /// know of it: it is kept all the same, at the moment of receipt.
+    pub(crate) fn time(
+        &self,
+        kind: Kind,
+        read: Result<OccurredAt, ParseError>,
+    ) -> Result<OccurredAt, ParseError> {
+        match (kind, read) {
+            (Kind::Other, Err(_)) => Ok(OccurredAt(self.received_at.micros())),
+            (_, read) => read,
+        }
     }
 
     /// The event with what every provider's has; the rest is for the provider to fill in.
@@ -62,4 +76,9 @@ impl<'a> Envelope<'a> {
             raw,
         }
     }
+}
+
+/// A field as part of an event's key.
+pub(crate) fn bytes<'t>(text: &'t Option<Text<'_>>) -> &'t [u8] {
+    text.as_deref().unwrap_or_default().as_bytes()
 }

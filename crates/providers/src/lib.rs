@@ -20,6 +20,8 @@ mod freshness;
 mod json;
 mod mac;
 mod settings;
+#[cfg(test)]
+mod signatures;
 mod split;
 mod times;
 

@@ -109,10 +109,13 @@ mod tests {
         assert_eq!(any(None), Err(ParseError::MissingTime));
         assert_eq!(read("null"), Err(ParseError::MissingTime));
         assert_eq!(read("\"\""), Err(ParseError::MissingTime));
-        for json in ["\"soon\"", "{}", "true", "\"1.\"", "\".5\"", "\"2025-04-05T16:33\"", "\"+5\""] {
+        for json in ["\"soon\"", "{}", "true", "\"1.\"", "\".5\"", "\"2025-04-05T16:33\"", "\"+5\""]
+        {
             assert_eq!(read(json), Err(ParseError::UnreadableTime), "{json}");
         }
-        for json in ["-1", "99999999999", "1e300", "99999999999999999999", "\"2200-01-01T00:00:00Z\""] {
+        for json in
+            ["-1", "99999999999", "1e300", "99999999999999999999", "\"2200-01-01T00:00:00Z\""]
+        {
             assert_eq!(read(json), Err(ParseError::TimeOutOfRange), "{json}");
         }
     }

@@ -12,13 +12,15 @@ pub enum SettingsError {
         /// Why.
         source: std::io::Error,
     },
-    /// The text is not TOML.
-    #[error("{origin} is not TOML: {source}")]
+    /// The text is not TOML. The message does not quote it, since it may hold secrets.
+    #[error("{origin} is not TOML: line {line}: {problem}")]
     NotToml {
         /// The file or environment variable.
         origin: String,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// From 1.
+        line: usize,
+        /// What was expected.
+        problem: String,
     },
     /// A key that means nothing.
     #[error("unknown key `{key}` ({origin}){}", nearest_hint(nearest.as_deref()))]
@@ -61,6 +63,12 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
+    pub(crate) fn not_toml(origin: &str, text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        Self::NotToml { origin: origin.to_owned(), line, problem: error.message().to_owned() }
+    }
+
     /// The stable code, for logs and tests.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -78,12 +86,15 @@ fn nearest_hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; the nearest known key is `{key}`"))
 }
 
-/// The candidate with the least edit distance (Levenshtein) to `word`.
+/// The candidate that begins like `word` or else has the least edit distance (Levenshtein) to it.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    candidates.into_iter().min_by_key(|candidate| distance(word, candidate))
+    candidates.into_iter().min_by_key(|candidate| {
+        let is_cut_short = candidate.starts_with(word) || word.starts_with(candidate);
+        if is_cut_short { 1 } else { distance(word, candidate) }
+    })
 }
 
 fn distance(a: &str, b: &str) -> usize {
@@ -107,6 +118,7 @@ mod tests {
     fn the_nearest_key_is_the_one_with_the_fewest_edits() {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(nearest("bootsrap", ["prefix", "bootstrap", "compression"]), Some("bootstrap"));
+        assert_eq!(nearest("expires", ["name", "expires_after"]), Some("expires_after"));
         assert_eq!(nearest("x", []), None);
     }
 }

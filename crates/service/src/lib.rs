@@ -13,7 +13,6 @@
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! let service = service::Service::load("enrich", "0.1.0")?;
-//! let kafka: service::KafkaSettings = service.settings.section("kafka")?;
 //! let settings: EnrichSettings = service.settings.section("enrich")?;
 //! service.open(settings.admin)?; // everything is parsed; only now a port opens
 //! service.health.ready();
@@ -43,10 +42,7 @@ pub use error::SettingsError;
 pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
 pub use logging::init as init_log;
 pub use secret::Secret;
-pub use sections::{
-    ClickHouseSettings, Compression, GroupProtocol, KafkaSettings, LogFormat, ServiceSettings,
-    TopicSettings,
-};
+pub use sections::{ClickHouseSettings, LogFormat, ServiceSettings};
 pub use settings::{DEFAULT_PATH, ENVIRONMENT_PREFIX, REFERENCE, Settings};
 pub use shutdown::Shutdown;
 pub use start::{Args, Service};

@@ -122,10 +122,9 @@ pub(crate) fn environment_value(
         Some(d @ Value::Boolean(_)) => {
             text.trim().parse().map(Value::Boolean).map_err(|_| refuse(d))?
         }
-        Some(Value::Array(_)) => text.trim().parse().map_err(|source| SettingsError::NotToml {
-            origin: variable.to_owned(),
-            source: Box::new(source),
-        })?,
+        Some(Value::Array(_)) => {
+            text.parse().map_err(|error| SettingsError::not_toml(variable, text, &error))?
+        }
         Some(Value::String(_) | Value::Datetime(_) | Value::Table(_)) | None => {
             Value::String(text.to_owned())
         }

@@ -152,7 +152,11 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         seed: T,
     ) -> Result<Option<T::Value>, ReadError> {
         let Some((index, value)) = self.rest.next() else { return Ok(None) };
-        seed.deserialize(Reader { value, key: format!("{}[{index}]", self.key) }).map(Some)
+        // Also here, not only in the reader: a tagged enum is read into a buffer first, and its
+        // errors come when the reader is through.
+        let key = format!("{}[{index}]", self.key);
+        let element = seed.deserialize(Reader { value, key: key.clone() });
+        element.map(Some).map_err(|error| error.at(&key))
     }
 }
 

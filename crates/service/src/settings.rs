@@ -111,8 +111,5 @@ impl std::fmt::Debug for Settings {
 }
 
 fn parse(text: &str, origin: &str) -> Result<Table, SettingsError> {
-    text.parse().map_err(|source| SettingsError::NotToml {
-        origin: origin.to_owned(),
-        source: Box::new(source),
-    })
+    text.parse().map_err(|error| SettingsError::not_toml(origin, text, &error))
 }

@@ -130,15 +130,7 @@ impl Credentials {
                 secret(self.mandrill_webhook_key),
                 format!("public_url = \"{}\"\n", self.mandrill_url(name)),
             ),
-            Provider::Generic => {
-                let signed = if name == BODY_ONLY_SOURCE { "body" } else { "timestamp.body" };
-                let options = format!(
-                    "header = \"X-Mailpulse-Signature\"\n\
-                     timestamp_header = \"X-Mailpulse-Timestamp\"\n\
-                     prefix = \"sha256=\"\nsigned = \"{signed}\"\ntolerance_seconds = 300\n"
-                );
-                (secret(self.generic_secret), options)
-            }
+            Provider::Generic => (secret(self.generic_secret), generic_options(name)),
         }
     }
 
@@ -159,6 +151,18 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("public_base_url", &self.public_base_url).finish()
     }
+}
+
+/// Says the defaults too, so that the configuration shows what is signed. Without a signed time
+/// there is nothing a tolerance could be of.
+fn generic_options(name: &str) -> String {
+    let signed = if name == BODY_ONLY_SOURCE {
+        "signed = \"body\"\n"
+    } else {
+        "timestamp_header = \"X-Mailpulse-Timestamp\"\nsigned = \"timestamp.body\"\n\
+         tolerance_seconds = 300\n"
+    };
+    format!("header = \"X-Mailpulse-Signature\"\nprefix = \"sha256=\"\n{signed}")
 }
 
 /// The path of a source.

@@ -1,2 +1,40 @@
-//! xtask
-fn main() {}
+//! The project's own tasks, run as `cargo xtask TASK`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
+
+mod build;
+mod check;
+mod demo;
+mod pipeline;
+mod scrape;
+mod supervisor;
+mod tests;
+mod view;
+
+use clap::{Parser, Subcommand};
+
+/// What to do.
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Mailpulse's own tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build, start everything, post signed webhooks of five ESPs with known truth, watch them
+    /// become rows and an alert, and compare. Stays up until Ctrl-C.
+    Demo(demo::Arguments),
+    /// Build and start everything, without traffic. Stays up until Ctrl-C.
+    Up,
+    /// Start Kafka and ClickHouse and run every test against them.
+    Test(tests::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(arguments) => demo::demo(&arguments),
+        Task::Up => demo::up(),
+        Task::Test(arguments) => tests::test(&arguments),
+    }
+}

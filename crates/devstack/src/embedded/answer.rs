@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{mpsc, oneshot};
 
 /// Packs pieces of an answer.
@@ -85,11 +85,15 @@ pub(super) struct Answer {
     pub body: AnswerBody,
 }
 
+/// A further piece of an answer, `None` for its end. The end is said and not guessed from a closed
+/// channel: an answer whose sender failed must not look complete.
+pub(super) type Piece = io::Result<Option<Bytes>>;
+
 /// The bytes of an answer: those at hand, and those still to come.
 #[derive(Default)]
 pub(super) struct AnswerBody {
     pieces: VecDeque<Bytes>,
-    rest: Option<mpsc::Receiver<io::Result<Bytes>>>,
+    rest: Option<mpsc::Receiver<Piece>>,
 }
 
 impl AnswerBody {
@@ -99,12 +103,8 @@ impl AnswerBody {
         Self { pieces, rest: None }
     }
 
-    /// A body whose end is not there yet. It is cut off, for the client to notice, when an error
-    /// is received.
-    pub fn beginning(
-        pieces: impl IntoIterator<Item = Bytes>,
-        rest: mpsc::Receiver<io::Result<Bytes>>,
-    ) -> Self {
+    /// A body whose end is not there yet. It is cut off, for the client to notice, at an error.
+    pub fn beginning(pieces: impl IntoIterator<Item = Bytes>, rest: mpsc::Receiver<Piece>) -> Self {
         Self { rest: Some(rest), ..Self::whole(pieces) }
     }
 }
@@ -120,10 +120,10 @@ impl Body for AnswerBody {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match &mut self.rest {
-            None => Poll::Ready(None),
-            Some(rest) => rest.poll_recv(context).map(|piece| piece.map(|it| it.map(Frame::data))),
-        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let lost = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        let piece = ready!(rest.poll_recv(context)).unwrap_or_else(lost);
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
     }
 
     fn is_end_stream(&self) -> bool {

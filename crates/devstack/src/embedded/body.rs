@@ -88,10 +88,15 @@ pub(super) fn read_text(
 ) -> Result<(), Exception> {
     let read = body.take(limit as u64 + 1).read_to_end(text)?;
     if read > limit {
-        return Err(Exception::new(
-            code::QUERY_IS_TOO_LARGE,
-            format_args!("The statement is longer than {limit} bytes"),
-        ));
+        return Err(too_long(limit));
     }
     Ok(())
+}
+
+/// A statement, or a form, of more than `limit` bytes.
+pub(super) fn too_long(limit: usize) -> Exception {
+    Exception::new(
+        code::QUERY_IS_TOO_LARGE,
+        format_args!("The statement is longer than {limit} bytes"),
+    )
 }

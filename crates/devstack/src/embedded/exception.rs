@@ -16,14 +16,15 @@ pub(super) struct Exception {
 
 /// Codes this server raises itself (names as `errorCodeToName` gives them).
 pub(super) mod code {
-    pub const CHECKSUM_DOESNT_MATCH: u32 = 40;
     pub const CANNOT_READ_ALL_DATA: u32 = 33;
     pub const BAD_ARGUMENTS: u32 = 36;
     pub const TOO_LARGE_SIZE_COMPRESSED: u32 = 39;
+    pub const CHECKSUM_DOESNT_MATCH: u32 = 40;
     pub const NOT_IMPLEMENTED: u32 = 48;
     pub const SYNTAX_ERROR: u32 = 62;
     pub const UNKNOWN_COMPRESSION_METHOD: u32 = 89;
     pub const UNKNOWN_SETTING: u32 = 115;
+    pub const INCORRECT_DATA: u32 = 117;
     pub const NETWORK_ERROR: u32 = 210;
     pub const QUERY_IS_TOO_LARGE: u32 = 229;
     pub const CANNOT_DECOMPRESS: u32 = 271;

@@ -1,6 +1,6 @@
 //! From a request to its answer, on a blocking thread.
 
-use super::answer::{Answer, AnswerBody, Encoder, Last, exception_trailer};
+use super::answer::{Answer, AnswerBody, Encoder, Last, Piece, exception_trailer};
 use super::backend::Backend;
 use super::body::{self, Pieces};
 use super::exception::{Exception, code};
@@ -82,7 +82,7 @@ fn read_head(
                 body.take(PIECE as u64).read_to_end(text)?;
                 complete = text.len() - before < PIECE;
                 if !complete && text.len() > STATEMENT_LIMIT {
-                    return Err(too_long());
+                    return Err(body::too_long(STATEMENT_LIMIT));
                 }
             }
             Scan::More | Scan::Other => {
@@ -117,6 +117,9 @@ fn insert(
         }
     }
     let stats = insert.finish()?;
+    if taken.is_err() {
+        return Err(Exception::new(code::INCORRECT_DATA, "Data after the end of the data"));
+    }
     let answer = Answer { format: parts.format.clone(), stats, body: AnswerBody::default() };
     give(reply, answer);
     Ok(())
@@ -196,19 +199,19 @@ impl Sending {
     fn send_rest(
         mut self,
         mut stream: Stream<'_>,
-        sender: &mpsc::Sender<io::Result<Bytes>>,
+        sender: &mpsc::Sender<Piece>,
         trailer: impl Fn(&Exception) -> Bytes,
     ) {
         let exception = loop {
             match stream.next() {
                 Ok(Some(output)) => {
-                    let packed = self.pack(output);
-                    if packed.is_err() || sender.blocking_send(packed).is_err() {
+                    if sender.blocking_send(self.pack(output).map(Some)).is_err() {
                         return;
                     }
                 }
                 Ok(None) => {
-                    let _ = sender.blocking_send(self.encoder.finish());
+                    let _ = sender.blocking_send(self.encoder.finish().map(Some));
+                    let _ = sender.blocking_send(Ok(None));
                     return;
                 }
                 Err(exception) => break exception,
@@ -222,7 +225,7 @@ impl Sending {
         // Then the answer breaks off without its last chunk, as ClickHouse's does. hyper throws
         // away what it has not written by then, so wait until it has.
         let (end, gone) = Last::watched(end.freeze());
-        let _ = sender.blocking_send(Ok(end));
+        let _ = sender.blocking_send(Ok(Some(end)));
         let _ = gone.blocking_recv();
         let _ = sender.blocking_send(Err(exception.into()));
     }
@@ -270,11 +273,6 @@ fn give(reply: &mut Option<Reply>, answer: Answer) {
         // Nobody receives it when the client has gone.
         let _ = reply.send(Ok(answer));
     }
-}
-
-fn too_long() -> Exception {
-    let message = format_args!("The statement is longer than {STATEMENT_LIMIT} bytes").to_string();
-    Exception::new(code::QUERY_IS_TOO_LARGE, message)
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ async fn execute_on_thread(
     tag: &str,
 ) -> Result<(Answer, request::Coding), Exception> {
     let ended = |_| Exception::new(code::STD_EXCEPTION, "The server is shutting down");
-    let permit = Arc::clone(&shared.permits).acquire_owned().await.map_err(|_| ended(()))?;
+    let permit = Arc::clone(&shared.permits).acquire_owned().await.map_err(ended)?;
     let coding = request.coding;
     let (reply, answer) = oneshot::channel();
     let shared = Arc::clone(shared);

@@ -85,7 +85,8 @@ mod tests {
 
     fn judge<'a>(class: Option<BounceClass>, diagnostic: &'a str) -> Bounce<'a> {
         let provider = Meaning { class, permanence: None };
-        Evidence { provider, diagnostic: Some(Text::from(diagnostic)), ..Evidence::default() }.judge()
+        Evidence { provider, diagnostic: Some(Text::from(diagnostic)), ..Evidence::default() }
+            .judge()
     }
 
     #[test]

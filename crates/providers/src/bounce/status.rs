@@ -83,14 +83,16 @@ const ROWS: &[Row] = {
 pub(super) fn lookup(status: &str) -> Option<Row> {
     let (_, code) = status.split_once('.')?;
     let (subject, _) = code.split_once('.')?;
-    let any = |row: &&Row| row.code.strip_suffix("*").and_then(|s| s.strip_suffix('.')) == Some(subject);
+    let any =
+        |row: &&Row| row.code.strip_suffix("*").and_then(|s| s.strip_suffix('.')) == Some(subject);
     ROWS.iter().find(|row| row.code == code).or_else(|| ROWS.iter().find(any)).copied()
 }
 
 /// Whether the whole text is one code: class 2, 4 or 5, subject and detail of up to three digits.
 pub(super) fn is_enhanced(text: &str) -> bool {
     let mut parts = text.split('.');
-    let number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let number =
+        |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     matches!(parts.next(), Some("2" | "4" | "5"))
         && parts.next().is_some_and(number)
         && parts.next().is_some_and(number)

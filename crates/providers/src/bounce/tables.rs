@@ -13,14 +13,10 @@ pub(crate) struct Meaning {
 
 impl Meaning {
     pub(crate) const SOFT: Self = Self { permanence: Some(Soft), class: None };
-    pub(crate) const HARD: Self = Self { permanence: Some(Hard), class: None };
 
     /// This, and where it is silent what `other` says.
     pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            permanence: self.permanence.or(other.permanence),
-            class: self.class.or(other.class),
-        }
+        Self { permanence: self.permanence.or(other.permanence), class: self.class.or(other.class) }
     }
 }
 
@@ -148,7 +144,7 @@ const fn postmark(
 /// decides: the vendor's own pages disagree about some numbers.
 #[rustfmt::skip]
 pub(crate) const POSTMARK_TYPES: &[PostmarkType] = &[
-    postmark("HardBounce", 1, Kind::Bounced, Hard, None),
+    postmark("HardBounce", 1, Kind::Bounced, Hard, Some(InvalidRecipient)),
     postmark("Transient", 2, Kind::Deferred, Soft, None),
     postmark("Unsubscribe", 16, Kind::Unsubscribed, Undetermined, None),
     postmark("Subscribe", 32, Kind::Subscribed, Undetermined, None),
@@ -173,7 +169,10 @@ pub(crate) const POSTMARK_TYPES: &[PostmarkType] = &[
 ];
 
 /// By name, or by code where the name is new.
-pub(crate) fn postmark_type(name: Option<&str>, code: Option<&str>) -> Option<&'static PostmarkType> {
+pub(crate) fn postmark_type(
+    name: Option<&str>,
+    code: Option<&str>,
+) -> Option<&'static PostmarkType> {
     let code = code.and_then(|code| code.parse::<u32>().ok());
     POSTMARK_TYPES
         .iter()

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning};
+use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 #[derive(Deserialize)]
@@ -48,7 +49,7 @@ struct Refused<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = kind(record.event.as_deref());
-    let occurred_at = times::any(record.timestamp)?;
+    let occurred_at = envelope.time(kind, times::any(record.timestamp))?;
     let event_id = record.event_id(envelope);
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
         let said = record.bounce.permanence.as_deref();
@@ -68,7 +69,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         campaign: record.campaign,
         tags: record.tags,
         bounce,
-        automation: machine.then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
+        automation: machine
+            .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
         user_agent: record.user_agent,
         ip: record.ip,
         url: record.url,
@@ -81,7 +83,6 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 impl Record<'_> {
     /// `id`; without one, the event is known by what it says.
     fn event_id(&self, envelope: &Envelope<'_>) -> EventId {
-        let bytes = |text: &Option<Text<'_>>| text.as_deref().unwrap_or_default().as_bytes();
         if self.id.is_some() {
             return envelope.event_id(Provider::Generic, [bytes(&self.id)]);
         }

@@ -12,10 +12,7 @@ struct Head<'a> {
     recipient: Option<Text<'a>>,
 }
 
-pub(crate) fn split(
-    body: &[u8],
-    sink: &mut dyn FnMut(RawEvent<'_>),
-) -> Result<Split, SplitError> {
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
     let events = json::objects::<Head<'_>>(json::text(body)?)?;
     for (head, raw) in &events {
         sink(RawEvent {

@@ -42,10 +42,7 @@ impl Verifier {
             keys: mac::Keys::new(algorithm, &secrets),
             header: name("header", &options.header, SIGNATURE)?,
             timestamp_header: name("timestamp_header", &options.timestamp_header, TIMESTAMP)?,
-            prefix: options
-                .prefix
-                .clone()
-                .unwrap_or_else(|| format!("{}=", algorithm.as_str())),
+            prefix: options.prefix.clone().unwrap_or_else(|| format!("{}=", algorithm.as_str())),
             encoding: options.encoding.unwrap_or_default(),
             signed,
             tolerance_seconds: options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning, tables};
+use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -112,9 +113,8 @@ struct Client<'a> {
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind =
-        kind(record.event.as_deref(), record.severity.as_deref(), record.reason.as_deref());
-    let occurred_at = times::unix(record.timestamp)?;
+    let kind = kind(record.event.as_deref(), record.severity.as_deref(), record.reason.as_deref());
+    let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
     let event_id = record.event_id(envelope, occurred_at);
     let bounce = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped).then(|| {
         bounce(record.severity, record.reason, record.reject, record.delivery_status, record.flags)
@@ -128,7 +128,10 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
             .or(record.variables.campaign_id),
         tags: record.tags,
         bounce,
-        automation: kind.is_engagement().then(|| automation(record.client.bot.as_deref())).flatten(),
+        automation: kind
+            .is_engagement()
+            .then(|| automation(record.client.bot.as_deref()))
+            .flatten(),
         user_agent: record.client.user_agent,
         ip: record.ip.or(record.envelope.sending_ip),
         url: record.url,
@@ -141,7 +144,6 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 impl Record<'_> {
     /// `id` is unique within a day (UTC). Without one, the event is known by what it says.
     fn event_id(&self, envelope: &Envelope<'_>, occurred_at: OccurredAt) -> event::EventId {
-        let bytes = |text: &Option<Text<'_>>| text.as_deref().unwrap_or_default().as_bytes();
         if self.id.is_some() {
             let day = occurred_at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes();
             return envelope.event_id(Provider::Mailgun, [&day, bytes(&self.id)]);

@@ -23,10 +23,7 @@ struct Head<'a> {
     recipient: Option<Text<'a>>,
 }
 
-pub(crate) fn split(
-    body: &[u8],
-    sink: &mut dyn FnMut(RawEvent<'_>),
-) -> Result<Split, SplitError> {
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
     const EXPECTED: &str = "an object with an object `event-data`";
     let body: Body<'_> = json::body(body)?;
     let raw = body.event_data.ok_or(SplitError::WrongShape(EXPECTED))?.get();

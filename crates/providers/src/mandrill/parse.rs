@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::split::kind;
 use crate::bounce::{Evidence, meaning, tables};
+use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 #[derive(Deserialize)]
@@ -57,7 +58,7 @@ struct Metadata<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = kind(record.event.as_deref());
-    let occurred_at = times::unix(record.ts)?;
+    let occurred_at = envelope.time(kind, times::unix(record.ts))?;
     let event_id = record.event_id(envelope);
     let message = record.msg;
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
@@ -82,7 +83,6 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 impl Record<'_> {
     /// Mandrill's events have no id of their own.
     fn event_id(&self, envelope: &Envelope<'_>) -> EventId {
-        let bytes = |text: &Option<Text<'_>>| text.as_deref().unwrap_or_default().as_bytes();
         let ts = self.ts.map_or("", RawValue::get).as_bytes();
         if self.event.is_none() {
             let key = [bytes(&self.list), bytes(&self.action), ts];

@@ -28,10 +28,7 @@ struct Party<'a> {
     email: Option<Text<'a>>,
 }
 
-pub(crate) fn split(
-    body: &[u8],
-    sink: &mut dyn FnMut(RawEvent<'_>),
-) -> Result<Split, SplitError> {
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
     let (_, json) = form::fields(body)
         .find(|(name, _)| **name == *FIELD)
         .ok_or(SplitError::NotForm("there is no field `mandrill_events`"))?;

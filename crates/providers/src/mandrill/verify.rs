@@ -44,7 +44,8 @@ impl Verifier {
         for (name, value) in &fields {
             parts.extend([&**name, &**value]);
         }
-        let is_ping = || matches!(&fields[..], [(name, value)] if **name == *FIELD && **value == *b"[]");
+        let is_ping =
+            || matches!(&fields[..], [(name, value)] if **name == *FIELD && **value == *b"[]");
         if self.keys.verify(&parts, &tag) || is_ping() && self.registration.verify(&parts, &tag) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
-use event::{Event, EventId, Kind, Provider, Text};
+use event::{Event, EventId, Kind, Provider};
 
 use super::record::Record;
 use crate::bounce::{Evidence, Meaning};
+use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 /// What the vendor's test payloads carry in place of a message's id.
@@ -10,7 +11,7 @@ const NO_MESSAGE: &str = "00000000-0000-0000-0000-000000000000";
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = record.kind();
-    let occurred_at = times::rfc3339(record.time())?;
+    let occurred_at = envelope.time(kind, times::rfc3339(record.time()))?;
     let event_id = event_id(&record, raw.get(), envelope);
     let provider = record.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
@@ -34,9 +35,6 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 /// Only bounces and complaints have an id. The rest are known by what they say: a message's id is
 /// shared by its recipients, its opens and its clicks.
 fn event_id(record: &Record<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId {
-    fn bytes<'t>(text: &'t Option<Text<'_>>) -> &'t [u8] {
-        text.as_deref().unwrap_or_default().as_bytes()
-    }
     let id = |key: &[&[u8]]| envelope.event_id(Provider::Postmark, key.iter().copied());
     let (record_type, message) = (bytes(&record.record_type), bytes(&record.message_id));
     match record.record_type.as_deref().unwrap_or_default() {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning, tables};
+use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 /// The fields we know of an event. Unique arguments of the sender lie beside them, at the same
@@ -55,7 +56,7 @@ struct Record<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = kind(record.event.as_deref());
-    let occurred_at = times::unix(record.timestamp)?;
+    let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
     let event_id = record.event_id(envelope);
     let late = kind == Kind::Bounced && record.sg_message_id.is_none();
     let evidence = match kind {
@@ -63,9 +64,9 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
             meaning(tables::SENDGRID_TYPES, record.bounce_type.as_deref()).or(record.classified()),
         ),
         Kind::Deferred => Some(Meaning::SOFT.or(record.classified())),
-        Kind::Dropped => Some(
-            meaning(tables::SENDGRID_DROPS, record.reason.as_deref()).or(record.classified()),
-        ),
+        Kind::Dropped => {
+            Some(meaning(tables::SENDGRID_DROPS, record.reason.as_deref()).or(record.classified()))
+        }
         _ => None,
     };
     let bounce = evidence.map(|provider| {
@@ -101,7 +102,6 @@ impl Record<'_> {
 
     /// `sg_event_id` is unique. The few events without one are known by what they say.
     fn event_id(&self, envelope: &Envelope<'_>) -> event::EventId {
-        let bytes = |text: &Option<Text<'_>>| text.as_deref().unwrap_or_default().as_bytes();
         if self.sg_event_id.is_some() {
             return envelope.event_id(Provider::SendGrid, [bytes(&self.sg_event_id)]);
         }
@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn a_late_bounce_joins_its_message() {
         let id = |sg, smtp| message_id(Option::map(sg, Text::from), Option::map(smtp, Text::from));
-        let delivered = id(Some("LRzXl_N.recvd-5f-x.0"), Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));
+        let delivered =
+            id(Some("LRzXl_N.recvd-5f-x.0"), Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));
         let late = id(None, Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));
         assert_eq!(delivered.as_deref(), Some("LRzXl_N"));
         assert_eq!(delivered, late);

@@ -15,7 +15,8 @@ pub(super) fn is_certificate(url: &str) -> bool {
 /// `https://sns.<region>.amazonaws.com[.cn]/?Action=ConfirmSubscription…`.
 pub(super) fn is_confirmation(url: &str) -> bool {
     after_host(url).is_some_and(|path| {
-        path.starts_with("?Action=ConfirmSubscription&") && path.bytes().all(|b| b.is_ascii_graphic())
+        path.starts_with("?Action=ConfirmSubscription&")
+            && path.bytes().all(|b| b.is_ascii_graphic())
     })
 }
 

@@ -6,6 +6,8 @@ use crate::{Envelope, ParseError, json, times};
 
 /// The tags that SES adds by itself begin like this.
 const OWN_TAGS: &str = "ses:";
+/// Message tags that name the campaign.
+const CAMPAIGN_TAGS: [&str; 2] = ["campaign", "campaign_id"];
 
 /// One recipient's part of an SNS message. The text inside the envelope has been unescaped, so
 /// nothing of it can be borrowed from the raw bytes.
@@ -19,14 +21,14 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         "Send" | "Reject" | "Rendering Failure" => record.mail.timestamp.as_deref(),
         _ => report.and_then(|report| report.timestamp.as_deref()),
     };
-    let occurred_at = times::rfc3339(happened.or(sns.timestamp.as_deref()))?;
+    let occurred_at = envelope.time(kind, times::rfc3339(happened.or(sns.timestamp.as_deref())))?;
     let key = sns.message_id.as_deref().unwrap_or(&message);
     let event_id = envelope.event_id(Provider::Ses, [key.as_bytes()]);
     // A complaint's user agent is that of the feedback loop.
     let engagement = report.filter(|_| kind.is_engagement());
     Ok(Event {
         message_id: owned(&record.mail.message_id),
-        campaign: tag(&record, "campaign").or_else(|| tag(&record, "campaign_id")),
+        campaign: CAMPAIGN_TAGS.into_iter().find_map(|name| tag(&record, name)),
         tags: custom_tags(&record),
         bounce: bounce(&record, kind, envelope.recipient),
         user_agent: engagement.and_then(|report| owned(&report.user_agent)),
@@ -68,10 +70,11 @@ fn tag(record: &Record<'_>, name: &str) -> Option<Text<'static>> {
     values.0.first().cloned().map(Text::into_owned)
 }
 
-/// The sender's message tags, each as `name=value`.
+/// The sender's other message tags, each as `name=value`.
 fn custom_tags(record: &Record<'_>) -> Vec<Text<'static>> {
-    let named = record.mail.tags.iter().filter(|(name, _)| !name.starts_with(OWN_TAGS));
-    named
+    let is_known = |name: &str| name.starts_with(OWN_TAGS) || CAMPAIGN_TAGS.contains(&name);
+    let others = record.mail.tags.iter().filter(|(name, _)| !is_known(name));
+    others
         .flat_map(|(name, values)| values.0.iter().map(move |value| format!("{name}={value}")))
         .map(Text::from)
         .collect()

@@ -7,10 +7,7 @@ use crate::{RawEvent, Split, SplitError, json};
 /// How the message begins that SES sends once, when an event destination is made.
 const FIRST_MESSAGE: &str = "Successfully validated SNS topic";
 
-pub(crate) fn split(
-    body: &[u8],
-    sink: &mut dyn FnMut(RawEvent<'_>),
-) -> Result<Split, SplitError> {
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
     let sns: Sns<'_> = json::body(body)?;
     let topic = sns.topic_arn.as_deref().unwrap_or_default().to_owned();
     match sns.notice().ok_or(SplitError::WrongShape("an SNS envelope of a known Type"))? {

@@ -5,9 +5,8 @@ use super::{LINK, client_ip, extend, sender, user_agent};
 use crate::Fact;
 use crate::clock::float_seconds;
 
-/// Mailgun's `event-data`. It has no event for a subscription; a soft bounce is the same
-/// `failed`/`permanent` as a hard one (Mailgun says so only once it has given up), `other` is
-/// `stored`.
+/// Mailgun's `event-data`. It has no event for a subscription, nor for a soft bounce: it goes on
+/// trying (`failed`/`temporary`, a deferral) until it gives up for good. `other` is `stored`.
 pub fn mailgun(fact: &Fact) -> Option<Value> {
     let (name, level, more) = words(fact)?;
     let mut event = json!({
@@ -56,37 +55,10 @@ fn words(fact: &Fact) -> Option<(&'static str, &'static str, Value)> {
                 "certificate-verified": true,
             }}),
         ),
-        Kind::Deferred => (
-            "failed",
-            "warn",
-            json!({
-                "severity": "temporary", "reason": "generic", "delivery-status": {
-                    "code": 451, "enhanced-code": "4.7.1", "message": "4.7.1 Greylisted, try later",
-                    "description": "", "attempt-no": 1, "retry-seconds": 600, "session-seconds": 0.7,
-                },
-            }),
-        ),
-        Kind::Bounced => (
-            "failed",
-            "error",
-            json!({
-                "severity": "permanent", "reason": "bounce", "delivery-status": {
-                    "code": 550, "bounce-code": "5.1.1", "enhanced-code": "5.1.1",
-                    "message": "5.1.1 The email account that you tried to reach does not exist.",
-                    "description": "", "attempt-no": 1, "session-seconds": 0.2,
-                },
-            }),
-        ),
-        Kind::Dropped => (
-            "failed",
-            "error",
-            json!({
-                "severity": "permanent", "reason": "suppress-bounce", "delivery-status": {
-                    "code": 605, "message": "", "attempt-no": 1, "session-seconds": 0.0,
-                    "description": "Not delivering to previously bounced address",
-                },
-            }),
-        ),
+        Kind::Bounced if !fact.is_hard_bounce() => return None,
+        Kind::Deferred => ("failed", "warn", temporary()),
+        Kind::Bounced => ("failed", "error", permanent()),
+        Kind::Dropped => ("failed", "error", suppressed()),
         Kind::Opened => ("opened", "info", reader),
         Kind::Clicked => {
             let mut click = reader;
@@ -97,5 +69,34 @@ fn words(fact: &Fact) -> Option<(&'static str, &'static str, Value)> {
         Kind::Unsubscribed => ("unsubscribed", "warn", reader),
         Kind::Subscribed => return None,
         Kind::Other => ("stored", "info", json!({"flags": {"is-test-mode": false}})),
+    })
+}
+
+fn temporary() -> Value {
+    json!({
+        "severity": "temporary", "reason": "generic", "delivery-status": {
+            "code": 451, "enhanced-code": "4.7.1", "message": "4.7.1 Greylisted, try later",
+            "description": "", "attempt-no": 1, "retry-seconds": 600, "session-seconds": 0.7,
+        },
+    })
+}
+
+fn permanent() -> Value {
+    json!({
+        "severity": "permanent", "reason": "bounce", "delivery-status": {
+            "code": 550, "bounce-code": "5.1.1", "enhanced-code": "5.1.1",
+            "message": "5.1.1 The email account that you tried to reach does not exist.",
+            "description": "", "attempt-no": 1, "session-seconds": 0.2,
+        },
+    })
+}
+
+/// Never tried: the address bounced before. Mailgun's own code 605, not SMTP.
+fn suppressed() -> Value {
+    json!({
+        "severity": "permanent", "reason": "suppress-bounce", "delivery-status": {
+            "code": 605, "message": "", "attempt-no": 1, "session-seconds": 0.0,
+            "description": "Not delivering to previously bounced address",
+        },
     })
 }

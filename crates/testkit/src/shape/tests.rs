@@ -63,6 +63,9 @@ fn bounces_say_whether_they_are_final() {
         let soft = Fact { permanence: Some(Permanence::Soft), ..hard.clone() };
         (json(&hard).unwrap(), json(&soft).unwrap())
     };
+    let soft =
+        Fact { permanence: Some(Permanence::Soft), ..fact(Provider::Mailgun, Kind::Bounced) };
+    assert_eq!(json(&soft), None, "Mailgun has no soft bounce");
     let (hard, soft) = both(Provider::SendGrid);
     assert_eq!((&hard["type"], &soft["type"]), (&"bounce".into(), &"blocked".into()));
     let (hard, soft) = both(Provider::Postmark);

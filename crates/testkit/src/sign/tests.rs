@@ -198,5 +198,7 @@ fn the_configuration_names_every_source() {
         toml.contains("public_url = \"https://hooks.example.com/webhooks/mandrill/city-press\"")
     );
     assert!(toml.contains("topics = [\"arn:aws:sns:eu-west-1:123456789012:mail-events\"]"));
+    let legacy = credentials().source_toml(Provider::Generic, BODY_ONLY_SOURCE);
+    assert!(legacy.ends_with("signed = \"body\"\n"), "no time is signed, so there is no tolerance");
     assert!(toml.contains("name = \"legacy\"\nsecrets = [\"testkit-generic-8d2f6f5e3c\"]"));
 }

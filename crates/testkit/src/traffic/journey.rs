@@ -160,7 +160,7 @@ impl<'a> Journeys<'a> {
         let attempt = sent_at + self.seconds(1.0, 3.0);
         match outcome {
             Outcome::Delivered => self.delivered(&message, attempt),
-            // Postmark words a deferral, and Mailgun a soft bounce, as something it may not be.
+            // Postmark words a deferral as a bounce, and Mailgun has no soft bounce.
             Outcome::DeferredFirst if self.provider != Provider::Postmark => {
                 self.post(&message, Kind::Deferred, 0, attempt);
                 let later = attempt + self.seconds(20.0, 40.0);

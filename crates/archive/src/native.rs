@@ -1,0 +1,320 @@
+//! ClickHouse's Native format, written by hand: columns grow as rows arrive, and a finished block
+//! is a list of buffers that go to the socket without being copied.
+//!
+//! Sources: the format's page <https://clickhouse.com/docs/interfaces/formats/Native>, the
+//! serialisations in ClickHouse's `src/DataTypes/Serializations/` (`SerializationLowCardinality`,
+//! `SerializationArray`, `SerializationMap`, `SerializationNullable`), and what a server itself
+//! writes, which `tests/native.rs` compares byte by byte. Over HTTP, without
+//! `client_protocol_version`, a block is
+//!
+//! ```text
+//! varint columns · varint rows · per column: name · type · data        (names as varint length + bytes)
+//! ```
+
+mod dictionary;
+mod low_cardinality;
+
+use bytes::Bytes;
+
+pub use low_cardinality::{LowCardinality, LowCardinalityArray};
+
+/// A finished block: the bytes of one `INSERT … FORMAT Native`, in pieces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Rows in it.
+    pub rows: usize,
+    /// Its bytes, in order. Cheap to clone.
+    pub pieces: Vec<Bytes>,
+}
+
+impl Block {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+}
+
+/// A column that is being filled. All columns of a block get one value per row.
+pub trait Column: Default {
+    /// ClickHouse's name of the type, as the server spells it.
+    const TYPE: &'static str;
+
+    /// Writes the column's data and leaves it empty.
+    fn write(&mut self, out: &mut BlockWriter);
+}
+
+/// Collects the pieces of a block. Small ones are put together, large ones are taken as they are.
+#[derive(Default)]
+pub struct BlockWriter {
+    pieces: Vec<Bytes>,
+    tail: Vec<u8>,
+    rows: usize,
+}
+
+/// From this size on a buffer is a piece of its own.
+const LARGE: usize = 16 * 1024;
+
+impl BlockWriter {
+    /// Begins a block.
+    pub fn new(columns: usize, rows: usize) -> Self {
+        let mut writer = Self { rows, ..Self::default() };
+        varint(&mut writer.tail, columns);
+        varint(&mut writer.tail, rows);
+        writer
+    }
+
+    /// Adds a column.
+    pub fn column<C: Column>(&mut self, name: &str, column: &mut C) {
+        string(&mut self.tail, name.as_bytes());
+        string(&mut self.tail, C::TYPE.as_bytes());
+        column.write(self);
+    }
+
+    /// The block.
+    pub fn finish(mut self) -> Block {
+        self.seal_tail();
+        Block { rows: self.rows, pieces: self.pieces }
+    }
+
+    fn u64(&mut self, value: usize) {
+        self.tail.extend_from_slice(&(value as u64).to_le_bytes());
+    }
+
+    fn take(&mut self, buffer: &mut Vec<u8>) {
+        if buffer.len() < LARGE {
+            self.tail.append(buffer);
+        } else {
+            self.seal_tail();
+            self.pieces.push(std::mem::take(buffer).into());
+        }
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.tail).into());
+        }
+    }
+}
+
+/// LEB128, as all lengths in the format.
+fn varint(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// `String`: any bytes.
+#[derive(Debug, Default)]
+pub struct Strings(Vec<u8>);
+
+impl Strings {
+    /// Adds a value.
+    pub fn push(&mut self, bytes: &[u8]) {
+        string(&mut self.0, bytes);
+    }
+}
+
+impl Column for Strings {
+    const TYPE: &'static str = "String";
+
+    fn write(&mut self, out: &mut BlockWriter) {
+        out.take(&mut self.0);
+    }
+}
+
+macro_rules! fixed {
+    ($($(#[$doc:meta])+ $name:ident($value:ty) = $type:literal;)+) => {$(
+        $(#[$doc])+
+        #[derive(Debug, Default)]
+        pub struct $name(Vec<u8>);
+
+        impl $name {
+            /// Adds a value.
+            pub fn push(&mut self, value: $value) {
+                self.0.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+
+        impl Column for $name {
+            const TYPE: &'static str = $type;
+
+            fn write(&mut self, out: &mut BlockWriter) {
+                out.take(&mut self.0);
+            }
+        }
+    )+};
+}
+
+fixed! {
+    /// `UInt16`.
+    U16(u16) = "UInt16";
+    /// `UInt32`.
+    U32(u32) = "UInt32";
+    /// `UInt64`.
+    U64(u64) = "UInt64";
+    /// `Float32`.
+    F32(f32) = "Float32";
+    /// `Float64`.
+    F64(f64) = "Float64";
+    /// `DateTime64(6, 'UTC')`: microseconds since the Unix epoch.
+    Micros(i64) = "DateTime64(6, 'UTC')";
+}
+
+/// `Bool`.
+#[derive(Debug, Default)]
+pub struct Bools(Vec<u8>);
+
+impl Bools {
+    /// Adds a value.
+    pub fn push(&mut self, value: bool) {
+        self.0.push(u8::from(value));
+    }
+}
+
+impl Column for Bools {
+    const TYPE: &'static str = "Bool";
+
+    fn write(&mut self, out: &mut BlockWriter) {
+        out.take(&mut self.0);
+    }
+}
+
+macro_rules! nullable {
+    ($($(#[$doc:meta])+ $name:ident($value:ty) = $type:literal;)+) => {$(
+        $(#[$doc])+
+        #[derive(Debug, Default)]
+        pub struct $name {
+            nulls: Vec<u8>,
+            values: Vec<u8>,
+        }
+
+        impl $name {
+            /// Adds a value.
+            pub fn push(&mut self, value: Option<$value>) {
+                self.nulls.push(u8::from(value.is_none()));
+                self.values.extend_from_slice(&value.unwrap_or_default().to_le_bytes());
+            }
+        }
+
+        impl Column for $name {
+            const TYPE: &'static str = $type;
+
+            fn write(&mut self, out: &mut BlockWriter) {
+                out.take(&mut self.nulls);
+                out.take(&mut self.values);
+            }
+        }
+    )+};
+}
+
+nullable! {
+    /// `Nullable(Float64)`.
+    NullableF64(f64) = "Nullable(Float64)";
+    /// `Nullable(DateTime64(6, 'UTC'))`.
+    NullableMicros(i64) = "Nullable(DateTime64(6, 'UTC'))";
+}
+
+/// `Map(String, String)`: any bytes, keys may repeat.
+#[derive(Debug, Default)]
+pub struct StringMap {
+    /// Per row, the number of entries up to and with it.
+    ends: Vec<u8>,
+    entries: u64,
+    keys: Strings,
+    values: Strings,
+}
+
+impl StringMap {
+    /// Adds a row with these entries.
+    pub fn push<'a>(&mut self, entries: impl Iterator<Item = (&'a str, &'a [u8])>) {
+        for (key, value) in entries {
+            self.keys.push(key.as_bytes());
+            self.values.push(value);
+            self.entries += 1;
+        }
+        self.ends.extend_from_slice(&self.entries.to_le_bytes());
+    }
+}
+
+impl Column for StringMap {
+    const TYPE: &'static str = "Map(String, String)";
+
+    fn write(&mut self, out: &mut BlockWriter) {
+        self.entries = 0;
+        out.take(&mut self.ends);
+        self.keys.write(out);
+        self.values.write(out);
+    }
+}
+
+/// Declares the columns of a table: a struct with one field per column, in the order they are sent.
+macro_rules! columns {
+    ($(#[$doc:meta])* $table:ident { $($name:ident: $column:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $table {
+            rows: usize,
+            $($name: $column,)+
+        }
+
+        impl $table {
+            /// Names and types of the columns that are sent, in order.
+            pub const COLUMNS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($name), <$column as $crate::native::Column>::TYPE)),+];
+
+            /// The rows so far as a block; leaves none.
+            pub fn finish(&mut self) -> $crate::native::Block {
+                let rows = std::mem::take(&mut self.rows);
+                let mut out = $crate::native::BlockWriter::new(Self::COLUMNS.len(), rows);
+                $(out.column(stringify!($name), &mut self.$name);)+
+                out.finish()
+            }
+        }
+    };
+}
+pub(crate) use columns;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_leb128() {
+        let encoded = |number| {
+            let mut out = Vec::new();
+            varint(&mut out, number);
+            out
+        };
+        assert_eq!(encoded(0), [0]);
+        assert_eq!(encoded(127), [0x7f]);
+        assert_eq!(encoded(128), [0x80, 1]);
+        assert_eq!(encoded(50_000), [0xd0, 0x86, 3]);
+    }
+
+    #[test]
+    fn a_block_is_the_same_however_its_pieces_lie() {
+        columns!(One { text: Strings, number: U16 });
+        let mut one = One::default();
+        let long = vec![b'x'; LARGE];
+        for value in [&b"a"[..], &long] {
+            one.text.push(value);
+            one.number.push(7);
+            one.rows += 1;
+        }
+        let block = one.finish();
+        assert_eq!((block.rows, block.pieces.len()), (2, 3));
+        let mut expected = b"\x02\x02\x04text\x06String\x01a\x80\x80\x01".to_vec();
+        expected.extend_from_slice(&long);
+        expected.extend_from_slice(b"\x06number\x06UInt16\x07\0\x07\0");
+        assert_eq!(block.pieces.concat(), expected);
+        assert_eq!(block.bytes(), expected.len());
+        assert_eq!(one.finish().rows, 0, "left empty");
+    }
+}

@@ -1,0 +1,91 @@
+use event::Text;
+use serde::Deserialize;
+
+use super::scope::{Scope, seconds};
+use super::{BadRow, Coordinates};
+use crate::native::{F64, LowCardinality, Micros, NullableF64, Strings, U16, U32, U64, columns};
+
+columns! {
+    /// Rows of `alerts`.
+    Alerts {
+        episode_id: Strings,
+        rule: LowCardinality,
+        scope: LowCardinality,
+        provider: LowCardinality,
+        source: LowCardinality,
+        mailbox_provider: LowCardinality,
+        campaign: LowCardinality,
+        severity: LowCardinality,
+        state: LowCardinality,
+        metric: LowCardinality,
+        width_seconds: U32,
+        value: NullableF64,
+        threshold: F64,
+        volume: U64,
+        started_at: Micros,
+        at: Micros,
+        runbook: Strings,
+        summary: Strings,
+        kafka_partition: U16,
+        kafka_offset: U64,
+    }
+}
+
+/// The value of `mail.alerts`; see `schemas/alert.schema.json`. The scope's fields lie beside these.
+#[derive(Deserialize)]
+struct Alert<'a> {
+    #[serde(borrow)]
+    episode_id: Text<'a>,
+    #[serde(borrow)]
+    rule: Text<'a>,
+    #[serde(borrow)]
+    severity: Text<'a>,
+    #[serde(borrow)]
+    state: Text<'a>,
+    #[serde(borrow)]
+    metric: Text<'a>,
+    #[serde(alias = "width", deserialize_with = "seconds")]
+    width_seconds: u32,
+    value: Option<f64>,
+    threshold: f64,
+    volume: u64,
+    started_at: i64,
+    at: i64,
+    #[serde(borrow)]
+    runbook: Text<'a>,
+    #[serde(borrow)]
+    summary: Text<'a>,
+}
+
+impl Alerts {
+    /// Adds the value of a record of `mail.alerts`.
+    ///
+    /// # Errors
+    /// When it is not of the shape.
+    pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), BadRow> {
+        let scope: Scope<'_> = serde_json::from_slice(value)?;
+        let alert: Alert<'_> = serde_json::from_slice(value)?;
+        self.episode_id.push(alert.episode_id.as_bytes());
+        self.rule.push(&alert.rule);
+        self.scope.push(scope.scope.as_str());
+        self.provider.push(scope.provider.as_str());
+        self.source.push(&scope.source);
+        self.mailbox_provider.push(scope.mailbox_provider.as_deref().unwrap_or_default());
+        self.campaign.push(scope.campaign.as_deref().unwrap_or_default());
+        self.severity.push(&alert.severity);
+        self.state.push(&alert.state);
+        self.metric.push(&alert.metric);
+        self.width_seconds.push(alert.width_seconds);
+        self.value.push(alert.value);
+        self.threshold.push(alert.threshold);
+        self.volume.push(alert.volume);
+        self.started_at.push(alert.started_at);
+        self.at.push(alert.at);
+        self.runbook.push(alert.runbook.as_bytes());
+        self.summary.push(alert.summary.as_bytes());
+        self.kafka_partition.push(at.partition);
+        self.kafka_offset.push(at.offset);
+        self.rows += 1;
+        Ok(())
+    }
+}

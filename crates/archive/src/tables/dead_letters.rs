@@ -1,0 +1,53 @@
+use record::names;
+
+use super::Coordinates;
+use crate::native::{LowCardinality, NullableMicros, StringMap, Strings, U16, U64, columns};
+
+columns! {
+    /// Rows of `dead_letters`.
+    DeadLetters {
+        reason: LowCardinality,
+        detail: Strings,
+        stage: LowCardinality,
+        origin: Strings,
+        provider: LowCardinality,
+        source: LowCardinality,
+        key: Strings,
+        value: Strings,
+        headers: StringMap,
+        received_at: NullableMicros,
+        kafka_partition: U16,
+        kafka_offset: U64,
+    }
+}
+
+impl DeadLetters {
+    /// Adds a record of `mail.dead-letters`, whatever it is: what has no form here has none
+    /// anywhere, and a dead letter of a dead letter would go round in circles.
+    pub fn push(
+        &mut self,
+        at: Coordinates,
+        key: &[u8],
+        value: &[u8],
+        headers: &[(&str, &[u8])],
+    ) {
+        // The original record's headers come first; what was said of it when it died, last.
+        let bytes = |name: &str| {
+            headers.iter().rev().find(|(key, _)| *key == name).map_or(&b""[..], |(_, value)| value)
+        };
+        let text = |name: &str| std::str::from_utf8(bytes(name)).unwrap_or_default();
+        self.reason.push(text(names::REASON));
+        self.detail.push(bytes(names::DETAIL));
+        self.stage.push(text(names::STAGE));
+        self.origin.push(bytes(names::ORIGIN));
+        self.provider.push(text(names::PROVIDER));
+        self.source.push(text(names::SOURCE));
+        self.key.push(key);
+        self.value.push(value);
+        self.headers.push(headers.iter().copied());
+        self.received_at.push(text(names::RECEIVED_AT).parse().ok());
+        self.kafka_partition.push(at.partition);
+        self.kafka_offset.push(at.offset);
+        self.rows += 1;
+    }
+}

@@ -1,0 +1,150 @@
+use event::{AutomationReason, Bounce, BounceClass, BounceSide, Event, Permanence, Text};
+use record::{FirstSight, names};
+
+use super::{BadRow, Coordinates};
+use crate::native::{
+    Bools, F32, LowCardinality, LowCardinalityArray, Micros, Strings, U16, U64, columns,
+};
+
+columns! {
+    /// Rows of `events`, in the order of the fields of [`event::Event`].
+    Events {
+        event_id: Strings,
+        kind: LowCardinality,
+        provider: LowCardinality,
+        source: LowCardinality,
+        occurred_at: Micros,
+        received_at: Micros,
+        recipient: Strings,
+        recipient_domain: LowCardinality,
+        mailbox_provider: LowCardinality,
+        message_id: Strings,
+        campaign: LowCardinality,
+        tags: LowCardinalityArray,
+        bounce_permanence: LowCardinality,
+        bounce_class: LowCardinality,
+        bounce_side: LowCardinality,
+        bounce_status: LowCardinality,
+        bounce_diagnostic: Strings,
+        bounce_late: Bools,
+        automation_reason: LowCardinality,
+        automation_confidence: F32,
+        first_of_kind: Bools,
+        first_engagement: Bools,
+        user_agent: Strings,
+        ip: Strings,
+        url: Strings,
+        provider_event: LowCardinality,
+        provider_event_id: Strings,
+        request_id: Strings,
+        raw: Strings,
+        kafka_partition: U16,
+        kafka_offset: U64,
+    }
+}
+
+impl Events {
+    /// Adds the value of a record of `mail.events`. Of its headers only `first` says something the
+    /// value does not.
+    ///
+    /// # Errors
+    /// When the value is not an [`event::Event`] or the header not of its form.
+    pub fn push<'a>(
+        &mut self,
+        at: Coordinates,
+        value: &'a [u8],
+        header: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<(), BadRow> {
+        let event: Event<'a> = serde_json::from_slice(value)?;
+        let first = match event.kind.is_engagement().then(|| header(names::FIRST)).flatten() {
+            Some(first) => FirstSight::from_header(first)?,
+            None => FirstSight::default(),
+        };
+        self.push_event(&event, first);
+        self.kafka_partition.push(at.partition);
+        self.kafka_offset.push(at.offset);
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn push_event(&mut self, event: &Event<'_>, first: FirstSight) {
+        let mut id = [0; 32];
+        // The buffer has the one length that this cannot fail on.
+        let _ = hex::encode_to_slice(event.event_id.as_bytes(), &mut id);
+        self.event_id.push(&id);
+        self.kind.push(event.kind.as_str());
+        self.provider.push(event.provider.as_str());
+        self.source.push(&event.source);
+        self.occurred_at.push(event.occurred_at.micros());
+        self.received_at.push(event.received_at.micros());
+        self.recipient.push(text(&event.recipient).as_bytes());
+        self.recipient_domain.push(text(&event.recipient_domain));
+        self.mailbox_provider.push(text(&event.mailbox_provider));
+        self.message_id.push(text(&event.message_id).as_bytes());
+        self.campaign.push(text(&event.campaign));
+        self.tags.push(event.tags.iter().map(Text::as_str));
+        self.push_bounce(event.bounce.as_ref());
+        let automation = event.automation;
+        self.automation_reason
+            .push(automation.map_or("", |found| AutomationReason::as_str(found.reason)));
+        self.automation_confidence.push(automation.map_or(0.0, |found| found.confidence));
+        self.first_of_kind.push(first.of_kind);
+        self.first_engagement.push(first.of_engagement);
+        self.user_agent.push(text(&event.user_agent).as_bytes());
+        self.ip.push(text(&event.ip).as_bytes());
+        self.url.push(text(&event.url).as_bytes());
+        self.provider_event.push(&event.provider_event);
+        self.provider_event_id.push(text(&event.provider_event_id).as_bytes());
+        self.request_id.push(event.request_id.as_bytes());
+        self.raw.push(event.raw.get().as_bytes());
+    }
+
+    fn push_bounce(&mut self, bounce: Option<&Bounce<'_>>) {
+        self.bounce_permanence.push(bounce.map_or("", |b| Permanence::as_str(b.permanence)));
+        self.bounce_class.push(bounce.map_or("", |b| BounceClass::as_str(b.class)));
+        self.bounce_side.push(bounce.map_or("", |b| BounceSide::as_str(b.side)));
+        self.bounce_status.push(bounce.map_or("", |b| text(&b.status)));
+        self.bounce_diagnostic.push(bounce.map_or("", |b| text(&b.diagnostic)).as_bytes());
+        self.bounce_late.push(bounce.is_some_and(|b| b.late));
+    }
+}
+
+fn text<'t>(text: &'t Option<Text<'_>>) -> &'t str {
+    text.as_ref().map_or("", Text::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use record::Reason;
+
+    use super::*;
+
+    const AT: Coordinates = Coordinates { partition: 1, offset: 5 };
+    const OPENED: &str = r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"opened","provider":"ses","source":"acme","occurred_at":1,"received_at":2,"provider_event":"Open","request_id":"r","raw":{"a":1}}"#;
+
+    fn reason(value: &str, first: &'static [u8]) -> Reason {
+        let mut events = Events::default();
+        let error = events.push(AT, value.as_bytes(), |_| Some(first)).unwrap_err();
+        assert_eq!(events.finish().rows, 0);
+        error.reason
+    }
+
+    #[test]
+    fn bad_records_say_what_is_wrong_and_leave_no_trace() {
+        assert_eq!(reason("", b""), Reason::NotJson);
+        assert_eq!(reason(&OPENED[..40], b""), Reason::NotJson);
+        assert_eq!(reason("{}", b""), Reason::WrongShape);
+        assert_eq!(reason(&OPENED.replace("opened", "heard"), b""), Reason::WrongShape);
+        assert_eq!(reason(OPENED, b"yes"), Reason::BadHeaders);
+    }
+
+    #[test]
+    fn first_is_read_of_opens_and_clicks_only() {
+        let mut events = Events::default();
+        events.push(AT, OPENED.as_bytes(), |_| Some(b"kind")).unwrap();
+        events.push(AT, OPENED.as_bytes(), |_| None).unwrap();
+        let delivered = OPENED.replace("opened", "delivered");
+        events.push(AT, delivered.as_bytes(), |_| Some(b"yes")).unwrap();
+        assert_eq!(events.finish().rows, 3);
+    }
+}

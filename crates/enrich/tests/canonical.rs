@@ -1,0 +1,161 @@
+//! The real binary on real Kafka: raw events in, canonical events out.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use devstack::{Dirs, Running};
+use event::{Event, EventId, Kind, Provider};
+use record::{EnrichedHeaders, Topics, names};
+use stream::feed::{Feed, Item};
+use stream::{ClusterSettings, Connection, PreparedHeaders, Publisher, PublisherSettings};
+use testkit::{Credentials, Plan, Traffic};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const RECEIVED_AT: &str = "1800000000000000";
+
+struct Stage {
+    enrich: Running,
+    connection: Connection,
+    topics: Topics,
+    publisher: Publisher,
+    _dirs: Dirs,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let dirs = Dirs::new().unwrap();
+        let kafka = devstack::shared_kafka();
+        let prefix = format!("{}.", dirs.run.file_name().unwrap().to_str().unwrap());
+        let toml = format!(
+            "[kafka]\nbootstrap = {kafka:?}\nprefix = {prefix:?}\n\
+             [topics]\nrecipient_partitions = 3\nscope_partitions = 1\nreplication = 1\n"
+        );
+        let binary = Path::new(env!("CARGO_BIN_EXE_enrich"));
+        let named = [("MAILPULSE__SERVICE__INSTANCE", "a")];
+        let enrich = Running::start_as(&dirs, binary, "enrich", &toml, &named).unwrap();
+        let cluster: ClusterSettings = serde_json::from_value(serde_json::json!({
+            "bootstrap": kafka, "prefix": prefix, "group_protocol": "consumer",
+            "compression": "lz4", "properties": {},
+        }))
+        .unwrap();
+        let connection = cluster.connect("test", false);
+        let settings = PublisherSettings {
+            linger: Duration::from_millis(1),
+            queue_bytes: 64 << 20,
+            ack_timeout: DEADLINE,
+        };
+        let publisher = Publisher::open(&connection, settings).unwrap();
+        Self { enrich, connection, topics: cluster.topics(), publisher, _dirs: dirs }
+    }
+
+    fn publish(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {
+        let batch = self.publisher.batch();
+        batch.send(topic, key, value, &PreparedHeaders::new(headers)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(batch.acknowledged()).unwrap();
+    }
+
+    /// Publishes a request's events as the ingress does.
+    fn publish_request(&self, request: &testkit::SignedRequest) -> usize {
+        let mut segments = request.path.split('/').skip(2);
+        let provider: Provider = segments.next().unwrap().parse().unwrap();
+        let source = segments.next().unwrap();
+        let mut published = 0;
+        providers::split(provider, &request.body, &mut |raw| {
+            let headers = [
+                (names::PROVIDER, provider.as_str().as_bytes()),
+                (names::SOURCE, source.as_bytes()),
+                (names::RECEIVED_AT, RECEIVED_AT.as_bytes()),
+                (names::REQUEST_ID, b"r1"),
+            ];
+            self.publish(self.topics.raw(raw.kind), raw.recipient.as_bytes(), raw.raw, &headers);
+            published += 1;
+        })
+        .unwrap();
+        published
+    }
+
+    fn records(&self, topic: &str, count: usize) -> Vec<Item> {
+        let group = format!("{}reader", self.topics.prefix);
+        let mut feed = Feed::open(&self.connection, &group, &[topic]).unwrap();
+        let mut items = Vec::new();
+        let deadline = Instant::now() + DEADLINE;
+        let mut quiet = 0;
+        while quiet < 10 {
+            match feed.next(Duration::from_millis(100)).unwrap() {
+                Some(item) => items.push(item),
+                None if items.len() >= count => quiet += 1,
+                None => assert!(Instant::now() < deadline, "{} of {count} records", items.len()),
+            }
+        }
+        items
+    }
+}
+
+#[test]
+fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
+    let mut stage = Stage::start();
+    let credentials = Credentials::new("http://127.0.0.1");
+    let plan = Plan { messages_per_source: 10, ..Plan::small(&credentials, 1_800_000_000) };
+    let traffic = Traffic::new(3, plan);
+    let total = traffic.requests().count();
+    let mut published = 0;
+    for (number, request) in traffic.requests().enumerate() {
+        published += stage.publish_request(&request);
+        if number == total / 3 || number == total / 2 {
+            stage.enrich.kill().unwrap();
+            stage.enrich.restart().unwrap();
+        }
+    }
+
+    let records = stage.records(&stage.topics.enriched, published);
+    assert_eq!(records.len(), published, "each raw event exactly once");
+    let mut kinds: BTreeMap<(Provider, Kind), u64> = BTreeMap::new();
+    let mut ids: BTreeSet<EventId> = BTreeSet::new();
+    for record in &records {
+        let event: Event<'_> = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+        let headers = EnrichedHeaders::read(&|name| record.header(name)).unwrap();
+        assert_eq!(headers.event_id, event.event_id);
+        assert_eq!(headers.occurred_at, event.occurred_at);
+        assert_eq!(headers.kind, event.kind);
+        assert_eq!(headers.engagement_id, event.engagement_id());
+        assert_eq!(event.recipient.as_deref().unwrap().as_bytes(), record.key);
+        assert!(event.mailbox_provider.is_some());
+        ids.insert(event.event_id);
+        *kinds.entry((event.provider, event.kind)).or_default() += 1;
+    }
+    let truth = traffic.truth();
+    assert_eq!(kinds, truth.accepted);
+    assert_eq!(ids.len() as u64, truth.distinct_total(), "repeats have the id of the first");
+}
+
+#[test]
+fn what_cannot_be_read_goes_to_dead_letters_as_it_came() {
+    let stage = Stage::start();
+    let genuine = [
+        (names::PROVIDER, &b"postmark"[..]),
+        (names::SOURCE, b"receipts"),
+        (names::RECEIVED_AT, RECEIVED_AT.as_bytes()),
+        (names::REQUEST_ID, b"r1"),
+    ];
+    let topic = stage.topics.raw(Kind::Delivered).to_owned();
+    stage.publish(&topic, b"ada@example.com", b"{ not json", &genuine);
+    stage.publish(&topic, b"bob@example.com", b"{\"RecordType\":\"Delivery\"}", &genuine);
+    stage.publish(&topic, b"eve@example.com", b"{}", &genuine[1..]);
+
+    let letters = stage.records(&stage.topics.dead_letters, 3);
+    assert_eq!(letters.len(), 3);
+    let of = |key: &[u8]| letters.iter().find(|letter| letter.key == key).unwrap();
+    let reason = |key: &[u8]| of(key).header(names::REASON).unwrap().to_vec();
+    assert_eq!(reason(b"ada@example.com"), b"not_json");
+    assert_eq!(reason(b"bob@example.com"), b"missing_time");
+    assert_eq!(reason(b"eve@example.com"), b"bad_headers");
+    let ada = of(b"ada@example.com");
+    assert_eq!(ada.value.as_deref(), Some(&b"{ not json"[..]));
+    assert_eq!(ada.header(names::STAGE), Some(&b"enrich"[..]));
+    assert_eq!(ada.header(names::SOURCE), Some(&b"receipts"[..]));
+    let origin = std::str::from_utf8(ada.header(names::ORIGIN).unwrap()).unwrap();
+    assert!(origin.starts_with(&format!("{topic}/")), "{origin}");
+}

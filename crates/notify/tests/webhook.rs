@@ -1,0 +1,194 @@
+//! Deliveries to webhooks: signatures, tries, order, and independence.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use notify::backoff::Retry;
+use notify::delivery::Deliveries;
+use service::Shutdown;
+use sha2::Sha256;
+use support::{ESCALATED, FIRED, Hook, Posted, RESOLVED, channels, parcel, wait_until};
+
+const KEY: &[u8; 32] = b"an invented key of 32 bytes.....";
+
+const RETRY: Retry = Retry {
+    min: Duration::from_millis(10),
+    max: Duration::from_millis(40),
+    give_up_after: Duration::from_secs(60),
+};
+
+fn webhook(name: &str, hook: &Hook) -> String {
+    let secret = STANDARD.encode(KEY);
+    let url = hook.url();
+    format!(r#"{{ kind = "webhook", name = "{name}", url = "{url}", secret = "whsec_{secret}" }}"#)
+}
+
+fn deliveries(list: &[String], retry: Retry) -> (Deliveries, Shutdown) {
+    let shutdown = Shutdown::new();
+    let channels = channels(&format!("[{}]", list.join(", ")));
+    (Deliveries::start(channels, retry, shutdown.clone()).unwrap(), shutdown)
+}
+
+fn await_finished(deliveries: &mut Deliveries) -> i64 {
+    deliveries.await_finished(support::DEADLINE);
+    deliveries.next_finished().expect("no delivery finished").offset
+}
+
+/// Verifies as a receiver that knows only the specification and the key.
+fn assert_signed(posted: &Posted) {
+    let header = |name: &str| posted.headers[name].clone();
+    let seconds: u64 = header("webhook-timestamp").parse().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!(now.abs_diff(seconds) < 60, "{seconds} is not now, {now}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY).unwrap();
+    mac.update(header("webhook-id").as_bytes());
+    mac.update(format!(".{seconds}.").as_bytes());
+    mac.update(&posted.body);
+    let signature = header("webhook-signature");
+    let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+    mac.verify_slice(&signature).expect("the signature is wrong");
+}
+
+#[test]
+fn a_transition_is_tried_until_it_is_taken() {
+    let tries = AtomicUsize::new(0);
+    let hook = Hook::start(move |_| {
+        Some(if tries.fetch_add(1, Ordering::SeqCst) < 2 { 503 } else { 204 })
+    });
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    deliveries.send(&parcel(ESCALATED, "acme", 5));
+    assert_eq!(await_finished(&mut deliveries), 5);
+
+    let posted = hook.posted();
+    assert_eq!(posted.len(), 3);
+    for one in &posted {
+        assert_signed(one);
+        assert_eq!(one.headers["webhook-id"], posted[0].headers["webhook-id"]);
+        assert_eq!(one.body, posted[0].body);
+        assert_eq!(one.headers["content-type"], "application/json");
+    }
+    let body = posted[2].json();
+    assert_eq!(body["type"], "alert.escalated");
+    assert_eq!(body["timestamp"], "2023-11-14T22:14:20Z");
+    assert_eq!(body["data"]["campaign"], "spring sale");
+    assert_eq!(body["data"]["value"], 0.075);
+}
+
+#[test]
+fn every_transition_has_its_own_id() {
+    let hook = Hook::start(|_| Some(200));
+    let (deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    for (offset, step) in [FIRED, ESCALATED, RESOLVED].into_iter().enumerate() {
+        deliveries.send(&parcel(step, "acme", offset as i64));
+    }
+    let posted = hook.wait_for(3);
+    let kinds: Vec<_> = posted.iter().map(Posted::kind).collect();
+    assert_eq!(kinds, ["alert.fired", "alert.escalated", "alert.resolved"]);
+    let ids: std::collections::BTreeSet<_> =
+        posted.iter().map(|one| one.headers["webhook-id"].clone()).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(!ids.iter().any(|id| id.contains('.')), "the dot separates what is signed");
+}
+
+#[test]
+fn a_wrong_request_is_not_repeated() {
+    let hook = Hook::start(|posted| Some(if posted.source() == "bad" { 410 } else { 200 }));
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    deliveries.send(&parcel(FIRED, "bad", 1));
+    assert_eq!(await_finished(&mut deliveries), 1);
+    deliveries.send(&parcel(FIRED, "good", 2));
+    assert_eq!(await_finished(&mut deliveries), 2);
+    assert_eq!(hook.posted().len(), 2);
+}
+
+#[test]
+fn too_many_requests_is_not_final() {
+    let first = AtomicBool::new(true);
+    let hook =
+        Hook::start(move |_| Some(if first.swap(false, Ordering::SeqCst) { 429 } else { 200 }));
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    deliveries.send(&parcel(FIRED, "acme", 1));
+    assert_eq!(await_finished(&mut deliveries), 1);
+    assert_eq!(hook.posted().len(), 2);
+}
+
+#[test]
+fn time_runs_out() {
+    let hook = Hook::start(|_| Some(500));
+    let patience = Duration::from_millis(300);
+    let (mut deliveries, _) =
+        deliveries(&[webhook("hook", &hook)], Retry { give_up_after: patience, ..RETRY });
+    let began = Instant::now();
+    deliveries.send(&parcel(FIRED, "acme", 1));
+    assert_eq!(await_finished(&mut deliveries), 1);
+    assert!(began.elapsed() >= patience, "gave up after {:?}", began.elapsed());
+    assert!(hook.posted().len() > 3);
+}
+
+#[test]
+fn an_episode_stays_in_order_and_holds_up_no_other() {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let hook = Hook::start(move |posted| {
+        let shut = posted.source() == "stuck" && !gate.load(Ordering::SeqCst);
+        Some(if shut { 503 } else { 200 })
+    });
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    deliveries.send(&parcel(FIRED, "stuck", 1));
+    deliveries.send(&parcel(RESOLVED, "stuck", 2));
+    deliveries.send(&parcel(FIRED, "other", 3));
+    assert_eq!(await_finished(&mut deliveries), 3);
+    let kinds = |posted: &[Posted]| {
+        let mut kinds: Vec<_> =
+            posted.iter().filter(|one| one.source() == "stuck").map(Posted::kind).collect();
+        kinds.dedup();
+        kinds
+    };
+    assert!(kinds(&hook.posted()).iter().all(|kind| kind == "alert.fired"));
+    open.store(true, Ordering::SeqCst);
+    assert_eq!(await_finished(&mut deliveries), 1);
+    assert_eq!(await_finished(&mut deliveries), 2);
+    assert_eq!(kinds(&hook.posted()), ["alert.fired", "alert.resolved"]);
+}
+
+#[test]
+fn a_silent_channel_delays_no_other() {
+    let silent = Hook::start(|_| None);
+    let quick = Hook::start(|_| Some(200));
+    let list = [webhook("silent", &silent), webhook("quick", &quick)];
+    let (mut deliveries, _) = deliveries(&list, RETRY);
+    assert_eq!(deliveries.channels(), 2);
+    for offset in 0..20 {
+        deliveries.send(&parcel(FIRED, &format!("tenant-{offset}"), offset));
+    }
+    let mut finished: Vec<_> = (0..20).map(|_| await_finished(&mut deliveries)).collect();
+    finished.sort_unstable();
+    assert_eq!(finished, (0..20).collect::<Vec<_>>(), "each once, by the quick channel");
+    assert_eq!(deliveries.next_finished(), None);
+    assert_eq!(quick.posted().len(), 20);
+    assert!(silent.wait_for(8).len() <= 8, "no more tries at once than allowed");
+}
+
+#[test]
+fn the_end_waits_for_no_pause_and_finishes_nothing_undelivered() {
+    let hook = Hook::start(|_| Some(503));
+    let hour = Duration::from_secs(3600);
+    let retry = Retry { min: hour, max: hour, give_up_after: 24 * hour };
+    let (mut deliveries, shutdown) = deliveries(&[webhook("hook", &hook)], retry);
+    deliveries.send(&parcel(FIRED, "acme", 1));
+    deliveries.send(&parcel(RESOLVED, "acme", 2));
+    hook.wait_for(1);
+    shutdown.request();
+    let began = Instant::now();
+    deliveries.stop();
+    assert!(began.elapsed() < support::DEADLINE);
+    assert_eq!(deliveries.next_finished(), None);
+    wait_until("one request", || (hook.posted().len() == 1).then_some(()));
+}

@@ -1,0 +1,146 @@
+//! Whatever comes in: nothing panics, nothing depends on anything but the bytes, and what `split`
+//! hands over `parse` understands in the same way.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use event::{Kind, Provider, ReceivedAt};
+use proptest::prelude::*;
+use providers::{Envelope, ParseError, RawEvent, Split, SplitError, parse, split};
+
+type Piece = (Kind, String, Vec<u8>);
+
+fn pieces(provider: Provider, body: &[u8]) -> (Result<Split, SplitError>, Vec<Piece>) {
+    let mut pieces = Vec::new();
+    let outcome = split(provider, body, &mut |raw: RawEvent<'_>| {
+        pieces.push((raw.kind, raw.recipient.to_owned(), raw.raw.to_vec()));
+    });
+    (outcome, pieces)
+}
+
+fn meaning(provider: Provider, recipient: &str, raw: &[u8]) -> Result<(Kind, String), ParseError> {
+    let envelope = Envelope {
+        source: "acme",
+        recipient,
+        received_at: ReceivedAt(1_762_788_000_000_000),
+        request_id: "r-1",
+    };
+    let event = parse(provider, raw, &envelope)?;
+    Ok((event.kind, serde_json::to_string(&event).unwrap()))
+}
+
+fn hold_together(provider: Provider, body: &[u8]) {
+    let (outcome, found) = pieces(provider, body);
+    assert_eq!(pieces(provider, body), (outcome.clone(), found.clone()), "split is deterministic");
+    match outcome {
+        Ok(Split::Events(count)) => assert_eq!(count, found.len()),
+        _ => assert!(found.is_empty(), "nothing is published of {outcome:?}"),
+    }
+    for (kind, recipient, raw) in found {
+        let event = meaning(provider, &recipient, &raw);
+        assert_eq!(event, meaning(provider, &recipient, &raw), "parse is deterministic");
+        if let Ok((parsed, _)) = event {
+            assert_eq!(parsed, kind, "split and parse agree");
+        }
+    }
+    let _ = meaning(provider, "", body);
+}
+
+fn provider() -> impl Strategy<Value = Provider> {
+    prop::sample::select(&Provider::ALL)
+}
+
+/// Every fixture with its provider.
+fn fixtures() -> Vec<(Provider, Vec<u8>)> {
+    let mut fixtures = Vec::new();
+    for provider in Provider::ALL {
+        let folder = format!("{}/src/{}/fixtures", env!("CARGO_MANIFEST_DIR"), provider.as_str());
+        let mut paths: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        fixtures.extend(paths.iter().map(|path| (provider, std::fs::read(path).unwrap())));
+    }
+    fixtures
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_bytes(provider in provider(), body in prop::collection::vec(any::<u8>(), 0..64)) {
+        hold_together(provider, &body);
+    }
+
+    #[test]
+    fn anything_like_json(provider in provider(), body in "[\\[\\]{}\",:\\\\ue0-9.tfn \r\n]{0,48}") {
+        hold_together(provider, body.as_bytes());
+    }
+
+    #[test]
+    fn damaged_fixtures(
+        (provider, body) in prop::sample::select(fixtures()),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut: prop::sample::Index,
+    ) {
+        let mut damaged = body.clone();
+        for (place, byte) in damage {
+            let offset = place.index(damaged.len());
+            damaged[offset] = byte;
+        }
+        hold_together(provider, &damaged);
+        hold_together(provider, &body[..cut.index(body.len())]);
+    }
+
+    /// A key that is not ours, whatever its value, changes nothing but the raw bytes.
+    #[test]
+    fn unknown_keys_pass(value in prop::sample::select(&["null", "[[]]", "{\"a\":{}}", "1e9", "\"\\u00e9\""])) {
+        let with = |extra: &str| format!(
+            r#"[{{"event":"open"{extra},"email":"ada@example.com","timestamp":1762787700,"sg_event_id":"x"}}]"#
+        );
+        let plain = pieces(Provider::SendGrid, with("").as_bytes()).1;
+        let extra = pieces(Provider::SendGrid, with(&format!(r#","new key":{value}"#)).as_bytes()).1;
+        prop_assert_eq!(plain[0].0, extra[0].0);
+        prop_assert_eq!(&plain[0].1, &extra[0].1);
+        let id = |piece: &Piece| {
+            let envelope = Envelope {
+                source: "acme", recipient: &piece.1, received_at: ReceivedAt(0), request_id: "r",
+            };
+            parse(Provider::SendGrid, &piece.2, &envelope).map(|event| event.event_id)
+        };
+        prop_assert_eq!(id(&plain[0]), id(&extra[0]));
+    }
+}
+
+/// What makes an event itself, and what does not.
+#[test]
+fn ids_tell_events_apart_and_repeats_not() {
+    let id = |provider, source, recipient, request_id, raw: &str| {
+        let envelope = Envelope { source, recipient, received_at: ReceivedAt(7), request_id };
+        parse(provider, raw.as_bytes(), &envelope).unwrap().event_id
+    };
+    let click = r#"{"_id":"m","event":"click","ts":1762787700,"url":"https://a.example/"}"#;
+    let first = id(Provider::Mandrill, "acme", "ada@example.com", "r-1", click);
+    assert_eq!(first, id(Provider::Mandrill, "acme", "ada@example.com", "r-2", click));
+    for other in [
+        id(Provider::Mandrill, "other", "ada@example.com", "r-1", click),
+        id(Provider::Mandrill, "acme", "grace@example.org", "r-1", click),
+        id(
+            Provider::Mandrill,
+            "acme",
+            "ada@example.com",
+            "r-1",
+            &click.replace("a.example", "b.example"),
+        ),
+        id(Provider::Mandrill, "acme", "ada@example.com", "r-1", &click.replace("7700", "7701")),
+        id(Provider::Mandrill, "acme", "ada@example.com", "r-1", &click.replace("click", "open")),
+    ] {
+        assert_ne!(first, other);
+    }
+    // Mailgun's ids come back after a day.
+    let mailgun = |ts: &str| format!(r#"{{"id":"same","event":"opened","timestamp":{ts}}}"#);
+    let day = |ts| id(Provider::Mailgun, "acme", "ada@example.com", "r-1", &mailgun(ts));
+    assert_eq!(day("1762732800.5"), day("1762819199.5"));
+    assert_ne!(day("1762819199.5"), day("1762819200.5"));
+    // One bounce, two recipients.
+    let sns = r#"{"Type":"Notification","MessageId":"m","Timestamp":"2025-11-10T15:15:00Z","Message":"{\"eventType\":\"Send\"}"}"#;
+    let ses = |recipient| id(Provider::Ses, "acme", recipient, "r-1", sns);
+    assert_ne!(ses("ada@example.com"), ses("grace@example.org"));
+}

@@ -1,0 +1,62 @@
+//! How what is older than the horizon leaves the disk.
+//!
+//! Nothing here decides what is remembered: look-ups compare hours with the clock. Here only space
+//! is won back, whenever it is cheap.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fjall::compaction::filter::{
+    CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+};
+use fjall::{AbstractTree, Keyspace};
+
+use crate::overlay::Mark;
+use crate::{Hour, StateError};
+
+/// The first hour that is still remembered, of every keyspace of marks by its name. Shared with the
+/// compaction threads.
+#[derive(Debug, Default)]
+pub(crate) struct Floors(Mutex<HashMap<String, Arc<AtomicU32>>>);
+
+impl Floors {
+    pub(crate) fn of(&self, keyspace: &str) -> Arc<AtomicU32> {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(floors.entry(keyspace.to_owned()).or_default())
+    }
+}
+
+/// Drops the files of ids whose every id is older than `floor`. Ids lie ordered by hour, so
+/// that is nearly all of them, and none has to be read.
+pub(crate) fn drop_ids(ids: &Keyspace, floor: Hour) -> Result<(), StateError> {
+    // `tree` and `AbstractTree` are public and left out of fjall's pages; a keyspace per hour is
+    // its documented way, and would be one directory for every wrong time a sender makes up.
+    ids.tree.drop_range(..floor.0.to_be_bytes()).map_err(fjall::Error::from)?;
+    Ok(())
+}
+
+/// Leaves old marks out when their files are merged. Marks are ordered by engagement id, so new
+/// ones keep all files of a keyspace merging.
+#[derive(Debug)]
+pub(crate) struct OldMarks(pub(crate) Arc<AtomicU32>);
+
+impl Factory for OldMarks {
+    fn name(&self) -> &str {
+        "old marks"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(Before(Hour(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+struct Before(Hour);
+
+impl CompactionFilter for Before {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        let value = item.value()?;
+        let is_old = Mark::read(&value).is_none_or(|mark| mark.first < self.0);
+        Ok(if is_old { Verdict::Remove } else { Verdict::Keep })
+    }
+}

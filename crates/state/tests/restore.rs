@@ -1,0 +1,278 @@
+//! Files that follow their changelog are kept; files that do not are thrown away.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Log, PARTITION, commit, id, records};
+use event::{EventId, Kind};
+use record::FirstSight;
+use state::{CLOCK_SAMPLES, Hour, Sight, StateError, Store};
+use tempfile::TempDir;
+
+const HOUR: Hour = Hour(495_000);
+const HORIZON: u32 = 72;
+
+struct Member {
+    disk: TempDir,
+    store: Store,
+}
+
+impl Member {
+    fn new(log: &Log) -> Self {
+        let disk = tempfile::tempdir().unwrap();
+        let store = open(&disk, log).0;
+        Self { disk, store }
+    }
+
+    /// Ends and comes back; returns where it asked the changelog from.
+    fn restart(self, log: &Log) -> (Self, Vec<Option<i64>>) {
+        let Self { disk, store } = self;
+        drop(store);
+        let (store, asked) = open(&disk, log);
+        (Self { disk, store }, asked)
+    }
+
+    fn sight(&mut self, id: EventId) -> Sight {
+        self.store.partition(PARTITION).unwrap().sight(&id, HOUR).unwrap()
+    }
+
+    /// One event in a round of its own.
+    fn round(&mut self, log: &mut Log, number: u64) {
+        assert_eq!(self.sight(id(number)), Sight::First);
+        commit(&mut self.store, log);
+    }
+}
+
+fn open(disk: &TempDir, log: &Log) -> (Store, Vec<Option<i64>>) {
+    let mut store = Store::open(disk.path(), HORIZON).unwrap();
+    let asked = log.restore_counting(&mut store);
+    (store, asked)
+}
+
+#[test]
+fn files_that_are_up_to_date_read_only_their_last_record_again() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    for number in 0..20 {
+        member.round(&mut log, number);
+    }
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked, [Some(log.end - 2)], "record, marker, end");
+    for number in 0..20 {
+        assert_eq!(member.sight(id(number)), Sight::Repeat);
+    }
+}
+
+#[test]
+fn aborted_transactions_make_the_place_early_and_never_late() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    member.sight(id(2));
+    let aborted = records(&mut member.store);
+    log.abort(&aborted);
+    member.store.roll_back();
+    member.round(&mut log, 2);
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 1, "they were believed");
+    assert!(asked[0].unwrap() < log.end - 2);
+    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::Repeat));
+    assert_eq!(member.sight(id(3)), Sight::First);
+}
+
+#[test]
+fn files_behind_the_changelog_catch_up() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    let mut other = Member::new(&log);
+    other.round(&mut log, 2);
+    other.round(&mut log, 3);
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 1);
+    assert_eq!((member.sight(id(2)), member.sight(id(3))), (Sight::Repeat, Sight::Repeat));
+}
+
+#[test]
+fn files_ahead_of_the_changelog_are_thrown_away() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    let earlier = log.clone();
+    member.round(&mut log, 2);
+    let (mut member, asked) = member.restart(&earlier);
+    assert_eq!(asked.len(), 2, "read again from the beginning");
+    assert_eq!(asked[1], None);
+    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::First));
+}
+
+#[test]
+fn files_of_another_changelog_are_thrown_away() {
+    for rounds in [0, 1, 2, 3, 10] {
+        let mut log = Log::default();
+        let mut member = Member::new(&log);
+        for number in 0..3 {
+            member.round(&mut log, number);
+        }
+        // The topic was deleted and made anew, or this is another cluster.
+        let mut other_log = Log::default();
+        let mut other = Member::new(&other_log);
+        for number in 0..rounds {
+            other.round(&mut other_log, 100 + number);
+        }
+        let (mut member, asked) = member.restart(&other_log);
+        assert_eq!(asked.len(), 2, "{rounds}");
+        assert_eq!(member.sight(id(1)), Sight::First, "{rounds}");
+        for number in 0..rounds {
+            assert_eq!(member.sight(id(100 + number)), Sight::Repeat);
+        }
+    }
+}
+
+#[test]
+fn a_round_committed_here_that_another_member_committed_is_noticed() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    // Both take the same place in the sequence; the other's is the one that counts.
+    let mut other = Member::new(&log);
+    member.sight(id(2));
+    let lost = records(&mut member.store);
+    log.abort(&lost);
+    member.store.commit().unwrap();
+    other.sight(id(2));
+    other.sight(id(3));
+    commit(&mut other.store, &mut log);
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(member.sight(id(3)), Sight::Repeat);
+}
+
+#[test]
+fn what_retention_removed_is_not_missed() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    for number in 0..10 {
+        member.round(&mut log, number);
+    }
+    log.trim(10);
+    let (member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 1, "its last record is there");
+    log.trim(log.end);
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 2, "nothing vouches for it any more");
+    member.round(&mut log, 30);
+    let (mut member, asked) = member.restart(&log);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(member.sight(id(30)), Sight::Repeat);
+}
+
+#[test]
+fn damaged_files_are_thrown_away() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    let Member { disk, store } = member;
+    drop(store);
+    for file in std::fs::read_dir(disk.path().join("ids")).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() && path.file_name().unwrap() != "lock" {
+            std::fs::write(path, b"damage").unwrap();
+        }
+    }
+    let (store, asked) = open(&disk, &log);
+    let mut member = Member { disk, store };
+    assert_eq!(asked, [None]);
+    assert_eq!(member.sight(id(1)), Sight::Repeat);
+}
+
+#[test]
+fn a_directory_has_one_user() {
+    let member = Member::new(&Log::default());
+    let error = Store::open(member.disk.path(), HORIZON).err().unwrap();
+    assert!(matches!(error, StateError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("dedupe.directory"));
+}
+
+#[test]
+fn a_malformed_changelog_stops_the_member() {
+    let mut log = Log::default();
+    log.append(vec![b"\x02newer".to_vec()]);
+    let disk = tempfile::tempdir().unwrap();
+    let mut store = Store::open(disk.path(), HORIZON).unwrap();
+    let error = store.take_over(PARTITION, |from, apply| log.read(from, apply)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "changelog of partition 3: a record of version 2, this binary knows version 1"
+    );
+    assert!(matches!(store.partition(PARTITION), Err(StateError::NotOurs(PARTITION))));
+}
+
+#[test]
+fn a_partition_that_comes_back_knows_what_happened_meanwhile() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    member.round(&mut log, 1);
+    member.store.give_up(PARTITION);
+    let mut other = Member::new(&log);
+    other.round(&mut log, 2);
+    log.restore(&mut member.store);
+    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::Repeat));
+}
+
+#[test]
+fn engagements_are_first_once_for_each_kind() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    let mut engage = |member: &mut Member, kind| {
+        let partition = member.store.partition(PARTITION).unwrap();
+        let first = partition.engage(&id(9), kind, HOUR).unwrap();
+        (first.of_kind, first.of_engagement)
+    };
+    assert_eq!(engage(&mut member, Kind::Clicked), (true, true));
+    assert_eq!(engage(&mut member, Kind::Clicked), (false, false), "within the round");
+    member.store.roll_back();
+    assert_eq!(engage(&mut member, Kind::Clicked), (true, true), "it did not happen");
+    member.sight(id(1));
+    commit(&mut member.store, &mut log);
+    let (mut member, _) = member.restart(&log);
+    assert_eq!(engage(&mut member, Kind::Opened), (true, false), "over a restart");
+    member.sight(id(2));
+    commit(&mut member.store, &mut log);
+    let mut other = Member::new(&log);
+    assert_eq!(engage(&mut other, Kind::Opened), (false, false), "from the changelog");
+    let partition = other.store.partition(PARTITION).unwrap();
+    let none = partition.engage(&id(8), Kind::Delivered, HOUR).unwrap();
+    assert_eq!(none, FirstSight::default());
+}
+
+#[test]
+fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
+    const EACH: u64 = 50_000;
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    let mut largest = 0;
+    for hour in 0..200_u32 {
+        let partition = member.store.partition(PARTITION).unwrap();
+        for number in 0..EACH / 20 {
+            let id = id(u64::from(hour) * EACH + number);
+            assert_eq!(partition.sight(&id, Hour(HOUR.0 + hour)).unwrap(), Sight::First);
+            partition.engage(&id, Kind::Opened, Hour(HOUR.0 + hour)).unwrap();
+        }
+        commit(&mut member.store, &mut log);
+        largest = largest.max(hour);
+    }
+    let partition = member.store.partition(PARTITION).unwrap();
+    assert_eq!(partition.now(), Some(Hour(HOUR.0 + 199)));
+    let mut sight =
+        |hour: u32| partition.sight(&id(u64::from(hour) * EACH), Hour(HOUR.0 + hour)).unwrap();
+    assert_eq!(sight(199 - HORIZON), Sight::Repeat);
+    assert_eq!(sight(199 - HORIZON - 1), Sight::BeyondHorizon);
+    assert_eq!(sight(0), Sight::BeyondHorizon);
+    let opened = partition.engage(&id(0), Kind::Opened, Hour(HOUR.0 + 199)).unwrap();
+    assert!(opened.of_engagement, "a mark expires by the hour of its first event");
+    let kept = u64::from(199 - HORIZON) * EACH;
+    let opened = partition.engage(&id(kept), Kind::Opened, Hour(HOUR.0 + 199)).unwrap();
+    assert!(!opened.of_kind);
+    assert!(CLOCK_SAMPLES < 2_500, "each hour has enough samples");
+}

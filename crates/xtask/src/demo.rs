@@ -1,0 +1,138 @@
+//! `cargo xtask demo` and `up`.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use testkit::{Plan, SignedRequest, Traffic};
+
+use crate::build::{self, Profile, SERVICES};
+use crate::check::{self, Posted};
+use crate::pipeline::Pipeline;
+use crate::view::View;
+
+/// How to run the demo.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// End by itself; the exit status says whether every figure equals the truth.
+    #[arg(long)]
+    once: bool,
+    /// Kill this service with SIGKILL in the middle of the traffic (repeatable).
+    #[arg(long, value_name = "SERVICE")]
+    kill: Vec<String>,
+    /// Of the traffic; the same seed gives the same mail.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+/// The demo posts three hours of mail in less than a minute: what is a moment's disorder in the
+/// pipeline is minutes of event time here.
+const COMPRESSED_TIME: &str =
+    "out_of_orderness = \"5m\"\nallowed_lateness = \"30m\"\nidle_after = \"3s\"\n";
+
+/// How long the last events may take to show up in ClickHouse.
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+/// A request that is not taken is posted again, as the provider would.
+const RETRIES: usize = 60;
+
+/// Builds, starts, posts, watches, compares.
+pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(unknown) = arguments.kill.iter().find(|name| !SERVICES.contains(&name.as_str())) {
+        bail!("--kill {unknown}: it is one of {}", SERVICES.join(", "));
+    }
+    let pipeline = start(COMPRESSED_TIME)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let plan = Plan::demo(&pipeline.credentials, i64::try_from(now)?);
+    let traffic = Traffic::new(arguments.seed, plan);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let verdict = runtime.block_on(play(&pipeline, &traffic, &arguments.kill))?;
+    println!("{}", verdict.report);
+    if !arguments.once {
+        println!("Everything stays up until Ctrl-C:\n{}", pipeline.directory());
+        runtime.block_on(tokio::signal::ctrl_c())?;
+    }
+    if verdict.is_equal {
+        return Ok(());
+    }
+    bail!("the figures differ from the truth")
+}
+
+/// Builds and starts, and waits for Ctrl-C.
+pub(crate) fn up() -> anyhow::Result<()> {
+    let pipeline = start("")?;
+    println!("Up until Ctrl-C:\n{}", pipeline.directory());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(tokio::signal::ctrl_c())?)
+}
+
+fn start(tuning: &str) -> anyhow::Result<Pipeline> {
+    eprintln!("building the services …");
+    let binaries = build::services(Profile::Dev)?;
+    eprintln!("starting Kafka, ClickHouse and {} …", SERVICES.join(", "));
+    Pipeline::start(&binaries, tuning)
+}
+
+async fn play(
+    pipeline: &Pipeline,
+    traffic: &Traffic,
+    kill: &[String],
+) -> anyhow::Result<check::Verdict> {
+    let view = View::start(pipeline, traffic);
+    let mut posted = Posted::default();
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let total = usize::try_from(traffic.truth().requests)?;
+    for (number, request) in traffic.requests().enumerate() {
+        // Spread evenly over the traffic.
+        let step = total / (kill.len() + 1);
+        if step > 0
+            && number % step == 0
+            && let Some(victim) = (number / step).checked_sub(1).and_then(|at| kill.get(at))
+        {
+            pipeline.supervisor.kill(victim)?;
+            view.say(&format!("killed {victim} with SIGKILL"));
+        }
+        post(&client, &pipeline.ingress, &request, &mut posted).await?;
+        view.posted(&posted);
+    }
+    let started = Instant::now();
+    let verdict = loop {
+        let verdict = check::compare(pipeline, traffic, &posted).await?;
+        if verdict.is_equal || started.elapsed() > SETTLED_WITHIN {
+            break verdict;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    view.finish().await;
+    Ok(verdict)
+}
+
+/// Posts a request until it is answered with something that is final for its sender.
+async fn post(
+    client: &reqwest::Client,
+    ingress: &str,
+    request: &SignedRequest,
+    posted: &mut Posted,
+) -> anyhow::Result<()> {
+    for _ in 0..RETRIES {
+        let mut builder =
+            client.post(format!("http://{ingress}{}", request.path)).body(request.body.clone());
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        match builder.send().await {
+            Ok(response) if response.status().is_success() => {
+                let receipt = response.json().await.context("a receipt is JSON")?;
+                posted.take(&receipt);
+                return Ok(());
+            }
+            Ok(response) if response.status().is_client_error() => {
+                posted.refused += 1;
+                return Ok(());
+            }
+            _ => {
+                posted.repeated += 1;
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+    }
+    bail!("{} was not answered in {RETRIES} tries", request.path)
+}
