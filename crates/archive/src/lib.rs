@@ -16,3 +16,9 @@
 
 pub mod native;
 pub mod tables;
+pub mod schema;
+pub mod server;
+
+mod clickhouse_error;
+
+pub use clickhouse_error::ClickHouseError;

@@ -167,6 +167,13 @@ fixed! {
     Micros(i64) = "DateTime64(6, 'UTC')";
 }
 
+impl Micros {
+    /// The values so far.
+    pub fn values(&self) -> impl Iterator<Item = i64> {
+        self.0.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value))
+    }
+}
+
 /// `Bool`.
 #[derive(Debug, Default)]
 pub struct Bools(Vec<u8>);

@@ -147,6 +147,15 @@ impl Rows {
         }
     }
 
+    /// When some of the rows, evenly spread, were received by the ingress, in UTC microseconds;
+    /// events only.
+    pub fn received(&self) -> Vec<i64> {
+        match self {
+            Self::Events(rows) => rows.received(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The rows so far as a block; leaves none.
     pub fn finish(&mut self) -> Block {
         match self {

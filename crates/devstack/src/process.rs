@@ -38,8 +38,8 @@ pub struct Child {
 /// [`Error::Io`] when the log cannot be opened, [`Error::Spawn`] when the program cannot be started.
 pub fn spawn(mut command: Command, log: &Path) -> Result<Child, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let open = || File::options().create(true).append(true).open(log);
-    let out = open().map_err(Error::io(format!("open {}", log.display())))?;
+    let out = File::options().create(true).append(true).open(log);
+    let out = out.map_err(Error::io(format!("open {}", log.display())))?;
     let err = out.try_clone().map_err(Error::io(format!("open {}", log.display())))?;
     let log_start = out.metadata().map_or(0, |about| about.len());
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);

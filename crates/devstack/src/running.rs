@@ -47,8 +47,7 @@ impl Running {
         let port = process::free_port()?;
         let config = dirs.run.join(format!("{job}-{port}.toml"));
         let log = dirs.run.join(format!("{job}-{port}.log"));
-        std::fs::write(&config, toml)
-            .map_err(Error::io(format!("write {}", config.display())))?;
+        std::fs::write(&config, toml).map_err(Error::io(format!("write {}", config.display())))?;
         let admin = format!("127.0.0.1:{port}");
         let environment: Vec<(String, String)> = environment
             .iter()
@@ -143,7 +142,7 @@ fn spawn(
     environment: &[(String, String)],
 ) -> Result<Child, Error> {
     let mut command = Command::new(binary);
-    command.arg("--config").arg(config).env("NO_COLOR", "1");
+    command.arg("--config").arg(config).env("NO_COLOR", "1").env("RUST_BACKTRACE", "0");
     for (name, value) in environment {
         command.env(name, value);
     }

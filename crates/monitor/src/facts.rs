@@ -1,7 +1,7 @@
 //! What a rate needs of an event.
 
 use event::{Kind, OccurredAt, Permanence, Provider, ReceivedAt, Text};
-use record::{EventHeaders, HeaderError};
+use record::{FirstSight, HeaderError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use window::{Fact, Scope};
@@ -32,18 +32,27 @@ struct Refusal {
     late: bool,
 }
 
-impl RatedEvent<'_> {
+impl<'a> RatedEvent<'a> {
+    /// Reads them from the value of a record of `mail.events`.
+    pub(crate) fn read(value: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
+
     /// The time it counts for: the provider's, but not after its receipt.
     pub(crate) fn time(&self) -> OccurredAt {
         self.occurred_at.not_after(self.received_at)
     }
 
-    /// What it adds to the counts.
+    /// What it adds to the counts. `first` looks up the header of that name, which is only needed
+    /// for opens and clicks.
     pub(crate) fn fact<'h>(
         &self,
-        headers: &impl Fn(&str) -> Option<&'h [u8]>,
+        first: impl FnOnce() -> Option<&'h [u8]>,
     ) -> Result<Fact, HeaderError> {
-        let first = EventHeaders::read(headers)?.first;
+        let first = match self.kind.is_engagement().then(first).flatten() {
+            Some(header) => FirstSight::from_header(header)?,
+            None => FirstSight::default(),
+        };
         Ok(Fact {
             kind: self.kind,
             permanence: self.bounce.as_ref().map(|bounce| bounce.permanence),

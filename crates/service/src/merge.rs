@@ -111,19 +111,14 @@ pub(crate) fn environment_value(
         let property = property.join(".").replace('_', ".");
         key = vec![section.clone(), table.clone(), property];
     }
-    let refuse = |expected: &Value| wrong_type(key.join("."), variable, expected, "other text");
+    let refuse = |default: &Value| wrong_type(key.join("."), variable, default, "other text");
+    let bare = text.trim();
     let value = match look_up(defaults, &key) {
-        Some(d @ Value::Integer(_)) => {
-            text.trim().parse().map(Value::Integer).map_err(|_| refuse(d))?
-        }
-        Some(d @ Value::Float(_)) => {
-            text.trim().parse().map(Value::Float).map_err(|_| refuse(d))?
-        }
-        Some(d @ Value::Boolean(_)) => {
-            text.trim().parse().map(Value::Boolean).map_err(|_| refuse(d))?
-        }
+        Some(d @ Value::Integer(_)) => Value::Integer(bare.parse().map_err(|_| refuse(d))?),
+        Some(d @ Value::Float(_)) => Value::Float(bare.parse().map_err(|_| refuse(d))?),
+        Some(d @ Value::Boolean(_)) => Value::Boolean(bare.parse().map_err(|_| refuse(d))?),
         Some(Value::Array(_)) => {
-            text.parse().map_err(|error| SettingsError::not_toml(variable, text, &error))?
+            bare.parse().map_err(|error| SettingsError::not_toml(variable, bare, &error))?
         }
         Some(Value::String(_) | Value::Datetime(_) | Value::Table(_)) | None => {
             Value::String(text.to_owned())

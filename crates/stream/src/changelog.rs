@@ -9,6 +9,8 @@ use crate::{Connection, StreamError};
 
 /// No changelog of ours takes longer; measured figures are in `docs/benchmarks.md`.
 const LIMIT: Duration = Duration::from_secs(240);
+const CALL: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a step gets with a new partition: the offset metadata its predecessor left, and the means
 /// to read its changelog.
@@ -33,8 +35,11 @@ impl Restore<'_> {
     }
 
     /// Reads the committed records of a changelog partition from `from` (or its beginning) to its
-    /// end. Nobody else writes it: the predecessor's open transaction was ended when the group's
-    /// stable offsets were fetched.
+    /// end. Nobody else adds to them: whoever owned the partition before can commit no more.
+    ///
+    /// A member that has vanished may have left a transaction open, though. What later owners have
+    /// committed lies behind it, out of sight of readers of committed records, until the broker
+    /// ends it; so that is awaited first.
     ///
     /// `apply` gets key and value; a `None` value is a tombstone.
     pub fn changelog(
@@ -44,23 +49,27 @@ impl Restore<'_> {
         from: Option<i64>,
         mut apply: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), StreamError>,
     ) -> Result<Restored, StreamError> {
-        let mut config = self.connection.client("restore");
-        config
-            .set("group.id", "mailpulse-restore")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10")
-            .set("queued.max.messages.kbytes", "16384");
-        let consumer: BaseConsumer =
-            config.create().map_err(|error| StreamError::Settings(error.to_string()))?;
+        let deadline = Instant::now() + LIMIT;
+        let late = || StreamError::RestoreTimeout {
+            topic: topic.to_owned(),
+            partition,
+            seconds: LIMIT.as_secs(),
+        };
+        let consumer = self.reader("read_committed")?;
+        let everything = self.reader("read_uncommitted")?;
+        let (_, end) = everything.fetch_watermarks(topic, partition, CALL)?;
+        while consumer.fetch_watermarks(topic, partition, CALL)?.1 < end {
+            if Instant::now() >= deadline {
+                return Err(late());
+            }
+            std::thread::sleep(PAUSE);
+        }
+
         let mut assignment = TopicPartitionList::new();
         let start = from.map_or(Offset::Beginning, Offset::Offset);
         assignment.add_partition_offset(topic, partition, start)?;
         consumer.assign(&assignment)?;
 
-        let deadline = Instant::now() + LIMIT;
         let mut restored = Restored { records: 0, next_offset: from.unwrap_or(0) };
         while Instant::now() < deadline {
             match consumer.poll(Duration::from_millis(200)) {
@@ -77,11 +86,20 @@ impl Restore<'_> {
                 Some(Err(error)) => return Err(error.into()),
             }
         }
-        Err(StreamError::RestoreTimeout {
-            topic: topic.to_owned(),
-            partition,
-            seconds: LIMIT.as_secs(),
-        })
+        Err(late())
+    }
+
+    fn reader(&self, isolation: &str) -> Result<BaseConsumer, StreamError> {
+        let mut config = self.connection.client("restore");
+        config
+            .set("group.id", "mailpulse-restore")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10")
+            .set("queued.max.messages.kbytes", "16384");
+        config.create().map_err(|error| StreamError::Settings(error.to_string()))
     }
 }
 

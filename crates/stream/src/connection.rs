@@ -9,8 +9,9 @@ pub struct Connection {
     pub bootstrap: String,
     /// This member's name. Stable over restarts when `static_member` is set.
     pub instance: String,
-    /// Whether `instance` was given by the operator: the member then keeps its place in the group
-    /// over a restart, and its transactions are fenced by name at once.
+    /// Whether `instance` was given by the operator and comes back after a restart: its open
+    /// transaction is then ended by name at once, and under the classic protocol it keeps its place
+    /// in the group.
     pub static_member: bool,
     /// `consumer` (KIP-848) or `classic`.
     pub group_protocol: String,
@@ -62,11 +63,14 @@ impl Connection {
                 .set("group.protocol", "classic")
                 .set("session.timeout.ms", "10000")
                 .set("partition.assignment.strategy", "cooperative-sticky");
+            if self.static_member {
+                config.set("group.instance.id", format!("{group}-{}", self.instance));
+            }
         } else {
+            // No group.instance.id: under KIP-848 a static member that was killed is refused
+            // (UNRELEASED_INSTANCE_ID, fatal) until its session has expired; a new dynamic one
+            // joins at once and is given the partitions when it has.
             config.set("group.protocol", "consumer");
-        }
-        if self.static_member {
-            config.set("group.instance.id", format!("{group}-{}", self.instance));
         }
         config
     }

@@ -8,6 +8,7 @@
 //!   `archive` is built on it.
 //! - [`feed`]: at-least-once, for `notify`.
 //! - [`admin`]: topics.
+//! - [`inspect`]: what is there, for tests and the operator's tool.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
 pub mod admin;
@@ -16,6 +17,7 @@ mod cluster;
 mod connection;
 mod error;
 pub mod feed;
+pub mod inspect;
 mod output;
 mod own;
 mod publisher;

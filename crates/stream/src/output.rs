@@ -88,10 +88,13 @@ impl Output<'_> {
         })
     }
 
-    fn produce(&mut self, outgoing: Outgoing<'_>, headers: OwnedHeaders) -> Result<(), StreamError> {
-        let mut message = BaseRecord::<[u8], [u8]>::to(outgoing.topic)
-            .key(outgoing.key)
-            .headers(headers);
+    fn produce(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        headers: OwnedHeaders,
+    ) -> Result<(), StreamError> {
+        let mut message =
+            BaseRecord::<[u8], [u8]>::to(outgoing.topic).key(outgoing.key).headers(headers);
         if let Some(value) = outgoing.value {
             message = message.payload(value);
         }

@@ -198,26 +198,41 @@ impl<'c> Member<'c> {
         step: &mut impl Step,
         mut batch: Messages<'c>,
     ) -> Result<Messages<'c>, StreamError> {
+        let mut gone = BTreeSet::new();
         for change in self.consumer.context().take() {
             match change {
                 Change::Assigned(partitions) => {
                     for partition in partitions {
-                        self.take_over(step, partition)?;
+                        self.take_over(step, partition.clone())?;
+                        // Gone and back within one poll: a record of its new time may have been
+                        // dropped with those of the old.
+                        if gone.contains(&partition) {
+                            self.rewind(&partition)?;
+                        }
                     }
                 }
                 Change::Revoked(partitions) => {
-                    let gone: BTreeSet<_> = partitions.into_iter().collect();
+                    gone.extend(partitions);
                     batch.retain(|message| !gone.contains(&partition_of(message)));
                     for partition in &gone {
-                        self.positions.remove(partition);
-                        self.at_end.remove(partition);
-                        step.revoked(partition);
-                        tracing::info!(job = self.settings.job, ?partition, "revoked");
+                        if self.positions.remove(partition).is_some() {
+                            self.at_end.remove(partition);
+                            step.revoked(partition);
+                            tracing::info!(job = self.settings.job, ?partition, "revoked");
+                        }
                     }
                 }
             }
         }
         Ok(batch)
+    }
+
+    /// Reads a partition again from what was last committed.
+    fn rewind(&self, partition: &TopicPartition) -> Result<(), StreamError> {
+        if let Some(&offset) = self.positions.get(partition) {
+            self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?;
+        }
+        Ok(())
     }
 
     fn take_over(
@@ -265,11 +280,7 @@ impl<'c> Member<'c> {
         }
     }
 
-    fn attempt(
-        &mut self,
-        step: &mut impl Step,
-        batch: &Messages<'c>,
-    ) -> Result<u64, StreamError> {
+    fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
         let producer = self.transactions.begin()?;
         let mut out = Output {
             producer,

@@ -67,6 +67,12 @@ impl Events {
         Ok(())
     }
 
+    /// See [`super::Rows::received`].
+    pub(super) fn received(&self) -> Vec<i64> {
+        const AT_MOST: usize = 64;
+        self.received_at.values().step_by(self.rows.div_ceil(AT_MOST).max(1)).collect()
+    }
+
     fn push_event(&mut self, event: &Event<'_>, first: FirstSight) {
         let mut id = [0; 32];
         // The buffer has the one length that this cannot fail on.

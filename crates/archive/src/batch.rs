@@ -1,0 +1,56 @@
+use record::Reason;
+use stream::ranges::Range;
+use stream::{OwnedRecord, TopicPartition};
+
+use crate::native::Block;
+use crate::tables::{BadRow, Table};
+
+/// The rows of a fixed range of offsets, ready to be inserted. The same range of the same partition
+/// always makes the same block.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) table: Table,
+    pub(crate) partition: TopicPartition,
+    pub(crate) range: Range,
+    /// The range in the offset's metadata that covers this one; `None` if this one has to be
+    /// recorded first.
+    pub(crate) pending: Option<Range>,
+    pub(crate) block: Block,
+    /// Records that cannot become rows.
+    pub(crate) letters: Vec<Letter>,
+    /// The first record that became a row.
+    pub(crate) sample: Option<OwnedRecord>,
+    /// Memory it takes, roughly.
+    pub(crate) bytes: usize,
+    /// When some of the rows were received, UTC microseconds.
+    pub(crate) received: Vec<i64>,
+    /// Rows of the range that were in the table before we touched it.
+    pub(crate) known_rows: usize,
+}
+
+impl Batch {
+    /// The deduplication token: `topic/partition/first-last`.
+    pub(crate) fn token(&self) -> String {
+        let TopicPartition { topic, partition } = &self.partition;
+        format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last)
+    }
+
+    /// Whether there is nothing to do for it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.block.rows == 0 && self.letters.is_empty()
+    }
+}
+
+/// A record on its way to `mail.dead-letters`.
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    pub(crate) record: OwnedRecord,
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
+}
+
+impl Letter {
+    pub(crate) fn new(record: OwnedRecord, bad: BadRow) -> Self {
+        Self { record, reason: bad.reason, detail: bad.detail }
+    }
+}

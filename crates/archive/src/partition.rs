@@ -1,0 +1,354 @@
+//! One partition: from records to batches, each a fixed range of offsets.
+//!
+//! A batch's range begins where the one before it ended. Left alone it ends when it is full or old
+//! enough. A range that may have been inserted before (our predecessor's pending one, or a part of
+//! one that was refused) ends at exactly the offset it ended at then: that is the *plan*.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use record::Reason;
+use stream::ranges::{Assignment, Range};
+use stream::{OwnedRecord, TopicPartition};
+
+use crate::batch::{Batch, Letter};
+use crate::server::Found;
+use crate::tables::{BadRow, Rows, Table};
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) rows: usize,
+    /// Of record values, which is about what the columns take.
+    pub(crate) bytes: usize,
+    /// Records in a row that cannot become rows before it must be our fault.
+    pub(crate) bad_in_a_row: u32,
+}
+
+/// What the columns of a row take beyond the record's value, roughly.
+const ROW_OVERHEAD: usize = 160;
+
+/// A partition of ours.
+pub(crate) struct Partition {
+    pub(crate) name: TopicPartition,
+    pub(crate) table: Table,
+    /// Tells this time that we own it from an earlier one.
+    pub(crate) epoch: u64,
+    pub(crate) paused: bool,
+    /// Why nothing is getting on here, while that is so.
+    pub(crate) held: Option<&'static str>,
+    stage: Stage,
+    building: Building,
+    /// Ranges that end at given offsets, in order; all of one pending range.
+    plan: VecDeque<Range>,
+    /// The pending range that `plan` divides.
+    pending: Option<Range>,
+    /// What was in the table of the pending range when we took over.
+    known: Found,
+    ready: VecDeque<Batch>,
+    flight: Option<Arc<Batch>>,
+    /// Everything before this offset is archived, and Kafka does not know yet.
+    done: Option<i64>,
+    bad_in_a_row: u32,
+    pub(crate) refused_in_a_row: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waiting to hear what of the pending range is in the table; records that come meanwhile are
+    /// read again.
+    Looking,
+    Reading,
+    /// For good, until we are restarted.
+    Stopped,
+}
+
+struct Building {
+    /// Where the range begins; not known before the first record of a partition never read.
+    first: Option<i64>,
+    last: i64,
+    rows: Rows,
+    count: usize,
+    bytes: usize,
+    letters: Vec<Letter>,
+    /// The first record that became a row: the refused one, if the batch has no other.
+    sample: Option<OwnedRecord>,
+    opened: Instant,
+}
+
+/// What the first half and the second half of a refused batch need.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AfterRefusal {
+    /// Read again from this offset, in smaller ranges.
+    ReadAgain(i64),
+    /// It is this one row's fault.
+    OneRow,
+}
+
+impl Partition {
+    pub(crate) fn new(assignment: Assignment, table: Table, epoch: u64) -> Self {
+        let Assignment { partition, next, pending } = assignment;
+        Self {
+            name: partition,
+            table,
+            epoch,
+            paused: false,
+            held: None,
+            stage: if pending.is_some() { Stage::Looking } else { Stage::Reading },
+            building: Building::new(table, next),
+            plan: pending.into_iter().collect(),
+            pending,
+            known: Found::default(),
+            ready: VecDeque::new(),
+            flight: None,
+            done: None,
+            bad_in_a_row: 0,
+            refused_in_a_row: 0,
+        }
+    }
+
+    /// The range to look at before anything is read.
+    pub(crate) fn to_look_at(&self) -> Option<Range> {
+        (self.stage == Stage::Looking).then_some(self.pending).flatten()
+    }
+
+    /// What is there already. Returns the offset to read from.
+    pub(crate) fn looked(&mut self, found: Found) -> Option<i64> {
+        self.known = found;
+        self.stage = Stage::Reading;
+        self.pending.map(|range| range.first)
+    }
+
+    /// Takes a record: `push` adds it as a row, `keep` copies it. Returns false when there were too
+    /// many bad ones in a row; the partition is then stopped.
+    pub(crate) fn record(
+        &mut self,
+        (offset, bytes): (i64, usize),
+        limits: Limits,
+        push: impl FnOnce(&mut Rows) -> Result<(), BadRow>,
+        keep: impl Fn() -> OwnedRecord,
+    ) -> bool {
+        if self.stage != Stage::Reading {
+            return true;
+        }
+        while let Some(&cut) = self.plan.front().filter(|cut| cut.last < offset) {
+            self.close(cut);
+        }
+        let building = &mut self.building;
+        building.first.get_or_insert(offset);
+        if building.is_empty() {
+            building.opened = Instant::now();
+        }
+        building.last = offset;
+        if self.known.recognised || self.known.offsets.binary_search(&offset).is_err() {
+            match push(&mut building.rows) {
+                Ok(()) => {
+                    self.bad_in_a_row = 0;
+                    building.count += 1;
+                    building.sample.get_or_insert_with(keep);
+                }
+                Err(bad) => {
+                    self.bad_in_a_row += 1;
+                    building.letters.push(Letter::new(keep(), bad));
+                }
+            }
+            building.bytes += bytes + ROW_OVERHEAD;
+        }
+        if self.bad_in_a_row >= limits.bad_in_a_row {
+            self.stop();
+            return false;
+        }
+        match self.plan.front() {
+            Some(&cut) if cut.last == offset => self.close(cut),
+            Some(_) => {}
+            None if building.count >= limits.rows || building.bytes >= limits.bytes => {
+                self.close_now();
+            }
+            None => {}
+        }
+        true
+    }
+
+    /// Ends the batch if nothing else is under way and it has waited long enough. A planned range
+    /// ends where it ended before, however long that takes.
+    pub(crate) fn close_if_due(&mut self, wait: Duration, now: Instant) {
+        let idle = self.flight.is_none() && self.ready.is_empty() && self.plan.is_empty();
+        if idle && !self.building.is_empty() && now >= self.building.opened + wait {
+            self.close_now();
+        }
+    }
+
+    /// When [`Self::close_if_due`] will have something to do.
+    pub(crate) fn due(&self, wait: Duration) -> Option<Instant> {
+        (!self.building.is_empty()).then(|| self.building.opened + wait)
+    }
+
+    fn close_now(&mut self) {
+        if let Some(first) = self.building.first {
+            self.close(Range { first, last: self.building.last });
+        }
+    }
+
+    fn close(&mut self, range: Range) {
+        let planned = self.plan.front() == Some(&range);
+        if planned {
+            self.plan.pop_front();
+        }
+        let pending = self.pending.filter(|_| planned);
+        let next = Building::new(self.table, Some(range.last + 1));
+        let mut built = std::mem::replace(&mut self.building, next);
+        self.ready.push_back(Batch {
+            table: self.table,
+            partition: self.name.clone(),
+            range,
+            pending,
+            received: built.rows.received(),
+            block: built.rows.finish(),
+            letters: built.letters,
+            sample: built.sample,
+            bytes: built.bytes,
+            known_rows: self.known_in(range),
+        });
+    }
+
+    fn known_in(&self, range: Range) -> usize {
+        let offsets = &self.known.offsets;
+        let until = |offset| offsets.partition_point(|&known| known < offset);
+        until(range.last + 1) - until(range.first)
+    }
+
+    /// The batch to insert next, if none is under way. Batches that turned out empty are done on
+    /// the way.
+    pub(crate) fn next_batch(&mut self) -> Option<&Batch> {
+        while self.flight.is_none()
+            && let Some(batch) = self.ready.pop_front_if(|batch| batch.is_empty())
+        {
+            self.settle(&batch);
+        }
+        self.ready.front().filter(|_| self.flight.is_none())
+    }
+
+    /// The batch of [`Self::next_batch`] goes out.
+    pub(crate) fn take_off(&mut self) -> Option<Arc<Batch>> {
+        let batch = Arc::new(self.ready.pop_front()?);
+        // Its mark tells Kafka what was done before it.
+        self.done = self.done.filter(|_| batch.pending.is_some());
+        self.flight = Some(Arc::clone(&batch));
+        Some(batch)
+    }
+
+    /// The batch under way is archived.
+    pub(crate) fn landed(&mut self) {
+        if let Some(batch) = self.flight.take() {
+            if batch.block.rows > 0 {
+                self.refused_in_a_row = 0;
+            }
+            self.settle(&batch);
+        }
+    }
+
+    fn settle(&mut self, batch: &Batch) {
+        let recorded = batch.pending.unwrap_or(batch.range);
+        if batch.range.last >= recorded.last {
+            self.done = Some(recorded.last + 1);
+            self.pending = self.pending.filter(|_| batch.pending.is_none());
+            if batch.pending.is_some() {
+                self.known = Found::default();
+            }
+        }
+    }
+
+    /// ClickHouse refuses a row of the batch under way.
+    pub(crate) fn refused(&mut self) -> Option<AfterRefusal> {
+        if self.flight.as_ref()?.block.rows <= 1 {
+            self.refused_in_a_row += 1;
+            return Some(AfterRefusal::OneRow);
+        }
+        let batch = self.flight.take()?;
+        let Range { first, last } = batch.range;
+        let middle = first + (last - first) / 2;
+        let recorded = batch.pending.unwrap_or(batch.range);
+        let halves = [Range { first, last: middle }, Range { first: middle + 1, last }];
+        let later = self.ready.iter().filter(|b| b.pending.is_some()).map(|b| b.range);
+        self.plan = halves.into_iter().chain(later).chain(self.plan.drain(..)).collect();
+        self.pending = Some(recorded);
+        self.ready.clear();
+        self.building = Building::new(self.table, Some(first));
+        Some(AfterRefusal::ReadAgain(first))
+    }
+
+    /// Takes nothing more until the process starts anew.
+    pub(crate) fn stop(&mut self) {
+        self.stage = Stage::Stopped;
+        self.ready.clear();
+        self.building = Building::new(self.table, self.building.first);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stage == Stage::Stopped
+    }
+
+    /// The batch under way, if any.
+    pub(crate) fn flight(&self) -> Option<&Arc<Batch>> {
+        self.flight.as_ref()
+    }
+
+    /// Whether more records would only pile up.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether it has to go on reading to get anywhere.
+    pub(crate) fn must_read(&self) -> bool {
+        !self.plan.is_empty() && self.ready.is_empty()
+    }
+
+    /// Ends the batch to make room, if it could go out now.
+    pub(crate) fn close_for_room(&mut self) {
+        self.close_if_due(Duration::ZERO, Instant::now());
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let batches = self.ready.iter().chain(self.flight.as_deref());
+        self.building.bytes + batches.map(|batch| batch.bytes).sum::<usize>()
+    }
+
+    /// The offset to tell Kafka, if it does not know.
+    pub(crate) fn unacknowledged(&self) -> Option<i64> {
+        self.done
+    }
+
+    /// Kafka knows.
+    pub(crate) fn acknowledged(&mut self) {
+        self.done = None;
+    }
+}
+
+impl Building {
+    fn new(table: Table, first: Option<i64>) -> Self {
+        Self {
+            first,
+            last: -1,
+            rows: table.rows(),
+            count: 0,
+            bytes: 0,
+            letters: Vec::new(),
+            sample: None,
+            opened: Instant::now(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0 && self.letters.is_empty()
+    }
+}
+
+impl Batch {
+    /// The letter for the one row ClickHouse refuses.
+    pub(crate) fn refusal(&self, detail: &str) -> Option<Letter> {
+        let bad = BadRow { reason: Reason::RowRefused, detail: detail.to_owned() };
+        Some(Letter::new(self.sample.clone()?, bad))
+    }
+}
