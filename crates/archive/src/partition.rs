@@ -59,6 +59,8 @@ enum Stage {
     /// Waiting to hear what of the pending range is in the table; records that come meanwhile are
     /// read again.
     Looking,
+    /// To be read from this offset; records that come before the consumer is there are none of ours.
+    Seeking(i64),
     Reading,
     /// For good, until we are restarted.
     Stopped,
@@ -77,13 +79,13 @@ struct Building {
     opened: Instant,
 }
 
-/// What the first half and the second half of a refused batch need.
+/// What a refused batch needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AfterRefusal {
-    /// Read again from this offset, in smaller ranges.
-    ReadAgain(i64),
+    /// To be read again in two halves.
+    Halved,
     /// It is this one row's fault.
-    OneRow,
+    OneRow(Arc<Batch>),
 }
 
 impl Partition {
@@ -113,11 +115,23 @@ impl Partition {
         (self.stage == Stage::Looking).then_some(self.pending).flatten()
     }
 
-    /// What is there already. Returns the offset to read from.
-    pub(crate) fn looked(&mut self, found: Found) -> Option<i64> {
+    /// What is there already.
+    pub(crate) fn looked(&mut self, found: Found) {
         self.known = found;
+        self.stage = self.pending.map_or(Stage::Reading, |range| Stage::Seeking(range.first));
+    }
+
+    /// Where the consumer has to be put.
+    pub(crate) fn to_seek(&self) -> Option<i64> {
+        match self.stage {
+            Stage::Seeking(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    /// The consumer is there.
+    pub(crate) fn sought(&mut self) {
         self.stage = Stage::Reading;
-        self.pending.map(|range| range.first)
     }
 
     /// Takes a record: `push` adds it as a row, `keep` copies it. Returns false when there were too
@@ -129,7 +143,7 @@ impl Partition {
         push: impl FnOnce(&mut Rows) -> Result<(), BadRow>,
         keep: impl Fn() -> OwnedRecord,
     ) -> bool {
-        if self.stage != Stage::Reading {
+        if self.stage != Stage::Reading || self.building.first.is_some_and(|first| offset < first) {
             return true;
         }
         while let Some(&cut) = self.plan.front().filter(|cut| cut.last < offset) {
@@ -181,7 +195,8 @@ impl Partition {
 
     /// When [`Self::close_if_due`] will have something to do.
     pub(crate) fn due(&self, wait: Duration) -> Option<Instant> {
-        (!self.building.is_empty()).then(|| self.building.opened + wait)
+        let waiting = self.plan.is_empty() && !self.building.is_empty();
+        waiting.then(|| self.building.opened + wait)
     }
 
     fn close_now(&mut self) {
@@ -241,9 +256,6 @@ impl Partition {
     /// The batch under way is archived.
     pub(crate) fn landed(&mut self) {
         if let Some(batch) = self.flight.take() {
-            if batch.block.rows > 0 {
-                self.refused_in_a_row = 0;
-            }
             self.settle(&batch);
         }
     }
@@ -261,11 +273,12 @@ impl Partition {
 
     /// ClickHouse refuses a row of the batch under way.
     pub(crate) fn refused(&mut self) -> Option<AfterRefusal> {
-        if self.flight.as_ref()?.block.rows <= 1 {
-            self.refused_in_a_row += 1;
-            return Some(AfterRefusal::OneRow);
-        }
         let batch = self.flight.take()?;
+        if batch.block.rows <= 1 {
+            self.refused_in_a_row += 1;
+            self.flight = Some(Arc::clone(&batch));
+            return Some(AfterRefusal::OneRow(batch));
+        }
         let Range { first, last } = batch.range;
         let middle = first + (last - first) / 2;
         let recorded = batch.pending.unwrap_or(batch.range);
@@ -275,7 +288,8 @@ impl Partition {
         self.pending = Some(recorded);
         self.ready.clear();
         self.building = Building::new(self.table, Some(first));
-        Some(AfterRefusal::ReadAgain(first))
+        self.stage = Stage::Seeking(first);
+        Some(AfterRefusal::Halved)
     }
 
     /// Takes nothing more until the process starts anew.
@@ -289,9 +303,9 @@ impl Partition {
         self.stage == Stage::Stopped
     }
 
-    /// The batch under way, if any.
-    pub(crate) fn flight(&self) -> Option<&Arc<Batch>> {
-        self.flight.as_ref()
+    /// Whether a batch is under way.
+    pub(crate) fn is_flying(&self) -> bool {
+        self.flight.is_some()
     }
 
     /// Whether more records would only pile up.

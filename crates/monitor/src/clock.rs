@@ -110,9 +110,8 @@ mod tests {
     fn time_after(told: &[&[(i32, Option<i64>, Presence)]]) -> Option<i64> {
         let mut clock = Clock::default();
         for record in told {
-            let progress = |&(partition, watermark, presence)| {
-                (partition, Progress { watermark, presence })
-            };
+            let progress =
+                |&(partition, watermark, presence)| (partition, Progress { watermark, presence });
             let before = clock.now;
             let moved = clock.hear(&Watermarks(record.iter().map(progress).collect()), PATIENCE);
             assert_eq!(moved, clock.now != before);

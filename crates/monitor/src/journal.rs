@@ -5,18 +5,31 @@
 //! |---|---|
 //! | `pane/<start>/<scope key>` | a [`window::Pane`], or a tombstone once it expired |
 //! | `episodes/<scope key>` | [`window::Episodes`], or a tombstone when none is open |
-//! | `clock` | [`crate::clock::Clock`] |
+//! | `mark` | [`Mark`] |
 //!
 //! All values are JSON.
 
+use serde::{Deserialize, Serialize};
 use window::{PaneStart, Scope, ScopeError};
+
+use crate::clock::Clock;
+
+/// Written with every commit that changes anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// How many commits have changed the shard. The last one's number is also the metadata of the
+    /// committed offset, so who restores knows how much there is to read.
+    pub(crate) commits: u64,
+    /// The time as of this commit.
+    pub(crate) clock: Clock,
+}
 
 /// Whose value a record holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     Pane(PaneStart, Scope),
     Episodes(Scope),
-    Clock,
+    Mark,
 }
 
 /// A key that none of our versions wrote.
@@ -33,15 +46,15 @@ impl Entry {
         match self {
             Self::Pane(start, scope) => format!("pane/{}/{}", start.micros(), scope.key()),
             Self::Episodes(scope) => format!("episodes/{}", scope.key()),
-            Self::Clock => "clock".to_owned(),
+            Self::Mark => "mark".to_owned(),
         }
     }
 
     pub(crate) fn parse(key: &[u8]) -> Result<Self, EntryError> {
         let unknown = || EntryError::Unknown(String::from_utf8_lossy(key).into_owned());
         let text = std::str::from_utf8(key).map_err(|_| unknown())?;
-        if text == "clock" {
-            return Ok(Self::Clock);
+        if text == "mark" {
+            return Ok(Self::Mark);
         }
         if let Some(scope) = text.strip_prefix("episodes/") {
             return Ok(Self::Episodes(Scope::parse(scope)?));
@@ -68,9 +81,7 @@ mod tests {
             campaign: "spring/sale 1".into(),
         };
         let pane = PaneStart::of(OccurredAt(1_700_000_000_000_000));
-        for entry in
-            [Entry::Pane(pane, scope.clone()), Entry::Episodes(scope), Entry::Clock]
-        {
+        for entry in [Entry::Pane(pane, scope.clone()), Entry::Episodes(scope), Entry::Mark] {
             assert_eq!(Entry::parse(entry.key().as_bytes()).unwrap(), entry);
         }
         assert!(Entry::parse(b"pane/7/source/mailgun/shop").is_err(), "7 starts no pane");

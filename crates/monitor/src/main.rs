@@ -3,10 +3,10 @@
 //! Two steps with a topic between them, because events are keyed by recipient and a campaign lies
 //! on every partition:
 //!
-//! 1. *fold*: `mail.events` → `mail.panes`. Per commit, what the events add to each scope's ten-second
-//!    panes, and how far event time has come in each partition.
-//! 2. *rate*: `mail.panes` → `mail.rates`, `mail.alerts`. The owner of a scope adds the deltas, slides
-//!    the windows up to the least event time of all partitions, and judges the rules.
+//! 1. *fold*: `mail.events` → `mail.panes`. Per commit, what the events add to each scope's
+//!    ten-second panes, and how far event time has come in each partition.
+//! 2. *rate*: `mail.panes` → `mail.rates`, `mail.alerts`. The owner of a scope adds the deltas,
+//!    slides the windows up to the least event time of all partitions, and judges the rules.
 //!
 //! Both are exactly-once, each a thread with a Kafka transaction of its own. Fold's only state, the
 //! watermark, rides on its committed offset; rate's is restored from `mail.changelog.monitor`. A
@@ -16,9 +16,14 @@ mod clock;
 mod facts;
 mod fold;
 mod journal;
+mod progress;
 mod rate;
+mod rebuild;
 mod settings;
 mod shard;
+mod tally;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, anyhow};
 use fold::Fold;
@@ -36,22 +41,25 @@ fn main() -> anyhow::Result<()> {
     service.open(settings.admin)?;
 
     cluster.prepare()?;
+    let event_partitions = usize::try_from(partitions.recipient_partitions)?;
+    let pane_partitions = usize::try_from(partitions.scope_partitions)?;
     let fold = Fold::new(topics, partitions.scope_partitions, &settings);
-    let rate = Rate::new(topics, partitions.recipient_partitions, &settings);
-    let half = |job, input: &str, partitions: i32| StepSettings {
+    let rate = Rate::new(topics, event_partitions, &settings);
+    let half = |job, input: &str, input_partitions| StepSettings {
         job,
         group: topics.group(job),
         inputs: vec![input.to_owned()],
-        input_partitions: usize::try_from(partitions).unwrap_or(1),
+        input_partitions,
         dead_letters: topics.dead_letters.clone(),
         batch_records: settings.batch_records,
         batch_wait: settings.batch_wait,
     };
-    let fold_loop = half("monitor-fold", &topics.events, partitions.recipient_partitions);
-    let rate_loop = half("monitor-rate", &topics.panes, partitions.scope_partitions);
+    let fold_loop = half("monitor-fold", &topics.events, event_partitions);
+    let rate_loop = half("monitor-rate", &topics.panes, pane_partitions);
+    let pulse = Pulse { service: &service, beaten: AtomicUsize::new(0) };
     std::thread::scope(|scope| {
-        let folding = scope.spawn(|| run(&service, connection, &fold_loop, fold));
-        let rating = scope.spawn(|| run(&service, connection, &rate_loop, rate));
+        let folding = scope.spawn(|| pulse.run(1, connection, &fold_loop, fold));
+        let rating = scope.spawn(|| pulse.run(2, connection, &rate_loop, rate));
         for half in [folding, rating] {
             half.join().map_err(|_| anyhow!("a half of monitor panicked"))??;
         }
@@ -59,23 +67,43 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// Runs one half; when it ends, for whatever reason, so does the other.
-fn run(
-    service: &Service,
-    connection: &Connection,
-    settings: &StepSettings,
-    mut step: impl Step,
-) -> anyhow::Result<()> {
-    let ended = stream::step::run(
-        connection,
-        settings,
-        &mut step,
-        &|| service.shutdown.requested(),
-        &|_| {
-            service.health.beat();
-            service.health.ready();
-        },
-    );
-    service.shutdown.request();
-    ended.with_context(|| settings.job)
+/// What the halves share: one life.
+struct Pulse<'a> {
+    service: &'a Service,
+    /// The halves, 1 and 2, whose loops came round since both had.
+    beaten: AtomicUsize,
+}
+
+impl Pulse<'_> {
+    /// Runs one half; when it ends, for whatever reason, so does the other.
+    fn run(
+        &self,
+        half: usize,
+        connection: &Connection,
+        settings: &StepSettings,
+        mut step: impl Step,
+    ) -> anyhow::Result<()> {
+        let _together = EndsBoth(self.service);
+        let stop = || self.service.shutdown.requested();
+        stream::step::run(connection, settings, &mut step, &stop, &|_| self.beat(half))
+            .with_context(|| settings.job)
+    }
+
+    /// The process is alive and ready when both halves are.
+    fn beat(&self, half: usize) {
+        if self.beaten.fetch_or(half, Ordering::Relaxed) | half == 3 {
+            self.beaten.store(0, Ordering::Relaxed);
+            self.service.health.beat();
+            self.service.health.ready();
+        }
+    }
+}
+
+/// Asks for the end when it is dropped, be it by a panic.
+struct EndsBoth<'a>(&'a Service);
+
+impl Drop for EndsBoth<'_> {
+    fn drop(&mut self) {
+        self.0.shutdown.request();
+    }
 }

@@ -5,40 +5,65 @@ use std::collections::BTreeMap;
 use record::{Reason, Topics};
 use stream::step::Step;
 use stream::{Outgoing, Output, Record, Restore, StreamError, TopicPartition};
-use window::{PaneDelta, Rule};
+use window::{Alert, PaneDelta};
 
-use crate::clock::Watermark;
-use crate::settings::{MonitorSettings, micros};
-use crate::shard::{News, Rebuild, Shard};
+use crate::clock::{Patience, Watermarks};
+use crate::rebuild::Rebuild;
+use crate::settings::MonitorSettings;
+use crate::shard::{News, Setup, Shard};
+
+/// The changelog was emptied, or is not the one that goes with the committed offsets. Going on would
+/// count what is left of it as everything.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{topic}` holds {commits} of {wanted} commits; bring it back, or reset the offsets of the \
+     monitor's groups to begin anew"
+)]
+struct BehindOffset {
+    topic: String,
+    commits: u64,
+    wanted: u64,
+}
 
 /// See the crate's documentation.
 pub(crate) struct Rate {
     rates_topic: String,
     alerts_topic: String,
     changelog: String,
-    event_partitions: i32,
-    lateness: i64,
-    rules: Vec<Rule>,
+    setup: Setup,
     shards: BTreeMap<i32, Shard>,
     news: News,
-    late: metrics::Counter,
+    open: Round,
+    late_events: metrics::Counter,
     scopes: metrics::Gauge,
 }
 
+/// What is to be said of a round once it is committed.
+#[derive(Default)]
+struct Round {
+    late: u64,
+    alerts: Vec<Alert>,
+}
+
 impl Rate {
-    pub(crate) fn new(topics: &Topics, event_partitions: i32, settings: &MonitorSettings) -> Self {
+    pub(crate) fn new(
+        topics: &Topics,
+        event_partitions: usize,
+        settings: &MonitorSettings,
+    ) -> Self {
         Self {
             rates_topic: topics.rates.clone(),
             alerts_topic: topics.alerts.clone(),
             changelog: topics.monitor_changelog.clone(),
-            event_partitions,
-            // A delta that fold let pass may meet a clock that other partitions have moved on, by
-            // the out-of-orderness at most.
-            lateness: micros(settings.allowed_lateness) + micros(settings.out_of_orderness),
-            rules: settings.rule.clone(),
+            setup: Setup {
+                rules: settings.rule.clone(),
+                pane_lateness: settings.pane_lateness(),
+                patience: Patience { event_partitions, slack: settings.slack() },
+            },
             shards: BTreeMap::new(),
             news: News::default(),
-            late: metrics::counter!("mailpulse_late_events_total", "job" => "monitor-rate"),
+            open: Round::default(),
+            late_events: metrics::counter!("mailpulse_late_events_total", "job" => "monitor-rate"),
             scopes: metrics::gauge!("mailpulse_monitor_scopes"),
         }
     }
@@ -49,12 +74,9 @@ impl Rate {
             send(out, &self.rates_topic, None, &rate.scope.key(), Some(&value))?;
         }
         for alert in self.news.alerts.drain(..) {
-            tracing::info!(summary = alert.summary, "alert");
-            metrics::counter!("mailpulse_alert_transitions_total",
-                "rule" => alert.rule.clone(), "state" => alert.state.as_str())
-            .increment(1);
             let value = serde_json::to_vec(&alert).map_err(StreamError::state)?;
             send(out, &self.alerts_topic, None, &alert.scope.key(), Some(&value))?;
+            self.open.alerts.push(alert);
         }
         Ok(())
     }
@@ -66,12 +88,15 @@ impl Step for Rate {
         partition: &TopicPartition,
         restore: &Restore<'_>,
     ) -> Result<(), StreamError> {
-        let number = partition.partition;
+        let (topic, number) = (&self.changelog, partition.partition);
         let mut rebuild = Rebuild::default();
-        let read = restore
-            .changelog(&self.changelog, number, None, |key, value| rebuild.apply(key, value))?;
-        let shard = rebuild.finish(self.lateness, &self.rules);
-        tracing::info!(partition = number, records = read.records, scopes = shard.len(), "restored");
+        restore.changelog(topic, number, None, |key, value| rebuild.apply(key, value))?;
+        let (commits, wanted) = (rebuild.commits(), restore.metadata().parse().unwrap_or(0));
+        if commits < wanted {
+            return Err(StreamError::state(BehindOffset { topic: topic.clone(), commits, wanted }));
+        }
+        let shard = rebuild.finish(&self.setup);
+        tracing::info!(partition = number, scopes = shard.len(), commits, "restored");
         self.shards.insert(number, shard);
         Ok(())
     }
@@ -85,27 +110,21 @@ impl Step for Rate {
             return Err(StreamError::state(format!("{} is not assigned", record.origin())));
         };
         let value = record.value().unwrap_or_default();
-        if Watermark::is_key(record.key()) {
-            return match serde_json::from_slice(value) {
-                Ok(told) => shard.hear(told, self.event_partitions, &self.rules, &mut self.news),
-                Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
-            };
-        }
-        match serde_json::from_slice::<PaneDelta>(value) {
-            Ok(delta) => {
-                if let Some(late) = shard.apply(delta, &self.rules) {
-                    tracing::debug!(?late, "too late");
-                    self.late.increment(1);
-                }
-                Ok(())
-            }
+        let read = if record.key() == Watermarks::KEY {
+            serde_json::from_slice(value).map(|told| shard.hear(&told, &self.setup, &mut self.news))
+        } else {
+            serde_json::from_slice(value)
+                .map(|delta: PaneDelta| self.open.late += shard.apply(delta, &self.setup))
+        };
+        match read {
+            Ok(()) => Ok(()),
             Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
         }
     }
 
     fn end_of_round(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
         for shard in self.shards.values_mut() {
-            shard.visit_due(&self.rules, &mut self.news)?;
+            shard.visit_due(&self.setup, &mut self.news);
         }
         self.publish(out)?;
         for (&partition, shard) in &mut self.shards {
@@ -116,7 +135,21 @@ impl Step for Rate {
         Ok(())
     }
 
+    /// The number of the commit; see [`crate::journal::Mark`].
+    fn offset_metadata(&self, partition: &TopicPartition) -> String {
+        let shard = self.shards.get(&partition.partition);
+        shard.map_or(String::new(), |shard| shard.commits().to_string())
+    }
+
     fn committed(&mut self) -> Result<(), StreamError> {
+        let Round { late, alerts } = std::mem::take(&mut self.open);
+        self.late_events.increment(late);
+        for alert in alerts {
+            tracing::info!(summary = alert.summary, state = alert.state.as_str(), "alert");
+            metrics::counter!("mailpulse_alert_transitions_total",
+                "rule" => alert.rule, "state" => alert.state.as_str())
+            .increment(1);
+        }
         self.scopes.set(self.shards.values().map(Shard::len).sum::<usize>() as f64);
         Ok(())
     }
@@ -125,6 +158,7 @@ impl Step for Rate {
     fn rolled_back(&mut self) {
         self.shards.clear();
         self.news = News::default();
+        self.open = Round::default();
     }
 
     fn restores_after_rollback(&self) -> bool {

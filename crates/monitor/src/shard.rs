@@ -1,15 +1,23 @@
 //! Everything the owner of one pane partition knows: its scopes, and its clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use stream::StreamError;
 use window::{
-    Alert, Applied, Counts, Episodes, Pane, PaneDelta, PaneStart, Rule, Scope, ScopeRate,
-    ScopeWindows,
+    Alert, Applied, Counts, Episodes, PaneDelta, PaneStart, Rule, Scope, ScopeRate, ScopeWindows,
 };
 
-use crate::clock::{Clock, Watermark};
-use crate::journal::Entry;
+use crate::clock::{Clock, Patience, Watermarks};
+use crate::journal::{Entry, Mark};
+
+/// What is the same for all shards.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) rules: Vec<Rule>,
+    /// How long after its end a pane takes deltas, microseconds.
+    pub(crate) pane_lateness: i64,
+    pub(crate) patience: Patience,
+}
 
 /// One scope's windows and open episodes.
 struct Watched {
@@ -20,146 +28,106 @@ struct Watched {
 }
 
 /// What a shard has to say after a record.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct News {
     pub(crate) rates: Vec<ScopeRate>,
     pub(crate) alerts: Vec<Alert>,
 }
 
+/// What the changelog does not know yet; the values are taken when they are written.
+#[derive(Default)]
+struct Unwritten {
+    panes: BTreeSet<(Scope, PaneStart)>,
+    episodes: BTreeSet<Scope>,
+    clock: bool,
+}
+
 /// See the module's documentation.
+#[derive(Default)]
 pub(crate) struct Shard {
-    lateness: i64,
     clock: Clock,
+    /// See [`Mark::commits`].
+    commits: u64,
     scopes: HashMap<Scope, Watched>,
     /// Scopes by the time at which they must be visited: the others cost nothing.
     due: BTreeSet<(i64, Scope)>,
-    /// What the changelog does not know yet.
-    dirty: BTreeMap<String, Option<Vec<u8>>>,
-}
-
-/// A shard's state as its changelog has it, before it is put together.
-#[derive(Default)]
-pub(crate) struct Rebuild {
-    panes: HashMap<Scope, BTreeMap<PaneStart, Pane>>,
-    episodes: HashMap<Scope, Episodes>,
-    clock: Clock,
-}
-
-impl Rebuild {
-    /// Takes in one record of the changelog.
-    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StreamError> {
-        match (Entry::parse(key).map_err(StreamError::state)?, value) {
-            (Entry::Pane(start, scope), Some(value)) => {
-                let pane: Pane = serde_json::from_slice(value).map_err(StreamError::state)?;
-                self.panes.entry(scope).or_default().insert(start, pane);
-            }
-            (Entry::Pane(start, scope), None) => {
-                if let Some(panes) = self.panes.get_mut(&scope) {
-                    panes.remove(&start);
-                }
-            }
-            (Entry::Episodes(scope), Some(value)) => {
-                let open = serde_json::from_slice(value).map_err(StreamError::state)?;
-                self.episodes.insert(scope, open);
-            }
-            (Entry::Episodes(scope), None) => {
-                self.episodes.remove(&scope);
-            }
-            (Entry::Clock, Some(value)) => {
-                self.clock = serde_json::from_slice(value).map_err(StreamError::state)?;
-            }
-            (Entry::Clock, None) => self.clock = Clock::default(),
-        }
-        Ok(())
-    }
-
-    /// The shard as it was after its last commit.
-    pub(crate) fn finish(mut self, lateness: i64, rules: &[Rule]) -> Shard {
-        let now = self.clock.now();
-        let names: BTreeSet<Scope> =
-            self.panes.keys().chain(self.episodes.keys()).cloned().collect();
-        let mut shard = Shard {
-            lateness,
-            clock: self.clock,
-            scopes: HashMap::new(),
-            due: BTreeSet::new(),
-            dirty: BTreeMap::new(),
-        };
-        for scope in names {
-            let panes = self.panes.remove(&scope).unwrap_or_default().into_values();
-            let windows = ScopeWindows::from_panes(panes, lateness, now);
-            let episodes = self.episodes.remove(&scope).unwrap_or_default();
-            let has_open = !episodes.is_empty();
-            shard.scopes.insert(scope.clone(), Watched { windows, episodes, due: None });
-            if has_open {
-                // The rules may have changed with the restart: visited once, whatever is due.
-                shard.schedule(&scope, Some(i64::MIN));
-            } else {
-                shard.reschedule(&scope, rules);
-            }
-        }
-        shard
-    }
+    unwritten: Unwritten,
 }
 
 impl Shard {
-    /// Adds a delta. Returns how many events it held if it came too late to count.
-    pub(crate) fn apply(&mut self, delta: PaneDelta, rules: &[Rule]) -> Option<Counts> {
+    /// A shard that nothing was said to since its last commit.
+    pub(crate) fn restored(mark: Mark) -> Self {
+        Self { clock: mark.clock, commits: mark.commits, ..Self::default() }
+    }
+
+    /// Adds a scope to a restored shard.
+    pub(crate) fn restore(
+        &mut self,
+        scope: Scope,
+        panes: impl IntoIterator<Item = window::Pane>,
+        episodes: Episodes,
+        setup: &Setup,
+    ) {
+        let windows = ScopeWindows::from_panes(panes, setup.pane_lateness, self.clock.now());
+        // The rules may have changed with the restart: an open episode is looked at once.
+        let at_once = (!episodes.is_empty()).then_some(i64::MIN);
+        self.scopes.insert(scope.clone(), Watched { windows, episodes, due: None });
+        self.reschedule(&scope, setup, at_once);
+    }
+
+    /// Adds a delta. Returns how many events it brought too late to count.
+    pub(crate) fn apply(&mut self, delta: PaneDelta, setup: &Setup) -> u64 {
         let PaneDelta { scope, pane, counts } = delta;
+        if counts.is_zero() {
+            return 0;
+        }
         let now = self.clock.now();
-        let lateness = self.lateness;
         let watched = self.scopes.entry(scope.clone()).or_insert_with(|| Watched {
-            windows: ScopeWindows::new(lateness, now),
+            windows: ScopeWindows::new(setup.pane_lateness, now),
             episodes: Episodes::default(),
             due: None,
         });
         if watched.windows.clock() < now {
-            // Nothing was due, so nothing is emitted; but what is late is judged by this clock.
+            // What is late is judged by the common clock. Nothing comes of the advance: all that
+            // was due was visited when the clock moved.
             let mut none = Vec::new();
-            watched.windows.advance_slides(now, &mut none);
-            debug_assert!(none.is_empty(), "a scope was not visited when it was due");
+            let expired = watched.windows.advance_slides(now, &mut none);
+            debug_assert!(none.is_empty() && expired.is_empty(), "{scope} was due before");
         }
-        let applied = watched.windows.apply(pane, &counts);
-        if applied == Applied::TooLate {
-            return Some(counts);
+        if watched.windows.apply(pane, &counts) == Applied::TooLate {
+            if watched.windows.is_empty() && watched.episodes.is_empty() {
+                self.scopes.remove(&scope);
+            }
+            return events(&scope, &counts);
         }
-        self.note_pane(&scope, pane);
-        self.reschedule(&scope, rules);
-        None
+        // More panes can only be due sooner.
+        let due = watched.due;
+        self.reschedule(&scope, setup, due);
+        self.unwritten.panes.insert((scope, pane));
+        0
     }
 
-    /// Takes a watermark in and visits every scope that is due by the new time.
-    pub(crate) fn hear(
-        &mut self,
-        told: Watermark,
-        event_partitions: i32,
-        rules: &[Rule],
-        news: &mut News,
-    ) -> Result<(), StreamError> {
-        if self.clock.hear(told, event_partitions).is_some() {
-            self.visit_due(rules, news)?;
+    /// Takes watermarks in and visits every scope that is due by the new time.
+    pub(crate) fn hear(&mut self, told: &Watermarks, setup: &Setup, news: &mut News) {
+        // Also what does not move the clock decides how far it moves next time.
+        self.unwritten.clock = true;
+        if self.clock.hear(told, setup.patience) {
+            self.visit_due(setup, news);
         }
-        Ok(())
     }
 
-    /// Publishes what is due now; at the end of a round also the corrections of late deltas.
-    pub(crate) fn visit_due(&mut self, rules: &[Rule], news: &mut News) -> Result<(), StreamError> {
+    /// Publishes what is due now; at the end of a round that is what late deltas corrected. After
+    /// it the shard is as its changes restore it.
+    pub(crate) fn visit_due(&mut self, setup: &Setup, news: &mut News) {
         let now = self.clock.now();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, scope)) = self.due.pop_first() else { break };
-            self.visit(scope, now, rules, news)?;
+            self.visit(scope, now, setup, news);
         }
-        Ok(())
     }
 
-    fn visit(
-        &mut self,
-        scope: Scope,
-        now: i64,
-        rules: &[Rule],
-        news: &mut News,
-    ) -> Result<(), StreamError> {
-        let Some(watched) = self.scopes.get_mut(&scope) else { return Ok(()) };
+    fn visit(&mut self, scope: Scope, now: i64, setup: &Setup, news: &mut News) {
+        let Some(watched) = self.scopes.get_mut(&scope) else { return };
         watched.due = None;
         let mut slides = Vec::new();
         let expired = watched.windows.advance_slides(now, &mut slides);
@@ -168,89 +136,88 @@ impl Shard {
             let rates = slide.changed().map(|&window| ScopeRate { scope: scope.clone(), window });
             news.rates.extend(rates);
             if !slide.past {
-                watched.episodes.evaluate(
-                    &scope,
-                    rules,
-                    slide.end,
-                    &slide.windows,
-                    &mut news.alerts,
-                );
+                let (rules, windows) = (&setup.rules, &slide.windows);
+                watched.episodes.evaluate(&scope, rules, slide.end, windows, &mut news.alerts);
             }
         }
-        watched.episodes.settle(&scope, rules, now, &mut news.alerts);
+        watched.episodes.settle(&scope, &setup.rules, now, &mut news.alerts);
         if watched.episodes != before {
-            let open = (!watched.episodes.is_empty())
-                .then(|| serde_json::to_vec(&watched.episodes))
-                .transpose()
-                .map_err(StreamError::state)?;
-            self.dirty.insert(Entry::Episodes(scope.clone()).key(), open);
+            self.unwritten.episodes.insert(scope.clone());
         }
-        for pane in expired {
-            self.dirty.insert(Entry::Pane(pane, scope.clone()).key(), None);
-        }
+        self.unwritten.panes.extend(expired.into_iter().map(|pane| (scope.clone(), pane)));
         if watched.windows.is_empty() && watched.episodes.is_empty() {
             self.scopes.remove(&scope);
         } else {
-            self.reschedule(&scope, rules);
+            self.reschedule(&scope, setup, None);
         }
-        Ok(())
     }
 
-    fn reschedule(&mut self, scope: &Scope, rules: &[Rule]) {
-        let Some(watched) = self.scopes.get(scope) else { return };
-        let windows = watched.windows.due();
-        let due = windows.into_iter().chain(watched.episodes.due(rules)).min();
-        self.schedule(scope, due);
-    }
-
-    fn schedule(&mut self, scope: &Scope, due: Option<i64>) {
+    /// Puts down when the scope is to be visited next, `at_the_latest` if there is such a time.
+    fn reschedule(&mut self, scope: &Scope, setup: &Setup, at_the_latest: Option<i64>) {
         let Some(watched) = self.scopes.get_mut(scope) else { return };
+        let own = [watched.windows.due(), watched.episodes.due(&setup.rules), at_the_latest];
+        let due = own.into_iter().flatten().min();
         if due == watched.due {
             return;
         }
-        if let Some(former) = watched.due {
-            self.due.remove(&(former, scope.clone()));
+        let former = std::mem::replace(&mut watched.due, due);
+        if let Some(at) = former {
+            self.due.remove(&(at, scope.clone()));
         }
-        watched.due = due;
         if let Some(at) = due {
             self.due.insert((at, scope.clone()));
         }
     }
 
-    /// Marks a pane as to be written; its value is taken when it is written.
-    fn note_pane(&mut self, scope: &Scope, pane: PaneStart) {
-        self.dirty.insert(Entry::Pane(pane, scope.clone()).key(), Some(Vec::new()));
-    }
-
-    /// What the changelog has to be told with this commit.
+    /// What the changelog has to be told with this commit: keys, and values or tombstones.
     pub(crate) fn changes(&mut self) -> Result<Vec<(String, Option<Vec<u8>>)>, StreamError> {
-        let mut changes = Vec::new();
-        for (key, value) in std::mem::take(&mut self.dirty) {
-            let value = match value {
-                Some(value) if value.is_empty() => self.pane_value(&key)?,
-                value => value,
-            };
-            changes.push((key, value));
+        let Unwritten { panes, episodes, clock } = std::mem::take(&mut self.unwritten);
+        if panes.is_empty() && episodes.is_empty() && !clock {
+            return Ok(Vec::new());
         }
-        if !changes.is_empty() {
-            let clock = serde_json::to_vec(&self.clock).map_err(StreamError::state)?;
-            changes.push((Entry::Clock.key(), Some(clock)));
+        let mut changes = Vec::with_capacity(panes.len() + episodes.len() + 1);
+        for (scope, start) in panes {
+            let pane = self.scopes.get(&scope).and_then(|watched| watched.windows.pane(start));
+            let value = pane.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
+            changes.push((Entry::Pane(start, scope).key(), value));
         }
+        for scope in episodes {
+            let open = self.scopes.get(&scope).map(|watched| &watched.episodes);
+            let open = open.filter(|episodes| !episodes.is_empty());
+            let value = open.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
+            changes.push((Entry::Episodes(scope).key(), value));
+        }
+        self.commits += 1;
+        let mark = Mark { commits: self.commits, clock: self.clock.clone() };
+        let mark = serde_json::to_vec(&mark).map_err(StreamError::state)?;
+        changes.push((Entry::Mark.key(), Some(mark)));
         Ok(changes)
     }
 
-    fn pane_value(&self, key: &str) -> Result<Option<Vec<u8>>, StreamError> {
-        let Entry::Pane(start, scope) =
-            Entry::parse(key.as_bytes()).map_err(StreamError::state)?
-        else {
-            return Ok(None);
-        };
-        let pane = self.scopes.get(&scope).and_then(|watched| watched.windows.pane(start));
-        pane.map(serde_json::to_vec).transpose().map_err(StreamError::state)
+    /// See [`Mark::commits`].
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// How many scopes are kept.
     pub(crate) fn len(&self) -> usize {
         self.scopes.len()
     }
+}
+
+/// How many events a delta holds. Each is in one delta of its source, and may be in others too.
+fn events(scope: &Scope, counts: &Counts) -> u64 {
+    let Scope::Source { .. } = scope else { return 0 };
+    // Late bounces are among the bounces, and who engaged has opened or clicked.
+    counts.accepted
+        + counts.delivered
+        + counts.deferred
+        + counts.bounced()
+        + counts.dropped
+        + counts.opened
+        + counts.clicked
+        + counts.machine_opened
+        + counts.machine_clicked
+        + counts.complained
+        + counts.unsubscribed
 }

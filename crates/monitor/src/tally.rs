@@ -137,16 +137,17 @@ mod tests {
         let of = |source, mailbox| (source, Some(mailbox), None, 0, "delivered");
         assert_eq!(said(&[of("a", "bc"), of("ab", "c")]).len(), 4);
         let unlike = [("a", None, None, 0, "delivered"), ("a", Some(""), None, 0, "delivered")];
-        assert_eq!(said(&unlike), [
-            r#"source/ses/a@0: {"delivered":2}"#,
-            r#"mailbox/ses/a/@0: {"delivered":1}"#,
-        ]);
+        assert_eq!(
+            said(&unlike),
+            [r#"source/ses/a@0: {"delivered":2}"#, r#"mailbox/ses/a/@0: {"delivered":1}"#,]
+        );
     }
 
     #[test]
     fn events_that_count_for_nothing_are_not_told() {
-        assert_eq!(said(&[("acme", None, None, 0, "other"), ("acme", None, None, 0, "opened")]), [
-            ""; 0
-        ]);
+        assert_eq!(
+            said(&[("acme", None, None, 0, "other"), ("acme", None, None, 0, "opened")]),
+            [""; 0]
+        );
     }
 }

@@ -1,3 +1,4 @@
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -5,6 +6,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::connection::Quiet;
 use crate::{Connection, StreamError};
 
 /// No changelog of ours takes longer; measured figures are in `docs/benchmarks.md`.
@@ -16,6 +18,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// to read its changelog.
 pub struct Restore<'a> {
     pub(crate) connection: &'a Connection,
+    pub(crate) readers: &'a Readers,
     pub(crate) metadata: String,
 }
 
@@ -55,8 +58,7 @@ impl Restore<'_> {
             partition,
             seconds: LIMIT.as_secs(),
         };
-        let consumer = self.reader("read_committed")?;
-        let everything = self.reader("read_uncommitted")?;
+        let (consumer, everything) = self.readers.get(self.connection)?;
         let (_, end) = everything.fetch_watermarks(topic, partition, CALL)?;
         while consumer.fetch_watermarks(topic, partition, CALL)?.1 < end {
             if Instant::now() >= deadline {
@@ -88,18 +90,30 @@ impl Restore<'_> {
         }
         Err(late())
     }
+}
 
-    fn reader(&self, isolation: &str) -> Result<BaseConsumer, StreamError> {
-        let mut config = self.connection.client("restore");
-        config
-            .set("group.id", "mailpulse-restore")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10")
-            .set("queued.max.messages.kbytes", "16384");
-        config.create().map_err(|error| StreamError::Settings(error.to_string()))
+/// Two consumers, one of committed records and one of all. Partitions come in groups, and closing a
+/// consumer takes a tenth of a second: they share them.
+#[derive(Default)]
+pub(crate) struct Readers(OnceCell<(Reader, Reader)>);
+
+type Reader = BaseConsumer<Quiet>;
+
+impl Readers {
+    fn get(&self, connection: &Connection) -> Result<&(Reader, Reader), StreamError> {
+        if let Some(readers) = self.0.get() {
+            return Ok(readers);
+        }
+        let open = |isolation| {
+            let mut config = connection.reader("restore", "mailpulse-restore");
+            config
+                .set("isolation.level", isolation)
+                .set("queued.max.messages.kbytes", "16384")
+                .create_with_context(Quiet)
+                .map_err(|error| StreamError::Settings(error.to_string()))
+        };
+        let readers = (open("read_committed")?, open("read_uncommitted")?);
+        Ok(self.0.get_or_init(|| readers))
     }
 }
 

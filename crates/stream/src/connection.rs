@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 
 /// How to reach the cluster, and who we are there.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +77,20 @@ impl Connection {
         config
     }
 
+    /// A consumer of committed records outside any group, from the beginning unless told otherwise.
+    /// The group's name is for reading its offsets.
+    pub(crate) fn reader(&self, job: &str, group: &str) -> ClientConfig {
+        let mut config = self.client(job);
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10");
+        config
+    }
+
     /// A producer whose acknowledgements mean durable, partitioned as JVM producers do.
     pub(crate) fn producer(&self, job: &str) -> ClientConfig {
         let mut config = self.client(job);
@@ -90,3 +106,22 @@ impl Connection {
         config
     }
 }
+
+/// Logs what librdkafka reports outside of any call.
+pub(crate) fn log_error(client: &'static str, error: &KafkaError, reason: &str) {
+    // Reported here too, though it is a result of polling that was asked for.
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, reason, client, "kafka");
+    }
+}
+
+/// The context of a consumer that is not in a group.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error("reader", &error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}

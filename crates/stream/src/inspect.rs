@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::changelog::is_passing;
+use crate::connection::Quiet;
 use crate::{Connection, OwnedRecord, Record, StreamError, admin};
 
 const CALL: Duration = Duration::from_secs(30);
@@ -77,14 +78,9 @@ pub fn committed_offsets(
         .collect())
 }
 
-fn reader(connection: &Connection, group: &str) -> Result<BaseConsumer, StreamError> {
-    let mut config = connection.client("inspect");
-    config
-        .set("group.id", group)
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "10");
-    config.create().map_err(|error| StreamError::Settings(error.to_string()))
+fn reader(connection: &Connection, group: &str) -> Result<BaseConsumer<Quiet>, StreamError> {
+    connection
+        .reader("inspect", group)
+        .create_with_context(Quiet)
+        .map_err(|error| StreamError::Settings(error.to_string()))
 }

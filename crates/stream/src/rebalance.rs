@@ -6,6 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::TopicPartition;
+use crate::connection::log_error;
 
 /// A change of ownership, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +44,7 @@ impl Ownership {
 impl ClientContext for Ownership {
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition is no error; `poll` tells it too.
-        if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
-            return;
-        }
-        tracing::warn!(%error, reason, "kafka consumer");
+        log_error("consumer", &error, reason);
     }
 }
 

@@ -18,7 +18,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::changelog::{Restore, is_passing};
+use crate::changelog::{Readers, Restore, is_passing};
 use crate::rebalance::{Change, Ownership};
 use crate::transaction::Transactions;
 use crate::{Connection, Output, Record, StreamError, TopicPartition};
@@ -198,28 +198,22 @@ impl<'c> Member<'c> {
         step: &mut impl Step,
         mut batch: Messages<'c>,
     ) -> Result<Messages<'c>, StreamError> {
-        let mut gone = BTreeSet::new();
+        let readers = Readers::default();
         for change in self.consumer.context().take() {
             match change {
                 Change::Assigned(partitions) => {
                     for partition in partitions {
-                        self.take_over(step, partition.clone())?;
-                        // Gone and back within one poll: a record of its new time may have been
-                        // dropped with those of the old.
-                        if gone.contains(&partition) {
-                            self.rewind(&partition)?;
-                        }
+                        self.take_over(step, partition, &readers)?;
                     }
                 }
                 Change::Revoked(partitions) => {
-                    gone.extend(partitions);
+                    let gone: BTreeSet<_> = partitions.into_iter().collect();
                     batch.retain(|message| !gone.contains(&partition_of(message)));
                     for partition in &gone {
-                        if self.positions.remove(partition).is_some() {
-                            self.at_end.remove(partition);
-                            step.revoked(partition);
-                            tracing::info!(job = self.settings.job, ?partition, "revoked");
-                        }
+                        self.positions.remove(partition);
+                        self.at_end.remove(partition);
+                        step.revoked(partition);
+                        tracing::info!(job = self.settings.job, ?partition, "revoked");
                     }
                 }
             }
@@ -239,6 +233,7 @@ impl<'c> Member<'c> {
         &mut self,
         step: &mut impl Step,
         partition: TopicPartition,
+        readers: &Readers,
     ) -> Result<(), StreamError> {
         let started = Instant::now();
         // Answers only once no transaction is open over these offsets: the predecessor's last
@@ -246,7 +241,7 @@ impl<'c> Member<'c> {
         let committed = self.committed(std::iter::once(&partition))?;
         let (offset, metadata) =
             committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
-        let restore = Restore { connection: self.connection, metadata };
+        let restore = Restore { connection: self.connection, readers, metadata };
         step.assigned(&partition, &restore)?;
         self.positions.insert(partition.clone(), position(offset));
         let seconds = started.elapsed().as_secs_f64();
@@ -361,8 +356,9 @@ impl<'c> Member<'c> {
         }
         if step.restores_after_rollback() {
             let owned: Vec<_> = self.positions.keys().cloned().collect();
+            let readers = Readers::default();
             for partition in owned {
-                self.take_over(step, partition)?;
+                self.take_over(step, partition, &readers)?;
             }
         }
         Ok(())
