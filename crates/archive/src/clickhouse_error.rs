@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn only_errors_about_a_row_cost_a_row() {
-        let text = "Code: 469. DB::Exception: Constraint `no_poison` is violated (VIOLATED_CONSTRAINT)";
+        let text =
+            "Code: 469. DB::Exception: Constraint `no_poison` is violated (VIOLATED_CONSTRAINT)";
         assert_eq!(of(text), ClickHouseError::Row(text.into()));
         for (text, code) in [
             ("Code: 60. DB::Exception: Table x does not exist", "clickhouse_refused"),

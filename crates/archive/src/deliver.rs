@@ -18,13 +18,30 @@ use crate::tables::Table;
 /// The name of this binary in dead letters and metrics.
 const STAGE: &str = "archive";
 
-/// What became of a batch.
+/// What is to be done, while the loop goes on.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// Every row is in its table or in `mail.dead-letters`.
-    Done,
+pub(crate) enum Errand {
+    /// See which rows of a range are in the table already.
+    Look(Table, TopicPartition, Range),
+    /// Insert the rows, write the letters.
+    Deliver(Arc<Batch>),
+    /// Write the letters, and one for the batch's only row, which ClickHouse refuses in these words.
+    GiveUp(Arc<Batch>, String),
+}
+
+/// How an errand went.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// What is in the table.
+    Looked(Found),
+    /// Every row is in the table, every letter in `mail.dead-letters`.
+    Delivered,
     /// ClickHouse refuses a row, in its words; nothing of the batch is in the table.
     Refused(String),
+    /// Every letter is in `mail.dead-letters`.
+    GivenUp,
+    /// A try failed; there will be another.
+    Held(Hold),
 }
 
 /// Nothing is getting on for this reason, for now.
@@ -43,58 +60,74 @@ pub(crate) struct Courier {
 }
 
 impl Courier {
-    /// Inserts the rows, then writes the letters; in this order a refused batch, which is read
-    /// again, has written none. `hold` hears of each failed try.
-    pub(crate) async fn deliver(&self, batch: &Arc<Batch>, hold: &impl Fn(Hold)) -> Outcome {
-        if batch.block.rows > 0
-            && let Outcome::Refused(detail) = self.insert(batch, hold).await
-        {
-            return Outcome::Refused(detail);
+    /// Runs an errand to its end, however long that takes. `hold` hears of each failed try.
+    pub(crate) async fn run(&self, errand: Errand, hold: &(impl Fn(Hold) + Sync)) -> News {
+        match errand {
+            Errand::Look(table, partition, range) => {
+                let found = self.look(table, &partition, range, hold).await;
+                let (rows, recognised) = (found.offsets.len(), found.recognised);
+                tracing::info!(
+                    ?partition,
+                    ?range,
+                    rows,
+                    recognised,
+                    "looked for the pending range"
+                );
+                News::Looked(found)
+            }
+            Errand::Deliver(batch) => {
+                // Rows first: a refused batch is read again, and has written no letter twice.
+                if batch.block.rows > 0
+                    && let Err(detail) = self.insert(&batch, hold).await
+                {
+                    return News::Refused(detail);
+                }
+                self.publish(&batch.letters, hold).await;
+                News::Delivered
+            }
+            Errand::GiveUp(batch, detail) => {
+                let refusal = batch.refusal(&detail);
+                let letters: Vec<Letter> = batch.letters.iter().cloned().chain(refusal).collect();
+                self.publish(&letters, hold).await;
+                News::GivenUp
+            }
         }
-        self.publish(&batch.letters, hold).await;
-        Outcome::Done
     }
 
-    /// Writes the batch's letters, and one for the single row it consists of.
-    pub(crate) async fn give_up(&self, batch: &Arc<Batch>, detail: &str, hold: &impl Fn(Hold)) {
-        let refusal = batch.refusal(detail);
-        let letters: Vec<Letter> = batch.letters.iter().cloned().chain(refusal).collect();
-        self.publish(&letters, hold).await;
-    }
-
-    /// Looks which rows of a range are there.
-    pub(crate) async fn look(
+    async fn look(
         &self,
         table: Table,
         partition: &TopicPartition,
         range: Range,
-        hold: &impl Fn(Hold),
+        hold: &(impl Fn(Hold) + Sync),
     ) -> Found {
-        for pause in self.settings.pauses() {
+        let mut pauses = self.settings.pauses();
+        loop {
             match self.server.look(table, partition, range).await {
                 Ok(found) => return found,
                 Err(error) => hold(error.into()),
             }
-            tokio::time::sleep(pause).await;
+            sleep_for(pauses.next()).await;
         }
-        unreachable!("the pauses have no end")
     }
 
-    async fn insert(&self, batch: &Arc<Batch>, hold: &impl Fn(Hold)) -> Outcome {
+    /// Inserts the rows, or says in ClickHouse's words why one of them cannot be.
+    async fn insert(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Result<(), String> {
         let token = batch.token();
-        for pause in self.settings.pauses() {
+        let mut pauses = self.settings.pauses();
+        loop {
             let started = Instant::now();
             let error = match self.server.insert(batch.table, &token, &batch.block).await {
                 Ok(()) => {
                     meters::inserted(batch.table, batch.block.rows, batch.block.bytes(), started);
                     meters::freshness(&batch.received, batch.block.rows, now_micros());
-                    return Outcome::Done;
+                    return Ok(());
                 }
                 Err(ClickHouseError::Row(detail)) => {
                     let found =
                         self.look(batch.table, &batch.partition, batch.range, hold).await.offsets;
                     if found.len() <= batch.known_rows {
-                        return Outcome::Refused(detail);
+                        return Err(detail);
                     }
                     // A view refused what the table had taken. Smaller ranges would be new to the
                     // table, and their rows there twice.
@@ -104,24 +137,19 @@ impl Courier {
             };
             meters::retried(error.code);
             hold(error);
-            tokio::time::sleep(pause).await;
+            sleep_for(pauses.next()).await;
         }
-        unreachable!("the pauses have no end")
     }
 
-    async fn publish(&self, letters: &[Letter], hold: &impl Fn(Hold)) {
+    async fn publish(&self, letters: &[Letter], hold: &(impl Fn(Hold) + Sync)) {
         let mut rest = letters;
-        for pause in self.settings.pauses() {
-            match self.try_publish(&mut rest).await {
-                Ok(()) if rest.is_empty() => return,
-                // The queue was full, and has been emptied.
-                Ok(()) => continue,
-                Err(error) => {
-                    meters::retried(error.code());
-                    hold(Hold { code: error.code(), detail: error.to_string() });
-                }
+        let mut pauses = self.settings.pauses();
+        while !rest.is_empty() {
+            if let Err(error) = self.try_publish(&mut rest).await {
+                meters::retried(error.code());
+                hold(Hold { code: error.code(), detail: error.to_string() });
+                sleep_for(pauses.next()).await;
             }
-            tokio::time::sleep(pause).await;
         }
     }
 
@@ -152,6 +180,11 @@ impl Courier {
         *rest = left;
         Ok(())
     }
+}
+
+/// The pauses have no end, so there always is a next one.
+async fn sleep_for(pause: Option<Duration>) {
+    tokio::time::sleep(pause.unwrap_or_default()).await;
 }
 
 fn origin(letter: &Letter) -> String {

@@ -80,7 +80,7 @@ struct Building {
 }
 
 /// What a refused batch needs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum AfterRefusal {
     /// To be read again in two halves.
     Halved,

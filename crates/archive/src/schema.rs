@@ -65,7 +65,9 @@ pub enum SchemaError {
         database: String,
     },
     /// A table is not there.
-    #[error("table `{database}.{table}` is missing; set archive.migrate or run `mailpulse migrate`")]
+    #[error(
+        "table `{database}.{table}` is missing; set archive.migrate or run `mailpulse migrate`"
+    )]
     TableMissing {
         /// Where.
         database: String,
@@ -145,7 +147,10 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
         server.execute(statement, true).await?;
     }
     let applied = server
-        .pairs(&format!("SELECT toString(version), checksum FROM {database}.schema_migrations"), &[])
+        .pairs(
+            &format!("SELECT toString(version), checksum FROM {database}.schema_migrations"),
+            &[],
+        )
         .await?;
     for migration in MIGRATIONS {
         let version = migration.version.to_string();
@@ -235,9 +240,13 @@ fn window(
         return Err(SchemaError::WrongEngine { database, table, engine });
     }
     let replicated = engine.starts_with("Replicated") || engine.starts_with("Shared");
-    let setting =
-        if replicated { "replicated_deduplication_window" } else { "non_replicated_deduplication_window" };
-    let default = defaults.iter().find(|(name, _)| name == setting).map(|(_, value)| value.as_str());
+    let setting = if replicated {
+        "replicated_deduplication_window"
+    } else {
+        "non_replicated_deduplication_window"
+    };
+    let default =
+        defaults.iter().find(|(name, _)| name == setting).map(|(_, value)| value.as_str());
     let window: u64 =
         own_setting(engine_full, setting).or(default).and_then(|n| n.parse().ok()).unwrap_or(0);
     if window == 0 {
@@ -250,7 +259,9 @@ fn window(
 /// A number in the `SETTINGS` of a table's definition.
 fn own_setting<'t>(engine_full: &'t str, setting: &str) -> Option<&'t str> {
     let (_, settings) = engine_full.rsplit_once(" SETTINGS ")?;
-    settings.split(", ").find_map(|pair| pair.strip_prefix(setting)?.trim_start().strip_prefix("= "))
+    settings
+        .split(", ")
+        .find_map(|pair| pair.strip_prefix(setting)?.trim_start().strip_prefix("= "))
 }
 
 fn checked_name(database: &str) -> Result<&str, SchemaError> {
@@ -280,7 +291,8 @@ mod tests {
             }
         }
         let files = std::fs::read_dir("../../schemas/clickhouse").unwrap();
-        let sql = files.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql"));
+        let sql =
+            files.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql"));
         assert_eq!(sql.count(), MIGRATIONS.len(), "every file is a migration");
     }
 
@@ -294,7 +306,8 @@ mod tests {
         };
         let of = |engine: &str, default: &str| window("d", "events", engine, &defaults(default));
         let plain = "MergeTree MergeTree ORDER BY x SETTINGS";
-        let set = format!("{plain} non_replicated_deduplication_window = 7, index_granularity = 8192");
+        let set =
+            format!("{plain} non_replicated_deduplication_window = 7, index_granularity = 8192");
         assert_eq!(of(&set, "0").unwrap(), Some(7));
         assert_eq!(of(&format!("{plain} index_granularity = 8192"), "5").unwrap(), Some(5));
         let code = |engine: &str| of(engine, "0").unwrap_err().code();

@@ -124,10 +124,12 @@ impl Server {
     ) -> Result<(), ClickHouseError> {
         let columns: Vec<&str> = table.columns().iter().map(|&(name, _)| name).collect();
         let sql = format!("INSERT INTO {} ({}) FORMAT Native", table.name(), columns.join(", "));
-        let insert = self.client.insert_formatted_with(sql).with_setting("database", &self.database);
-        let insert = self.pinned.iter().fold(insert, |insert, &(name, value)| {
-            insert.with_setting(name, value)
-        });
+        let insert =
+            self.client.insert_formatted_with(sql).with_setting("database", &self.database);
+        let insert = self
+            .pinned
+            .iter()
+            .fold(insert, |insert, &(name, value)| insert.with_setting(name, value));
         let mut insert = insert
             .with_setting("insert_deduplication_token", token)
             .with_timeouts(Some(SEND), Some(ANSWER));
@@ -159,7 +161,9 @@ impl Server {
             return Ok(Found::default());
         };
         let recognised = match self.windows.get(&table) {
-            Some(window) => self.newest_insert(table).await? - oldest.cast_signed() < window.cast_signed(),
+            Some(window) => {
+                self.newest_insert(table).await? - oldest.cast_signed() < window.cast_signed()
+            }
             None => false,
         };
         let offsets = rows.iter().map(|&(offset, _)| offset.cast_signed()).collect();

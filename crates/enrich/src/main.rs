@@ -56,10 +56,7 @@ fn main() -> anyhow::Result<()> {
         &loop_settings,
         &mut enrich,
         &|| service.shutdown.requested(),
-        &|_| {
-            service.health.beat();
-            service.health.ready();
-        },
+        &|is_assigned| service.health.report(is_assigned),
     )?;
     Ok(())
 }

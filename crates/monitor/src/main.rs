@@ -23,7 +23,7 @@ mod settings;
 mod shard;
 mod tally;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use fold::Fold;
@@ -56,10 +56,10 @@ fn main() -> anyhow::Result<()> {
     };
     let fold_loop = half("monitor-fold", &topics.events, event_partitions);
     let rate_loop = half("monitor-rate", &topics.panes, pane_partitions);
-    let pulse = Pulse { service: &service, beaten: AtomicUsize::new(0) };
+    let pulse = Pulse { service: &service, rounds: Mutex::default() };
     std::thread::scope(|scope| {
-        let folding = scope.spawn(|| pulse.run(1, connection, &fold_loop, fold));
-        let rating = scope.spawn(|| pulse.run(2, connection, &rate_loop, rate));
+        let folding = scope.spawn(|| pulse.run(0, connection, &fold_loop, fold));
+        let rating = scope.spawn(|| pulse.run(1, connection, &rate_loop, rate));
         for half in [folding, rating] {
             half.join().map_err(|_| anyhow!("a half of monitor panicked"))??;
         }
@@ -70,8 +70,8 @@ fn main() -> anyhow::Result<()> {
 /// What the halves share: one life.
 struct Pulse<'a> {
     service: &'a Service,
-    /// The halves, 1 and 2, whose loops came round since both had.
-    beaten: AtomicUsize,
+    /// By half, whether it has partitions, as of its last round; taken when both had one.
+    rounds: Mutex<[Option<bool>; 2]>,
 }
 
 impl Pulse<'_> {
@@ -85,16 +85,19 @@ impl Pulse<'_> {
     ) -> anyhow::Result<()> {
         let _together = EndsBoth(self.service);
         let stop = || self.service.shutdown.requested();
-        stream::step::run(connection, settings, &mut step, &stop, &|_| self.beat(half))
-            .with_context(|| settings.job)
+        stream::step::run(connection, settings, &mut step, &stop, &|is_assigned| {
+            self.beat(half, is_assigned)
+        })
+        .with_context(|| settings.job)
     }
 
-    /// The process is alive and ready when both halves are.
-    fn beat(&self, half: usize) {
-        if self.beaten.fetch_or(half, Ordering::Relaxed) | half == 3 {
-            self.beaten.store(0, Ordering::Relaxed);
-            self.service.health.beat();
-            self.service.health.ready();
+    /// The process is alive while both halves are, and of use while one has partitions.
+    fn beat(&self, half: usize, is_assigned: bool) {
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        rounds[half] = Some(is_assigned);
+        if let [Some(fold), Some(rate)] = *rounds {
+            *rounds = [None; 2];
+            self.service.health.report(fold || rate);
         }
     }
 }

@@ -76,3 +76,32 @@ impl Certificate {
         self.sha256.verify_sig(message, signature).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA: &str = include_str!("ses/certificates/rsa.pem");
+    const P256: &str = include_str!("ses/certificates/p256.pem");
+
+    #[test]
+    fn dates_and_key_are_read() {
+        let certificate = Certificate::parse(RSA.as_bytes()).unwrap();
+        let (first, last) = (1_795_267_909, 1_826_803_909);
+        assert_eq!(certificate.validity(), (first, last));
+        assert!(certificate.is_valid_at(first) && certificate.is_valid_at(last));
+        assert!(!certificate.is_valid_at(first - 1) && !certificate.is_valid_at(last + 1));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let error = |pem: &str| Certificate::parse(pem.as_bytes()).unwrap_err();
+        assert_eq!(error(""), CertificateError::NotACertificate);
+        assert_eq!(error(&RSA[..200]), CertificateError::NotACertificate);
+        assert_eq!(
+            error(&RSA.replace("CERTIFICATE", "PRIVATE KEY")),
+            CertificateError::NotACertificate
+        );
+        assert_eq!(error(P256), CertificateError::UnusableKey);
+    }
+}

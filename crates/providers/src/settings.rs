@@ -221,3 +221,35 @@ impl SecretEncoding {
         (!key.is_empty()).then_some(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_the_names_of_the_settings_file() {
+        let options: Options = serde_json::from_str(
+            r#"{"header":"X-Signature","timestamp_header":"X-Timestamp","prefix":"v1=",
+                "encoding":"base64","signed":"timestamp.body","algorithm":"sha512",
+                "secret_encoding":"hex","tolerance_seconds":300}"#,
+        )
+        .unwrap();
+        assert_eq!(options.encoding, Some(Encoding::Base64));
+        assert_eq!(options.signed, Some(Signed::TimestampBody));
+        assert_eq!(options.algorithm, Some(Algorithm::Sha512));
+        assert_eq!(options.secret_encoding, Some(SecretEncoding::Hex));
+        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
+        assert!(serde_json::from_str::<Options>(r#"{"topic":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn secrets_decode_as_told_and_are_never_empty() {
+        assert_eq!(SecretEncoding::Raw.decode("6b"), Some(b"6b".to_vec()));
+        assert_eq!(SecretEncoding::Hex.decode("6b"), Some(b"k".to_vec()));
+        assert_eq!(SecretEncoding::Base64.decode("aw=="), Some(b"k".to_vec()));
+        assert_eq!(SecretEncoding::Hex.decode("6"), None);
+        for encoding in [SecretEncoding::Raw, SecretEncoding::Hex, SecretEncoding::Base64] {
+            assert_eq!(encoding.decode(""), None);
+        }
+    }
+}

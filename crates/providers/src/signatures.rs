@@ -415,3 +415,10 @@ fn settings_that_cannot_work_are_named() {
         assert!(is_option, "{text}");
     }
 }
+
+#[test]
+fn one_authenticator_serves_all_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Authenticator>();
+    shared::<Certificate>();
+}

@@ -6,12 +6,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use crate::changelog::is_passing;
-use crate::rebalance::Ownership;
-use crate::{Connection, OwnedRecord, Record, StreamError};
+use crate::rebalance::{Change, Ownership};
+use crate::{Connection, OwnedRecord, Record, StreamError, TopicPartition};
 
 /// A member of a consumer group that reads committed records.
 pub struct Feed {
     consumer: BaseConsumer<Ownership>,
+    lost: Vec<TopicPartition>,
 }
 
 /// One record of a feed.
@@ -30,12 +31,18 @@ impl Feed {
             .create_with_context(Ownership::default())
             .map_err(|error| StreamError::Settings(error.to_string()))?;
         consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, lost: Vec::new() })
     }
 
     /// The next item, or `None` when there is none within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Item>, StreamError> {
-        match self.consumer.poll(timeout) {
+        let polled = self.consumer.poll(timeout);
+        for change in self.consumer.context().take() {
+            if let Change::Revoked(partitions) = change {
+                self.lost.extend(partitions);
+            }
+        }
+        match polled {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => Ok(Some(Record(&message).to_owned())),
             Some(Err(error)) if is_passing(&error) => {
@@ -44,6 +51,12 @@ impl Feed {
             }
             Some(Err(error)) => Err(error.into()),
         }
+    }
+
+    /// Partitions that went to other members since the last call: what is left of their items is
+    /// theirs to do.
+    pub fn lost(&mut self) -> Vec<TopicPartition> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Marks the item, and all before it in its partition, as done. Committed in the background

@@ -9,9 +9,11 @@
 //! - [`feed`]: at-least-once, for `notify`.
 //! - [`admin`]: topics.
 //! - [`inspect`]: what is there, for tests and the operator's tool.
+//! - [`bare`]: producing with nothing around it, for the benchmarks.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
 pub mod admin;
+pub mod bare;
 mod changelog;
 mod cluster;
 mod connection;

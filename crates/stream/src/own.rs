@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use record::Topics;
 use serde::Deserialize;
-use service::{Service, ServiceSettings, SettingsError};
+use service::{Service, SettingsError};
 
 use crate::{ClusterSettings, Connection, StreamError, TopicSettings};
 
@@ -32,10 +32,9 @@ impl Cluster {
     /// Names the key that cannot be used.
     pub fn read(service: &Service) -> Result<Self, SettingsError> {
         let settings = &service.settings;
-        let own: ServiceSettings = settings.section("service")?;
         let kafka: ClusterSettings = settings.section("kafka")?;
         Ok(Self {
-            connection: kafka.connect(&service.instance, !own.instance.is_empty()),
+            connection: kafka.connect(&service.instance, service.has_stable_instance()),
             topics: kafka.topics(),
             partitions: settings.section("topics")?,
             horizon: settings.section::<Horizon>("dedupe")?.horizon,

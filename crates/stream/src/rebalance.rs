@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::TopicPartition;
@@ -43,7 +43,6 @@ impl Ownership {
 
 impl ClientContext for Ownership {
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is no error; `poll` tells it too.
         log_error("consumer", &error, reason);
     }
 }

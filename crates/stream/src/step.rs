@@ -221,14 +221,6 @@ impl<'c> Member<'c> {
         Ok(batch)
     }
 
-    /// Reads a partition again from what was last committed.
-    fn rewind(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        if let Some(&offset) = self.positions.get(partition) {
-            self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?;
-        }
-        Ok(())
-    }
-
     fn take_over(
         &mut self,
         step: &mut impl Step,

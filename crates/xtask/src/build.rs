@@ -14,6 +14,8 @@ pub(crate) const SERVICES: [&str; 6] =
 pub(crate) enum Profile {
     /// Quick to build: demo and tests.
     Dev,
+    /// As it is shipped: benchmarks, which need this program in that form too.
+    Release,
 }
 
 /// The root of the checkout.
@@ -39,6 +41,10 @@ pub(crate) fn services(profile: Profile) -> anyhow::Result<PathBuf> {
     }
     let directory = match profile {
         Profile::Dev => "debug",
+        Profile::Release => {
+            cargo.args(["--release", "--bin", "xtask"]);
+            "release"
+        }
     };
     let status = cargo.status().context("cargo cannot be run")?;
     ensure!(status.success(), "the build failed");

@@ -1,6 +1,7 @@
 //! The project's own tasks, run as `cargo xtask TASK`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -27,6 +28,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Build and start everything, without traffic. Stays up until Ctrl-C.
     Up,
+    /// Build for release and measure each service alone, then all of them together.
+    Bench(bench::Arguments),
     /// Start Kafka and ClickHouse and run every test against them.
     Test(tests::Arguments),
 }
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Demo(arguments) => demo::demo(&arguments),
         Task::Up => demo::up(),
+        Task::Bench(arguments) => bench::bench(&arguments),
         Task::Test(arguments) => tests::test(&arguments),
     }
 }

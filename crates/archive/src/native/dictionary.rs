@@ -19,8 +19,7 @@ pub(super) struct Dictionary {
 impl Default for Dictionary {
     /// Value 0 is the empty string: ClickHouse's own dictionaries begin with the type's default.
     fn default() -> Self {
-        let mut dictionary =
-            Self { sent: Vec::new(), places: Vec::new(), slots: vec![EMPTY; 64] };
+        let mut dictionary = Self { sent: Vec::new(), places: Vec::new(), slots: vec![EMPTY; 64] };
         dictionary.number(b"");
         dictionary
     }

@@ -24,13 +24,7 @@ columns! {
 impl DeadLetters {
     /// Adds a record of `mail.dead-letters`, whatever it is: what has no form here has none
     /// anywhere, and a dead letter of a dead letter would go round in circles.
-    pub fn push(
-        &mut self,
-        at: Coordinates,
-        key: &[u8],
-        value: &[u8],
-        headers: &[(&str, &[u8])],
-    ) {
+    pub fn push(&mut self, at: Coordinates, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {
         // The original record's headers come first; what was said of it when it died, last.
         let bytes = |name: &str| {
             headers.iter().rev().find(|(key, _)| *key == name).map_or(&b""[..], |(_, value)| value)

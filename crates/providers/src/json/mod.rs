@@ -1,4 +1,7 @@
 //! Bodies, their events, and the fields of these.
+//!
+//! Bodies are read straight from the received text and cut into slices of it; nothing is written
+//! anew. What is wrong with a body is only looked for once it has failed.
 
 mod fields;
 
@@ -35,7 +38,12 @@ pub(crate) fn text(body: &[u8]) -> Result<&str, SplitError> {
 
 /// Reads a body that is one object.
 pub(crate) fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SplitError> {
-    let text = text(body)?;
+    whole(text(body)?)
+}
+
+/// Reads a text that is one object.
+pub(crate) fn whole<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SplitError> {
+    // A struct can also be read from an array of its fields: no provider means that.
     let read = text.trim_start_matches(WHITE).starts_with('{').then(|| serde_json::from_str(text));
     match read {
         Some(Ok(value)) => Ok(value),
@@ -51,7 +59,6 @@ pub(crate) fn event<'a, T: Deserialize<'a>>(
     let text = std::str::from_utf8(raw).map_err(|_| ParseError::NotUtf8)?;
     let failed = |error: serde_json::Error| ParseError::from_json(&error, EXPECTED);
     let raw: &RawValue = serde_json::from_str(text).map_err(failed)?;
-    // A struct can also be read from an array of its fields: no provider means that.
     if !raw.get().starts_with('{') {
         return Err(ParseError::WrongShape(EXPECTED));
     }

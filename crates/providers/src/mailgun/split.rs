@@ -27,8 +27,7 @@ pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<S
     const EXPECTED: &str = "an object with an object `event-data`";
     let body: Body<'_> = json::body(body)?;
     let raw = body.event_data.ok_or(SplitError::WrongShape(EXPECTED))?.get();
-    let head: Head<'_> =
-        json::body(raw.as_bytes()).map_err(|_| SplitError::WrongShape(EXPECTED))?;
+    let head: Head<'_> = json::whole(raw).map_err(|_| SplitError::WrongShape(EXPECTED))?;
     sink(RawEvent {
         kind: kind(head.event.as_deref(), head.severity.as_deref(), head.reason.as_deref()),
         recipient: &recipient_key(head.recipient.as_deref().unwrap_or_default()),

@@ -33,7 +33,7 @@ fn notification(
     if message.starts_with(FIRST_MESSAGE) {
         return Ok(Split::Ping);
     }
-    let record: Record<'_> = json::body(message.as_bytes())?;
+    let record: Record<'_> = json::whole(message)?;
     let kind = record.kind();
     let mut recipients = record.recipients();
     if recipients.is_empty() {

@@ -1,0 +1,189 @@
+//! Each row once, whatever dies, and when.
+
+use std::time::Duration;
+
+use stream::TopicPartition;
+use stream::ranges::{Polled, Range, Ranges};
+
+use crate::records::{assert_each_once, event, produce_events};
+use crate::stack::{Archive, Outgoing, Stack, connection, wait_until};
+
+#[test]
+fn killed_in_mid_stream_again_and_again() {
+    const EVENTS: usize = 24_000;
+    let stack = Stack::new();
+    std::thread::scope(|scope| {
+        let producer = scope.spawn(|| {
+            let stack = &stack;
+            for from in (0..EVENTS).step_by(3000) {
+                produce_events(stack, from, from + 3000);
+            }
+        });
+        for _ in 0..8 {
+            let archive = stack.start(&[]);
+            // Killed as soon as rows show: their range is marked, and not yet acknowledged.
+            let before = stack.count("events");
+            wait_until("more rows", || {
+                stack.count("events") > before || (producer.is_finished() && before == EVENTS as u64)
+            });
+            archive.kill();
+        }
+        producer.join().unwrap();
+    });
+    let _archive = stack.start(&[]);
+    assert_each_once(&stack, EVENTS);
+    settle(&stack);
+    assert_each_once(&stack, EVENTS);
+}
+
+/// Waits until the archive has read on: a row repeated by mistake would be there by then.
+fn settle(stack: &Stack) {
+    let marker = event(usize::MAX >> 1);
+    let topic = stack.topics.dead_letters.as_str();
+    let before = stack.count("dead_letters");
+    for partition in 0..2 {
+        stack.produce(&[Outgoing { topic, partition, value: &marker, headers: &[] }], 1);
+    }
+    stack.await_count("dead_letters", before + 2);
+}
+
+/// Sets the group back: the range is pending, as its owner left it.
+fn make_pending(stack: &Stack, partition: i32, range: Range) {
+    let topics: Vec<&str> = vec![&stack.topics.events];
+    let group = stack.topics.group("archive");
+    let ranges = Ranges::open(&connection(), "archive", &group, &topics, 2).unwrap();
+    let of = TopicPartition { topic: stack.topics.events.clone(), partition };
+    let mut ours = false;
+    wait_until("the partition", || {
+        ranges
+            .poll::<stream::StreamError>(Duration::from_millis(50), |polled| {
+                if let Polled::Assigned(assigned) = polled {
+                    ours |= assigned.iter().any(|a| a.partition == of);
+                }
+                Ok(())
+            })
+            .unwrap();
+        ours
+    });
+    ranges.mark_pending(std::iter::once((&of, range))).unwrap();
+}
+
+/// Archives events `0..count` and kills the archive once it is all done and acknowledged.
+fn archived(stack: &Stack, count: usize) {
+    produce_events(stack, 0, count);
+    let archive = stack.start(&[]);
+    assert_each_once(stack, count);
+    kill_acknowledged(stack, archive);
+}
+
+fn kill_acknowledged(stack: &Stack, archive: Archive) {
+    settle(stack);
+    archive.kill();
+}
+
+/// The offsets of the last insert into a partition: from after the one before it to its last row.
+fn last_insert(stack: &Stack, partition: i32) -> Range {
+    let (before, last): (u64, u64) = stack.ask(&format!(
+        "SELECT arraySort(groupArray(last))[-2], arraySort(groupArray(last))[-1] FROM \
+         (SELECT max(kafka_offset) AS last FROM events WHERE kafka_partition = {partition} \
+         GROUP BY _block_number)"
+    ));
+    Range { first: before.cast_signed() + 1, last: last.cast_signed() }
+}
+
+/// Offsets of the rows in a range, by insert.
+fn inserts_in(stack: &Stack, range: Range) -> (u64, u64) {
+    let Range { first, last } = range;
+    stack.ask(&format!(
+        "SELECT uniqExact(_block_number), count() FROM events \
+         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last}"
+    ))
+}
+
+#[test]
+fn a_pending_range_that_had_not_happened_is_cut_exactly() {
+    let stack = Stack::new();
+    produce_events(&stack, 0, 4000);
+    // Ends within a transaction, and is larger than a batch would be.
+    let range = Range { first: 0, last: 1234 };
+    make_pending(&stack, 0, range);
+    let _archive = stack.start(&[]);
+    stack.await_count("events", 4000);
+    assert_eq!(inserts_in(&stack, range).0, 1, "one block");
+    let next: u64 = stack.ask(
+        "SELECT min(_block_number) FROM events WHERE kafka_partition = 0 AND kafka_offset > 1234",
+    );
+    let of_range: u64 = stack.ask(
+        "SELECT max(_block_number) FROM events WHERE kafka_partition = 0 AND kafka_offset <= 1234",
+    );
+    assert!(next > of_range, "cut at the last offset");
+    assert_each_once(&stack, 4000);
+}
+
+#[test]
+fn a_pending_range_that_had_happened_changes_nothing() {
+    let stack = Stack::new();
+    archived(&stack, 4000);
+    make_pending(&stack, 0, last_insert(&stack, 0));
+    let _archive = stack.start(&[]);
+    settle(&stack);
+    assert_each_once(&stack, 4000);
+}
+
+#[test]
+fn beyond_the_window_it_looks_before_it_inserts() {
+    let stack = Stack::new();
+    archived(&stack, 4000);
+    let range = last_insert(&stack, 0);
+    // Two of its rows are missing, and ClickHouse no longer knows the insert: 0 to 3 others came
+    // since, more than it remembers.
+    let last = range.last;
+    stack.execute(&format!(
+        "ALTER TABLE events DELETE WHERE kafka_partition = 0 AND kafka_offset IN ({last}, {}) \
+         SETTINGS mutations_sync = 2",
+        last - 1
+    ));
+    stack.execute("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1");
+    let archive = stack.start(&[]);
+    produce_events(&stack, 4000, 6000);
+    stack.await_count("events", 5998);
+    kill_acknowledged(&stack, archive);
+
+    make_pending(&stack, 0, range);
+    let archive = stack.start(&[]);
+    // Everything after the range is read again as well, so it had better be found too.
+    produce_events(&stack, 6000, 6010);
+    wait_until("the missing rows", || stack.count("events") >= 6010);
+    archive.kill();
+    let (total, distinct): (u64, u64) =
+        stack.ask("SELECT count(), uniqExact(event_id) FROM events WHERE kafka_offset <= 2100");
+    assert_eq!(total, distinct);
+}
+
+#[test]
+fn clickhouse_killed_in_mid_stream() {
+    const EVENTS: usize = 12_000;
+    let dirs = devstack::Dirs::new().unwrap();
+    let mut clickhouse = devstack::ClickHouse::start_own(&dirs).unwrap();
+    let stack = Stack::on(clickhouse.url());
+    let archive = stack.start(&[]);
+    std::thread::scope(|scope| {
+        let producer = scope.spawn(|| {
+            for from in (0..EVENTS).step_by(1000) {
+                produce_events(&stack, from, from + 1000);
+            }
+        });
+        for round in 1..=3 {
+            wait_until("more rows", || stack.count("events") >= round * 1500);
+            clickhouse.kill().unwrap();
+            wait_until("the hold", || archive.get("/readyz").contains("clickhouse_away"));
+            assert!(archive.get("/metrics").contains("mailpulse_archive_held"));
+            clickhouse.restart().unwrap();
+        }
+        producer.join().unwrap();
+    });
+    assert_each_once(&stack, EVENTS);
+    wait_until("readiness", || archive.get("/readyz").starts_with("HTTP/1.1 200"));
+    settle(&stack);
+    assert_each_once(&stack, EVENTS);
+}

@@ -1,0 +1,10 @@
+//! The archive against real Kafka and real ClickHouse.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod exactly_once;
+mod faults;
+mod native;
+mod records;
+mod schemas;
+mod stack;

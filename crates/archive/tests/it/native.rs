@@ -1,0 +1,104 @@
+//! Our blocks against what ClickHouse itself writes of the same rows.
+
+use archive::native::Block;
+use archive::tables::{Alerts, Coordinates, DeadLetters, Events, Rates, Table};
+
+use crate::stack::Stack;
+
+const EVENTS: [&str; 3] = [
+    r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"bounced","provider":"ses","source":"acme","occurred_at":1700000000123456,"received_at":1700000001000000,"recipient":"ada@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m-1","campaign":"spring \"24\"","tags":["a","b","a"],"bounce":{"permanence":"hard","class":"invalid_recipient","side":"recipient","status":"5.1.1","diagnostic":"550 no such user","late":true},"provider_event":"Bounce","provider_event_id":"p-1","request_id":"r-1","raw":{"x":[1, 2]}}"#,
+    r#"{"event_id":"ff0102030405060708090a0b0c0d0eff","kind":"opened","provider":"sendgrid","source":"acme","occurred_at":-1,"received_at":0,"automation":{"reason":"apple_mpp","confidence":0.75},"user_agent":"Mozilla/5.0","ip":"192.0.2.1","url":"https://example.com/é","provider_event":"open","request_id":"r-2","raw":"\u0000"}"#,
+    r#"{"event_id":"ff0102030405060708090a0b0c0d0efe","kind":"clicked","provider":"sendgrid","source":"globex","occurred_at":2,"received_at":3,"tags":["c"],"provider_event":"click","request_id":"r-2","raw":7}"#,
+];
+/// The same in ClickHouse's own words.
+const EVENT_ROWS: &str = r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"bounced","provider":"ses","source":"acme","occurred_at":"2023-11-14 22:13:20.123456","received_at":"2023-11-14 22:13:21.000000","recipient":"ada@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m-1","campaign":"spring \"24\"","tags":["a","b","a"],"bounce_permanence":"hard","bounce_class":"invalid_recipient","bounce_side":"recipient","bounce_status":"5.1.1","bounce_diagnostic":"550 no such user","bounce_late":true,"provider_event":"Bounce","provider_event_id":"p-1","request_id":"r-1","raw":"{\"x\":[1, 2]}","kafka_partition":7,"kafka_offset":100}
+{"event_id":"ff0102030405060708090a0b0c0d0eff","kind":"opened","provider":"sendgrid","source":"acme","occurred_at":"1969-12-31 23:59:59.999999","received_at":"1970-01-01 00:00:00.000000","automation_reason":"apple_mpp","automation_confidence":0.75,"first_of_kind":true,"first_engagement":true,"user_agent":"Mozilla/5.0","ip":"192.0.2.1","url":"https://example.com/é","provider_event":"open","request_id":"r-2","raw":"\"\\u0000\"","kafka_partition":7,"kafka_offset":101}
+{"event_id":"ff0102030405060708090a0b0c0d0efe","kind":"clicked","provider":"sendgrid","source":"globex","occurred_at":"1970-01-01 00:00:00.000002","received_at":"1970-01-01 00:00:00.000003","tags":["c"],"first_of_kind":true,"first_engagement":true,"provider_event":"click","request_id":"r-2","raw":"7","kafka_partition":7,"kafka_offset":102}
+"#;
+
+fn at(offset: u64) -> Coordinates {
+    Coordinates { partition: 7, offset }
+}
+
+/// Has ClickHouse read the rows from JSON and write them as Native, and compares.
+fn compare(table: Table, ours: &Block, rows: &str) {
+    let stack = Stack::without_topics(devstack::shared_clickhouse());
+    stack.create_database();
+    let columns: Vec<String> =
+        table.columns().iter().map(|(name, of)| format!("{name} {of}")).collect();
+    stack.execute(&format!("CREATE TABLE golden ({}) ENGINE = Memory", columns.join(", ")));
+    stack.execute(&format!("INSERT INTO golden FORMAT JSONEachRow\n{rows}"));
+    let theirs = stack.fetch("SELECT * FROM golden", "Native");
+    let ours = ours.pieces.concat();
+    let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+    assert!(ours == theirs, "equal up to byte {same} of {} and {}", ours.len(), theirs.len());
+}
+
+#[test]
+fn events_are_written_as_clickhouse_writes_them() {
+    let mut events = Events::default();
+    for (offset, event) in (100..).zip(EVENTS) {
+        events.push(at(offset), event.as_bytes(), |_| Some(b"kind,engagement")).unwrap();
+    }
+    compare(Table::Events, &events.finish(), EVENT_ROWS);
+}
+
+#[test]
+fn large_dictionaries_have_wider_indexes() {
+    let mut events = Events::default();
+    let mut rows = String::new();
+    for n in 0..70_000 {
+        let (domain, tag) = (format!("d{n}.example"), n % 300);
+        let event = format!(
+            r#"{{"event_id":"{n:032x}","kind":"delivered","provider":"ses","source":"acme","occurred_at":0,"received_at":0,"recipient_domain":"{domain}","tags":["{tag}"],"provider_event":"x","request_id":"","raw":1}}"#
+        );
+        events.push(at(n), event.as_bytes(), |_| None).unwrap();
+        rows += &format!(
+            r#"{{"event_id":"{n:032x}","kind":"delivered","provider":"ses","source":"acme","recipient_domain":"{domain}","tags":["{tag}"],"provider_event":"x","raw":"1","kafka_partition":7,"kafka_offset":{n}}}"#
+        );
+    }
+    compare(Table::Events, &events.finish(), &rows);
+}
+
+#[test]
+fn rates_are_written_as_clickhouse_writes_them() {
+    let mut rates = Rates::default();
+    let value = br#"{"scope":"campaign","provider":"ses","source":"acme","campaign":"spring","width_seconds":300,"window_end":30000000,"revision":2,"counts":{"accepted":4,"bounced_soft":1},"rates":{"sent":4,"sent_is_estimated":true,"accepted":3,"bounce":0.25,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":0.5}}"#;
+    rates.push(at(1), value).unwrap();
+    compare(
+        Table::Rates,
+        &rates.finish(),
+        r#"{"scope":"campaign","provider":"ses","source":"acme","campaign":"spring","width_seconds":300,"window_end":"1970-01-01 00:00:30","revision":2,"accepted":4,"bounced_soft":1,"sent":4,"sent_is_estimated":true,"accepted_by_recipient":3,"bounce_rate":0.25,"hard_bounce_rate":0,"engagement_rate":0.5,"kafka_partition":7,"kafka_offset":1}"#,
+    );
+}
+
+#[test]
+fn alerts_are_written_as_clickhouse_writes_them() {
+    let mut alerts = Alerts::default();
+    let value = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
+    alerts.push(at(1), value).unwrap();
+    compare(
+        Table::Alerts,
+        &alerts.finish(),
+        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":"1970-01-01 00:00:50","at":"1970-01-01 00:01:00","runbook":"docs/runbooks.md","summary":"too many","kafka_partition":7,"kafka_offset":1}"#,
+    );
+}
+
+#[test]
+fn dead_letters_are_written_as_clickhouse_writes_them() {
+    let mut letters = DeadLetters::default();
+    let headers: [(&str, &[u8]); 4] = [
+        ("source", b"acme"),
+        ("received-at", b"1700000001000000"),
+        ("reason", b"not_json"),
+        ("stage", b"enrich"),
+    ];
+    letters.push(at(1), b"key", b"{", &headers);
+    letters.push(at(2), b"", b"", &[]);
+    compare(
+        Table::DeadLetters,
+        &letters.finish(),
+        r#"{"reason":"not_json","stage":"enrich","source":"acme","key":"key","value":"{","headers":{"source":"acme","received-at":"1700000001000000","reason":"not_json","stage":"enrich"},"received_at":"2023-11-14 22:13:21","kafka_partition":7,"kafka_offset":1}
+{"kafka_partition":7,"kafka_offset":2}"#,
+    );
+}

@@ -1,0 +1,129 @@
+//! What is posted: request number `k` of a run is the same bytes whenever it is made.
+
+use std::io::Write;
+
+use anyhow::Context;
+use event::Provider;
+use testkit::Credentials;
+use testkit::load::{Load, event_batch};
+
+/// Sources the traffic is spread over; each has its own rates.
+const SOURCES: u64 = 8;
+/// One request in so many brings again what an earlier one brought.
+const REPEAT_ONE_IN: u64 = 10;
+/// How many requests before.
+const REPEAT_AFTER: u64 = 5;
+
+/// The requests of a run.
+pub(crate) struct Script {
+    loads: Vec<Load>,
+    run: String,
+    /// How many there are.
+    pub(crate) requests: u64,
+    /// Events in each.
+    pub(crate) events_per_request: u64,
+    repeats: bool,
+    dates: Dates,
+}
+
+/// When the events say they happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dates {
+    /// When they are posted.
+    Live,
+    /// Spread evenly over so many milliseconds up to this Unix millisecond, as a backlog is.
+    Past { millis: i64, until: i64 },
+}
+
+impl Script {
+    /// About `events` events (whole requests) of a run whose name no other run has.
+    pub(crate) fn new(run: &str, events: u64, events_per_request: u64, dates: Dates) -> Self {
+        let credentials = Credentials::new("");
+        let load = |n| Load::new(&credentials, &source(n), run, events_per_request as usize, 0);
+        Self {
+            loads: (0..SOURCES).map(load).collect(),
+            run: run.to_owned(),
+            requests: events.div_ceil(events_per_request),
+            events_per_request,
+            repeats: false,
+            dates,
+        }
+    }
+
+    /// The same with one request in ten repeating an earlier one.
+    pub(crate) fn with_repeats(mut self) -> Self {
+        self.repeats = true;
+        self
+    }
+
+    /// How many events there are, repeats included.
+    pub(crate) fn events(&self) -> u64 {
+        self.requests * self.events_per_request
+    }
+
+    /// How many of them are no repeats.
+    pub(crate) fn distinct_events(&self) -> u64 {
+        let repeated = if self.repeats { self.requests / REPEAT_ONE_IN } else { 0 };
+        (self.requests - repeated) * self.events_per_request
+    }
+
+    /// Writes request `k` as it goes over the wire, signed for `now_millis`.
+    pub(crate) fn write(
+        &self,
+        k: u64,
+        now_millis: i64,
+        wire: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let is_repeat = self.repeats && k % REPEAT_ONE_IN == REPEAT_ONE_IN - 1;
+        let k = if is_repeat { k - REPEAT_AFTER } else { k };
+        let occurred_at = match self.dates {
+            Dates::Live => now_millis,
+            Dates::Past { millis, until } => {
+                until - millis + (k as f64 / self.requests as f64 * millis as f64) as i64
+            }
+        };
+        let count = self.events_per_request;
+        let body = event_batch(&self.run, k * count, count as usize, occurred_at);
+        let load = &self.loads[(k % SOURCES) as usize];
+        let request = load.sign(body, now_millis / 1000);
+        wire.clear();
+        write!(wire, "POST {} HTTP/1.1\r\nhost: bench\r\n", request.path)?;
+        for (name, value) in &request.headers {
+            write!(wire, "{name}: {value}\r\n")?;
+        }
+        write!(wire, "content-length: {}\r\n\r\n", request.body.len())?;
+        wire.write_all(&request.body).context("writing to memory")
+    }
+}
+
+fn source(n: u64) -> String {
+    format!("bench-{n}")
+}
+
+/// `[[source]]` tables that trust what scripts post.
+pub(crate) fn sources_toml() -> String {
+    let credentials = Credentials::new("");
+    let table = |n| credentials.source_toml(Provider::Generic, &source(n));
+    (0..SOURCES).map(table).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(script: &Script, k: u64) -> String {
+        let mut wire = Vec::new();
+        script.write(k, 1_795_255_200_000, &mut wire).unwrap();
+        let text = String::from_utf8(wire).unwrap();
+        text.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn a_tenth_is_repeated_byte_by_byte() {
+        let dates = Dates::Past { millis: 3_600_000, until: 1_795_255_200_000 };
+        let script = Script::new("r", 1000, 10, dates).with_repeats();
+        assert_eq!((script.events(), script.distinct_events()), (1000, 900));
+        assert_eq!(body(&script, 9), body(&script, 4));
+        assert_ne!(body(&script, 8), body(&script, 3));
+    }
+}
