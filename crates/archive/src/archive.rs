@@ -254,7 +254,7 @@ impl<'a> Archive<'a> {
         match partition.refused() {
             None => {}
             Some(AfterRefusal::Halved) => {
-                tracing::warn!(partition = ?partition.name, detail, "refused, halving");
+                tracing::debug!(partition = ?partition.name, detail, "refused, halving");
             }
             Some(AfterRefusal::OneRow(batch)) => {
                 let token = batch.token();

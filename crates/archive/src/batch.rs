@@ -35,6 +35,17 @@ impl Batch {
         format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last)
     }
 
+    /// The range in the offset's metadata while this batch is under way.
+    pub(crate) fn recorded(&self) -> Range {
+        self.pending.unwrap_or(self.range)
+    }
+
+    /// The letter for the one row, which ClickHouse refuses in these words.
+    pub(crate) fn refusal(&self, detail: &str) -> Option<Letter> {
+        let bad = BadRow { reason: Reason::RowRefused, detail: detail.to_owned() };
+        Some(Letter::new(self.sample.clone()?, bad))
+    }
+
     /// Whether there is nothing to do for it.
     pub(crate) fn is_empty(&self) -> bool {
         self.block.rows == 0 && self.letters.is_empty()

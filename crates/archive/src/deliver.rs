@@ -44,6 +44,15 @@ pub(crate) enum News {
     Held(Hold),
 }
 
+/// What became of a batch's rows.
+enum Inserted {
+    Yes,
+    /// One of them cannot be, in ClickHouse's words, and none is there.
+    Refused(String),
+    /// Some are there, and ClickHouse would not recognise them any more.
+    Forgotten(Found),
+}
+
 /// Nothing is getting on for this reason, for now.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -77,10 +86,12 @@ impl Courier {
             }
             Errand::Deliver(batch) => {
                 // Rows first: a refused batch is read again, and has written no letter twice.
-                if batch.block.rows > 0
-                    && let Err(detail) = self.insert(&batch, hold).await
-                {
-                    return News::Refused(detail);
+                if batch.block.rows > 0 {
+                    match self.insert(&batch, hold).await {
+                        Inserted::Yes => {}
+                        Inserted::Refused(detail) => return News::Refused(detail),
+                        Inserted::Forgotten(found) => return News::Looked(found),
+                    }
                 }
                 self.publish(&batch.letters, hold).await;
                 News::Delivered
@@ -111,33 +122,43 @@ impl Courier {
         }
     }
 
-    /// Inserts the rows, or says in ClickHouse's words why one of them cannot be.
-    async fn insert(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Result<(), String> {
+    /// Inserts the rows, as often as it takes to know what became of it.
+    async fn insert(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Inserted {
         let token = batch.token();
         let mut pauses = self.settings.pauses();
+        let mut known_rows = batch.known_rows;
         loop {
             let started = Instant::now();
             let error = match self.server.insert(batch.table, &token, &batch.block).await {
                 Ok(()) => {
                     meters::inserted(batch.table, batch.block.rows, batch.block.bytes(), started);
                     meters::freshness(&batch.received, batch.block.rows, now_micros());
-                    return Ok(());
+                    return Inserted::Yes;
                 }
-                Err(ClickHouseError::Row(detail)) => {
-                    let found =
-                        self.look(batch.table, &batch.partition, batch.range, hold).await.offsets;
-                    if found.len() <= batch.known_rows {
-                        return Err(detail);
-                    }
-                    // A view refused what the table had taken. Smaller ranges would be new to the
-                    // table, and their rows there twice.
-                    Hold { code: "partly_inserted", detail }
-                }
-                Err(error) => error.into(),
+                Err(error) => error,
             };
-            meters::retried(error.code);
-            hold(error);
-            sleep_for(pauses.next()).await;
+            if !matches!(error, ClickHouseError::Row(_)) {
+                meters::retried(error.code());
+                hold(error.clone().into());
+                sleep_for(pauses.next()).await;
+            }
+            // Whatever it said: it may have happened, and it may be long ago by now.
+            let found = self.look(batch.table, &batch.partition, batch.recorded(), hold).await;
+            let there = found.rows_in(batch.range);
+            match error {
+                ClickHouseError::Row(detail) if there <= known_rows => {
+                    return Inserted::Refused(detail);
+                }
+                ClickHouseError::Row(detail) => {
+                    // A view refuses what the table has taken. Smaller ranges would be new to the
+                    // table, and their rows there twice.
+                    meters::retried("partly_inserted");
+                    hold(Hold { code: "partly_inserted", detail });
+                    sleep_for(pauses.next()).await;
+                }
+                _ if there > 0 && !found.recognised => return Inserted::Forgotten(found),
+                _ => known_rows = there,
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use record::Reason;
 use stream::ranges::{Assignment, Range};
 use stream::{OwnedRecord, TopicPartition};
 
@@ -115,10 +114,17 @@ impl Partition {
         (self.stage == Stage::Looking).then_some(self.pending).flatten()
     }
 
-    /// What is there already.
+    /// What is in the table of the pending range: asked when we take over, and when an insert that
+    /// may have happened is forgotten by now, which is then built anew without what is there.
     pub(crate) fn looked(&mut self, found: Found) {
         self.known = found;
-        self.stage = self.pending.map_or(Stage::Reading, |range| Stage::Seeking(range.first));
+        match self.flight.take() {
+            Some(batch) => self.read_again(&batch, &[batch.range]),
+            None => {
+                let first = self.pending.map(|range| range.first);
+                self.stage = first.map_or(Stage::Reading, Stage::Seeking);
+            }
+        }
     }
 
     /// Where the consumer has to be put.
@@ -155,7 +161,7 @@ impl Partition {
             building.opened = Instant::now();
         }
         building.last = offset;
-        if self.known.recognised || self.known.offsets.binary_search(&offset).is_err() {
+        if !self.known.settles(offset) {
             match push(&mut building.rows) {
                 Ok(()) => {
                     self.bad_in_a_row = 0;
@@ -223,14 +229,8 @@ impl Partition {
             letters: built.letters,
             sample: built.sample,
             bytes: built.bytes,
-            known_rows: self.known_in(range),
+            known_rows: self.known.rows_in(range),
         });
-    }
-
-    fn known_in(&self, range: Range) -> usize {
-        let offsets = &self.known.offsets;
-        let until = |offset| offsets.partition_point(|&known| known < offset);
-        until(range.last + 1) - until(range.first)
     }
 
     /// The batch to insert next, if none is under way. Batches that turned out empty are done on
@@ -261,7 +261,7 @@ impl Partition {
     }
 
     fn settle(&mut self, batch: &Batch) {
-        let recorded = batch.pending.unwrap_or(batch.range);
+        let recorded = batch.recorded();
         if batch.range.last >= recorded.last {
             self.done = Some(recorded.last + 1);
             self.pending = self.pending.filter(|_| batch.pending.is_none());
@@ -281,15 +281,19 @@ impl Partition {
         }
         let Range { first, last } = batch.range;
         let middle = first + (last - first) / 2;
-        let recorded = batch.pending.unwrap_or(batch.range);
         let halves = [Range { first, last: middle }, Range { first: middle + 1, last }];
-        let later = self.ready.iter().filter(|b| b.pending.is_some()).map(|b| b.range);
-        self.plan = halves.into_iter().chain(later).chain(self.plan.drain(..)).collect();
-        self.pending = Some(recorded);
-        self.ready.clear();
-        self.building = Building::new(self.table, Some(first));
-        self.stage = Stage::Seeking(first);
+        self.read_again(&batch, &halves);
         Some(AfterRefusal::Halved)
+    }
+
+    /// Reads a batch's range again, cut like this, and then on as planned.
+    fn read_again(&mut self, batch: &Batch, cuts: &[Range]) {
+        let later = self.ready.iter().filter(|b| b.pending.is_some()).map(|b| b.range);
+        self.plan = cuts.iter().copied().chain(later).chain(self.plan.drain(..)).collect();
+        self.pending = Some(batch.recorded());
+        self.ready.clear();
+        self.building = Building::new(self.table, Some(batch.range.first));
+        self.stage = Stage::Seeking(batch.range.first);
     }
 
     /// Takes nothing more until the process starts anew.
@@ -359,10 +363,5 @@ impl Building {
     }
 }
 
-impl Batch {
-    /// The letter for the one row ClickHouse refuses.
-    pub(crate) fn refusal(&self, detail: &str) -> Option<Letter> {
-        let bad = BadRow { reason: Reason::RowRefused, detail: detail.to_owned() };
-        Some(Letter::new(self.sample.clone()?, bad))
-    }
-}
+#[cfg(test)]
+mod tests;

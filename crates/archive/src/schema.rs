@@ -284,7 +284,7 @@ mod tests {
             assert_eq!(migration.version as usize, version);
             assert!(migration.name.starts_with(&format!("{version:04}_")));
             for statement in migration.statements() {
-                let code = statement.lines().filter(|line| !line.starts_with("--"));
+                let code = statement.lines().filter(|line| !line.trim().starts_with("--"));
                 let first = code.clone().next().unwrap();
                 assert!(first.contains("IF NOT EXISTS") || first.contains("IF EXISTS"), "{first}");
                 assert_eq!(code.filter(|line| line.contains(';')).count(), 0, "one statement");

@@ -37,9 +37,22 @@ const PINNED: [(&str, &str); 7] = [
 pub struct Found {
     /// Their offsets, ascending.
     pub offsets: Vec<i64>,
-    /// All of them came with inserts that ClickHouse still recognises: repeating the insert changes
-    /// nothing but what is missing.
+    /// All of them came with inserts that ClickHouse still recognises, and will for a while:
+    /// repeating the insert changes nothing but what is missing.
     pub recognised: bool,
+}
+
+impl Found {
+    /// How many of them are in a smaller range.
+    pub fn rows_in(&self, range: Range) -> usize {
+        let before = |end: i64| self.offsets.partition_point(|&offset| offset < end);
+        before(range.last + 1) - before(range.first)
+    }
+
+    /// Whether this row is there and must not be sent again.
+    pub fn settles(&self, offset: i64) -> bool {
+        !self.recognised && self.offsets.binary_search(&offset).is_ok()
+    }
 }
 
 /// A connection to ClickHouse. Clones share it.
@@ -161,8 +174,10 @@ impl Server {
             return Ok(Found::default());
         };
         let recognised = match self.windows.get(&table) {
+            // Half of the window is left for what others insert between this look and our insert.
             Some(window) => {
-                self.newest_insert(table).await? - oldest.cast_signed() < window.cast_signed()
+                let since = self.newest_insert(table).await? - oldest.cast_signed();
+                since < window.cast_signed() / 2
             }
             None => false,
         };

@@ -98,7 +98,9 @@ impl Stage {
 fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     let mut stage = Stage::start();
     let credentials = Credentials::new("http://127.0.0.1");
-    let plan = Plan { messages_per_source: 10, ..Plan::small(&credentials, 1_800_000_000) };
+    let sources = testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned())).to_vec();
+    let plan =
+        Plan { messages_per_source: 10, sources, ..Plan::small(&credentials, 1_800_000_000) };
     let traffic = Traffic::new(3, plan);
     let total = traffic.requests().count();
     let mut published = 0;

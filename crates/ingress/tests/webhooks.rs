@@ -162,7 +162,9 @@ fn genuine(ingress: &Ingress, provider: Provider) -> SignedRequest {
 #[test]
 fn events_of_every_provider_are_published_by_kind_and_keyed_by_recipient() {
     let ingress = Ingress::start(devstack::shared_kafka());
-    let traffic = traffic(&ingress);
+    let sources = testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned())).to_vec();
+    let plan = Plan { sources, ..Plan::small(&ingress.credentials, now_unix()) };
+    let traffic = Traffic::new(1, plan);
     let mut accepted = 0;
     for request in traffic.requests() {
         let answer = ingress.post(&request);

@@ -54,6 +54,8 @@ pub(crate) struct Patience {
     pub(crate) event_partitions: usize,
     /// How far, in microseconds of event time, a quiet partition may be left behind.
     pub(crate) slack: i64,
+    /// By how much, in microseconds, every watermark is behind its partition's newest event.
+    pub(crate) out_of_orderness: i64,
 }
 
 /// The clock of a pane partition: the least watermark of the event partitions that are busy.
@@ -78,11 +80,18 @@ impl Clock {
     }
 
     /// The newest watermark, unless somebody is waited for.
-    fn reached(&self, Patience { event_partitions, slack }: Patience) -> Option<i64> {
+    ///
+    /// When all are gone, nothing out of order is to come any more, and the newest event is the
+    /// time: the last windows of a day close although nothing follows.
+    fn reached(&self, patience: Patience) -> Option<i64> {
+        let Patience { event_partitions, slack, out_of_orderness } = patience;
         if self.heard.len() < event_partitions {
             return None;
         }
         let mut reached = self.heard.values().filter_map(|progress| progress.watermark).max()?;
+        if self.heard.values().all(|progress| progress.presence == Presence::Gone) {
+            return Some(reached.saturating_add(out_of_orderness));
+        }
         for Progress { watermark, presence } in self.heard.values() {
             reached = match (presence, watermark) {
                 (Presence::Busy, watermark) => reached.min((*watermark)?),
@@ -104,7 +113,7 @@ mod tests {
     use super::Presence::{Busy, Gone, Quiet};
     use super::*;
 
-    const PATIENCE: Patience = Patience { event_partitions: 3, slack: 100 };
+    const PATIENCE: Patience = Patience { event_partitions: 3, slack: 100, out_of_orderness: 7 };
 
     /// The clock after it heard, record by record, of partitions, watermarks and presences.
     fn time_after(told: &[&[(i32, Option<i64>, Presence)]]) -> Option<i64> {
@@ -134,6 +143,13 @@ mod tests {
         assert_eq!(time_after(&[&two]), None);
         assert_eq!(time_after(&[&two, &[(2, None, Busy)]]), None);
         assert_eq!(time_after(&[&two, &[(2, None, Busy)], &[(2, None, Quiet)]]), Some(50));
+    }
+
+    #[test]
+    fn when_all_are_gone_the_newest_event_is_the_time() {
+        let gone = [(0, Some(50), Gone), (1, Some(40), Gone), (2, None, Gone)];
+        assert_eq!(time_after(&[&gone]), Some(57));
+        assert_eq!(time_after(&[&gone, &[(1, Some(60), Busy)]]), Some(60));
     }
 
     #[test]

@@ -1,31 +1,26 @@
 //! What a rate needs of an event.
 
+use std::fmt;
+
 use event::{Kind, OccurredAt, Permanence, Provider, ReceivedAt, Text};
 use record::{FirstSight, HeaderError};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use window::{Fact, Scope};
 
-/// The few fields of an event that rates are made of; the rest of its JSON is skipped.
-#[derive(Deserialize)]
+/// The few fields of an event that rates are made of.
 pub(crate) struct RatedEvent<'a> {
     kind: Kind,
     pub(crate) provider: Provider,
-    #[serde(borrow)]
     pub(crate) source: Text<'a>,
     occurred_at: OccurredAt,
     received_at: ReceivedAt,
-    #[serde(borrow, default)]
     pub(crate) mailbox_provider: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(crate) campaign: Option<Text<'a>>,
-    #[serde(default)]
     bounce: Option<Refusal>,
-    #[serde(default)]
-    automation: Option<IgnoredAny>,
+    is_automatic: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Refusal {
     permanence: Permanence,
     #[serde(default)]
@@ -33,9 +28,19 @@ struct Refusal {
 }
 
 impl<'a> RatedEvent<'a> {
-    /// Reads them from the value of a record of `mail.events`.
+    /// Reads them from the value of a record of `mail.events`, up to the last of them: by the
+    /// promise of [`event::Event`] the fields that rates need come first. What follows, more than
+    /// half of the bytes, is not looked at.
     pub(crate) fn read(value: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(value)
+        let mut event = None;
+        let mut json = serde_json::Deserializer::from_slice(value);
+        let end = json.deserialize_map(Head(&mut event));
+        match (event, end) {
+            // Having stopped in the middle of an object is an error to the parser, not to us.
+            (Some(event), _) => Ok(event),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(serde_json::Error::custom("not an event")),
+        }
     }
 
     /// The time it counts for: the provider's, but not after its receipt.
@@ -57,7 +62,7 @@ impl<'a> RatedEvent<'a> {
             kind: self.kind,
             permanence: self.bounce.as_ref().map(|bounce| bounce.permanence),
             late_bounce: self.bounce.as_ref().is_some_and(|bounce| bounce.late),
-            machine: self.automation.is_some(),
+            machine: self.is_automatic,
             first_of_kind: first.of_kind,
             first_engagement: first.of_engagement,
         })
@@ -79,5 +84,171 @@ impl<'a> RatedEvent<'a> {
             campaign: name.to_string(),
         });
         std::iter::once(whole).chain(mailbox).chain(campaign)
+    }
+}
+
+/// Reads the fields of an event's JSON and stops at the first that lies behind all of ours.
+struct Head<'r, 'a>(&'r mut Option<RatedEvent<'a>>);
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Kind,
+    Provider,
+    Source,
+    OccurredAt,
+    ReceivedAt,
+    MailboxProvider,
+    Campaign,
+    Bounce,
+    Automation,
+    /// Every event has it.
+    ProviderEvent,
+    #[serde(other)]
+    Other,
+}
+
+impl<'a> Visitor<'a> for Head<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let (mut kind, mut provider, mut source) = (None, None, None);
+        let (mut occurred_at, mut received_at) = (None, None);
+        let (mut mailbox_provider, mut campaign, mut bounce) = (None, None, None);
+        let mut automation: Option<IgnoredAny> = None;
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::Kind => kind = Some(map.next_value()?),
+                Field::Provider => provider = Some(map.next_value()?),
+                Field::Source => source = Some(map.next_value()?),
+                Field::OccurredAt => occurred_at = Some(map.next_value()?),
+                Field::ReceivedAt => received_at = Some(map.next_value()?),
+                Field::MailboxProvider => mailbox_provider = map.next_value()?,
+                Field::Campaign => campaign = map.next_value()?,
+                Field::Bounce => bounce = map.next_value()?,
+                Field::Automation => automation = map.next_value()?,
+                Field::ProviderEvent => break,
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        *self.0 = Some(RatedEvent {
+            kind: kind.ok_or_else(|| A::Error::missing_field("kind"))?,
+            provider: provider.ok_or_else(|| A::Error::missing_field("provider"))?,
+            source: source.ok_or_else(|| A::Error::missing_field("source"))?,
+            occurred_at: occurred_at.ok_or_else(|| A::Error::missing_field("occurred_at"))?,
+            received_at: received_at.ok_or_else(|| A::Error::missing_field("received_at"))?,
+            mailbox_provider,
+            campaign,
+            bounce,
+            is_automatic: automation.is_some(),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::{Automation, AutomationReason, Bounce, BounceClass, BounceSide, Event, EventId};
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn event(raw: &RawValue) -> Event<'_> {
+        Event {
+            event_id: EventId([7; 16]),
+            kind: Kind::Clicked,
+            provider: Provider::Ses,
+            source: "acme".into(),
+            occurred_at: OccurredAt(20),
+            received_at: ReceivedAt(10),
+            recipient: Some("ada@example.com".into()),
+            recipient_domain: Some("example.com".into()),
+            mailbox_provider: Some("gmail".into()),
+            message_id: Some("m1".into()),
+            campaign: Some("spring \"sale\"".into()),
+            tags: vec!["a".into(), "b".into()],
+            bounce: Some(Bounce {
+                permanence: Permanence::Soft,
+                class: BounceClass::Other,
+                side: BounceSide::Unknown,
+                status: Some("4.2.2".into()),
+                diagnostic: Some("full".into()),
+                late: true,
+            }),
+            automation: Some(Automation { reason: AutomationReason::Bot, confidence: 0.5 }),
+            user_agent: Some("curl".into()),
+            ip: Some("192.0.2.1".into()),
+            url: Some("https://example.com".into()),
+            provider_event: "Click".into(),
+            provider_event_id: Some("1".into()),
+            request_id: "r".into(),
+            raw,
+        }
+    }
+
+    /// Holds the order of the fields in [`event::Event`] to its promise.
+    #[test]
+    fn all_that_rates_need_is_read_although_the_rest_is_not() {
+        let raw = RawValue::from_string(r#"{"kind":"other"}"#.into()).unwrap();
+        let json = serde_json::to_vec(&event(&raw)).unwrap();
+        let end = json.len() - 1;
+        for value in [&json[..], &json[..end]] {
+            let event = RatedEvent::read(value).unwrap();
+            assert_eq!(event.time(), OccurredAt(10), "not after its receipt");
+            assert_eq!(event.mailbox_provider.as_deref(), Some("gmail"));
+            let keys: Vec<_> = event.scopes().map(|scope| scope.key()).collect();
+            assert_eq!(
+                keys,
+                [
+                    "source/ses/acme",
+                    "mailbox/ses/acme/gmail",
+                    "campaign/ses/acme/spring%20%22sale%22",
+                ]
+            );
+            let expected = Fact {
+                kind: Kind::Clicked,
+                permanence: Some(Permanence::Soft),
+                late_bounce: true,
+                machine: true,
+                first_of_kind: true,
+                first_engagement: false,
+            };
+            assert_eq!(event.fact(|| Some(b"kind")), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_told() {
+        let problem = |json: &str| {
+            let error = RatedEvent::read(json.as_bytes()).err().unwrap();
+            (error.is_data(), error.to_string())
+        };
+        let (is_shape, text) = problem(r#"{"kind":"opened","provider":"ses","raw":1}"#);
+        assert!(is_shape && text.contains("missing field `source`"), "{text}");
+        let (is_shape, text) = problem(r#"{"kind":"open"}"#);
+        assert!(is_shape && text.contains("unknown variant `open`"), "{text}");
+        let (is_shape, text) = problem("[1]");
+        assert!(is_shape && text.contains("expected an event"), "{text}");
+        for json in ["", "{", "nonsense", r#"{"kind":"opened""#] {
+            assert!(!problem(json).0, "{json}");
+        }
+    }
+
+    #[test]
+    fn only_opens_and_clicks_ask_for_the_header() {
+        let read = |kind: &str| {
+            let json = format!(
+                r#"{{"kind":"{kind}","provider":"ses","source":"s","occurred_at":1,"received_at":1}}"#
+            );
+            let event = RatedEvent::read(json.as_bytes()).unwrap();
+            event.fact(|| Some(b"nonsense")).is_ok()
+        };
+        assert_eq!(["delivered", "opened", "clicked"].map(read), [true, false, false]);
     }
 }

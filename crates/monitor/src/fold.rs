@@ -11,7 +11,7 @@ use crate::clock::Watermarks;
 use crate::facts::RatedEvent;
 use crate::progress::Partitions;
 use crate::settings::MonitorSettings;
-use crate::tally::Tally;
+use crate::tally::{Sum, Tally};
 
 /// See the crate's documentation.
 pub(crate) struct Fold {
@@ -37,18 +37,16 @@ impl Fold {
     }
 
     fn tell_deltas(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        for ((scope, pane), counts) in self.tally.take() {
-            let key = scope.key();
-            let delta = PaneDelta { scope, pane, counts };
+        self.tally.take(|Sum { scope, key, pane, counts }| {
+            let delta = PaneDelta { scope: scope.clone(), pane, counts };
             out.send(Outgoing {
                 topic: &self.panes_topic,
                 partition: None,
                 key: key.as_bytes(),
                 value: Some(&serde_json::to_vec(&delta).map_err(StreamError::state)?),
                 headers: &[],
-            })?;
-        }
-        Ok(())
+            })
+        })
     }
 
     fn tell_time(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {

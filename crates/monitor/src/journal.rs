@@ -10,7 +10,7 @@
 //! All values are JSON.
 
 use serde::{Deserialize, Serialize};
-use window::{PaneStart, Scope, ScopeError};
+use window::PaneStart;
 
 use crate::clock::Clock;
 
@@ -24,67 +24,60 @@ pub(crate) struct Mark {
     pub(crate) clock: Clock,
 }
 
-/// Whose value a record holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    Pane(PaneStart, Scope),
-    Episodes(Scope),
+/// Whose value a record holds; scopes by their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry<'a> {
+    Pane(PaneStart, &'a str),
+    Episodes(&'a str),
     Mark,
 }
 
 /// A key that none of our versions wrote.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EntryError {
-    #[error("`{0}` is no key of the monitor's changelog")]
-    Unknown(String),
-    #[error(transparent)]
-    Scope(#[from] ScopeError),
-}
+#[error("`{0}` is no key of the monitor's changelog")]
+pub(crate) struct UnknownKey(String);
 
-impl Entry {
-    pub(crate) fn key(&self) -> String {
+impl<'a> Entry<'a> {
+    pub(crate) fn key(self) -> String {
         match self {
-            Self::Pane(start, scope) => format!("pane/{}/{}", start.micros(), scope.key()),
-            Self::Episodes(scope) => format!("episodes/{}", scope.key()),
+            Self::Pane(start, scope) => format!("pane/{}/{scope}", start.micros()),
+            Self::Episodes(scope) => format!("episodes/{scope}"),
             Self::Mark => "mark".to_owned(),
         }
     }
 
-    pub(crate) fn parse(key: &[u8]) -> Result<Self, EntryError> {
-        let unknown = || EntryError::Unknown(String::from_utf8_lossy(key).into_owned());
+    pub(crate) fn parse(key: &'a [u8]) -> Result<Self, UnknownKey> {
+        let unknown = || UnknownKey(String::from_utf8_lossy(key).into_owned());
         let text = std::str::from_utf8(key).map_err(|_| unknown())?;
         if text == "mark" {
             return Ok(Self::Mark);
         }
         if let Some(scope) = text.strip_prefix("episodes/") {
-            return Ok(Self::Episodes(Scope::parse(scope)?));
+            return Ok(Self::Episodes(scope));
         }
         let (start, scope) =
             text.strip_prefix("pane/").and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
         let start: i64 = start.parse().map_err(|_| unknown())?;
         let start = PaneStart::try_from(start).map_err(|_| unknown())?;
-        Ok(Self::Pane(start, Scope::parse(scope)?))
+        Ok(Self::Pane(start, scope))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use event::{OccurredAt, Provider};
+    use event::OccurredAt;
 
     use super::*;
 
     #[test]
     fn keys_round_trip() {
-        let scope = Scope::Campaign {
-            provider: Provider::Mailgun,
-            source: "shop".into(),
-            campaign: "spring/sale 1".into(),
-        };
+        let scope = "campaign/mailgun/shop/spring%2Fsale%201";
         let pane = PaneStart::of(OccurredAt(1_700_000_000_000_000));
-        for entry in [Entry::Pane(pane, scope.clone()), Entry::Episodes(scope), Entry::Mark] {
+        for entry in [Entry::Pane(pane, scope), Entry::Episodes(scope), Entry::Mark] {
             assert_eq!(Entry::parse(entry.key().as_bytes()).unwrap(), entry);
         }
-        assert!(Entry::parse(b"pane/7/source/mailgun/shop").is_err(), "7 starts no pane");
-        assert!(Entry::parse(b"else").is_err());
+        for wrong in ["pane/7/source/mailgun/shop", "pane/x/y", "pane", "else", ""] {
+            assert!(Entry::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 }

@@ -58,8 +58,12 @@ fn main() -> anyhow::Result<()> {
     let rate_loop = half("monitor-rate", &topics.panes, pane_partitions);
     let pulse = Pulse { service: &service, rounds: Mutex::default() };
     std::thread::scope(|scope| {
-        let folding = scope.spawn(|| pulse.run(0, connection, &fold_loop, fold));
-        let rating = scope.spawn(|| pulse.run(1, connection, &rate_loop, rate));
+        let _together = EndsBoth(&service);
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let folding =
+            thread("fold").spawn_scoped(scope, || pulse.run(0, connection, &fold_loop, fold))?;
+        let rating =
+            thread("rate").spawn_scoped(scope, || pulse.run(1, connection, &rate_loop, rate))?;
         for half in [folding, rating] {
             half.join().map_err(|_| anyhow!("a half of monitor panicked"))??;
         }

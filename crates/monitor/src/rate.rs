@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use record::{Reason, Topics};
+use serde::Deserialize;
 use stream::step::Step;
 use stream::{Outgoing, Output, Record, Restore, StreamError, TopicPartition};
-use window::{Alert, PaneDelta};
+use window::{Alert, Counts, PaneStart, ScopeError};
 
 use crate::clock::{Patience, Watermarks};
 use crate::rebuild::Rebuild;
@@ -58,7 +59,11 @@ impl Rate {
             setup: Setup {
                 rules: settings.rule.clone(),
                 pane_lateness: settings.pane_lateness(),
-                patience: Patience { event_partitions, slack: settings.slack() },
+                patience: Patience {
+                    event_partitions,
+                    slack: settings.slack(),
+                    out_of_orderness: settings.out_of_orderness(),
+                },
             },
             shards: BTreeMap::new(),
             news: News::default(),
@@ -69,9 +74,9 @@ impl Rate {
     }
 
     fn publish(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        for rate in self.news.rates.drain(..) {
+        for (key, rate) in self.news.rates.drain(..) {
             let value = serde_json::to_vec(&rate).map_err(StreamError::state)?;
-            send(out, &self.rates_topic, None, &rate.scope.key(), Some(&value))?;
+            send(out, &self.rates_topic, None, &key, Some(&value))?;
         }
         for alert in self.news.alerts.drain(..) {
             let value = serde_json::to_vec(&alert).map_err(StreamError::state)?;
@@ -95,7 +100,7 @@ impl Step for Rate {
         if commits < wanted {
             return Err(StreamError::state(BehindOffset { topic: topic.clone(), commits, wanted }));
         }
-        let shard = rebuild.finish(&self.setup);
+        let shard = rebuild.finish(&self.setup)?;
         tracing::info!(partition = number, scopes = shard.len(), commits, "restored");
         self.shards.insert(number, shard);
         Ok(())
@@ -109,17 +114,11 @@ impl Step for Rate {
         let Some(shard) = self.shards.get_mut(&record.partition()) else {
             return Err(StreamError::state(format!("{} is not assigned", record.origin())));
         };
-        let value = record.value().unwrap_or_default();
-        let read = if record.key() == Watermarks::KEY {
-            serde_json::from_slice(value).map(|told| shard.hear(&told, &self.setup, &mut self.news))
-        } else {
-            serde_json::from_slice(value)
-                .map(|delta: PaneDelta| self.open.late += shard.apply(delta, &self.setup))
-        };
-        match read {
-            Ok(()) => Ok(()),
-            Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
+        match tell(shard, record, &self.setup, &mut self.news) {
+            Ok(late) => self.open.late += late,
+            Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string())?,
         }
+        Ok(())
     }
 
     fn end_of_round(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
@@ -164,6 +163,39 @@ impl Step for Rate {
     fn restores_after_rollback(&self) -> bool {
         true
     }
+}
+
+/// What rate reads of a [`window::PaneDelta`]; the record's key names the scope.
+#[derive(Deserialize)]
+struct Delta {
+    pane: PaneStart,
+    counts: Counts,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("the key is not UTF-8")]
+    Key(#[from] std::str::Utf8Error),
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+}
+
+/// Tells the shard what a record says. Returns how many events came too late to count.
+fn tell(
+    shard: &mut Shard,
+    record: &Record<'_>,
+    setup: &Setup,
+    news: &mut News,
+) -> Result<u64, Unreadable> {
+    let value = record.value().unwrap_or_default();
+    if record.key() == Watermarks::KEY {
+        shard.hear(&serde_json::from_slice(value)?, setup, news);
+        return Ok(0);
+    }
+    let Delta { pane, counts } = serde_json::from_slice(value)?;
+    Ok(shard.apply(std::str::from_utf8(record.key())?, pane, &counts, setup)?)
 }
 
 fn send(

@@ -1,9 +1,10 @@
 //! A shard from its changelog.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use stream::StreamError;
-use window::{Episodes, Pane, PaneStart, Scope};
+use window::{Episodes, Pane, PaneStart};
 
 use crate::journal::{Entry, Mark};
 use crate::shard::{Setup, Shard};
@@ -11,40 +12,36 @@ use crate::shard::{Setup, Shard};
 /// What a changelog has said so far.
 #[derive(Default)]
 pub(crate) struct Rebuild {
-    panes: HashMap<Scope, BTreeMap<PaneStart, Pane>>,
-    episodes: HashMap<Scope, Episodes>,
+    scopes: BTreeMap<String, Kept>,
     mark: Mark,
+}
+
+/// What is kept of one scope.
+#[derive(Default)]
+struct Kept {
+    panes: BTreeMap<PaneStart, Pane>,
+    episodes: Episodes,
 }
 
 impl Rebuild {
     /// Takes in one record of the changelog; no value is a tombstone.
     pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StreamError> {
-        match (Entry::parse(key).map_err(StreamError::state)?, value) {
-            (Entry::Pane(start, scope), Some(value)) => {
-                let pane: Pane = serde_json::from_slice(value).map_err(StreamError::state)?;
-                self.panes.entry(scope).or_default().insert(start, pane);
+        match Entry::parse(key).map_err(StreamError::state)? {
+            Entry::Pane(start, scope) => {
+                let panes = &mut self.kept(scope).panes;
+                match read(value)? {
+                    Some(pane) => panes.insert(start, pane),
+                    None => panes.remove(&start),
+                };
             }
-            (Entry::Pane(start, scope), None) => {
-                if let Some(panes) = self.panes.get_mut(&scope) {
-                    panes.remove(&start);
-                    if panes.is_empty() {
-                        self.panes.remove(&scope);
-                    }
-                }
-            }
-            (Entry::Episodes(scope), Some(value)) => {
-                let open = serde_json::from_slice(value).map_err(StreamError::state)?;
-                self.episodes.insert(scope, open);
-            }
-            (Entry::Episodes(scope), None) => {
-                self.episodes.remove(&scope);
-            }
-            (Entry::Mark, Some(value)) => {
-                self.mark = serde_json::from_slice(value).map_err(StreamError::state)?;
-            }
-            (Entry::Mark, None) => self.mark = Mark::default(),
+            Entry::Episodes(scope) => self.kept(scope).episodes = read(value)?.unwrap_or_default(),
+            Entry::Mark => self.mark = read(value)?.unwrap_or_default(),
         }
         Ok(())
+    }
+
+    fn kept(&mut self, scope: &str) -> &mut Kept {
+        self.scopes.entry(scope.to_owned()).or_default()
     }
 
     /// See [`Mark::commits`].
@@ -53,26 +50,29 @@ impl Rebuild {
     }
 
     /// The shard as it was after its last commit.
-    pub(crate) fn finish(mut self, setup: &Setup) -> Shard {
-        let scopes: BTreeSet<Scope> =
-            self.panes.keys().chain(self.episodes.keys()).cloned().collect();
+    pub(crate) fn finish(self, setup: &Setup) -> Result<Shard, StreamError> {
         let mut shard = Shard::restored(self.mark);
-        for scope in scopes {
-            let panes = self.panes.remove(&scope).unwrap_or_default();
-            let episodes = self.episodes.remove(&scope).unwrap_or_default();
-            shard.restore(scope, panes.into_values(), episodes, setup);
+        for (key, Kept { panes, episodes }) in self.scopes {
+            if !(panes.is_empty() && episodes.is_empty()) {
+                let panes = panes.into_values();
+                shard.restore(&key, panes, episodes, setup).map_err(StreamError::state)?;
+            }
         }
-        shard
+        Ok(shard)
     }
+}
+
+fn read<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<Option<T>, StreamError> {
+    value.map(serde_json::from_slice).transpose().map_err(StreamError::state)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use event::{OccurredAt, Provider};
+    use event::OccurredAt;
     use proptest::prelude::*;
-    use window::{Alert, Counts, Direction, Metric, PaneDelta, Rule, ScopeRate, Width};
+    use window::{Alert, Counts, Direction, Metric, Rule, ScopeRate, Width};
 
     use super::*;
     use crate::clock::{Patience, Presence, Progress, Watermarks};
@@ -81,7 +81,8 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     fn setup(rules: Vec<Rule>) -> Setup {
-        let patience = Patience { event_partitions: 2, slack: 60 * SECOND };
+        let patience =
+            Patience { event_partitions: 2, slack: 60 * SECOND, out_of_orderness: 5 * SECOND };
         Setup { rules, pane_lateness: 120 * SECOND, patience }
     }
 
@@ -100,10 +101,6 @@ mod tests {
         }
     }
 
-    fn scope(source: u8) -> Scope {
-        Scope::Source { provider: Provider::Ses, source: format!("s{source}") }
-    }
-
     fn watermark(partition: i32, second: i64, presence: Presence) -> Watermarks {
         let progress = Progress { watermark: Some(second * SECOND), presence };
         Watermarks([(partition, progress)].into())
@@ -116,12 +113,6 @@ mod tests {
         Delta(u8, i64, u64, u64),
         /// An event partition has come to a second.
         Time(i32, i64, Presence),
-    }
-
-    fn delta(source: u8, second: i64, delivered: u64, bounced_hard: u64) -> PaneDelta {
-        let counts = Counts { delivered, bounced_hard, ..Counts::default() };
-        let pane = PaneStart::of(OccurredAt(second * SECOND));
-        PaneDelta { scope: scope(source), pane, counts }
     }
 
     /// A shard, what it has published and its changelog after compaction.
@@ -140,8 +131,11 @@ mod tests {
             for record in records {
                 match *record {
                     Told::Delta(source, second, delivered, bounced) => {
-                        let delta = delta(source, second, delivered, bounced);
-                        self.late += self.shard.apply(delta, setup);
+                        let counts =
+                            Counts { delivered, bounced_hard: bounced, ..Counts::default() };
+                        let pane = PaneStart::of(OccurredAt(second * SECOND));
+                        let key = format!("source/ses/s{source}");
+                        self.late += self.shard.apply(&key, pane, &counts, setup).unwrap();
                     }
                     Told::Time(partition, second, presence) => {
                         let told = watermark(partition, second, presence);
@@ -150,7 +144,10 @@ mod tests {
                 }
             }
             self.shard.visit_due(setup, &mut news);
-            self.rates.extend(news.rates);
+            self.rates.extend(news.rates.into_iter().map(|(key, rate)| {
+                assert_eq!(*key, rate.scope.key());
+                rate
+            }));
             self.alerts.extend(news.alerts);
             for (key, value) in self.shard.changes().unwrap() {
                 match value {
@@ -175,7 +172,7 @@ mod tests {
                 rebuild.apply(key.as_bytes(), Some(value)).unwrap();
             }
             assert_eq!(rebuild.commits(), self.shard.commits());
-            self.shard = rebuild.finish(setup);
+            self.shard = rebuild.finish(setup).unwrap();
         }
     }
 

@@ -1,10 +1,12 @@
 //! Everything the owner of one pane partition knows: its scopes, and its clock.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use stream::StreamError;
 use window::{
-    Alert, Applied, Counts, Episodes, PaneDelta, PaneStart, Rule, Scope, ScopeRate, ScopeWindows,
+    Alert, Applied, Counts, Episodes, Pane, PaneStart, Rule, Scope, ScopeError, ScopeRate,
+    ScopeWindows,
 };
 
 use crate::clock::{Clock, Patience, Watermarks};
@@ -19,8 +21,13 @@ pub(crate) struct Setup {
     pub(crate) patience: Patience,
 }
 
+/// A scope's key: what records are keyed by, and what a shard knows its scopes by.
+type Key = Arc<str>;
+
 /// One scope's windows and open episodes.
 struct Watched {
+    key: Key,
+    scope: Scope,
     windows: ScopeWindows,
     episodes: Episodes,
     /// When it is to be visited next; its place in [`Shard::due`].
@@ -30,15 +37,16 @@ struct Watched {
 /// What a shard has to say after a record.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    pub(crate) rates: Vec<ScopeRate>,
+    /// With the keys of their scopes.
+    pub(crate) rates: Vec<(Key, ScopeRate)>,
     pub(crate) alerts: Vec<Alert>,
 }
 
 /// What the changelog does not know yet; the values are taken when they are written.
 #[derive(Default)]
 struct Unwritten {
-    panes: BTreeSet<(Scope, PaneStart)>,
-    episodes: BTreeSet<Scope>,
+    panes: BTreeSet<(Key, PaneStart)>,
+    episodes: BTreeSet<Key>,
     clock: bool,
 }
 
@@ -48,9 +56,9 @@ pub(crate) struct Shard {
     clock: Clock,
     /// See [`Mark::commits`].
     commits: u64,
-    scopes: HashMap<Scope, Watched>,
+    scopes: HashMap<Key, Watched>,
     /// Scopes by the time at which they must be visited: the others cost nothing.
-    due: BTreeSet<(i64, Scope)>,
+    due: BTreeSet<(i64, Key)>,
     unwritten: Unwritten,
 }
 
@@ -60,51 +68,64 @@ impl Shard {
         Self { clock: mark.clock, commits: mark.commits, ..Self::default() }
     }
 
-    /// Adds a scope to a restored shard.
+    /// Adds a scope to a restored shard, from all that is kept of it.
     pub(crate) fn restore(
         &mut self,
-        scope: Scope,
-        panes: impl IntoIterator<Item = window::Pane>,
+        key: &str,
+        panes: impl IntoIterator<Item = Pane>,
         episodes: Episodes,
         setup: &Setup,
-    ) {
+    ) -> Result<(), ScopeError> {
         let windows = ScopeWindows::from_panes(panes, setup.pane_lateness, self.clock.now());
         // The rules may have changed with the restart: an open episode is looked at once.
         let at_once = (!episodes.is_empty()).then_some(i64::MIN);
-        self.scopes.insert(scope.clone(), Watched { windows, episodes, due: None });
-        self.reschedule(&scope, setup, at_once);
+        let watched = Watched::new(key, windows, episodes)?;
+        let key = watched.key.clone();
+        self.scopes.insert(key.clone(), watched);
+        self.reschedule(&key, setup, at_once);
+        Ok(())
     }
 
-    /// Adds a delta. Returns how many events it brought too late to count.
-    pub(crate) fn apply(&mut self, delta: PaneDelta, setup: &Setup) -> u64 {
-        let PaneDelta { scope, pane, counts } = delta;
+    /// Adds what happened to a scope in a pane. Returns how many events came too late to count.
+    pub(crate) fn apply(
+        &mut self,
+        key: &str,
+        pane: PaneStart,
+        counts: &Counts,
+        setup: &Setup,
+    ) -> Result<u64, ScopeError> {
         if counts.is_zero() {
-            return 0;
+            return Ok(0);
         }
         let now = self.clock.now();
-        let watched = self.scopes.entry(scope.clone()).or_insert_with(|| Watched {
-            windows: ScopeWindows::new(setup.pane_lateness, now),
-            episodes: Episodes::default(),
-            due: None,
-        });
+        let watched = match self.scopes.get_mut(key) {
+            Some(watched) => watched,
+            None => {
+                let windows = ScopeWindows::new(setup.pane_lateness, now);
+                let watched = Watched::new(key, windows, Episodes::default())?;
+                self.scopes.entry(watched.key.clone()).or_insert(watched)
+            }
+        };
         if watched.windows.clock() < now {
             // What is late is judged by the common clock. Nothing comes of the advance: all that
             // was due was visited when the clock moved.
             let mut none = Vec::new();
             let expired = watched.windows.advance_slides(now, &mut none);
-            debug_assert!(none.is_empty() && expired.is_empty(), "{scope} was due before");
+            debug_assert!(none.is_empty() && expired.is_empty(), "{key} was due before");
         }
-        if watched.windows.apply(pane, &counts) == Applied::TooLate {
-            if watched.windows.is_empty() && watched.episodes.is_empty() {
-                self.scopes.remove(&scope);
+        let key = watched.key.clone();
+        if watched.windows.apply(pane, counts) == Applied::TooLate {
+            let late = events(&watched.scope, counts);
+            if watched.is_empty() {
+                self.scopes.remove(&key);
             }
-            return events(&scope, &counts);
+            return Ok(late);
         }
         // More panes can only be due sooner.
         let due = watched.due;
-        self.reschedule(&scope, setup, due);
-        self.unwritten.panes.insert((scope, pane));
-        0
+        self.reschedule(&key, setup, due);
+        self.unwritten.panes.insert((key, pane));
+        Ok(0)
     }
 
     /// Takes watermarks in and visits every scope that is due by the new time.
@@ -121,40 +142,41 @@ impl Shard {
     pub(crate) fn visit_due(&mut self, setup: &Setup, news: &mut News) {
         let now = self.clock.now();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, scope)) = self.due.pop_first() else { break };
-            self.visit(scope, now, setup, news);
+            let Some((_, key)) = self.due.pop_first() else { break };
+            self.visit(&key, now, setup, news);
         }
     }
 
-    fn visit(&mut self, scope: Scope, now: i64, setup: &Setup, news: &mut News) {
-        let Some(watched) = self.scopes.get_mut(&scope) else { return };
+    fn visit(&mut self, key: &Key, now: i64, setup: &Setup, news: &mut News) {
+        let Some(watched) = self.scopes.get_mut(key) else { return };
         watched.due = None;
+        let Watched { scope, windows, episodes, .. } = watched;
         let mut slides = Vec::new();
-        let expired = watched.windows.advance_slides(now, &mut slides);
-        let before = watched.episodes.clone();
+        let expired = windows.advance_slides(now, &mut slides);
+        let before = episodes.clone();
         for slide in &slides {
-            let rates = slide.changed().map(|&window| ScopeRate { scope: scope.clone(), window });
-            news.rates.extend(rates);
+            let rate = |&window| (key.clone(), ScopeRate { scope: scope.clone(), window });
+            news.rates.extend(slide.changed().map(rate));
             if !slide.past {
-                let (rules, windows) = (&setup.rules, &slide.windows);
-                watched.episodes.evaluate(&scope, rules, slide.end, windows, &mut news.alerts);
+                let windows = &slide.windows;
+                episodes.evaluate(scope, &setup.rules, slide.end, windows, &mut news.alerts);
             }
         }
-        watched.episodes.settle(&scope, &setup.rules, now, &mut news.alerts);
-        if watched.episodes != before {
-            self.unwritten.episodes.insert(scope.clone());
+        episodes.settle(scope, &setup.rules, now, &mut news.alerts);
+        if *episodes != before {
+            self.unwritten.episodes.insert(key.clone());
         }
-        self.unwritten.panes.extend(expired.into_iter().map(|pane| (scope.clone(), pane)));
-        if watched.windows.is_empty() && watched.episodes.is_empty() {
-            self.scopes.remove(&scope);
+        self.unwritten.panes.extend(expired.into_iter().map(|pane| (key.clone(), pane)));
+        if watched.is_empty() {
+            self.scopes.remove(key);
         } else {
-            self.reschedule(&scope, setup, None);
+            self.reschedule(key, setup, None);
         }
     }
 
     /// Puts down when the scope is to be visited next, `at_the_latest` if there is such a time.
-    fn reschedule(&mut self, scope: &Scope, setup: &Setup, at_the_latest: Option<i64>) {
-        let Some(watched) = self.scopes.get_mut(scope) else { return };
+    fn reschedule(&mut self, key: &Key, setup: &Setup, at_the_latest: Option<i64>) {
+        let Some(watched) = self.scopes.get_mut(key) else { return };
         let own = [watched.windows.due(), watched.episodes.due(&setup.rules), at_the_latest];
         let due = own.into_iter().flatten().min();
         if due == watched.due {
@@ -162,10 +184,10 @@ impl Shard {
         }
         let former = std::mem::replace(&mut watched.due, due);
         if let Some(at) = former {
-            self.due.remove(&(at, scope.clone()));
+            self.due.remove(&(at, key.clone()));
         }
         if let Some(at) = due {
-            self.due.insert((at, scope.clone()));
+            self.due.insert((at, key.clone()));
         }
     }
 
@@ -179,13 +201,13 @@ impl Shard {
         for (scope, start) in panes {
             let pane = self.scopes.get(&scope).and_then(|watched| watched.windows.pane(start));
             let value = pane.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
-            changes.push((Entry::Pane(start, scope).key(), value));
+            changes.push((Entry::Pane(start, &scope).key(), value));
         }
         for scope in episodes {
             let open = self.scopes.get(&scope).map(|watched| &watched.episodes);
             let open = open.filter(|episodes| !episodes.is_empty());
             let value = open.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
-            changes.push((Entry::Episodes(scope).key(), value));
+            changes.push((Entry::Episodes(&scope).key(), value));
         }
         self.commits += 1;
         let mark = Mark { commits: self.commits, clock: self.clock.clone() };
@@ -202,6 +224,17 @@ impl Shard {
     /// How many scopes are kept.
     pub(crate) fn len(&self) -> usize {
         self.scopes.len()
+    }
+}
+
+impl Watched {
+    fn new(key: &str, windows: ScopeWindows, episodes: Episodes) -> Result<Self, ScopeError> {
+        Ok(Self { key: key.into(), scope: Scope::parse(key)?, windows, episodes, due: None })
+    }
+
+    /// Whether nothing is left to keep.
+    fn is_empty(&self) -> bool {
+        self.windows.is_empty() && self.episodes.is_empty()
     }
 }
 

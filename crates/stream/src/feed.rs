@@ -6,13 +6,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use crate::changelog::is_passing;
-use crate::rebalance::{Change, Ownership};
-use crate::{Connection, OwnedRecord, Record, StreamError, TopicPartition};
+use crate::rebalance::Ownership;
+use crate::{Connection, OwnedRecord, Record, StreamError};
 
 /// A member of a consumer group that reads committed records.
 pub struct Feed {
     consumer: BaseConsumer<Ownership>,
-    lost: Vec<TopicPartition>,
 }
 
 /// One record of a feed.
@@ -31,17 +30,14 @@ impl Feed {
             .create_with_context(Ownership::default())
             .map_err(|error| StreamError::Settings(error.to_string()))?;
         consumer.subscribe(topics)?;
-        Ok(Self { consumer, lost: Vec::new() })
+        Ok(Self { consumer })
     }
 
     /// The next item, or `None` when there is none within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Item>, StreamError> {
         let polled = self.consumer.poll(timeout);
-        for change in self.consumer.context().take() {
-            if let Change::Revoked(partitions) = change {
-                self.lost.extend(partitions);
-            }
-        }
+        // Who owns what does not matter here: an item of a partition that went is done twice.
+        drop(self.consumer.context().take());
         match polled {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => Ok(Some(Record(&message).to_owned())),
@@ -51,12 +47,6 @@ impl Feed {
             }
             Some(Err(error)) => Err(error.into()),
         }
-    }
-
-    /// Partitions that went to other members since the last call: what is left of their items is
-    /// theirs to do.
-    pub fn lost(&mut self) -> Vec<TopicPartition> {
-        std::mem::take(&mut self.lost)
     }
 
     /// Marks the item, and all before it in its partition, as done. Committed in the background

@@ -7,7 +7,7 @@
 //! - [`ranges`]: fixed offset ranges with the pending one recorded in the group's offset metadata;
 //!   `archive` is built on it.
 //! - [`feed`]: at-least-once, for `notify`.
-//! - [`admin`]: topics.
+//! - [`admin`] creates and checks the topics.
 //! - [`inspect`]: what is there, for tests and the operator's tool.
 //! - [`bare`]: producing with nothing around it, for the benchmarks.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.

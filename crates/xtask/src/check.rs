@@ -35,6 +35,14 @@ impl Posted {
         self.dead_lettered += receipt.dead_lettered;
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.taken += other.taken;
+        self.accepted += other.accepted;
+        self.dead_lettered += other.dead_lettered;
+        self.refused += other.refused;
+        self.repeated += other.repeated;
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.taken + self.refused
     }

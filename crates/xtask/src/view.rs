@@ -16,10 +16,21 @@ use crate::scrape;
 
 const EVERY: Duration = Duration::from_millis(400);
 
-/// One line of the view: a name, its colour, and where it should end up.
+/// One line of the view.
 struct Line {
     bar: ProgressBar,
     name: &'static str,
+    seen: u64,
+}
+
+impl Line {
+    /// Goes on by what is new. A restarted service counts from zero again, so the few it counted
+    /// between the last look and its death are not shown; the comparison at the end asks ClickHouse.
+    fn show(&mut self, figure: u64) {
+        let new = if figure < self.seen { figure } else { figure - self.seen };
+        self.seen = figure;
+        self.bar.inc(new);
+    }
 }
 
 /// Live on a terminal, a line now and then elsewhere.
@@ -37,7 +48,7 @@ impl View {
         let is_live = std::io::stderr().is_terminal();
         let all = MultiProgress::new();
         let requests = Arc::new(AtomicU64::new(0));
-        let goals: [(&'static str, u64); 8] = [
+        let goals: [(&'static str, u64); 9] = [
             ("requests posted", truth.requests),
             ("events accepted", truth.accepted_total()),
             ("enriched", truth.accepted_total()),
@@ -45,7 +56,8 @@ impl View {
             ("duplicates", truth.duplicates),
             ("rows in ClickHouse", truth.distinct_total()),
             ("dead letters", truth.malformed),
-            ("alert transitions", truth.alerts.len() as u64 * 2),
+            ("alerts fired", truth.alerts.len() as u64),
+            ("alerts resolved", truth.alerts.len() as u64),
         ];
         let lines: Vec<Line> = goals
             .into_iter()
@@ -53,7 +65,7 @@ impl View {
                 let bar = all.add(ProgressBar::new(goal));
                 bar.set_style(style());
                 bar.set_prefix(name);
-                Line { bar, name }
+                Line { bar, name, seen: 0 }
             })
             .collect();
         let look = Look {
@@ -96,15 +108,12 @@ struct Look {
 }
 
 impl Look {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut rounds = 0_u32;
         loop {
             let figures = self.figures().await;
-            for (line, figure) in self.lines.iter().zip(figures) {
-                // A restarted service counts from zero again: the view never goes back.
-                if figure > line.bar.position() {
-                    line.bar.set_position(figure);
-                }
+            for (line, figure) in self.lines.iter_mut().zip(figures) {
+                line.show(figure);
             }
             if !self.is_live && rounds.is_multiple_of(10) {
                 let figures = self.lines.iter().map(|line| {
@@ -118,14 +127,14 @@ impl Look {
         }
     }
 
-    async fn figures(&self) -> [u64; 8] {
+    async fn figures(&self) -> [u64; 9] {
         let metrics = scrape::all(&self.client, &self.admins).await;
         let of = |job: &str, name: &str| {
             metrics.get(job).map_or(0, |text| scrape::sum(text, name, "") as u64)
         };
         let dead: u64 =
             metrics.keys().map(|&job| of(job, "mailpulse_dead_letters_total")).sum();
-        let rows = count(&self.clickhouse, "SELECT count() FROM mailpulse.events").await;
+        let ask = async |sql: &str| count(&self.clickhouse, sql).await.unwrap_or(0);
         [
             self.requests.load(Ordering::Relaxed),
             of("ingress", "mailpulse_ingress_events_total"),
@@ -133,9 +142,10 @@ impl Look {
             of("dedupe", "mailpulse_records_total")
                 .saturating_sub(of("dedupe", "mailpulse_duplicates_total")),
             of("dedupe", "mailpulse_duplicates_total"),
-            rows.unwrap_or(0),
+            ask("SELECT count() FROM mailpulse.events").await,
             dead,
-            of("monitor", "mailpulse_alert_transitions_total"),
+            ask("SELECT uniqExact(episode_id) FROM mailpulse.alerts").await,
+            ask("SELECT countIf(state = 'resolved') FROM mailpulse.alerts").await,
         ]
     }
 }

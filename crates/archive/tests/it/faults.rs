@@ -99,10 +99,10 @@ fn poison_costs_one_row() {
     let kept: (String, String) =
         stack.ask("SELECT headers['x'], hex(key) FROM dead_letters WHERE reason = 'bad_headers'");
     assert_eq!(kept, ("kept".into(), hex::encode_upper("ada@example.com")));
-    let (distinct, hourly): (u64, u64) = stack.ask(
-        "SELECT (SELECT uniqExact(event_id) FROM events), (SELECT sum(events) FROM events_hourly)",
-    );
-    assert_eq!((distinct, hourly), (1998, 1998));
+    assert_eq!(stack.ask::<u64>("SELECT uniqExact(event_id) FROM events"), 1998);
+    let hourly = || stack.ask::<u64>("SELECT sum(events) FROM events_hourly");
+    wait_until("the rollup", || hourly() >= 1998);
+    assert_eq!(hourly(), 1998);
     wait_until("readiness", || archive.get("/readyz").starts_with("HTTP/1.1 200"));
 }
 

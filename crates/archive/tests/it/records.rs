@@ -1,6 +1,8 @@
 //! Every record of every topic becomes a row that says the same.
 
-use crate::stack::{Outgoing, Stack};
+use std::ops::Range;
+
+use crate::stack::{Outgoing, Stack, wait_until};
 
 pub const RATE: &[u8] = br#"{"scope":"source","provider":"ses","source":"acme","width_seconds":60,"window_end":60000000,"revision":0,"counts":{"accepted":4},"rates":{"sent":4,"sent_is_estimated":false,"accepted":0,"bounce":0.0,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":null}}"#;
 pub const ALERT: &[u8] = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"source","provider":"ses","source":"acme","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
@@ -30,12 +32,16 @@ pub fn first_header(n: usize) -> Vec<(&'static str, &'static [u8])> {
 
 /// Events `from..to`, spread over the two partitions.
 pub fn produce_events(stack: &Stack, from: usize, to: usize) {
-    let values: Vec<_> = (from..to).map(|n| (n, event(n), first_header(n))).collect();
+    produce_events_to(stack, from..to, |n| i32::try_from(n % 2).unwrap());
+}
+
+pub fn produce_events_to(stack: &Stack, numbers: Range<usize>, partition: impl Fn(usize) -> i32) {
+    let values: Vec<_> = numbers.map(|n| (n, event(n), first_header(n))).collect();
     let records: Vec<_> = values
         .iter()
         .map(|(n, value, headers)| Outgoing {
             topic: &stack.topics.events,
-            partition: i32::try_from(n % 2).unwrap(),
+            partition: partition(*n),
             value,
             headers,
         })
@@ -51,8 +57,10 @@ pub fn assert_each_once(stack: &Stack, count: usize) {
         "SELECT uniqExact(event_id), countIf(reinterpretAsUInt128(reverse(unhex(event_id))) >= {count}) FROM events"
     ));
     assert_eq!((distinct, wrong), (count, 0));
-    let hourly: u64 = stack.ask("SELECT sum(events) FROM events_hourly");
-    assert_eq!(hourly, count, "the rollup");
+    // A view has its rows a moment after its table.
+    let hourly = || stack.ask::<u64>("SELECT sum(events) FROM events_hourly");
+    wait_until("the rollup", || hourly() >= count);
+    assert_eq!(hourly(), count, "the rollup");
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Stack {
             .env("MAILPULSE__ARCHIVE__RETRY_MAX", "1s")
             // The same name at every start: a killed member's partitions come back at once.
             .env("MAILPULSE__SERVICE__INSTANCE", "one")
+            .env("MAILPULSE__SERVICE__LOG", "archive=info,error")
             .stdin(Stdio::null());
         for (name, value) in further {
             command.env(name, value);
@@ -153,10 +154,12 @@ impl Stack {
             if number == 1 {
                 producer.begin_transaction().unwrap();
                 send(&producer, &chunk[0]);
+                delivered(&producer);
                 producer.abort_transaction(PATIENCE).unwrap();
             }
             producer.begin_transaction().unwrap();
             chunk.iter().for_each(|record| send(&producer, record));
+            delivered(&producer);
             producer.commit_transaction(PATIENCE).unwrap();
         }
     }
@@ -166,10 +169,6 @@ impl Stack {
             .with_url(&self.url)
             .with_compression(clickhouse::Compression::None)
             .with_setting("database", &self.database)
-    }
-
-    pub fn runtime(&self) -> &tokio::runtime::Runtime {
-        &self.runtime
     }
 }
 
@@ -185,6 +184,13 @@ fn send(producer: &BaseProducer, record: &Outgoing<'_>) {
     while let Err((_, back)) = producer.send(message) {
         producer.poll(Duration::from_millis(5));
         message = back;
+    }
+}
+
+/// Nobody else takes the delivery reports.
+fn delivered(producer: &BaseProducer) {
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::from_millis(5));
     }
 }
 
@@ -246,4 +252,3 @@ impl Drop for Archive {
         let _ = self.child.wait();
     }
 }
-

@@ -4,14 +4,19 @@
 //! of the process under test, and steadier still their ratio to a bare run of the same minute:
 //! librdkafka or ClickHouse alone, doing the least that the same work can cost.
 
+mod archive;
 mod bare;
 mod client;
 mod ingress;
 mod latency;
+mod probe;
+mod remembered;
 mod report;
 mod script;
 mod site;
+mod steps;
 mod usage;
+mod whole;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -38,6 +43,12 @@ pub(crate) struct Arguments {
     /// Connections that post to the ingress.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Also have `dedupe` remember so many events, and see what memory that takes.
+    #[arg(long)]
+    ids: Option<u64>,
+    /// How long the whole is kept at half load, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Where to write the figures as JSON.
     #[arg(long, default_value = ".mailpulse/bench.json")]
     json: PathBuf,
@@ -48,12 +59,31 @@ pub(crate) struct Arguments {
 enum Leg {
     /// POST of one event.
     Ingress,
-    /// POST of 50 events.
+    /// POST of 50 events. This and those up to `monitor` are a chain: each reads what the one
+    /// before has written.
     Batch,
+    /// Raw events to canonical ones.
+    Enrich,
+    /// First sights pass.
+    Dedupe,
+    /// Rows in ClickHouse.
+    Archive,
+    /// Rates and alerts.
+    Monitor,
+    /// All of them together.
+    Whole,
 }
 
 impl Leg {
-    const ALL: [Self; 2] = [Self::Ingress, Self::Batch];
+    const ALL: [Self; 7] = [
+        Self::Ingress,
+        Self::Batch,
+        Self::Enrich,
+        Self::Dedupe,
+        Self::Archive,
+        Self::Monitor,
+        Self::Whole,
+    ];
 }
 
 /// Builds, starts the servers, measures, prints.
@@ -79,18 +109,45 @@ fn measure(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::R
     if wanted(Leg::Ingress) {
         ingress::single(site, arguments, report)?;
     }
-    if wanted(Leg::Batch) {
-        chain(site, arguments, report)?;
+    let chained = Leg::Batch..=Leg::Monitor;
+    if let Some(last) = arguments.legs.iter().filter(|leg| chained.contains(leg)).max() {
+        chain(site, arguments, *last, report)?;
+    }
+    if let Some(ids) = arguments.ids {
+        remembered::ids(site, ids, report)?;
+    }
+    if wanted(Leg::Whole) {
+        whole::whole(site, arguments, report)?;
     }
     Ok(())
 }
 
-/// The legs in a row: each reads what the one before has written.
-fn chain(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
+/// The legs in a row, up to the last one wanted.
+fn chain(
+    site: &Site,
+    arguments: &Arguments,
+    last: Leg,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let line = site.line("chain")?;
     let now = unix_millis();
     let dates = Dates::Past { millis: ingress::BACKLOG_MILLIS, until: now };
     let script = Script::new(&format!("c{now}"), arguments.events, ingress::BATCH, dates);
     let script = Arc::new(script.with_repeats());
-    ingress::batched(&line, &script, arguments, report)
+    let (events, distinct) = (script.events(), script.distinct_events());
+    ingress::batched(&line, &script, arguments, report)?;
+    if last >= Leg::Enrich {
+        steps::enrich(&line, events, report)?;
+    }
+    if last >= Leg::Dedupe {
+        steps::dedupe(&line, events, distinct, report)?;
+    }
+    let wanted = |leg| arguments.legs.contains(&leg);
+    if wanted(Leg::Archive) {
+        archive::archive(&line, distinct, report)?;
+    }
+    if wanted(Leg::Monitor) {
+        steps::monitor(&line, distinct, report)?;
+    }
+    Ok(())
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use devstack::Running;
-use event::{EventId, Kind};
+use event::{EventId, IdBuilder, Kind};
 use record::names;
 use stream::{PreparedHeaders, PublishError, Publisher, PublisherSettings};
 
 use super::client::unix_millis;
 use super::report::{Figure, Report};
-use super::site::{Line, Site, bar};
+use super::site::{Line, Progress, Site, bar};
 use super::steps::{await_records, figure};
 
 /// Budget of `docs/benchmarks.md`.
@@ -40,7 +40,7 @@ pub(crate) fn ids(site: &Site, ids: u64, report: &mut Report) -> anyhow::Result<
 fn finished(
     service: &Running,
     ids: u64,
-    progress: &super::site::Progress,
+    progress: &Progress,
 ) -> anyhow::Result<Figure> {
     let figure = figure("dedupe, ids remembered", "dedupe", ids, service, progress)?.budget(BUDGET);
     Ok(figure.note(format!("records without content; ids over {HOURS} hours of event time")))
@@ -92,5 +92,5 @@ fn send(
 
 /// Ids are digests: as good as random.
 fn event_id(n: u64) -> EventId {
-    EventId::of([&n.to_le_bytes()[..]])
+    IdBuilder::new("bench").part(&n.to_le_bytes()).finish()
 }

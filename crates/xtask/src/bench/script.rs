@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use bytes::Bytes;
 use event::Provider;
-use testkit::Credentials;
 use testkit::load::{Load, event_batch};
+use testkit::{Credentials, SignedRequest};
 
 /// Sources the traffic is spread over; each has its own rates.
 const SOURCES: u64 = 8;
@@ -85,14 +85,35 @@ impl Script {
         let count = self.events_per_request;
         let body = event_batch(&self.run, k * count, count as usize, occurred_at);
         let load = &self.loads[(k % SOURCES) as usize];
-        let request = load.sign(body, now_millis / 1000);
-        wire.clear();
-        write!(wire, "POST {} HTTP/1.1\r\nhost: bench\r\n", request.path)?;
-        for (name, value) in &request.headers {
-            write!(wire, "{name}: {value}\r\n")?;
-        }
-        write!(wire, "content-length: {}\r\n\r\n", request.body.len())?;
-        wire.write_all(&request.body).context("writing to memory")
+        write_request(&load.sign(body, now_millis / 1000), wire)
+    }
+}
+
+/// Writes a request as it goes over the wire.
+pub(crate) fn write_request(request: &SignedRequest, wire: &mut Vec<u8>) -> anyhow::Result<()> {
+    wire.clear();
+    write!(wire, "POST {} HTTP/1.1\r\nhost: bench\r\n", request.path)?;
+    for (name, value) in &request.headers {
+        write!(wire, "{name}: {value}\r\n")?;
+    }
+    write!(wire, "content-length: {}\r\n\r\n", request.body.len())?;
+    Ok(wire.write_all(&request.body)?)
+}
+
+/// Signs marked events, under a source of their own.
+pub(crate) struct Probe(Load);
+
+impl Probe {
+    /// What their rows are found by.
+    pub(crate) const SOURCE: &str = "bench-probe";
+
+    pub(crate) fn new(run: &str) -> Self {
+        Self(Load::new(&Credentials::new(""), Self::SOURCE, run, 1, 0))
+    }
+
+    /// A request posted at a Unix time in milliseconds.
+    pub(crate) fn sign(&self, body: Bytes, now_millis: i64) -> SignedRequest {
+        self.0.sign(body, now_millis / 1000)
     }
 }
 
@@ -103,8 +124,9 @@ fn source(n: u64) -> String {
 /// `[[source]]` tables that trust what scripts post.
 pub(crate) fn sources_toml() -> String {
     let credentials = Credentials::new("");
-    let table = |n| credentials.source_toml(Provider::Generic, &source(n));
-    (0..SOURCES).map(table).collect::<Vec<_>>().join("\n")
+    let names = (0..SOURCES).map(source).chain([Probe::SOURCE.to_owned()]);
+    let tables = names.map(|name| credentials.source_toml(Provider::Generic, &name));
+    tables.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
