@@ -49,9 +49,10 @@ CREATE TABLE IF NOT EXISTS events
     kafka_offset          UInt64 CODEC(Delta, LZ4),
     -- Not sent by the archive: a repeated insert must be the same block.
     archived_at           DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, LZ4),
+    -- Made by merges: parts just inserted are small enough to be read whole.
     INDEX kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1,
-    INDEX recipient_hashes   recipient    TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX message_id_hashes  message_id   TYPE bloom_filter(0.01) GRANULARITY 1
+    INDEX recipient_hashes   recipient    TYPE bloom_filter(0.025) GRANULARITY 1,
+    INDEX message_id_hashes  message_id   TYPE bloom_filter(0.025) GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)

@@ -193,16 +193,15 @@ impl Partition {
     /// Ends the batch if nothing else is under way and it has waited long enough. A planned range
     /// ends where it ended before, however long that takes.
     pub(crate) fn close_if_due(&mut self, wait: Duration, now: Instant) {
-        let idle = self.flight.is_none() && self.ready.is_empty() && self.plan.is_empty();
-        if idle && !self.building.is_empty() && now >= self.building.opened + wait {
+        if self.due(wait).is_some_and(|due| due <= now) {
             self.close_now();
         }
     }
 
-    /// When [`Self::close_if_due`] will have something to do.
+    /// When [`Self::close_if_due`] will have something to do; `None` while that is up to others.
     pub(crate) fn due(&self, wait: Duration) -> Option<Instant> {
-        let waiting = self.plan.is_empty() && !self.building.is_empty();
-        waiting.then(|| self.building.opened + wait)
+        let idle = self.flight.is_none() && self.ready.is_empty() && self.plan.is_empty();
+        (idle && !self.building.is_empty()).then(|| self.building.opened + wait)
     }
 
     fn close_now(&mut self) {

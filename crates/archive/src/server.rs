@@ -18,7 +18,7 @@ const SEND: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// What the outcome of a repeated insert depends on, whatever the server's profiles say.
-const PINNED: [(&str, &str); 7] = [
+const PINNED: [(&str, &str); 8] = [
     // On by default since 26.2; it would put several blocks into one insert, or one into several.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
@@ -29,6 +29,8 @@ const PINNED: [(&str, &str); 7] = [
     ("max_insert_threads", "1"),
     // Garbled times may lie in any number of months; no reason to refuse their neighbours.
     ("max_partitions_per_insert_block", "0"),
+    // Merges make them; at the insert they would cost as much as the rest.
+    ("materialize_skip_indexes_on_insert", "0"),
     ("input_format_native_allow_types_conversion", "1"),
 ];
 

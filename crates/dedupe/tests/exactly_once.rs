@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Cluster, Event, Member, traffic, wipe};
+use common::{Cluster, Event, Member, PARTITIONS, traffic, wipe};
 use event::Kind;
 use record::{DEAD_LETTER_REASONS, Reason, names};
 
@@ -30,14 +30,16 @@ fn repeats_within_a_batch_and_across_batches_are_dropped_and_counted() {
 #[test]
 fn a_member_killed_again_and_again_passes_each_event_once() {
     let cluster = Cluster::new();
-    let events = traffic(12_000, 2);
+    let events = traffic(24_000, 2);
     let mut home = tempfile::tempdir().unwrap();
-    for (round, part) in events.chunks(4_000).enumerate() {
+    for (round, part) in events.chunks(8_000).enumerate() {
         cluster.produce(part);
         let mut member = Member::resume(home, &cluster, "one", SMALL);
         member.await_ready();
         cluster.await_progress(500);
+        let committed = cluster.committed() as usize;
         home = member.kill();
+        assert!(committed < (round + 1) * 8_000, "it was killed in the middle of its work");
         if round == 1 {
             wipe(home.path());
         }
@@ -46,6 +48,9 @@ fn a_member_killed_again_and_again_passes_each_event_once() {
     member.await_ready();
     cluster.await_all_read();
     cluster.judge();
+    let restored = |from| member.log().matches(from).count() as i32;
+    assert!(restored(" from=") >= PARTITIONS, "files that were kept were used");
+    assert!(!member.log().contains("starting anew"), "and believed");
 }
 
 #[test]

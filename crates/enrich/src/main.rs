@@ -21,7 +21,6 @@ use step::Enrich;
 use stream::Cluster;
 use stream::step::StepSettings;
 
-
 /// `[enrich]`; each key is explained in `deploy/mailpulse.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -28,8 +28,7 @@ impl Enrich {
     }
 
     fn event<'a>(&'a self, record: &Record<'a>) -> Result<Event<'a>, Unreadable> {
-        let headers =
-            RawHeaders::read(&|name| record.header(name)).map_err(Unreadable::Headers)?;
+        let headers = RawHeaders::read(&|name| record.header(name)).map_err(Unreadable::Headers)?;
         let recipient = std::str::from_utf8(record.key()).map_err(|_| Unreadable::Key)?;
         let envelope = Envelope {
             source: headers.source,
@@ -87,9 +86,7 @@ impl Step for Enrich {
     fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
         let mut value = std::mem::take(&mut self.value);
         let done = match self.event(record) {
-            Ok(event) => {
-                Self::publish(&self.topics.enriched, &mut value, record, &event, out)
-            }
+            Ok(event) => Self::publish(&self.topics.enriched, &mut value, record, &event, out),
             Err(why) => out.dead_letter(record, why.reason(), &why.detail()),
         };
         self.value = value;

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn borrows_unless_escaped() {
-        let texts: Vec<Option<Text<'_>>> = serde_json::from_str(r#"["plain","a\nb",null]"#).unwrap();
+        let texts: Vec<Option<Text<'_>>> =
+            serde_json::from_str(r#"["plain","a\nb",null]"#).unwrap();
         assert!(matches!(texts[0], Some(Text(Cow::Borrowed("plain")))));
         assert!(matches!(&texts[1], Some(Text(Cow::Owned(s))) if s == "a\nb"));
         assert_eq!(texts[2], None);

@@ -15,6 +15,7 @@ use stream::{Batch, PreparedHeaders, PublishError, Publisher};
 use crate::certificates::Certificates;
 use crate::meters::{KindCounts, Meters};
 use crate::problem::{Answer, Problem, receipt};
+use crate::request_id::RequestIds;
 use crate::settings::IngressSettings;
 use crate::sources::{Source, Sources};
 
@@ -25,6 +26,7 @@ pub(crate) struct Ingress {
     publisher: Publisher,
     certificates: Certificates,
     meters: Meters,
+    request_ids: RequestIds,
     read_timeout: Duration,
     ack_timeout: Duration,
 }
@@ -58,6 +60,7 @@ impl Ingress {
             publisher,
             certificates,
             meters,
+            request_ids: RequestIds::new(),
             read_timeout,
             ack_timeout,
         })
@@ -70,10 +73,7 @@ impl Ingress {
 
     /// Answers one request.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Answer {
-        let arrival = Arrival {
-            id: uuid::Uuid::now_v7().simple().to_string(),
-            started: Instant::now(),
-        };
+        let arrival = Arrival { id: self.request_ids.next(now()), started: Instant::now() };
         let source = self.sources.of_path(request.uri().path());
         match self.take(source, request, &arrival).await {
             Ok(taken) => {
@@ -138,9 +138,7 @@ impl Ingress {
             }
             Ok(whole.freeze())
         };
-        tokio::time::timeout(self.read_timeout, reading)
-            .await
-            .unwrap_or(Err(Problem::ReadTimeout))
+        tokio::time::timeout(self.read_timeout, reading).await.unwrap_or(Err(Problem::ReadTimeout))
     }
 
     async fn authenticate(
@@ -171,8 +169,7 @@ impl Ingress {
         received_at: ReceivedAt,
         arrival: &Arrival,
     ) -> Result<Taken, Problem> {
-        let unavailable =
-            |error: PublishError| Problem::Unavailable(source.provider, error.code());
+        let unavailable = |error: PublishError| Problem::Unavailable(source.provider, error.code());
         let envelope = Envelope::new(source, received_at, &arrival.id);
         let batch = self.publisher.batch();
         let (taken, confirmation) = self.send(source, body, &envelope, &batch);

@@ -12,6 +12,7 @@ mod certificates;
 mod handler;
 mod meters;
 mod problem;
+mod request_id;
 mod server;
 mod settings;
 mod sources;

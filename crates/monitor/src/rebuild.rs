@@ -228,7 +228,8 @@ mod tests {
         let published = run.rates.clone();
         assert!(!published.is_empty());
         run.restart(&setup);
-        run.round(&[Told::Time(0, 91, Presence::Busy)], &setup);
+        let later = [Told::Time(0, 91, Presence::Busy), Told::Time(1, 91, Presence::Busy)];
+        run.round(&later, &setup);
         assert_eq!(run.rates, published, "the windows that ended at 60 came once");
     }
 

@@ -42,6 +42,9 @@ pub(crate) struct News {
     pub(crate) alerts: Vec<Alert>,
 }
 
+/// A record of the changelog: its key, and its value or a tombstone.
+pub(crate) type Change = (String, Option<Vec<u8>>);
+
 /// What the changelog does not know yet; the values are taken when they are written.
 #[derive(Default)]
 struct Unwritten {
@@ -191,8 +194,8 @@ impl Shard {
         }
     }
 
-    /// What the changelog has to be told with this commit: keys, and values or tombstones.
-    pub(crate) fn changes(&mut self) -> Result<Vec<(String, Option<Vec<u8>>)>, StreamError> {
+    /// What the changelog has to be told with this commit.
+    pub(crate) fn changes(&mut self) -> Result<Vec<Change>, StreamError> {
         let Unwritten { panes, episodes, clock } = std::mem::take(&mut self.unwritten);
         if panes.is_empty() && episodes.is_empty() && !clock {
             return Ok(Vec::new());

@@ -157,7 +157,8 @@ impl EventHeaders {
     pub fn read<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, HeaderError> {
         Ok(Self {
             enriched: EnrichedHeaders::read(headers)?,
-            first: headers(names::FIRST).map_or(Ok(FirstSight::default()), FirstSight::from_header)?,
+            first: headers(names::FIRST)
+                .map_or(Ok(FirstSight::default()), FirstSight::from_header)?,
         })
     }
 }

@@ -60,3 +60,54 @@ impl CompactionFilter for Before {
         Ok(if is_old { Verdict::Remove } else { Verdict::Keep })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Files;
+    use crate::overlay::IdKey;
+    use event::EventId;
+
+    const HOURS: std::ops::Range<u32> = 0..100;
+
+    fn id(n: u32) -> EventId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.wrapping_mul(0x9E37_79B9).to_be_bytes());
+        EventId(id)
+    }
+
+    #[test]
+    fn merging_leaves_old_marks_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = Files::open(directory.path()).unwrap();
+        let files = all.partition(0).unwrap();
+        for hour in HOURS {
+            let mark = Mark { first: Hour(hour), bits: 1 };
+            files.marks.insert(*id(hour).as_bytes(), mark.to_bytes()).unwrap();
+        }
+        files.floor.store(60, Ordering::Relaxed);
+        files.marks.rotate_memtable_and_wait().unwrap();
+        files.marks.major_compact().unwrap();
+        assert_eq!(files.marks.len().unwrap(), 40);
+        assert!(!files.marks.contains_key(id(59).as_bytes()).unwrap());
+        assert!(files.marks.contains_key(id(60).as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn files_of_old_ids_are_dropped_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = Files::open(directory.path()).unwrap();
+        let files = all.partition(0).unwrap();
+        for hour in HOURS {
+            files.ids.insert(IdKey::new(Hour(hour), &id(hour)).0, []).unwrap();
+            if hour % 10 == 9 {
+                files.ids.rotate_memtable_and_wait().unwrap();
+            }
+        }
+        drop_ids(&files.ids, Hour(65)).unwrap();
+        // The file that has hours from both sides stays.
+        assert_eq!(files.ids.len().unwrap(), 40);
+        assert!(!files.ids.contains_key(IdKey::new(Hour(59), &id(59)).0).unwrap());
+        assert!(files.ids.contains_key(IdKey::new(Hour(60), &id(60)).0).unwrap());
+    }
+}

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
@@ -17,6 +18,9 @@ const MARKS: &str = "marks-";
 const CACHE_BYTES: u64 = 32 << 20;
 /// Of one partition's newest ids in memory, before they become a file.
 const MEMTABLE_BYTES: u64 = 4 << 20;
+/// Of a file. A file of ids goes once all of its hours are old: what lies on disk too long is one
+/// file a level.
+const TABLE_BYTES: u64 = 4 << 20;
 /// Journals are read again at start, so they are kept short.
 const JOURNAL_BYTES: u64 = 128 << 20;
 
@@ -127,6 +131,7 @@ fn options() -> KeyspaceCreateOptions {
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(filter))
 }

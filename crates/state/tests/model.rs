@@ -130,7 +130,8 @@ impl World {
     /// Three events each belong to one engagement, opens and clicks by turns.
     fn engage(&mut self, number: u64, hour: Hour) {
         let engagement = id(5_000_000 + number / 3);
-        let (kind, bit) = if number % 2 == 0 { (Kind::Opened, 1) } else { (Kind::Clicked, 2) };
+        let (kind, bit) =
+            if number.is_multiple_of(2) { (Kind::Opened, 1) } else { (Kind::Clicked, 2) };
         let floor = self.floor();
         let partition = self.store().partition(PARTITION).unwrap();
         let first = partition.engage(&engagement, kind, hour).unwrap();
@@ -212,7 +213,7 @@ fn copy(from: &TempDir) -> TempDir {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn it_remembers_what_it_should(steps in prop::collection::vec(step(), 1..120)) {

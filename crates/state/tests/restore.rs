@@ -224,7 +224,7 @@ fn a_partition_that_comes_back_knows_what_happened_meanwhile() {
 fn engagements_are_first_once_for_each_kind() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    let mut engage = |member: &mut Member, kind| {
+    let engage = |member: &mut Member, kind| {
         let partition = member.store.partition(PARTITION).unwrap();
         let first = partition.engage(&id(9), kind, HOUR).unwrap();
         (first.of_kind, first.of_engagement)
@@ -248,31 +248,56 @@ fn engagements_are_first_once_for_each_kind() {
 
 #[test]
 fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
-    const EACH: u64 = 50_000;
+    /// Enough for the clock to follow each hour.
+    const EACH: u64 = 2_500;
+    const { assert!(EACH > CLOCK_SAMPLES as u64) };
+    const LAST: u32 = 199;
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    let mut largest = 0;
-    for hour in 0..200_u32 {
+    let event = |hour: u32| (id(u64::from(hour) * EACH), Hour(HOUR.0 + hour));
+    for hour in 0..=LAST {
         let partition = member.store.partition(PARTITION).unwrap();
-        for number in 0..EACH / 20 {
+        for number in 0..EACH {
             let id = id(u64::from(hour) * EACH + number);
-            assert_eq!(partition.sight(&id, Hour(HOUR.0 + hour)).unwrap(), Sight::First);
-            partition.engage(&id, Kind::Opened, Hour(HOUR.0 + hour)).unwrap();
+            let hour = Hour(HOUR.0 + hour);
+            assert_eq!(partition.sight(&id, hour).unwrap(), Sight::First);
+            if number == 0 {
+                partition.engage(&id, Kind::Opened, hour).unwrap();
+            }
         }
         commit(&mut member.store, &mut log);
-        largest = largest.max(hour);
     }
+
     let partition = member.store.partition(PARTITION).unwrap();
-    assert_eq!(partition.now(), Some(Hour(HOUR.0 + 199)));
-    let mut sight =
-        |hour: u32| partition.sight(&id(u64::from(hour) * EACH), Hour(HOUR.0 + hour)).unwrap();
-    assert_eq!(sight(199 - HORIZON), Sight::Repeat);
-    assert_eq!(sight(199 - HORIZON - 1), Sight::BeyondHorizon);
+    assert_eq!(partition.now(), Some(Hour(HOUR.0 + LAST)));
+    let mut sight = |hour| {
+        let (id, hour) = event(hour);
+        partition.sight(&id, hour).unwrap()
+    };
+    assert_eq!(sight(LAST - HORIZON), Sight::Repeat);
+    assert_eq!(sight(LAST - HORIZON - 1), Sight::BeyondHorizon);
     assert_eq!(sight(0), Sight::BeyondHorizon);
-    let opened = partition.engage(&id(0), Kind::Opened, Hour(HOUR.0 + 199)).unwrap();
-    assert!(opened.of_engagement, "a mark expires by the hour of its first event");
-    let kept = u64::from(199 - HORIZON) * EACH;
-    let opened = partition.engage(&id(kept), Kind::Opened, Hour(HOUR.0 + 199)).unwrap();
-    assert!(!opened.of_kind);
-    assert!(CLOCK_SAMPLES < 2_500, "each hour has enough samples");
+
+    let mut opened = |of_hour| {
+        let now = Hour(HOUR.0 + LAST);
+        partition.engage(&event(of_hour).0, Kind::Opened, now).unwrap().of_engagement
+    };
+    assert!(!opened(LAST - HORIZON));
+    assert!(opened(LAST - HORIZON - 1), "a mark expires by the hour of its first event");
+
+    let written = u64::from(LAST + 1) * EACH * 20;
+    let kept = size(&member.disk.path().join("ids/keyspaces"));
+    assert!(kept < written * 7 / 10, "{kept} of {written} bytes");
+}
+
+/// Bytes of all files below a directory.
+fn size(directory: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.file_type().unwrap() {
+            kind if kind.is_dir() => size(&entry.path()),
+            // A file may go between being listed and being looked at.
+            _ => entry.metadata().map_or(0, |data| data.len()),
+        })
+        .sum()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use record::TopicSpec;
 
@@ -109,7 +109,23 @@ pub fn watermarks(
         .client("admin")
         .create()
         .map_err(|error| StreamError::Settings(error.to_string()))?;
-    (0..partitions)
-        .map(|partition| Ok(consumer.fetch_watermarks(topic, partition, CALL)?))
-        .collect()
+    let until = Instant::now() + CALL;
+    (0..partitions).map(|n| first_and_next(&consumer, topic, n, until)).collect()
+}
+
+/// First and next offset of a partition. Tried again until the deadline: a topic that was just
+/// created may not have told everyone its leader yet, and a busy broker may not answer in time.
+pub(crate) fn first_and_next<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    until: Instant,
+) -> Result<(i64, i64), StreamError> {
+    loop {
+        match consumer.fetch_watermarks(topic, partition, CALL) {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) if Instant::now() > until => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }

@@ -6,12 +6,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::admin::first_and_next;
 use crate::connection::Quiet;
 use crate::{Connection, StreamError};
 
 /// No changelog of ours takes longer; measured figures are in `docs/benchmarks.md`.
 const LIMIT: Duration = Duration::from_secs(240);
-const CALL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a step gets with a new partition: the offset metadata its predecessor left, and the means
@@ -59,8 +59,8 @@ impl Restore<'_> {
             seconds: LIMIT.as_secs(),
         };
         let (consumer, everything) = self.readers.get(self.connection)?;
-        let (_, end) = everything.fetch_watermarks(topic, partition, CALL)?;
-        while consumer.fetch_watermarks(topic, partition, CALL)?.1 < end {
+        let (_, end) = first_and_next(everything, topic, partition, deadline)?;
+        while first_and_next(consumer, topic, partition, deadline)?.1 < end {
             if Instant::now() >= deadline {
                 return Err(late());
             }

@@ -115,9 +115,11 @@ struct KindRow {
 }
 
 async fn kinds(sheet: &mut Sheet, url: &str, traffic: &Traffic) -> anyhow::Result<()> {
-    let found: Vec<KindRow> =
-        query(url, "SELECT toString(kind) AS kind, count() AS n FROM mailpulse.events GROUP BY kind")
-            .await?;
+    let found: Vec<KindRow> = query(
+        url,
+        "SELECT toString(kind) AS kind, count() AS n FROM mailpulse.events GROUP BY kind",
+    )
+    .await?;
     sheet.heading("SELECT kind, count() FROM events GROUP BY kind");
     for kind in Kind::ALL {
         let truth = traffic.truth().distinct.iter().filter(|((_, k), _)| *k == kind);
@@ -199,11 +201,7 @@ const ALERTS: &str = "
         toFloat64(maxIf(value, state = 'firing')) AS peak
     FROM mailpulse.alerts GROUP BY episode_id ORDER BY min(started_at)";
 
-async fn alerts(
-    sheet: &mut Sheet,
-    url: &str,
-    expected: &[ExpectedAlert],
-) -> anyhow::Result<()> {
+async fn alerts(sheet: &mut Sheet, url: &str, expected: &[ExpectedAlert]) -> anyhow::Result<()> {
     let found: Vec<AlertRow> = query(url, ALERTS).await?;
     sheet.heading("alerts");
     let total = |figure: fn(&AlertRow) -> u64| found.iter().map(figure).sum::<u64>();
@@ -241,9 +239,8 @@ pub(crate) async fn count(url: &str, sql: &str) -> anyhow::Result<u64> {
 }
 
 async fn query<T: DeserializeOwned>(url: &str, sql: &str) -> anyhow::Result<Vec<T>> {
-    let sql = format!(
-        "{sql} SETTINGS output_format_json_quote_64bit_integers = 0 FORMAT JSONEachRow"
-    );
+    let sql =
+        format!("{sql} SETTINGS output_format_json_quote_64bit_integers = 0 FORMAT JSONEachRow");
     let rows = text(url, &sql).await?;
     rows.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

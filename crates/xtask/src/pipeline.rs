@@ -67,7 +67,10 @@ impl Pipeline {
                 }
                 if Instant::now() > deadline {
                     let log = self.dirs.run.join(format!("{job}.log"));
-                    bail!("{job} is not ready; its log ends:\n{}", devstack::process::tail(&log, 20));
+                    bail!(
+                        "{job} is not ready; its log ends:\n{}",
+                        devstack::process::tail(&log, 20)
+                    );
                 }
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -101,7 +104,8 @@ struct Ports {
 
 impl Ports {
     fn choose() -> anyhow::Result<Self> {
-        let free = || Ok::<_, devstack::Error>(format!("127.0.0.1:{}", devstack::process::free_port()?));
+        let free =
+            || Ok::<_, devstack::Error>(format!("127.0.0.1:{}", devstack::process::free_port()?));
         let ingress = free()?;
         let admins = SERVICES
             .into_iter()

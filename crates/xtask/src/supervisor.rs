@@ -49,13 +49,7 @@ impl Supervisor {
     }
 
     /// Starts a service and keeps it running.
-    pub(crate) fn keep(
-        &self,
-        name: &'static str,
-        binary: PathBuf,
-        config: PathBuf,
-        log: PathBuf,
-    ) {
+    pub(crate) fn keep(&self, name: &'static str, binary: PathBuf, config: PathBuf, log: PathBuf) {
         let instance = format!("{name}-1");
         let mut service = Kept { name, binary, config, instance, log, child: None, starts: 0 };
         service.keep();

@@ -22,7 +22,7 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(build.success(), "the build failed");
     let clickhouse = ClickHouse::start(&dirs)?;
     let mut command = cargo();
-    command.arg("test");
+    command.args(["test", "--no-fail-fast"]);
     if arguments.cargo.is_empty() {
         command.arg("--workspace");
     }

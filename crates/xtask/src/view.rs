@@ -113,7 +113,8 @@ impl Look {
         loop {
             let figures = self.figures().await;
             for (line, figure) in self.lines.iter_mut().zip(figures) {
-                line.show(figure);
+                // `None`: whoever knows it is being started again.
+                figure.into_iter().for_each(|figure| line.show(figure));
             }
             if !self.is_live && rounds.is_multiple_of(10) {
                 let figures = self.lines.iter().map(|line| {
@@ -127,21 +128,20 @@ impl Look {
         }
     }
 
-    async fn figures(&self) -> [u64; 9] {
+    async fn figures(&self) -> [Option<u64>; 9] {
         let metrics = scrape::all(&self.client, &self.admins).await;
-        let of = |job: &str, name: &str| {
-            metrics.get(job).map_or(0, |text| scrape::sum(text, name, "") as u64)
-        };
-        let dead: u64 =
-            metrics.keys().map(|&job| of(job, "mailpulse_dead_letters_total")).sum();
-        let ask = async |sql: &str| count(&self.clickhouse, sql).await.unwrap_or(0);
+        let of =
+            |job: &str, name: &str| metrics.get(job).map(|text| scrape::sum(text, name, "") as u64);
+        let ask = async |sql: &str| count(&self.clickhouse, sql).await.ok();
+        let dead = self.admins.keys().map(|job| of(job, "mailpulse_dead_letters_total")).sum();
+        let duplicates = of("dedupe", "mailpulse_duplicates_total");
+        let looked_up = of("dedupe", "mailpulse_records_total");
         [
-            self.requests.load(Ordering::Relaxed),
+            Some(self.requests.load(Ordering::Relaxed)),
             of("ingress", "mailpulse_ingress_events_total"),
             of("enrich", "mailpulse_records_total"),
-            of("dedupe", "mailpulse_records_total")
-                .saturating_sub(of("dedupe", "mailpulse_duplicates_total")),
-            of("dedupe", "mailpulse_duplicates_total"),
+            looked_up.zip(duplicates).map(|(all, again)| all.saturating_sub(again)),
+            duplicates,
             ask("SELECT count() FROM mailpulse.events").await,
             dead,
             ask("SELECT uniqExact(episode_id) FROM mailpulse.alerts").await,

@@ -76,6 +76,10 @@ fn a_batch_waits_its_time_and_no_longer() {
     assert_eq!(fly(&mut p), None);
     p.close_if_due(wait, Instant::now() + wait);
     assert_eq!(fly(&mut p), flown("7-7", 1, true));
+    feed(&mut p, [8]);
+    assert_eq!(p.due(wait), None, "or the loop would spin until the first has landed");
+    p.landed();
+    assert!(p.due(wait).is_some());
 }
 
 #[test]

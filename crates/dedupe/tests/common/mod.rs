@@ -1,5 +1,5 @@
 //! A cluster with topics of its own, traffic with repeats, members as processes, and the judgement.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, dead_code)]
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};

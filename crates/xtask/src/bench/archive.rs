@@ -26,7 +26,8 @@ pub(crate) fn archive(line: &Line<'_>, rows: u64, report: &mut Report) -> anyhow
     let ours = figure("archive", "archive", rows, &service, &progress)?.budget(BUDGET_OURS);
     let seconds = ours.seconds;
     let theirs = server.map(|server| server.spent()).transpose()?;
-    let distinct = site.number(&format!("SELECT uniqExact(event_id) FROM {}.events", line.database))?;
+    let distinct =
+        site.number(&format!("SELECT uniqExact(event_id) FROM {}.events", line.database))?;
     ensure!(distinct == rows, "{distinct} distinct events of {rows}");
     line.stop(service)?;
     report.add(ours);
@@ -39,7 +40,9 @@ pub(crate) fn archive(line: &Line<'_>, rows: u64, report: &mut Report) -> anyhow
             .budget(BUDGET_SERVER)
             .memory(memory(pid)?);
         let figure = native.iter().fold(figure, |figure, bare| figure.beside(bare));
-        report.add(figure.note("with indexes, the hourly view, merges until the last row, and the polls"));
+        report.add(
+            figure.note("with indexes, the hourly view, merges until the last row, and the polls"),
+        );
     }
     Ok(())
 }
@@ -51,6 +54,9 @@ fn insert(line: &Line<'_>, format: &str, report: &mut Report) -> anyhow::Result<
     let Some(pid) = site.clickhouse.pid() else { return Ok(None) };
     let table = format!("{database}.bare_{}", format.to_lowercase());
     site.sql(&format!("CREATE TABLE {table} AS {database}.events"))?;
+    // The blocks are all the same, and are to be kept all the same.
+    let window = "non_replicated_deduplication_window = 0";
+    site.sql(&format!("ALTER TABLE {table} MODIFY SETTING {window}"))?;
     let from = format!("SELECT * FROM {database}.events LIMIT {BLOCK_ROWS} FORMAT {format}");
     let block = bytes::Bytes::from(site.sql(&from)?);
     let rows_before = site.number(&format!("SELECT count() FROM {database}.events"))?;
@@ -62,11 +68,8 @@ fn insert(line: &Line<'_>, format: &str, report: &mut Report) -> anyhow::Result<
     let watch = Watch::start(pid)?;
     site.block_on(async {
         for _ in 0..BLOCKS {
-            let mut insert = client
-                .insert_formatted_with(sql.clone())
-                // The blocks are all the same, and are to be kept all the same.
-                .with_setting("insert_deduplicate", "0")
-                .with_setting("async_insert", "0");
+            let insert = client.insert_formatted_with(sql.clone());
+            let mut insert = insert.with_setting("async_insert", "0");
             insert.send(block.clone()).await?;
             insert.end().await?;
         }

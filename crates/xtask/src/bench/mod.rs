@@ -7,10 +7,10 @@
 mod archive;
 mod bare;
 mod client;
+mod fill;
 mod ingress;
 mod latency;
 mod probe;
-mod remembered;
 mod report;
 mod script;
 mod site;
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 enum Leg {
     /// POST of one event.
     Ingress,
-    /// POST of 50 events. This and those up to `monitor` are a chain: each reads what the one
+    /// POST of 50 events. This and those up to `archive` are a chain: each reads what the one
     /// before has written.
     Batch,
     /// Raw events to canonical ones.
@@ -109,12 +109,15 @@ fn measure(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::R
     if wanted(Leg::Ingress) {
         ingress::single(site, arguments, report)?;
     }
-    let chained = Leg::Batch..=Leg::Monitor;
+    let chained = Leg::Batch..=Leg::Archive;
     if let Some(last) = arguments.legs.iter().filter(|leg| chained.contains(leg)).max() {
         chain(site, arguments, *last, report)?;
     }
+    if wanted(Leg::Monitor) {
+        steps::monitor(site, arguments.events, report)?;
+    }
     if let Some(ids) = arguments.ids {
-        remembered::ids(site, ids, report)?;
+        steps::ids(site, ids, report)?;
     }
     if wanted(Leg::Whole) {
         whole::whole(site, arguments, report)?;
@@ -123,12 +126,7 @@ fn measure(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::R
 }
 
 /// The legs in a row, up to the last one wanted.
-fn chain(
-    site: &Site,
-    arguments: &Arguments,
-    last: Leg,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+fn chain(site: &Site, arguments: &Arguments, last: Leg, report: &mut Report) -> anyhow::Result<()> {
     let line = site.line("chain")?;
     let now = unix_millis();
     let dates = Dates::Past { millis: ingress::BACKLOG_MILLIS, until: now };
@@ -142,12 +140,8 @@ fn chain(
     if last >= Leg::Dedupe {
         steps::dedupe(&line, events, distinct, report)?;
     }
-    let wanted = |leg| arguments.legs.contains(&leg);
-    if wanted(Leg::Archive) {
+    if last >= Leg::Archive {
         archive::archive(&line, distinct, report)?;
-    }
-    if wanted(Leg::Monitor) {
-        steps::monitor(&line, distinct, report)?;
     }
     Ok(())
 }

@@ -108,13 +108,11 @@ impl Probing {
             );
             let found = http.post(clickhouse).body(sql).send().await?.error_for_status()?;
             let found = found.text().await?;
-            let mut missing = self.missing();
             for number in found.lines().filter_map(|id| id.rsplit_once('-')?.1.parse().ok()) {
-                if let Some(since) = missing.remove(&number) {
+                if let Some(since) = self.missing().remove(&number) {
                     micros.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
             }
-            drop(missing);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -166,7 +166,11 @@ impl Report {
     pub(crate) fn add(&mut self, figure: Figure) {
         let (rate, cpu) = (figure.events_per_second, figure.events_per_cpu_second);
         let (leg, process) = (&figure.leg, figure.process);
-        eprintln!("  {leg}: {} a second, {} a CPU-second of {process}", thousands(rate), thousands(cpu));
+        eprintln!(
+            "  {leg}: {} a second, {} a CPU-second of {process}",
+            thousands(rate),
+            thousands(cpu)
+        );
         self.figures.push(figure);
     }
 
@@ -236,8 +240,10 @@ impl Report {
     fn latencies(&self, text: &mut String) {
         let mut rows = String::new();
         for figure in &self.figures {
-            let kinds =
-                [("acknowledged", figure.acknowledged), ("readable in ClickHouse", figure.readable)];
+            let kinds = [
+                ("acknowledged", figure.acknowledged),
+                ("readable in ClickHouse", figure.readable),
+            ];
             for (until, percentiles) in kinds {
                 let Some(Percentiles { p50, p99, max, samples }) = percentiles else { continue };
                 let leg = &figure.leg;

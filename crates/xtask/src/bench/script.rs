@@ -68,12 +68,7 @@ impl Script {
     }
 
     /// Writes request `k` as it goes over the wire, signed for `now_millis`.
-    pub(crate) fn write(
-        &self,
-        k: u64,
-        now_millis: i64,
-        wire: &mut Vec<u8>,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, k: u64, now_millis: i64, wire: &mut Vec<u8>) -> anyhow::Result<()> {
         let is_repeat = self.repeats && k % REPEAT_ONE_IN == REPEAT_ONE_IN - 1;
         let k = if is_repeat { k - REPEAT_AFTER } else { k };
         let occurred_at = match self.dates {

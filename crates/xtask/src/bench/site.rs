@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use devstack::{ClickHouse, Dirs, Kafka, Running};
 use indicatif::{ProgressBar, ProgressStyle};
 use record::Topics;
-use stream::{Connection, admin, inspect};
+use stream::{Connection, TopicSettings, admin, inspect};
 
 use super::script;
 use crate::scrape;
@@ -16,6 +16,8 @@ use crate::scrape;
 /// Of every topic keyed by recipient, as the default settings have it.
 pub(crate) const RECIPIENT_PARTITIONS: i32 = 6;
 pub(crate) const SCOPE_PARTITIONS: i32 = 3;
+/// How far back `dedupe` remembers, as the default settings have it.
+const HORIZON_HOURS: u32 = 72;
 /// How often progress is looked at. Asking a service for its metrics costs it a fraction of a
 /// millisecond.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -23,8 +25,8 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// An hour of mail goes by in seconds here, and its kinds are read one topic after the other: what
-/// is a moment's disorder in live traffic is minutes of event time.
+/// An hour of mail goes by in seconds here: what is a moment's disorder in live traffic is minutes
+/// of event time.
 const COMPRESSED_TIME: &str = "out_of_orderness = \"5m\"\nallowed_lateness = \"30m\"\n";
 
 /// The servers, and how to start services beside them.
@@ -96,7 +98,8 @@ impl Site {
     /// The sum of a metric over the label sets that contain `label`.
     pub(crate) fn metric(&self, service: &Running, name: &str, label: &str) -> anyhow::Result<u64> {
         let url = format!("http://{}/metrics", service.admin());
-        let text = self.runtime.block_on(async { self.http.get(url).send().await?.text().await })?;
+        let text =
+            self.runtime.block_on(async { self.http.get(url).send().await?.text().await })?;
         Ok(scrape::sum(&text, name, label) as u64)
     }
 
@@ -117,6 +120,17 @@ pub(crate) struct Line<'s> {
 }
 
 impl Line<'_> {
+    /// Makes the topics, for who writes to them before any service has started.
+    pub(crate) fn create_topics(&self) -> anyhow::Result<()> {
+        let settings = TopicSettings {
+            recipient_partitions: RECIPIENT_PARTITIONS,
+            scope_partitions: SCOPE_PARTITIONS,
+            replication: 1,
+            create: true,
+        };
+        Ok(settings.prepare(&self.site.connection("none"), &self.topics, HORIZON_HOURS)?)
+    }
+
     /// Starts a service and returns when it is ready.
     pub(crate) fn start(&self, job: &'static str) -> anyhow::Result<Running> {
         let binary = self.site.binaries.join(job);
@@ -213,7 +227,6 @@ impl Progress {
         (last - first) as f64 / (ended - began).as_secs_f64()
     }
 }
-
 
 /// A line of progress.
 pub(crate) fn bar(what: &str, goal: u64) -> ProgressBar {

@@ -3,10 +3,10 @@
 use anyhow::ensure;
 use devstack::Running;
 
-use super::bare;
 use super::report::{Figure, Report};
-use super::site::{Line, Progress};
+use super::site::{Line, Progress, Site};
 use super::usage::{Spent, cpu_seconds, memory};
+use super::{bare, fill};
 
 /// Budgets of `docs/benchmarks.md`, events per CPU-second.
 const BUDGET_ENRICH: f64 = 100_000.0;
@@ -53,26 +53,44 @@ pub(crate) fn dedupe(
 }
 
 /// `mail.events` to `mail.rates` and `mail.alerts`, both halves.
-pub(crate) fn monitor(line: &Line<'_>, events: u64, report: &mut Report) -> anyhow::Result<()> {
-    let bare = bare::consume(line, &line.topics.events, events)?;
+pub(crate) fn monitor(site: &Site, events: u64, report: &mut Report) -> anyhow::Result<()> {
+    let line = site.line("rates")?;
+    line.create_topics()?;
+    fill::events(&line, events)?;
+    let bare = bare::consume(&line, &line.topics.events, events)?;
     report.add_bare(&bare);
     let service = line.start("monitor")?;
-    let progress = await_records(line, &service, "monitor, folding", "monitor-fold", events)?;
-    // Counted down, as the topic grows while it is read.
-    let lag = || line.lag("monitor-rate", &line.topics.panes, ONE_MARKER);
-    let mut most = lag()?;
-    line.watch("monitor, panes left to rate", 1, || {
-        let left = lag()?;
-        most = most.max(left);
-        Ok(u64::from(left == 0))
+    let progress = await_records(&line, &service, "monitor, folding", "monitor-fold", events)?;
+    line.watch("monitor, rating the last panes", 1, || {
+        Ok(u64::from(line.lag("monitor-rate", &line.topics.panes, ONE_MARKER)? == 0))
     })?;
     let figure = figure("monitor", "monitor", events, &service, &progress)?.budget(BUDGET_RATES);
-    let late = line.site.metric(&service, "mailpulse_late_events_total", "")?;
-    let panes = line.site.metric(&service, "mailpulse_records_total", "monitor-rate")?;
+    let late = site.metric(&service, "mailpulse_late_events_total", "")?;
+    ensure!(late == 0, "{late} events were late, though they came in order");
+    let deltas = site.metric(&service, "mailpulse_records_total", "job=\"monitor-rate\"")?;
     line.stop(service)?;
     report.add(figure.beside(&bare).note(format!(
-        "an hour of event time, 8 sources; {panes} pane deltas; {late} late events; until both \
-         halves had committed everything"
+        "{} h of event time in order, {} scopes, {deltas} records between the halves; CPU of both \
+         halves until everything was committed",
+        fill::EVENT_HOURS,
+        fill::SCOPES
+    )));
+    Ok(())
+}
+
+/// `--ids`: what `dedupe` needs in memory when it remembers that many events.
+pub(crate) fn ids(site: &Site, ids: u64, report: &mut Report) -> anyhow::Result<()> {
+    let line = site.line("ids")?;
+    line.create_topics()?;
+    fill::enriched(&line, ids)?;
+    let service = line.start("dedupe")?;
+    let progress = await_records(&line, &service, "dedupe, ids", "dedupe", ids)?;
+    let leg = "dedupe, ids remembered";
+    let figure = figure(leg, "dedupe", ids, &service, &progress)?.budget(BUDGET_DEDUPE);
+    line.stop(service)?;
+    report.add(figure.note(format!(
+        "records without content, no repeats; ids over {} hours of event time",
+        fill::ID_HOURS
     )));
     Ok(())
 }
@@ -86,9 +104,7 @@ pub(crate) fn await_records(
     records: u64,
 ) -> anyhow::Result<Progress> {
     let label = format!("job=\"{job}\"");
-    line.watch(what, records, || {
-        line.site.metric(service, "mailpulse_records_total", &label)
-    })
+    line.watch(what, records, || line.site.metric(service, "mailpulse_records_total", &label))
 }
 
 /// Events per second between the first commit seen and the last; CPU time since the process began,

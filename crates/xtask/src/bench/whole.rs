@@ -26,11 +26,7 @@ const WARM_UP_SHARE: u64 = 50;
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// A burst at full load, then a while at half of what that gave.
-pub(crate) fn whole(
-    site: &Site,
-    arguments: &Arguments,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+pub(crate) fn whole(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
     let line = site.line("whole")?;
     let mut all = All { line: &line, services: Vec::new(), connections: arguments.connections };
     for job in SERVICES {
@@ -118,12 +114,7 @@ impl All<'_> {
         Ok(figures)
     }
 
-    fn post(
-        &self,
-        script: &Arc<Script>,
-        arrivals: Arrivals,
-        what: &str,
-    ) -> anyhow::Result<Posted> {
+    fn post(&self, script: &Arc<Script>, arrivals: Arrivals, what: &str) -> anyhow::Result<Posted> {
         let bar = bar(what, script.requests);
         let posted = post(&Job {
             address: &self.line.ingress,
@@ -140,7 +131,8 @@ impl All<'_> {
     fn await_rows(&self, goal: u64) -> anyhow::Result<()> {
         let Line { site, database, .. } = self.line;
         self.line.watch("rows in ClickHouse", goal, || rows(site, database))?;
-        let distinct = site.number(&format!("SELECT uniqExact(event_id) FROM {database}.events"))?;
+        let distinct =
+            site.number(&format!("SELECT uniqExact(event_id) FROM {database}.events"))?;
         ensure!(distinct == goal, "{distinct} distinct events of {goal}");
         Ok(())
     }
