@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(
             json,
             format!(
-                r#"{{"episode_id":"{}","rule":"bounce_rate","scope":"source","provider":"sendgrid","source":"acme","severity":"warning","state":"firing","metric":"bounce","width":"5m","value":0.075,"threshold":0.05,"numerator":15,"volume":200,"started_at":50000000,"at":50000000,"runbook":"docs/runbooks/bounce_rate.md","summary":"source/sendgrid/acme: bounce rate 7.5 % in 5m (15 of 200 sent), over 5 %"}}"#,
+                r##"{{"episode_id":"{}","rule":"bounce_rate","scope":"source","provider":"sendgrid","source":"acme","severity":"warning","state":"firing","metric":"bounce","width":"5m","value":0.075,"threshold":0.05,"numerator":15,"volume":200,"started_at":50000000,"at":50000000,"runbook":"docs/runbooks.md#bounce-rate","summary":"source/sendgrid/acme: bounce rate 7.5 % in 5m (15 of 200 sent), over 5 %"}}"##,
                 alert.episode_id
             )
         );

@@ -214,7 +214,7 @@ impl Rule {
             widths: widths.to_vec(),
             resolve_ratio: 1.0,
             resolve_after: 0,
-            runbook: format!("docs/runbooks/{name}.md"),
+            runbook: format!("docs/runbooks.md#{}", name.replace('_', "-")),
         })
         .collect()
     }
@@ -318,7 +318,8 @@ mod tests {
                 "metric = 'open'\ndirection = 'under'\nthreshold = 0.10\nmin_volume = 101\nwidths = ['60m']",
             ),
         ] {
-            let text = format!("name = '{name}'\nrunbook = 'docs/runbooks/{name}.md'\n{text}");
+            let anchor = name.replace('_', "-");
+            let text = format!("name = '{name}'\nrunbook = 'docs/runbooks.md#{anchor}'\n{text}");
             assert_eq!(seed(name), toml::from_str(&text).unwrap());
         }
     }
