@@ -32,18 +32,21 @@ fn a_member_killed_again_and_again_passes_each_event_once() {
     let cluster = Cluster::new();
     let events = traffic(24_000, 2);
     let mut home = tempfile::tempdir().unwrap();
+    let mut killed_at_work = 0;
     for (round, part) in events.chunks(8_000).enumerate() {
         cluster.produce(part);
         let mut member = Member::resume(home, &cluster, "one", SMALL);
         member.await_ready();
-        cluster.await_progress(500);
+        cluster.await_committed(round as i64 * 8_000 + 500);
         let committed = cluster.committed() as usize;
         home = member.kill();
-        assert!(committed < (round + 1) * 8_000, "it was killed in the middle of its work");
+        // A busy machine may let it finish before it is killed; not every time.
+        killed_at_work += usize::from(committed < (round + 1) * 8_000);
         if round == 1 {
             wipe(home.path());
         }
     }
+    assert!(killed_at_work > 0, "it was never killed in the middle of its work");
     let mut member = Member::resume(home, &cluster, "one", SMALL);
     member.await_ready();
     cluster.await_all_read();

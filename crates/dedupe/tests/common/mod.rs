@@ -108,6 +108,11 @@ impl Cluster {
         wait_until("the group to read all", || self.committed() >= wanted);
     }
 
+    /// Returns when the group has committed this many records since the beginning.
+    pub fn await_committed(&self, wanted: i64) {
+        wait_until("the group to commit", || self.committed() >= wanted);
+    }
+
     /// Returns when the group has committed this many records more than it had.
     pub fn await_progress(&self, records: i64) {
         let wanted = self.committed() + records;
