@@ -5,38 +5,28 @@
 mod settings;
 mod step;
 
-use service::{Service, ServiceSettings};
+use service::Service;
 use settings::DedupeSettings;
 use state::Store;
 use step::Dedupe;
-use stream::{ClusterSettings, TopicSettings};
+use stream::Cluster;
 
 fn main() -> anyhow::Result<()> {
     let service = Service::load("dedupe", env!("CARGO_PKG_VERSION"))?;
-    let process: ServiceSettings = service.settings.section("service")?;
-    let cluster: ClusterSettings = service.settings.section("kafka")?;
-    let layout: TopicSettings = service.settings.section("topics")?;
+    let cluster = Cluster::read(&service)?;
     let settings: DedupeSettings = service.settings.section("dedupe")?;
     service.open(settings.admin)?; // everything is parsed; only now a port opens
 
-    let topics = cluster.topics();
-    let connection = cluster.connect(&service.instance, !process.instance.is_empty());
-    layout.prepare(&connection, &topics, settings.horizon_hours())?;
-
+    cluster.prepare()?;
     let store = Store::open(&settings.directory, settings.horizon_hours())?;
     let alive = || service.health.beat();
-    let mut dedupe = Dedupe::new(store, &topics, &alive);
+    let mut dedupe = Dedupe::new(store, &cluster.topics, &alive);
     stream::step::run(
-        &connection,
-        &settings.step(&topics, layout),
+        &cluster.connection,
+        &settings.step(&cluster.topics, cluster.partitions),
         &mut dedupe,
         &|| service.shutdown.requested(),
-        &|has_partitions| {
-            alive();
-            if has_partitions {
-                service.health.ready();
-            }
-        },
+        &|has_partitions| service.health.report(has_partitions),
     )?;
     Ok(())
 }

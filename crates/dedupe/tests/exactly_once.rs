@@ -70,7 +70,7 @@ fn members_that_come_and_go_pass_each_event_once() {
     let mut leaves = Member::start(&cluster, "leaves", SMALL);
     leaves.await_ready();
     produce();
-    cluster.await_progress(500);
+    cluster.await_committed(6_500); // into the third part
     let home = leaves.stop();
     cluster.await_all_read();
     cluster.judge();

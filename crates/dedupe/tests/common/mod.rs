@@ -113,12 +113,6 @@ impl Cluster {
         wait_until("the group to commit", || self.committed() >= wanted);
     }
 
-    /// Returns when the group has committed this many records more than it had.
-    pub fn await_progress(&self, records: i64) {
-        let wanted = self.committed() + records;
-        wait_until("the group to make progress", || self.committed() >= wanted);
-    }
-
     /// Sum of the group's offsets.
     pub fn committed(&self) -> i64 {
         let (group, topic) = (self.topics.group("dedupe"), &self.topics.enriched);
