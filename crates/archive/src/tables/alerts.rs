@@ -44,8 +44,8 @@ struct Alert<'a> {
     state: Text<'a>,
     #[serde(borrow)]
     metric: Text<'a>,
-    #[serde(alias = "width", deserialize_with = "seconds")]
-    width_seconds: u32,
+    #[serde(deserialize_with = "seconds")]
+    width: u32,
     value: Option<f64>,
     threshold: f64,
     volume: u64,
@@ -75,7 +75,7 @@ impl Alerts {
         self.severity.push(&alert.severity);
         self.state.push(&alert.state);
         self.metric.push(&alert.metric);
-        self.width_seconds.push(alert.width_seconds);
+        self.width_seconds.push(alert.width);
         self.value.push(alert.value);
         self.threshold.push(alert.threshold);
         self.volume.push(alert.volume);

@@ -49,10 +49,9 @@ columns! {
 /// and are read apart, for `flatten` would copy every string.
 #[derive(Deserialize)]
 struct Rate {
-    #[serde(alias = "width", deserialize_with = "seconds")]
-    width_seconds: u32,
-    #[serde(alias = "end")]
-    window_end: i64,
+    #[serde(deserialize_with = "seconds")]
+    width: u32,
+    end: i64,
     revision: u32,
     counts: Counts,
     rates: Shares,
@@ -86,8 +85,7 @@ struct Shares {
     sent: u64,
     #[serde(default)]
     sent_is_estimated: bool,
-    #[serde(alias = "accepted_by_recipient")]
-    accepted: u64,
+    accepted_by_recipient: u64,
     bounce: Option<f64>,
     hard_bounce: Option<f64>,
     complaint: Option<f64>,
@@ -110,8 +108,8 @@ impl Rates {
         self.source.push(&scope.source);
         self.mailbox_provider.push(scope.mailbox_provider.as_deref().unwrap_or_default());
         self.campaign.push(scope.campaign.as_deref().unwrap_or_default());
-        self.width_seconds.push(rate.width_seconds);
-        self.window_end.push(rate.window_end);
+        self.width_seconds.push(rate.width);
+        self.window_end.push(rate.end);
         self.revision.push(rate.revision);
         self.push_counts(&rate.counts);
         self.push_shares(&rate.rates);
@@ -142,7 +140,7 @@ impl Rates {
     fn push_shares(&mut self, shares: &Shares) {
         self.sent.push(shares.sent);
         self.sent_is_estimated.push(shares.sent_is_estimated);
-        self.accepted_by_recipient.push(shares.accepted);
+        self.accepted_by_recipient.push(shares.accepted_by_recipient);
         self.bounce_rate.push(shares.bounce);
         self.hard_bounce_rate.push(shares.hard_bounce);
         self.complaint_rate.push(shares.complaint);

@@ -1,7 +1,5 @@
-use std::fmt;
-
 use event::{Provider, Text};
-use serde::de::{Error, Visitor};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 /// What a rate or an alert is about: the fields both values have in common.
@@ -35,28 +33,11 @@ impl ScopeKind {
     }
 }
 
-/// A window's width in seconds: as a number, or as `5m`, the form rules are written in.
+/// A window's width in seconds, from its minutes as in `5m`.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    struct Width;
-
-    impl Visitor<'_> for Width {
-        type Value = u32;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a width: seconds, or minutes as in `5m`")
-        }
-
-        fn visit_u64<E: Error>(self, seconds: u64) -> Result<u32, E> {
-            u32::try_from(seconds).map_err(E::custom)
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<u32, E> {
-            text.strip_suffix('m')
-                .and_then(|minutes| minutes.parse().ok())
-                .and_then(|minutes: u32| minutes.checked_mul(60))
-                .ok_or_else(|| E::custom(format!("`{text}` is not a width")))
-        }
-    }
-
-    deserializer.deserialize_any(Width)
+    let text = Text::deserialize(deserializer)?;
+    text.strip_suffix('m')
+        .and_then(|minutes| minutes.parse().ok())
+        .and_then(|minutes: u32| minutes.checked_mul(60))
+        .ok_or_else(|| D::Error::custom(format!("`{}` is not a width", &*text)))
 }

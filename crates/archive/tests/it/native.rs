@@ -63,7 +63,7 @@ fn large_dictionaries_have_wider_indexes() {
 #[test]
 fn rates_are_written_as_clickhouse_writes_them() {
     let mut rates = Rates::default();
-    let value = br#"{"scope":"campaign","provider":"ses","source":"acme","campaign":"spring","width_seconds":300,"window_end":30000000,"revision":2,"counts":{"accepted":4,"bounced_soft":1},"rates":{"sent":4,"sent_is_estimated":true,"accepted":3,"bounce":0.25,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":0.5}}"#;
+    let value = br#"{"scope":"campaign","provider":"ses","source":"acme","campaign":"spring","width":"5m","end":30000000,"revision":2,"counts":{"accepted":4,"bounced_soft":1},"rates":{"sent":4,"sent_is_estimated":true,"accepted_by_recipient":3,"bounce":0.25,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":0.5}}"#;
     rates.push(at(1), value).unwrap();
     compare(
         Table::Rates,
@@ -75,7 +75,7 @@ fn rates_are_written_as_clickhouse_writes_them() {
 #[test]
 fn alerts_are_written_as_clickhouse_writes_them() {
     let mut alerts = Alerts::default();
-    let value = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
+    let value = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","width":"5m","value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
     alerts.push(at(1), value).unwrap();
     compare(
         Table::Alerts,

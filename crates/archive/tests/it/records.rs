@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::stack::{Outgoing, Stack, wait_until};
 
-pub const RATE: &[u8] = br#"{"scope":"source","provider":"ses","source":"acme","width_seconds":60,"window_end":60000000,"revision":0,"counts":{"accepted":4},"rates":{"sent":4,"sent_is_estimated":false,"accepted":0,"bounce":0.0,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":null}}"#;
-pub const ALERT: &[u8] = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"source","provider":"ses","source":"acme","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
+pub const RATE: &[u8] = br#"{"scope":"source","provider":"ses","source":"acme","width":"1m","end":60000000,"revision":0,"counts":{"accepted":4},"rates":{"sent":4,"sent_is_estimated":false,"accepted_by_recipient":0,"bounce":0.0,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":null}}"#;
+pub const ALERT: &[u8] = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"source","provider":"ses","source":"acme","severity":"warning","state":"firing","metric":"bounce","width":"5m","value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
 
 /// Event number `n` of a stream in which every kind, tenant and month occurs, as JSON.
 pub fn event(n: usize) -> Vec<u8> {
