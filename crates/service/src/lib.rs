@@ -41,7 +41,7 @@ pub mod units;
 pub use error::SettingsError;
 pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
 pub use logging::init as init_log;
-pub use secret::Secret;
+pub use secret::{Secret, SecretError, resolve};
 pub use sections::{ClickHouseSettings, LogFormat, ServiceSettings};
 pub use settings::{DEFAULT_PATH, ENVIRONMENT_PREFIX, REFERENCE, Settings};
 pub use shutdown::Shutdown;

@@ -33,7 +33,10 @@ impl Secret {
 
 /// What `env:NAME`, `file:PATH` or a literal stands for. A file's trailing line end is not part
 /// of the secret.
-pub(crate) fn resolve(text: &str) -> Result<String, SecretError> {
+///
+/// # Errors
+/// Names the variable or the file that is not there.
+pub fn resolve(text: &str) -> Result<String, SecretError> {
     if let Some(name) = text.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| SecretError::NoVariable(name.to_owned()));
     }

@@ -186,26 +186,13 @@ fn flatten(
             Property::Flag(flag) => flag.to_string(),
             Property::Whole(number) => number.to_string(),
             Property::Real(number) => number.to_string(),
-            Property::Text(text) => resolve(&text).map_err(|why| format!("`{name}`: {why}"))?,
+            Property::Text(text) => {
+                service::resolve(&text).map_err(|why| format!("`{name}`: {why}"))?
+            }
         };
         flat.insert(name, value);
     }
     Ok(())
-}
-
-/// What `env:NAME`, `file:PATH` or a literal stands for, as for every secret of the settings. A
-/// file's trailing line end is not part of it.
-fn resolve(text: &str) -> Result<String, String> {
-    if let Some(name) = text.strip_prefix("env:") {
-        return std::env::var(name)
-            .map_err(|_| format!("the environment variable {name} is not set"));
-    }
-    if let Some(path) = text.strip_prefix("file:") {
-        return std::fs::read_to_string(path)
-            .map(|secret| secret.trim_end_matches(['\r', '\n']).to_owned())
-            .map_err(|error| format!("the file {path} cannot be read: {error}"));
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]
