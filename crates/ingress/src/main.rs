@@ -34,12 +34,10 @@ fn main() -> anyhow::Result<()> {
     service.open(settings.admin)?;
 
     cluster.prepare()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let publisher = Publisher::open(&cluster.connection, settings.publisher())?;
+    publisher.wake_through(runtime.handle());
     let ingress = Ingress::new(sources, cluster.topics, publisher, certificates, &settings);
-
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?
-        .block_on(server::serve(ingress, &settings, &service))
+    runtime.block_on(server::serve(ingress, &settings, &service))
 }

@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
 
 use crate::output::owned_headers;
 use crate::{Connection, StreamError};
@@ -52,6 +53,12 @@ impl PublishError {
     }
 }
 
+/// How often acknowledgements are looked for while some are awaited. To be woken for each would cost
+/// as much as answering its request; this way a wake-up serves many.
+const GATHER: Duration = Duration::from_micros(500);
+/// How often librdkafka is asked for news while nothing is awaited.
+const IDLE: Duration = Duration::from_millis(100);
+
 /// The ingress's producer: idempotent, `acks=all`, shared by all connections. One thread of its own
 /// polls it and wakes the requests whose last record was acknowledged.
 pub struct Publisher {
@@ -70,7 +77,7 @@ impl Publisher {
             .set("message.timeout.ms", settings.ack_timeout.as_millis().to_string());
         let producer: Arc<BaseProducer<Reports>> = Arc::new(
             config
-                .create_with_context(Reports)
+                .create_with_context(Reports::default())
                 .map_err(|error| StreamError::Settings(error.to_string()))?,
         );
         let stop = Arc::new(AtomicBool::new(false));
@@ -80,12 +87,25 @@ impl Publisher {
                 let (producer, stop) = (Arc::clone(&producer), Arc::clone(&stop));
                 move || {
                     while !stop.load(Ordering::Relaxed) {
-                        producer.poll(Duration::from_millis(100));
+                        attend(&producer);
                     }
                 }
             })
             .map_err(StreamError::state)?;
         Ok(Self { producer, stop, poller: Some(poller) })
+    }
+
+    /// Wakes requests from within the runtime they run on, many at once. Without it each is woken
+    /// from the producer's thread, at a system call a request. To be called once, at the start.
+    pub fn wake_through(&self, runtime: &Handle) {
+        let (sender, mut finished) = mpsc::unbounded_channel::<Vec<Arc<Acks>>>();
+        if self.producer.context().gathered.set(sender).is_ok() {
+            runtime.spawn(async move {
+                while let Some(finished) = finished.recv().await {
+                    finished.iter().for_each(|acks| acks.done.notify_one());
+                }
+            });
+        }
     }
 
     /// Starts the records of one request.
@@ -109,10 +129,28 @@ impl Publisher {
     }
 }
 
+/// One round of the producer's thread: what was acknowledged since the last, and who waits for it.
+fn attend(producer: &BaseProducer<Reports>) {
+    if producer.in_flight_count() == 0 {
+        std::thread::park_timeout(IDLE); // `send` unparks
+    }
+    std::thread::sleep(GATHER);
+    let reports = producer.context();
+    loop {
+        let seen = reports.seen.load(Ordering::Relaxed);
+        producer.poll(Duration::ZERO); // one event, of many acknowledgements
+        if reports.seen.load(Ordering::Relaxed) == seen {
+            break;
+        }
+    }
+    reports.wake();
+}
+
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(poller) = self.poller.take() {
+            poller.thread().unpark();
             let _ = poller.join();
         }
     }
@@ -148,9 +186,13 @@ impl Batch<'_> {
             .key(key)
             .payload(value)
             .headers(headers.0.clone());
-        self.publisher.producer.send(record).map_err(|(error, record)| {
+        let sent = self.publisher.producer.send(record);
+        if let Some(poller) = &self.publisher.poller {
+            poller.thread().unpark();
+        }
+        sent.map_err(|(error, record)| {
             // librdkafka did not take it, so no report will come for it.
-            record.delivery_opaque.report(Ok(()));
+            record.delivery_opaque.count(Ok(()));
             match error {
                 KafkaError::MessageProduction(code) => error_of(code),
                 _ => PublishError::Refused(RDKafkaErrorCode::Fail),
@@ -160,7 +202,7 @@ impl Batch<'_> {
 
     /// Waits until every record is acknowledged, or one has failed for good.
     pub async fn acknowledged(self) -> Result<(), PublishError> {
-        self.acks.report(Ok(()));
+        self.acks.count(Ok(()));
         let woken = self.acks.done.notified();
         if self.acks.pending.load(Ordering::Acquire) > 0 {
             woken.await;
@@ -200,17 +242,39 @@ impl Acks {
         Arc::clone(self)
     }
 
-    fn report(&self, result: Result<(), RDKafkaErrorCode>) {
+    /// Returns whether it was the last.
+    fn count(&self, result: Result<(), RDKafkaErrorCode>) -> bool {
         if let Err(code) = result {
             let _ = self.failure.set(error_of(code));
         }
-        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.done.notify_one();
-        }
+        self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
-struct Reports;
+#[derive(Default)]
+struct Reports {
+    /// Acknowledgements and failures so far.
+    seen: AtomicUsize,
+    /// Requests whose last record was acknowledged since the last [`Reports::wake`].
+    finished: Mutex<Vec<Arc<Acks>>>,
+    /// Where they are woken, if not here.
+    gathered: OnceLock<mpsc::UnboundedSender<Vec<Arc<Acks>>>>,
+}
+
+impl Reports {
+    fn wake(&self) {
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished = std::mem::take(&mut *finished);
+        if finished.is_empty() {
+            return;
+        }
+        match self.gathered.get() {
+            // Closed only when the runtime has ended, and its requests with it.
+            Some(runtime) => drop(runtime.send(finished)),
+            None => finished.iter().for_each(|acks| acks.done.notify_one()),
+        }
+    }
+}
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -222,9 +286,13 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Arc<Acks>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, acks: Arc<Acks>) {
-        acks.report(match result {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        let is_last = acks.count(match result {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         });
+        if is_last {
+            self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(acks);
+        }
     }
 }

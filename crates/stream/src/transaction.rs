@@ -54,6 +54,8 @@ impl Transactions {
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.timeout.ms", "9000")
             .set("linger.ms", "2")
+            // Nobody asks which deliveries succeeded, and being told costs 8 % of a step's CPU.
+            .set("delivery.report.only.error", "true")
             .set("queue.buffering.max.kbytes", "65536");
         let producer = register(&config)?;
         Ok(Self { config, producer })
@@ -91,7 +93,7 @@ impl Transactions {
         }
         let deadline = Instant::now() + CALL;
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(Duration::from_millis(2));
+            self.producer.poll(Duration::from_millis(1));
         }
         if self.producer.context().failed.load(Ordering::Relaxed) > 0 {
             return Err(KafkaError::Canceled.into());

@@ -2,7 +2,8 @@
 //!
 //! On shared cores events per second drift with the neighbours. Steadier are events per CPU-second
 //! of the process under test, and steadier still their ratio to a bare run of the same minute:
-//! librdkafka or ClickHouse alone, doing the least that the same work can cost.
+//! librdkafka or ClickHouse alone, doing the least that the same work can cost. They have the
+//! allocator of the services, which comes with the crate `stream`.
 
 mod archive;
 mod bare;
