@@ -60,9 +60,7 @@ pub fn await_topics(
             },
             Err(error) => error,
         };
-        let is_final =
-            matches!(&problem, StreamError::Topic { problem, .. } if problem.starts_with("has "));
-        if is_final || Instant::now() >= until {
+        if !problem.is_passing() || Instant::now() >= until {
             return Err(problem);
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -71,15 +69,15 @@ pub fn await_topics(
 
 fn first_problem(specs: &[TopicSpec], counts: &HashMap<String, i32>) -> Option<StreamError> {
     specs.iter().find_map(|spec| {
-        let problem = match counts.get(&spec.name) {
-            Some(&n) if n == spec.partitions => return None,
-            Some(n) => format!(
-                "has {n} partitions where the settings say {}; mend [topics] or the topic",
-                spec.partitions
-            ),
-            None => "is missing or has no leader yet; create it or set topics.create".to_owned(),
-        };
-        Some(StreamError::Topic { topic: spec.name.clone(), problem })
+        let (topic, wanted) = (spec.name.clone(), spec.partitions);
+        match counts.get(&topic) {
+            Some(&there) if there == wanted => None,
+            Some(&there) => Some(StreamError::Partitions { topic, there, wanted }),
+            None => {
+                let problem = "is missing or has no leader yet; create it or set topics.create";
+                Some(StreamError::Topic { topic, problem: problem.to_owned() })
+            }
+        }
     })
 }
 

@@ -132,7 +132,8 @@ impl TopicSettings {
     /// Blocks; not to be called from within a runtime.
     ///
     /// # Errors
-    /// [`StreamError::Topic`] for a topic that is missing or has another number of partitions.
+    /// [`StreamError::Topic`] for a topic that is missing, [`StreamError::Partitions`] for one that
+    /// has another number of partitions.
     pub fn prepare(
         &self,
         connection: &Connection,

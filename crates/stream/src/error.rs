@@ -6,7 +6,21 @@ pub enum StreamError {
     /// A property is unknown to librdkafka or has a value it does not take.
     #[error("kafka setting refused: {0}; see [kafka] and [kafka.properties]")]
     Settings(String),
-    /// A topic is missing and may not be created, or has another number of partitions.
+    /// A topic has another number of partitions than the settings say: a recipient would lie on
+    /// different partitions of different topics. No waiting mends that.
+    #[error(
+        "topic `{topic}` has {there} partitions where the settings say {wanted}; mend [topics] or \
+         the topic"
+    )]
+    Partitions {
+        /// Which.
+        topic: String,
+        /// How many it has.
+        there: i32,
+        /// How many it should have.
+        wanted: i32,
+    },
+    /// A topic is missing and may not be created, or was not read in time.
     #[error("topic `{topic}`: {problem}")]
     Topic {
         /// Which.
@@ -38,10 +52,16 @@ impl StreamError {
         Self::State(error.into())
     }
 
+    /// Whether waiting may mend it.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Topic { .. } | Self::Kafka(_) | Self::RestoreTimeout { .. })
+    }
+
     /// The stable code, for logs and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Settings(_) => "kafka_settings",
+            Self::Partitions { .. } => "kafka_partitions",
             Self::Topic { .. } => "kafka_topic",
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",

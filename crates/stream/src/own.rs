@@ -44,7 +44,8 @@ impl Cluster {
     /// Returns when every topic is there as it should be; see [`TopicSettings::prepare`].
     ///
     /// # Errors
-    /// [`StreamError::Topic`] for a topic that is missing or has another number of partitions.
+    /// [`StreamError::Topic`] for a topic that is missing, [`StreamError::Partitions`] for one that
+    /// has another number of partitions.
     pub fn prepare(&self) -> Result<(), StreamError> {
         let hours = u32::try_from(self.horizon.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
         self.partitions.prepare(&self.connection, &self.topics, hours)
