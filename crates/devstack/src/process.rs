@@ -32,17 +32,25 @@ pub struct Child {
     log_start: u64,
 }
 
-/// Starts a program with its standard output and error appended to `log`.
+/// Starts a program with its standard output and error appended to `log`, and nothing to read.
 ///
 /// # Errors
 /// [`Error::Io`] when the log cannot be opened, [`Error::Spawn`] when the program cannot be started.
-pub fn spawn(mut command: Command, log: &Path) -> Result<Child, Error> {
+pub fn spawn(command: Command, log: &Path) -> Result<Child, Error> {
+    spawn_with(Stdio::null(), command, log)
+}
+
+/// The same, with a standard input.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_with(input: Stdio, mut command: Command, log: &Path) -> Result<Child, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let out = File::options().create(true).append(true).open(log);
     let out = out.map_err(Error::io(format!("open {}", log.display())))?;
     let err = out.try_clone().map_err(Error::io(format!("open {}", log.display())))?;
     let log_start = out.metadata().map_or(0, |about| about.len());
-    command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+    command.stdin(input).stdout(out).stderr(err).process_group(0);
     die_with_parent(&mut command);
     match fork(command) {
         Ok(inner) => Ok(Child { inner, program, log: log.to_owned(), log_start }),
@@ -93,6 +101,23 @@ impl Child {
         }
         self.kill()?;
         self.inner.wait().map_err(Error::io(format!("wait for {}", self.program)))
+    }
+
+    /// Stops the process group where it is with SIGSTOP, as a frozen virtual machine would be. It
+    /// keeps its connections and does not know. No-op when it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn freeze(&mut self) -> Result<(), Error> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// Lets a frozen process group go on with SIGCONT. No-op when it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn thaw(&mut self) -> Result<(), Error> {
+        self.signal(libc::SIGCONT)
     }
 
     /// Waits at most `patience` for the process to end; `None` when it is still running then.
@@ -352,6 +377,27 @@ mod tests {
         let status = deaf.terminate(Duration::from_millis(200)).unwrap();
         assert_eq!(status.signal(), Some(libc::SIGKILL));
         assert!(!deaf.is_running());
+    }
+
+    #[test]
+    fn a_frozen_child_stands_still_until_it_is_thawed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut counter = sh("while :; do echo tick; sleep 0.01; done", &log);
+        counter.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("tick")).unwrap();
+        counter.freeze().unwrap();
+        let state = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+        };
+        let pid = counter.pid();
+        counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) == 'T').unwrap();
+        assert!(counter.is_running(), "frozen is not ended");
+        counter.thaw().unwrap();
+        counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) != 'T').unwrap();
+        counter.freeze().unwrap();
+        counter.kill().unwrap();
+        assert!(!counter.is_running(), "SIGKILL reaches the frozen too");
     }
 
     #[test]

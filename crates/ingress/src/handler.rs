@@ -1,19 +1,22 @@
 //! One request, from its head to its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use event::{Provider, ReceivedAt};
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use providers::{Refusal, Split, SplitError, body_limit};
-use record::{Reason, Topics, names};
-use stream::{Batch, PreparedHeaders, PublishError, Publisher};
+use providers::{Refusal, body_limit};
+use stream::PublishError;
 
+use crate::backlog::{Backlog, Way};
 use crate::certificates::Certificates;
-use crate::meters::{KindCounts, Meters};
+use crate::envelope::Envelope;
+use crate::meters::Meters;
+use crate::outlet::{Outlet, Taken, survey};
 use crate::problem::{Answer, Problem, receipt};
 use crate::request_id::RequestIds;
 use crate::settings::IngressSettings;
@@ -22,20 +25,14 @@ use crate::sources::{Source, Sources};
 /// All that a request needs.
 pub(crate) struct Ingress {
     sources: Sources,
-    topics: Topics,
-    publisher: Publisher,
+    outlet: Arc<Outlet>,
+    backlog: Arc<Backlog>,
     certificates: Certificates,
     meters: Meters,
     request_ids: RequestIds,
     read_timeout: Duration,
-    ack_timeout: Duration,
-}
-
-/// What became of an authentic request.
-struct Taken {
-    accepted: usize,
-    dead_lettered: usize,
-    kinds: KindCounts,
+    /// Whether clients are asked to come to another process next time.
+    is_leaving: AtomicBool,
 }
 
 /// What is known of a request before its body.
@@ -47,32 +44,52 @@ struct Arrival {
 impl Ingress {
     pub(crate) fn new(
         sources: Sources,
-        topics: Topics,
-        publisher: Publisher,
+        outlet: Arc<Outlet>,
+        backlog: Arc<Backlog>,
         certificates: Certificates,
         settings: &IngressSettings,
-    ) -> Arc<Self> {
-        let (read_timeout, ack_timeout) = (settings.read_timeout, settings.ack_timeout);
-        let meters = Meters::new();
-        Arc::new(Self {
+    ) -> Self {
+        let (meters, request_ids) = (Meters::new(), RequestIds::new());
+        let read_timeout = settings.read_timeout;
+        let is_leaving = AtomicBool::new(false);
+        Self {
             sources,
-            topics,
-            publisher,
+            outlet,
+            backlog,
             certificates,
             meters,
-            request_ids: RequestIds::new(),
+            request_ids,
             read_timeout,
-            ack_timeout,
-        })
+            is_leaving,
+        }
     }
 
-    /// The publisher, for readiness and the last flush.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    /// Where records go.
+    pub(crate) const fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
+    }
+
+    /// Where requests are kept while Kafka is away.
+    pub(crate) const fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
+    }
+
+    /// From now on every answer closes its connection, so that the next request goes elsewhere.
+    /// (Closing idle connections instead would break requests that are just being sent.)
+    pub(crate) fn farewell(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
     }
 
     /// Answers one request.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Answer {
+        let mut answer = self.answer(request).await;
+        if self.is_leaving.load(Ordering::Relaxed) {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         let arrival = Arrival { id: self.request_ids.next(now()), started: Instant::now() };
         let source = self.sources.of_path(request.uri().path());
         match self.take(source, request, &arrival).await {
@@ -101,7 +118,7 @@ impl Ingress {
         match *request.method() {
             Method::POST => {}
             // Mandrill asks with HEAD whether the address is there.
-            Method::HEAD => return Ok(Taken::nothing()),
+            Method::HEAD => return Ok(Taken::default()),
             _ => return Err(Problem::MethodNotAllowed),
         }
         let (head, body) = request.into_parts();
@@ -111,7 +128,20 @@ impl Ingress {
         let body = self.read(source.provider, body).await?;
         let received_at = now();
         self.authenticate(source, &head.headers, &body, received_at).await?;
-        self.publish(source, &body, received_at, arrival).await
+        let envelope = Envelope {
+            provider: source.provider,
+            source: source.name.clone(),
+            received_at,
+            request_id: arrival.id.clone(),
+        };
+        let taken = self.keep(&envelope, &body).await?;
+        if let Some(url) = &taken.confirmation {
+            self.certificates.confirm(url).await.map_err(|error| {
+                tracing::warn!(error = format!("{error:#}"), "subscription not confirmed");
+                Problem::Unavailable(source.provider, "subscription_not_confirmed")
+            })?;
+        }
+        Ok(taken)
     }
 
     /// The whole body, within the provider's limit and the time a body may take.
@@ -161,145 +191,26 @@ impl Ingress {
         verdict.map_err(|refusal| Problem::Refused(source.provider, refusal))
     }
 
-    /// Splits the body and waits until Kafka has every piece of it.
-    async fn publish(
-        &self,
-        source: &Source,
-        body: &[u8],
-        received_at: ReceivedAt,
-        arrival: &Arrival,
-    ) -> Result<Taken, Problem> {
-        let unavailable = |error: PublishError| Problem::Unavailable(source.provider, error.code());
-        let envelope = Envelope::new(source, received_at, &arrival.id);
-        let batch = self.publisher.batch();
-        let (taken, confirmation) = self.send(source, body, &envelope, &batch);
-        let taken = taken.map_err(unavailable)?;
-        tokio::time::timeout(self.ack_timeout, batch.acknowledged())
-            .await
-            .unwrap_or(Err(PublishError::Timeout))
-            .map_err(unavailable)?;
-        if let Some(url) = confirmation {
-            self.certificates.confirm(&url).await.map_err(|error| {
-                tracing::warn!(error = format!("{error:#}"), "subscription not confirmed");
-                Problem::Unavailable(source.provider, "subscription_not_confirmed")
-            })?;
+    /// Returns when every event of the body is durable: in Kafka, or, while that does not take
+    /// them, on this disk.
+    async fn keep(&self, envelope: &Envelope, body: &[u8]) -> Result<Taken, Problem> {
+        let unavailable = |code| Problem::Unavailable(envelope.provider, code);
+        let place = match self.backlog.enter().await {
+            Way::Kafka(under_way) => match self.outlet.publish(envelope, body).await {
+                Ok(taken) => return Ok(taken),
+                // Kafka is there, and will not take this one later either.
+                Err(error @ PublishError::TooLarge) => return Err(unavailable(error.code())),
+                Err(error) => self.backlog.divert(under_way, error.code()),
+            },
+            Way::Backlog(place) => place,
+        };
+        let taken = survey(envelope.provider, body);
+        if taken.is_nothing() {
+            return Ok(taken);
         }
+        let entry = envelope.seal(body).map_err(|_| unavailable("spool_unfit"))?;
+        place.keep(entry).await.map_err(unavailable)?;
         Ok(taken)
-    }
-
-    /// Hands the body's events to librdkafka; also returns the address that confirms an SNS
-    /// subscription, when that is what the body asks for.
-    fn send(
-        &self,
-        source: &Source,
-        body: &[u8],
-        envelope: &Envelope,
-        batch: &Batch<'_>,
-    ) -> (Result<Taken, PublishError>, Option<String>) {
-        let mut taken = Taken::nothing();
-        let mut failure = None;
-        let headers = envelope.headers();
-        let split = providers::split(source.provider, body, &mut |event| {
-            if failure.is_some() {
-                return;
-            }
-            let topic = self.topics.raw(event.kind);
-            match batch.send(topic, event.recipient.as_bytes(), event.raw, &headers) {
-                Ok(()) => taken.kinds.add(event.kind),
-                Err(error) => failure = Some(error),
-            }
-        });
-        if let Some(failure) = failure {
-            return (Err(failure), None);
-        }
-        match split {
-            Ok(Split::Events(count)) => taken.accepted = count,
-            Ok(Split::Ping) => {}
-            Ok(Split::ConfirmSubscription { subscribe_url, topic }) => {
-                tracing::info!(topic, source = source.name, "confirming subscription");
-                return (Ok(taken), Some(subscribe_url));
-            }
-            Ok(Split::Unsubscribed { topic }) => {
-                tracing::warn!(topic, source = source.name, "SNS ended the subscription");
-            }
-            Err(error) => {
-                if let Err(error) = self.dead_letter(body, &error, envelope, batch) {
-                    return (Err(error), None);
-                }
-                taken.dead_lettered = 1;
-            }
-        }
-        (Ok(taken), None)
-    }
-
-    /// Authentic, and not what its provider sends: kept whole, with the reason.
-    fn dead_letter(
-        &self,
-        body: &[u8],
-        error: &SplitError,
-        envelope: &Envelope,
-        batch: &Batch<'_>,
-    ) -> Result<(), PublishError> {
-        let reason = reason_of(error);
-        metrics::counter!("mailpulse_dead_letters_total",
-            "stage" => "ingress", "reason" => reason.code())
-        .increment(1);
-        let detail = error.to_string();
-        let headers = envelope.headers_and(&[
-            (names::REASON, reason.code().as_bytes()),
-            (names::DETAIL, detail.as_bytes()),
-            (names::STAGE, b"ingress"),
-            (names::ORIGIN, b""),
-        ]);
-        batch.send(&self.topics.dead_letters, b"", body, &headers)
-    }
-}
-
-impl Taken {
-    fn nothing() -> Self {
-        Self { accepted: 0, dead_lettered: 0, kinds: KindCounts::default() }
-    }
-}
-
-/// The headers that all records of a request share.
-struct Envelope {
-    provider: &'static str,
-    source: String,
-    received_at: String,
-    request_id: String,
-}
-
-impl Envelope {
-    fn new(source: &Source, received_at: ReceivedAt, request_id: &str) -> Self {
-        Self {
-            provider: source.provider.as_str(),
-            source: source.name.clone(),
-            received_at: received_at.micros().to_string(),
-            request_id: request_id.to_owned(),
-        }
-    }
-
-    fn headers(&self) -> PreparedHeaders {
-        self.headers_and(&[])
-    }
-
-    fn headers_and(&self, further: &[(&str, &[u8])]) -> PreparedHeaders {
-        let own: [(&str, &[u8]); 4] = [
-            (names::PROVIDER, self.provider.as_bytes()),
-            (names::SOURCE, self.source.as_bytes()),
-            (names::RECEIVED_AT, self.received_at.as_bytes()),
-            (names::REQUEST_ID, self.request_id.as_bytes()),
-        ];
-        PreparedHeaders::new(&[&own, further].concat())
-    }
-}
-
-fn reason_of(error: &SplitError) -> Reason {
-    match error {
-        SplitError::NotUtf8 => Reason::NotUtf8,
-        SplitError::NotJson { .. } => Reason::NotJson,
-        SplitError::NotForm(_) => Reason::NotForm,
-        SplitError::WrongShape(_) => Reason::WrongShape,
     }
 }
 

@@ -5,24 +5,35 @@
 //!
 //! A request is authenticated over its bytes as received, split without rewriting them, published,
 //! and answered with 200 once Kafka has acknowledged every record (`acks=all`). What is authentic
-//! but cannot be split goes whole to `mail.dead-letters`, and is answered with 200 too. When Kafka
-//! does not take it in time the answer makes the provider try again.
+//! but cannot be split goes whole to `mail.dead-letters`, and is answered with 200 too. While Kafka
+//! does not take records, requests are kept in a spool on the local disk, synced before the answer,
+//! and handed on in their order when it is back. Only when the spool is full does the answer make
+//! the provider try again.
 
+mod backlog;
 mod certificates;
+mod envelope;
 mod handler;
 mod meters;
+mod outlet;
 mod problem;
 mod request_id;
 mod server;
 mod settings;
 mod sources;
+mod supply;
+
+use std::sync::Arc;
 
 use anyhow::Context;
+use backlog::Backlog;
 use certificates::Certificates;
 use handler::Ingress;
+use outlet::Outlet;
 use service::Service;
 use settings::IngressSettings;
 use sources::Sources;
+use spool::Spool;
 use stream::{Cluster, Publisher};
 
 fn main() -> anyhow::Result<()> {
@@ -33,11 +44,14 @@ fn main() -> anyhow::Result<()> {
     let certificates = Certificates::new(&settings.sns_certificates)?;
     service.open(settings.admin)?;
 
-    cluster.prepare()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let publisher = Publisher::open(&cluster.connection, settings.publisher())?;
     publisher.wake_through(runtime.handle());
-    let ingress = Ingress::new(sources, cluster.topics, publisher, certificates, &settings);
-    runtime.block_on(server::serve(ingress, &settings, &service))
+    let outlet = Outlet::new(cluster.topics.clone(), publisher, settings.ack_timeout);
+    let (spool, left) = Spool::open(&settings.spool_directory, settings.spool_bytes)?;
+    tracing::info!(?left, "the spool is open");
+    let backlog = Arc::new(Backlog::new(spool, settings.spool_bytes)?);
+    let ingress = Ingress::new(sources, Arc::new(outlet), backlog, certificates, &settings);
+    runtime.block_on(server::serve(Arc::new(ingress), cluster, &settings, &service))
 }

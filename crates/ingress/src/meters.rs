@@ -55,7 +55,7 @@ impl Meters {
 }
 
 /// Events of one request, by kind.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct KindCounts([u64; Kind::ALL.len()]);
 
 impl KindCounts {

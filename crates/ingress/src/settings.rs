@@ -1,6 +1,7 @@
 //! The `[ingress]` section.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,7 +22,11 @@ pub(crate) struct IngressSettings {
     #[serde(with = "service::units::duration")]
     pub(crate) linger: Duration,
     #[serde(with = "service::units::duration")]
+    pub(crate) drain_delay: Duration,
+    #[serde(with = "service::units::duration")]
     pub(crate) drain_timeout: Duration,
+    pub(crate) spool_directory: PathBuf,
+    pub(crate) spool_bytes: u64,
     pub(crate) sns_certificates: String,
 }
 

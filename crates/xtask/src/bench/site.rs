@@ -49,7 +49,8 @@ impl Site {
             kafka: Kafka::start(&dirs)?,
             clickhouse: ClickHouse::start(&dirs)?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            http: reqwest::Client::new(),
+            // No connection is kept: while nobody polls the runtime, nobody sees the server close it.
+            http: reqwest::Client::builder().pool_max_idle_per_host(0).build()?,
             dirs,
         })
     }
@@ -153,6 +154,7 @@ impl Line<'_> {
              scope_partitions = {SCOPE_PARTITIONS}\n\
              [clickhouse]\nurl = {url:?}\ndatabase = {database:?}\n\
              [ingress]\nlisten = {listen:?}\nsns_certificates = {directory:?}\n\
+             spool_directory = {spool:?}\ndrain_delay = \"0s\"\n\
              [dedupe]\ndirectory = {directory:?}\n\
              [monitor]\n{COMPRESSED_TIME}{sources}",
             bootstrap = self.site.kafka.bootstrap(),
@@ -161,6 +163,7 @@ impl Line<'_> {
             database = self.database,
             listen = self.ingress,
             directory = self.directory,
+            spool = self.directory.join("spool"),
             sources = script::sources_toml(),
         )
     }
