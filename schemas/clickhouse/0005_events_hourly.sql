@@ -1,4 +1,5 @@
--- Events by the hour they happened in. Sum when reading: parts merge in the background.
+-- Events by the hour they happened in. Sum when reading: parts merge in the background, and each
+-- partition of mail.events has sums of its own, which its one writer can check against its rows.
 CREATE TABLE IF NOT EXISTS events_hourly
 (
     hour             DateTime('UTC'),
@@ -6,6 +7,7 @@ CREATE TABLE IF NOT EXISTS events_hourly
     source           LowCardinality(String),
     mailbox_provider LowCardinality(String),
     campaign         LowCardinality(String),
+    kafka_partition  UInt16,
     events           UInt64,
     accepted         UInt64,
     delivered        UInt64,
@@ -28,7 +30,7 @@ CREATE TABLE IF NOT EXISTS events_hourly
 )
 ENGINE = SummingMergeTree
 PARTITION BY toYYYYMM(hour)
-ORDER BY (source, provider, hour, mailbox_provider, campaign)
+ORDER BY (source, provider, hour, mailbox_provider, campaign, kafka_partition)
 SETTINGS non_replicated_deduplication_window = 10000;
 
 -- Fed by each insert, which deduplicate_blocks_in_dependent_materialized_views=1 makes as repeatable
@@ -40,6 +42,7 @@ SELECT
     source,
     mailbox_provider,
     campaign,
+    kafka_partition,
     count() AS events,
     countIf(kind = 'accepted') AS accepted,
     countIf(kind = 'delivered') AS delivered,
@@ -58,4 +61,4 @@ SELECT
     countIf(kind = 'subscribed') AS subscribed,
     countIf(kind = 'other') AS other
 FROM events
-GROUP BY hour, provider, source, mailbox_provider, campaign;
+GROUP BY hour, provider, source, mailbox_provider, campaign, kafka_partition;

@@ -26,13 +26,21 @@ pub(crate) struct Batch {
     pub(crate) received: Vec<i64>,
     /// Rows of the range that were in the table before we touched it.
     pub(crate) known_rows: usize,
+    /// Rows of the range that were left out, because they are in the table and ClickHouse no longer
+    /// recognises them.
+    pub(crate) left_out: usize,
 }
 
 impl Batch {
-    /// The deduplication token: `topic/partition/first-last`.
+    /// The deduplication token: `topic/partition/first-last`, and `-without-N` where that many rows
+    /// were left out: another block, which the table of a view must not take for the first one.
     pub(crate) fn token(&self) -> String {
         let TopicPartition { topic, partition } = &self.partition;
-        format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last)
+        let whole = format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last);
+        match self.left_out {
+            0 => whole,
+            rows => format!("{whole}-without-{rows}"),
+        }
     }
 
     /// The range in the offset's metadata while this batch is under way.

@@ -11,6 +11,7 @@ use stream::{PreparedHeaders, PublishError, Publisher, TopicPartition};
 use crate::batch::{Batch, Letter};
 use crate::clickhouse_error::ClickHouseError;
 use crate::meters;
+use crate::rollup;
 use crate::server::{Found, Server};
 use crate::settings::ArchiveSettings;
 use crate::tables::Table;
@@ -74,6 +75,9 @@ impl Courier {
         match errand {
             Errand::Look(table, partition, range) => {
                 let found = self.look(table, &partition, range, hold).await;
+                if !found.recognised && !found.offsets.is_empty() {
+                    self.mend(table, &partition, range, hold).await;
+                }
                 let (rows, recognised) = (found.offsets.len(), found.recognised);
                 tracing::info!(
                     ?partition,
@@ -122,6 +126,24 @@ impl Courier {
         }
     }
 
+    /// Brings what follows from rows that cannot be sent again.
+    async fn mend(
+        &self,
+        table: Table,
+        partition: &TopicPartition,
+        range: Range,
+        hold: &(impl Fn(Hold) + Sync),
+    ) {
+        if table != Table::Events {
+            return; // nothing follows from the others
+        }
+        let mut pauses = self.settings.pauses();
+        while let Err(error) = rollup::mend(&self.server, partition.partition, range).await {
+            hold(error.into());
+            sleep_for(pauses.next()).await;
+        }
+    }
+
     /// Inserts the rows, as often as it takes to know what became of it.
     async fn insert(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Inserted {
         let token = batch.token();
@@ -156,7 +178,10 @@ impl Courier {
                     hold(Hold { code: "partly_inserted", detail });
                     sleep_for(pauses.next()).await;
                 }
-                _ if there > 0 && !found.recognised => return Inserted::Forgotten(found),
+                _ if there > 0 && !found.recognised => {
+                    self.mend(batch.table, &batch.partition, batch.recorded(), hold).await;
+                    return Inserted::Forgotten(found);
+                }
                 _ => known_rows = there,
             }
         }

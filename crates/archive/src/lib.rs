@@ -21,6 +21,7 @@ mod deliver;
 mod meters;
 pub mod native;
 mod partition;
+mod rollup;
 pub mod schema;
 pub mod server;
 mod settings;

@@ -71,6 +71,8 @@ struct Building {
     last: i64,
     rows: Rows,
     count: usize,
+    /// Rows that are in the table and must not be sent again.
+    left_out: usize,
     bytes: usize,
     letters: Vec<Letter>,
     /// The first record that became a row: the refused one, if the batch has no other.
@@ -161,7 +163,9 @@ impl Partition {
             building.opened = Instant::now();
         }
         building.last = offset;
-        if !self.known.settles(offset) {
+        if self.known.settles(offset) {
+            building.left_out += 1;
+        } else {
             match push(&mut building.rows) {
                 Ok(()) => {
                     self.bad_in_a_row = 0;
@@ -229,6 +233,7 @@ impl Partition {
             sample: built.sample,
             bytes: built.bytes,
             known_rows: self.known.rows_in(range),
+            left_out: built.left_out,
         });
     }
 
@@ -350,6 +355,7 @@ impl Building {
             last: -1,
             rows: table.rows(),
             count: 0,
+            left_out: 0,
             bytes: 0,
             letters: Vec::new(),
             sample: None,

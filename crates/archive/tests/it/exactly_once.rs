@@ -146,10 +146,17 @@ fn a_pending_range_that_had_happened_changes_nothing() {
 fn beyond_the_window_it_looks_before_it_inserts() {
     let stack = Stack::new();
     archived(&stack, 4000);
-    // Two rows of the last insert are missing, and ClickHouse no longer knows that insert: another
-    // partition had more since than it remembers.
+    // Two rows of the last insert are missing, and its hours' sums; and ClickHouse no longer
+    // knows that insert: another partition had more since than it remembers.
     let range = last_insert(&stack, 0);
-    let Range { last, .. } = range;
+    let Range { first, last } = range;
+    stack.execute(&format!(
+        "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 AND hour IN ( \
+         SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM {}.events \
+         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last} \
+         ) SETTINGS mutations_sync = 2",
+        stack.database
+    ));
     stack.execute(&format!(
         "ALTER TABLE events DELETE WHERE kafka_partition = 0 AND kafka_offset > {} \
          SETTINGS mutations_sync = 2",
@@ -168,6 +175,31 @@ fn beyond_the_window_it_looks_before_it_inserts() {
     settle(&stack);
     let (rows, distinct): (u64, u64) = stack.ask("SELECT count(), uniqExact(event_id) FROM events");
     assert_eq!((rows, distinct), (6000, 6000));
+    assert_sums_follow(&stack);
+}
+
+/// Every hourly sum is what the rows say.
+fn assert_sums_follow(stack: &Stack) {
+    let of = |select: &str| {
+        stack.ask::<String>(&format!(
+            "SELECT arrayStringConcat(arraySort(groupArray(toString(t))), '\\n') FROM ({select})"
+        ))
+    };
+    let select: String =
+        stack.ask("SELECT as_select FROM system.tables WHERE name = 'events_hourly_feed' AND database = currentDatabase()");
+    let keys = "hour, provider, source, mailbox_provider, campaign, kafka_partition";
+    let sums = "sum(events), sum(delivered), sum(bounced), sum(opened), sum(engaged)";
+    let group =
+        |from: &str| format!("SELECT tuple({keys}, {sums}) AS t FROM {from} GROUP BY {keys}");
+    let (expected, found) = (of(&group(&format!("({select})"))), of(&group("events_hourly")));
+    assert!(!expected.is_empty());
+    let only = |these: &str, those: &str| {
+        let only: Vec<String> =
+            these.lines().filter(|line| !those.contains(line)).map(str::to_owned).collect();
+        only
+    };
+    assert_eq!(only(&found, &expected), only(&expected, &found), "found, and what the rows say");
+    assert_eq!(found, expected);
 }
 
 #[test]
