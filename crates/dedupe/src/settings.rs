@@ -20,6 +20,8 @@ pub struct DedupeSettings {
     /// How long to wait for them.
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
+    /// After so many dead letters in a row a partition is held.
+    refusals_to_hold: u32,
     /// How far back, in event time, a repeat is recognised.
     #[serde(with = "service::units::duration")]
     horizon: Duration,
@@ -43,6 +45,7 @@ impl DedupeSettings {
             dead_letters: topics.dead_letters.clone(),
             batch_records: self.batch_records,
             batch_wait: self.batch_wait,
+            refusals_to_hold: self.refusals_to_hold,
         }
     }
 }

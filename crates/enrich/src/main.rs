@@ -29,6 +29,7 @@ struct EnrichSettings {
     batch_records: usize,
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
+    refusals_to_hold: u32,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         dead_letters: topics.dead_letters.clone(),
         batch_records: settings.batch_records,
         batch_wait: settings.batch_wait,
+        refusals_to_hold: settings.refusals_to_hold,
     };
     stream::step::run(
         connection,

@@ -53,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         dead_letters: topics.dead_letters.clone(),
         batch_records: settings.batch_records,
         batch_wait: settings.batch_wait,
+        refusals_to_hold: settings.refusals_to_hold,
     };
     let fold_loop = half("monitor-fold", &topics.events, event_partitions);
     let rate_loop = half("monitor-rate", &topics.panes, pane_partitions);

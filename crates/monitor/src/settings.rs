@@ -19,6 +19,7 @@ pub(crate) struct MonitorSettings {
     pub(crate) batch_records: usize,
     #[serde(with = "service::units::duration")]
     pub(crate) batch_wait: Duration,
+    pub(crate) refusals_to_hold: u32,
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]

@@ -79,6 +79,21 @@ fn an_event_that_comes_too_late_is_counted_and_changes_nothing() {
 }
 
 #[test]
+fn an_event_that_comes_again_for_the_archive_is_counted_once() {
+    let stage = Stage::new("again");
+    let _member = stage.member("a");
+    let events: Vec<_> = (0..60)
+        .map(|second| Happening {
+            at: T0 + second * SECOND,
+            ..Happening::new("acme", Kind::Delivered, "ada@example.com")
+        })
+        .collect();
+    stage.publish(&events);
+    stage.publish_for_the_archive(&events[..20]);
+    stage.assert_published(&Truth::of(&events));
+}
+
+#[test]
 fn an_alert_fires_and_resolves_once_each() {
     let stage = Stage::new("alert");
     let mut member = stage.member("a");

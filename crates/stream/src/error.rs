@@ -1,5 +1,7 @@
 use rdkafka::error::KafkaError;
 
+use crate::TopicPartition;
+
 /// What can go wrong between us and Kafka.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -41,6 +43,19 @@ pub enum StreamError {
         /// The limit.
         seconds: u64,
     },
+    /// So many records in a row were refused that it must be our fault; the partition is held.
+    #[error(
+        "{in_a_row} records in a row were refused, the last at {}/{}/{offset}; the partition is held",
+        partition.topic, partition.partition
+    )]
+    Refusals {
+        /// How many.
+        in_a_row: u32,
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Of the last.
+        offset: i64,
+    },
     /// A step's own state failed: the process must not go on.
     #[error("state: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
@@ -65,6 +80,7 @@ impl StreamError {
             Self::Topic { .. } => "kafka_topic",
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
+            Self::Refusals { .. } => "refusals",
             Self::State(_) => "state",
         }
     }

@@ -9,6 +9,7 @@
 //! - [`feed`]: at-least-once, for `notify`.
 //! - [`admin`] creates and checks the topics.
 //! - [`inspect`]: what is there, for tests and the operator's tool.
+//! - [`letters`]: the dead letters and their way back, for the operator's tool.
 //! - [`bare`]: producing with nothing around it, for the benchmarks.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
@@ -19,7 +20,9 @@ mod cluster;
 mod connection;
 mod error;
 pub mod feed;
+mod guard;
 pub mod inspect;
+pub mod letters;
 mod output;
 mod own;
 mod publisher;

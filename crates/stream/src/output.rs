@@ -29,6 +29,8 @@ pub struct Output<'a> {
     pub(crate) dead_letters: &'a str,
     pub(crate) stage: &'static str,
     pub(crate) sent: u64,
+    /// Of those, dead letters.
+    pub(crate) refused: u64,
 }
 
 impl Output<'_> {
@@ -71,6 +73,7 @@ impl Output<'_> {
         metrics::counter!("mailpulse_dead_letters_total",
             "stage" => self.stage, "reason" => reason.code())
         .increment(1);
+        self.refused += 1;
         let origin = record.origin();
         let why: [(&str, &[u8]); 4] = [
             (names::REASON, reason.code().as_bytes()),

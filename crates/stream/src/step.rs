@@ -8,7 +8,8 @@
 //! Failure: whatever Kafka says, the producer is rebuilt under the same transactional id (which
 //! ends the old transaction), the committed offset is read back to learn whether the commit had
 //! happened after all, and if not the batch is read again. A step whose own state fails ends the
-//! process: its supervisor starts it anew from what Kafka has.
+//! process: its supervisor starts it anew from what Kafka has. A partition whose records are refused
+//! one and all is held, and the others go on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::changelog::{Readers, Restore, is_passing};
+use crate::guard::Guard;
 use crate::rebalance::{Change, Ownership};
 use crate::transaction::Transactions;
 use crate::{Connection, Output, Record, StreamError, TopicPartition};
@@ -89,6 +91,9 @@ pub struct StepSettings {
     pub batch_records: usize,
     /// How long to wait for them.
     pub batch_wait: Duration,
+    /// After so many dead letters in a row a partition is held, and tried again once a minute: it
+    /// must be our fault. 0 for no limit.
+    pub refusals_to_hold: u32,
 }
 
 /// Runs the step until `stop` says so; the round under way is finished first.
@@ -135,6 +140,7 @@ struct Member<'c> {
     positions: HashMap<TopicPartition, Offset>,
     /// Partitions whose end was reached, and since when.
     at_end: HashMap<TopicPartition, Instant>,
+    guard: Guard,
     meters: Meters,
 }
 
@@ -152,6 +158,7 @@ impl<'c> Member<'c> {
             transactions: Transactions::open(connection.producer(settings.job), &id)?,
             positions: HashMap::new(),
             at_end: HashMap::new(),
+            guard: Guard::new(settings.job, settings.refusals_to_hold),
             meters: Meters::new(settings.job),
         })
     }
@@ -225,6 +232,7 @@ impl<'c> Member<'c> {
                     for partition in &gone {
                         self.positions.remove(partition);
                         self.at_end.remove(partition);
+                        self.guard.forget(partition);
                         step.revoked(partition);
                         tracing::info!(job = self.settings.job, ?partition, "revoked");
                     }
@@ -261,6 +269,9 @@ impl<'c> Member<'c> {
         for (partition, since) in &self.at_end {
             step.quiet(partition, since.elapsed());
         }
+        while let Some(partition) = self.guard.release() {
+            self.consumer.resume(&list_of([&partition]))?;
+        }
         let started = Instant::now();
         match self.attempt(step, batch) {
             Ok(sent) => {
@@ -275,7 +286,13 @@ impl<'c> Member<'c> {
             Err(error) => {
                 tracing::warn!(job = self.settings.job, %error, "round failed, rebuilding");
                 self.meters.failures.increment(1);
-                self.recover(step, batch)
+                self.guard.undo();
+                self.recover(step, batch)?;
+                if let StreamError::Refusals { partition, .. } = error {
+                    self.consumer.pause(&list_of([&partition]))?;
+                    self.guard.hold(partition);
+                }
+                Ok(())
             }
         }
     }
@@ -287,9 +304,18 @@ impl<'c> Member<'c> {
             dead_letters: &self.settings.dead_letters,
             stage: self.settings.job,
             sent: 0,
+            refused: 0,
         };
+        self.guard.begin();
         for message in batch {
+            let refused_before = out.refused;
             step.record(&Record(message), &mut out)?;
+            if out.refused == refused_before {
+                self.guard.taken(|| partition_of(message));
+            } else if let Some(in_a_row) = self.guard.refused(&partition_of(message)) {
+                let (partition, offset) = (partition_of(message), message.offset());
+                return Err(StreamError::Refusals { in_a_row, partition, offset });
+            }
         }
         step.end_of_round(&mut out)?;
         let sent = out.sent;
@@ -386,10 +412,7 @@ impl<'c> Member<'c> {
         &self,
         partitions: impl Iterator<Item = &'p TopicPartition>,
     ) -> Result<Vec<(Offset, String)>, StreamError> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&partition.topic, partition.partition);
-        }
+        let list = list_of(partitions);
         if list.count() == 0 {
             return Ok(Vec::new());
         }
@@ -404,6 +427,14 @@ impl<'c> Member<'c> {
 
 fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
     TopicPartition { topic: message.topic().to_owned(), partition: message.partition() }
+}
+
+fn list_of<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
 }
 
 fn position(committed: Offset) -> Offset {

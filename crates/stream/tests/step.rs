@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Place, Running, Trouble, numbers, wait_until};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseRecord, Producer};
 use stream::{StreamError, inspect};
 
 const TOPICS: [(&str, i32); 4] = [("in", 1), ("out", 1), ("log", 1), ("dead", 1)];
@@ -65,6 +65,31 @@ fn a_step_whose_state_fails_ends_the_loop_and_its_successor_goes_on_from_there()
     assert_eq!(calls.restored[0].join(","), seen.join(","), "the changelog is of the same rounds");
     let last = seen.last().map_or(String::new(), |last| format!("after {last}"));
     assert_eq!(calls.metadata, [last], "and so is the offset's metadata");
+}
+
+#[test]
+fn refusals_in_a_row_hold_their_partition_and_the_others_go_on() {
+    let place = Arc::new(Place::new(&[("in", 2), ("out", 1), ("log", 2), ("dead", 1)]));
+    let producer = place.producer(None);
+    // 140 bad ones, one that is good, and then as many bad ones as hold the partition.
+    place.put(&producer, "in", 0..1_000);
+    let mut troubles = vec![Trouble::Refuses; 140 + 1 + 150];
+    troubles[140] = Trouble::None;
+    let running = Running::start(&place, 100, troubles);
+    wait_until("the partition to be held", || {
+        running.calls.lock().unwrap().rolled_back > 0 && !place.read("dead").is_empty()
+    });
+    // The other partition is read on.
+    let (text, topic) = ("5000", place.name("in"));
+    let other = BaseRecord::to(&topic).partition(1).key("k").payload(text);
+    assert!(producer.send(other).is_ok());
+    producer.flush(PATIENCE).unwrap();
+    wait_until("the other partition", || place.read("out").iter().any(|number| number == text));
+    running.stop().unwrap();
+    let dead = place.read("dead");
+    assert!(dead.len() < 140 + 150, "{} dead letters: it was not held", dead.len());
+    assert!(dead.len() >= 140, "those in front of the good one");
+    assert_eq!(place.read("out"), ["140", text]);
 }
 
 #[test]

@@ -72,6 +72,15 @@ impl Stage {
 
     /// Publishes events as dedupe does, in this order in each partition.
     pub fn publish(&self, events: &[Happening]) {
+        self.publish_with(events, &[]);
+    }
+
+    /// Publishes events once more, as a redrive of the archive's dead letters does.
+    pub fn publish_for_the_archive(&self, events: &[Happening]) {
+        self.publish_with(events, &[(names::REDRIVEN, b"archive")]);
+    }
+
+    fn publish_with(&self, events: &[Happening], further: &[(&str, &[u8])]) {
         let batch = self.publisher.batch();
         for (number, event) in events.iter().enumerate() {
             let (id, at) = (event.id(number), event.at.to_string());
@@ -83,6 +92,7 @@ impl Stage {
             if event.kind.is_engagement() {
                 headers.push((names::FIRST, event.first.as_bytes()));
             }
+            headers.extend_from_slice(further);
             let headers = PreparedHeaders::new(&headers);
             let (key, value) = (event.recipient.as_bytes(), event.json(number));
             batch.send(&self.topics.events, key, &value, &headers).unwrap();

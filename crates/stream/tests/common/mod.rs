@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use record::TopicSpec;
+use record::{Reason, TopicSpec};
 use stream::step::{Step, StepSettings, run};
 use stream::{Connection, Outgoing, Output, Record, Restore, StreamError, TopicPartition};
 use stream::{admin, inspect};
@@ -68,6 +68,7 @@ impl Place {
             dead_letters: self.name("dead"),
             batch_records,
             batch_wait: Duration::from_millis(20),
+            refusals_to_hold: 150,
         }
     }
 
@@ -115,6 +116,8 @@ pub enum Trouble {
     Fails,
     /// The step's own state fails: the loop must end.
     StateFails,
+    /// The record is no good.
+    Refuses,
     /// Somebody else takes our transactional id before the commit.
     Fenced,
 }
@@ -170,6 +173,7 @@ impl Step for Copy {
             Trouble::None => {}
             Trouble::Fails => return Err(KafkaError::Canceled.into()),
             Trouble::StateFails => return Err(StreamError::state("broken")),
+            Trouble::Refuses => return out.dead_letter(record, Reason::NotJson, "refused"),
             Trouble::Fenced => self.fence = true,
         }
         self.round.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());

@@ -65,6 +65,7 @@ fn run_step(
         dead_letters: line.topics.dead_letters.clone(),
         batch_records: 10_000,
         batch_wait: Duration::from_millis(50),
+        refusals_to_hold: 0,
     };
     let (goal, deadline) = (records.min(RECORDS), Instant::now() + STEP_WITHIN);
     let (committed, began) = (Cell::new(0), Cell::new(None));

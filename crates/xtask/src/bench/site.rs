@@ -147,6 +147,11 @@ impl Line<'_> {
         Ok(())
     }
 
+    /// Removes what the services keep on disk.
+    pub(crate) fn wipe(&self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.directory).context(self.directory.display().to_string())
+    }
+
     fn toml(&self) -> String {
         format!(
             "[kafka]\nbootstrap = {bootstrap:?}\nprefix = {prefix:?}\n\

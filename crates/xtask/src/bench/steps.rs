@@ -1,5 +1,7 @@
 //! The legs that read one topic and write another: `enrich`, `dedupe`, `monitor`.
 
+use std::time::Instant;
+
 use anyhow::ensure;
 use devstack::Running;
 
@@ -92,6 +94,20 @@ pub(crate) fn ids(site: &Site, ids: u64, report: &mut Report) -> anyhow::Result<
         "records without content, no repeats; ids over {} hours of event time",
         fill::ID_HOURS
     )));
+    restore(&line, "dedupe, started over its files", ids, report)?;
+    line.wipe()?;
+    restore(&line, "dedupe, restored from its changelog", ids, report)
+}
+
+/// How long a new process takes until it is ready, its start and its joining the group included.
+fn restore(line: &Line<'_>, leg: &str, ids: u64, report: &mut Report) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let service = line.start("dedupe")?;
+    let seconds = started.elapsed().as_secs_f64();
+    let spent = Spent { seconds, cpu_seconds: cpu_seconds(service.pid())? };
+    let figure = Figure::new(leg, "dedupe", ids, spent).memory(memory(service.pid())?);
+    line.stop(service)?;
+    report.add(figure.note(format!("ready after {seconds:.1} s")));
     Ok(())
 }
 
