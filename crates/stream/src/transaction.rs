@@ -16,6 +16,9 @@ use crate::StreamError;
 /// records wait that long behind it, unless a member of the same name comes back sooner.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL: Duration = Duration::from_secs(30);
+/// How long a broker may take to give us the transactional id.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Counts failed deliveries of the open transaction.
 #[derive(Default)]
@@ -107,6 +110,18 @@ fn register(config: &ClientConfig) -> Result<BaseProducer<Deliveries>, StreamErr
     let producer: BaseProducer<Deliveries> = config
         .create_with_context(Deliveries::default())
         .map_err(|error| StreamError::Settings(error.to_string()))?;
-    producer.init_transactions(CALL)?;
-    Ok(producer)
+    let until = Instant::now() + REGISTERED_WITHIN;
+    loop {
+        match producer.init_transactions(CALL) {
+            Ok(()) => return Ok(producer),
+            // The broker still ends a predecessor's transaction, or has only just come back.
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && Instant::now() < until =>
+            {
+                tracing::warn!(%error, "transactional id not registered yet");
+                std::thread::sleep(RETRY);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
