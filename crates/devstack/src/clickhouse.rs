@@ -116,6 +116,22 @@ impl ClickHouse {
         self.own()?.launch()
     }
 
+    /// Freezes the server with SIGSTOP: connections stay, nothing is answered.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] for a server that is not a process of ours.
+    pub fn freeze(&mut self) -> Result<(), Error> {
+        self.own()?.process.as_mut().map_or(Ok(()), Child::freeze)
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] for a server that is not a process of ours.
+    pub fn thaw(&mut self) -> Result<(), Error> {
+        self.own()?.process.as_mut().map_or(Ok(()), Child::thaw)
+    }
+
     /// The process id of a server of ours, while it runs.
     pub fn pid(&self) -> Option<u32> {
         let Source::Own(server) = &self.source else { return None };

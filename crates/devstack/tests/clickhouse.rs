@@ -361,6 +361,24 @@ async fn acknowledged_rows_survive_a_kill() {
     }
 }
 
+#[tokio::test]
+async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
+    let dirs = Dirs::new().unwrap();
+    let mut server =
+        tokio::task::spawn_blocking(move || ClickHouse::start_own(&dirs)).await.unwrap().unwrap();
+    let client = client(server.url(), "frozen").await;
+    insert(&client, &lines(0..10)).await.unwrap();
+    server.freeze().unwrap();
+    let asked = tokio::spawn({
+        let client = client.clone();
+        async move { count(&client).await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!asked.is_finished(), "nobody is there to answer");
+    server.thaw().unwrap();
+    assert_eq!(asked.await.unwrap(), 10, "the same connection goes on");
+}
+
 /// Runs curl with the given arguments and standard input; gives the status and the body.
 fn curl(arguments: &[&str], input: &[u8]) -> (u16, String) {
     let mut child = Command::new("curl")

@@ -31,6 +31,22 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Puts the binaries aside, so that what is built meanwhile does not change what is started again.
+///
+/// # Errors
+/// When the directory cannot be made, or a binary neither linked nor copied.
+pub(crate) fn set_aside(binaries: &Path, directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for service in SERVICES {
+        let (from, to) = (binaries.join(service), directory.join(service));
+        // Cargo replaces a binary and does not write into it; across file systems there is no link.
+        if std::fs::hard_link(&from, &to).is_err() {
+            std::fs::copy(&from, &to).with_context(|| from.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// Builds the services and the embedded ClickHouse; cargo shows its own progress. Returns the
 /// directory of the binaries.
 pub(crate) fn services(profile: Profile) -> anyhow::Result<PathBuf> {

@@ -238,14 +238,16 @@ pub(crate) async fn count(url: &str, sql: &str) -> anyhow::Result<u64> {
     text(url, sql).await?.trim().parse().with_context(|| sql.to_owned())
 }
 
-async fn query<T: DeserializeOwned>(url: &str, sql: &str) -> anyhow::Result<Vec<T>> {
+/// The rows a query gives.
+pub(crate) async fn query<T: DeserializeOwned>(url: &str, sql: &str) -> anyhow::Result<Vec<T>> {
     let sql =
         format!("{sql} SETTINGS output_format_json_quote_64bit_integers = 0 FORMAT JSONEachRow");
     let rows = text(url, &sql).await?;
     rows.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-async fn text(url: &str, sql: &str) -> anyhow::Result<String> {
+/// What ClickHouse answers to a statement.
+pub(crate) async fn text(url: &str, sql: &str) -> anyhow::Result<String> {
     let response = reqwest::Client::new().post(url).body(sql.to_owned()).send().await?;
     let status = response.status();
     let text = response.text().await?;

@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::build::{self, Profile, SERVICES};
 use crate::check::{self, Posted};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Layout, Pipeline};
 use crate::view::View;
 
 /// How to run the demo.
@@ -47,7 +47,10 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(unknown) = arguments.kill.iter().find(|name| !SERVICES.contains(&name.as_str())) {
         bail!("--kill {unknown}: it is one of {}", SERVICES.join(", "));
     }
-    let pipeline = start(COMPRESSED_TIME)?;
+    let pipeline = start(&Layout {
+        keys: [("monitor", COMPRESSED_TIME.to_owned())].into(),
+        ..Layout::default()
+    })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let plan = Plan::demo(&pipeline.credentials, i64::try_from(now)?);
     let traffic = Traffic::new(arguments.seed, plan);
@@ -66,17 +69,17 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Builds and starts, and waits for Ctrl-C.
 pub(crate) fn up() -> anyhow::Result<()> {
-    let pipeline = start("")?;
+    let pipeline = start(&Layout::default())?;
     println!("Up until Ctrl-C:\n{}", pipeline.directory());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(tokio::signal::ctrl_c())?)
 }
 
-fn start(tuning: &str) -> anyhow::Result<Pipeline> {
+fn start(layout: &Layout) -> anyhow::Result<Pipeline> {
     eprintln!("building the services …");
     let binaries = build::services(Profile::Dev)?;
     eprintln!("starting Kafka, ClickHouse and {} …", SERVICES.join(", "));
-    Pipeline::start(&binaries, tuning)
+    Pipeline::start(&binaries, layout)
 }
 
 async fn play(

@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod check;
 mod demo;
 mod pipeline;
@@ -30,6 +31,10 @@ enum Task {
     Up,
     /// Build for release and measure each service alone, then all of them together.
     Bench(bench::Arguments),
+    /// Build, start everything with several members of each group, post signed webhooks for as long
+    /// as it takes, kill, freeze and stop whatever runs by a seeded schedule, and prove that every
+    /// event, sum, window and alert is as if nothing had happened.
+    Chaos(chaos::Arguments),
     /// Start Kafka and ClickHouse and run every test against them.
     Test(tests::Arguments),
 }
@@ -39,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(arguments) => demo::demo(&arguments),
         Task::Up => demo::up(),
         Task::Bench(arguments) => bench::bench(&arguments),
+        Task::Chaos(arguments) => chaos::chaos(&arguments),
         Task::Test(arguments) => tests::test(&arguments),
     }
 }

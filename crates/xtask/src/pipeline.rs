@@ -9,16 +9,33 @@ use anyhow::{Context, bail};
 use devstack::{ClickHouse, Dirs, Kafka};
 use testkit::Credentials;
 
-use crate::build::SERVICES;
-use crate::supervisor::Supervisor;
+use crate::build::{self, SERVICES};
+use crate::supervisor::{Member, Orders, Supervisor};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// What differs from one member of each service, on default settings, with whatever servers there
+/// are.
+#[derive(Default)]
+pub(crate) struct Layout {
+    /// Keys of a section beside those that the pipeline itself needs.
+    pub(crate) keys: BTreeMap<&'static str, String>,
+    /// How many of a service are kept running, where it is not one.
+    pub(crate) members: BTreeMap<&'static str, u8>,
+    /// Members that are known to the supervisor and not started.
+    pub(crate) guests: Vec<Member>,
+    /// Kafka and ClickHouse are to be processes of ours, which can be killed.
+    pub(crate) own_servers: bool,
+}
 
 /// A running pipeline. Stopped in order when dropped: services first.
 pub(crate) struct Pipeline {
     pub(crate) supervisor: Supervisor,
     pub(crate) ingress: String,
+    /// Of the first member of each service.
     pub(crate) admins: BTreeMap<&'static str, String>,
+    /// Of every member that is kept running.
+    pub(crate) members: BTreeMap<Member, String>,
     pub(crate) config: PathBuf,
     pub(crate) credentials: Credentials,
     pub(crate) clickhouse: ClickHouse,
@@ -29,36 +46,56 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Starts everything and returns when every service is ready.
-    pub(crate) fn start(binaries: &Path, tuning: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(binaries: &Path, layout: &Layout) -> anyhow::Result<Self> {
         let dirs = Dirs::new()?;
-        let kafka = Kafka::start(&dirs)?;
-        let clickhouse = ClickHouse::start(&dirs)?;
-        let ports = Ports::choose()?;
-        let credentials = Credentials::new(&format!("http://{}", ports.ingress));
+        let (kafka, clickhouse) = if layout.own_servers {
+            (Kafka::start_own(&dirs)?, ClickHouse::start_own(&dirs)?)
+        } else {
+            (Kafka::start(&dirs)?, ClickHouse::start(&dirs)?)
+        };
+        let aside = dirs.run.join("bin");
+        build::set_aside(binaries, &aside)?;
+        let ingress = free_address()?;
+        let credentials = Credentials::new(&format!("http://{ingress}"));
         let config = dirs.run.join("mailpulse.toml");
         let certificates = dirs.run.join("sns-certificates");
         std::fs::create_dir_all(&certificates)?;
         credentials.write_certificates(&certificates)?;
-        let place = Place { dirs: &dirs, kafka: &kafka, clickhouse: &clickhouse, ports: &ports };
-        std::fs::write(&config, place.config(&credentials, tuning)?)?;
+        let place =
+            Place { dirs: &dirs, kafka: &kafka, clickhouse: &clickhouse, ingress: &ingress };
+        std::fs::write(&config, place.config(&credentials, layout)?)?;
 
-        let supervisor = Supervisor::new();
-        for service in SERVICES {
-            let log = dirs.run.join(format!("{service}.log"));
-            supervisor.keep(service, binaries.join(service), config.clone(), log);
+        let (supervisor, mut members) = (Supervisor::new(), BTreeMap::new());
+        for (member, wanted) in layout.cast() {
+            let admin = free_address()?;
+            supervisor.take(orders(member, &admin, &aside, &config, &dirs)?, wanted);
+            if wanted {
+                members.insert(member, admin);
+            }
         }
-        let Ports { ingress, admins } = ports;
-        let pipeline =
-            Self { supervisor, ingress, admins, config, credentials, clickhouse, kafka, dirs };
+        let firsts = members.iter().filter(|(member, _)| member.number == 1);
+        let admins = firsts.map(|(member, admin)| (member.service, admin.clone())).collect();
+        let pipeline = Self {
+            supervisor,
+            ingress,
+            admins,
+            members,
+            config,
+            credentials,
+            clickhouse,
+            kafka,
+            dirs,
+        };
         pipeline.await_ready()?;
         Ok(pipeline)
     }
 
-    fn await_ready(&self) -> anyhow::Result<()> {
+    /// Waits until every member that is kept running says it is ready.
+    pub(crate) fn await_ready(&self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = reqwest::Client::new();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
         let deadline = Instant::now() + READY_WITHIN;
-        for (job, address) in &self.admins {
+        for (member, address) in &self.members {
             let url = format!("http://{address}/readyz");
             loop {
                 let answer = runtime.block_on(async { client.get(&url).send().await });
@@ -66,9 +103,9 @@ impl Pipeline {
                     break;
                 }
                 if Instant::now() > deadline {
-                    let log = self.dirs.run.join(format!("{job}.log"));
+                    let log = self.dirs.run.join(format!("{member}.log"));
                     bail!(
-                        "{job} is not ready; its log ends:\n{}",
+                        "{member} is not ready; its log ends:\n{}",
                         devstack::process::tail(&log, 20)
                     );
                 }
@@ -87,8 +124,8 @@ impl Pipeline {
         line("webhooks", &format!("http://{}/webhooks/{{provider}}/{{source}}", self.ingress));
         line("clickhouse", &format!("{}/?database=mailpulse", self.clickhouse.url()));
         line("kafka", self.kafka.bootstrap());
-        for (job, address) in &self.admins {
-            line(job, &format!("http://{address}/metrics"));
+        for (member, address) in &self.members {
+            line(&member.to_string(), &format!("http://{address}/metrics"));
         }
         line("configuration", &self.config.display().to_string());
         line("logs", &format!("{}/*.log", self.dirs.run.display()));
@@ -96,35 +133,53 @@ impl Pipeline {
     }
 }
 
-/// Free ports for everything that listens.
-struct Ports {
-    ingress: String,
-    admins: BTreeMap<&'static str, String>,
+impl Layout {
+    /// Every member, in the order of an event's way, and whether it is kept running.
+    fn cast(&self) -> impl Iterator<Item = (Member, bool)> {
+        let regular = SERVICES.into_iter().flat_map(|service| {
+            let many = self.members.get(service).copied().unwrap_or(1);
+            (1..=many).map(move |number| (Member { service, number }, true))
+        });
+        regular.chain(self.guests.iter().map(|&guest| (guest, false)))
+    }
 }
 
-impl Ports {
-    fn choose() -> anyhow::Result<Self> {
-        let free =
-            || Ok::<_, devstack::Error>(format!("127.0.0.1:{}", devstack::process::free_port()?));
-        let ingress = free()?;
-        let admins = SERVICES
-            .into_iter()
-            .map(|service| Ok((service, free()?)))
-            .collect::<Result<_, devstack::Error>>()?;
-        Ok(Self { ingress, admins })
-    }
+/// How to start a member, with a directory of its own for what it keeps on disk.
+fn orders(
+    member: Member,
+    admin: &str,
+    binaries: &Path,
+    config: &Path,
+    dirs: &Dirs,
+) -> anyhow::Result<Orders> {
+    let directory = dirs.run.join(member.to_string());
+    std::fs::create_dir_all(&directory)?;
+    let admin_key = format!("MAILPULSE__{}__ADMIN", member.service.to_uppercase());
+    Ok(Orders {
+        member,
+        binary: binaries.join(member.service),
+        config: config.to_owned(),
+        environment: vec![(admin_key, admin.to_owned())],
+        directory,
+        log: dirs.run.join(format!("{member}.log")),
+    })
+}
+
+/// An address of this machine that nobody listens on.
+fn free_address() -> Result<String, devstack::Error> {
+    Ok(format!("127.0.0.1:{}", devstack::process::free_port()?))
 }
 
 struct Place<'a> {
     dirs: &'a Dirs,
     kafka: &'a Kafka,
     clickhouse: &'a ClickHouse,
-    ports: &'a Ports,
+    ingress: &'a str,
 }
 
 impl Place<'_> {
     /// The configuration: what differs from the defaults.
-    fn config(&self, credentials: &Credentials, tuning: &str) -> anyhow::Result<String> {
+    fn config(&self, credentials: &Credentials, layout: &Layout) -> anyhow::Result<String> {
         let run = self.dirs.run.display();
         let mut toml = String::new();
         let mut section = |name: &str, keys: &str| {
@@ -133,18 +188,13 @@ impl Place<'_> {
         section("kafka", &format!("bootstrap = {:?}", self.kafka.bootstrap()))?;
         section("topics", "recipient_partitions = 6\nscope_partitions = 3\nreplication = 1")?;
         section("clickhouse", &format!("url = {:?}", self.clickhouse.url()))?;
-        for (service, admin) in &self.ports.admins {
-            let mut keys = format!("admin = {admin:?}\n");
-            match *service {
-                "ingress" => {
-                    keys += &format!(
-                        "listen = {:?}\nsns_certificates = \"{run}/sns-certificates\"\n",
-                        self.ports.ingress
-                    );
-                }
-                "dedupe" => keys += &format!("directory = \"{run}/dedupe\"\n"),
-                "monitor" => keys += tuning,
-                _ => {}
+        for service in SERVICES {
+            let mut keys = layout.keys.get(service).cloned().unwrap_or_default();
+            if service == "ingress" {
+                keys += &format!(
+                    "listen = {:?}\nsns_certificates = \"{run}/sns-certificates\"\n",
+                    self.ingress
+                );
             }
             section(service, &keys)?;
         }

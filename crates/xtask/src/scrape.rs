@@ -20,14 +20,16 @@ pub(crate) async fn all(
 ) -> BTreeMap<&'static str, String> {
     let mut texts = BTreeMap::new();
     for (&job, address) in admins {
-        let Ok(response) = client.get(format!("http://{address}/metrics")).send().await else {
-            continue;
-        };
-        if let Ok(text) = response.text().await {
+        if let Ok(text) = one(client, address).await {
             texts.insert(job, text);
         }
     }
     texts
+}
+
+/// What one service says of itself.
+pub(crate) async fn one(client: &reqwest::Client, address: &str) -> reqwest::Result<String> {
+    client.get(format!("http://{address}/metrics")).send().await?.text().await
 }
 
 #[cfg(test)]

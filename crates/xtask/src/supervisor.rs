@@ -1,29 +1,59 @@
 //! Services as processes, started again when they die, as any production supervisor would.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use devstack::process::{self, Child};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// One that ended sooner than this is not started again before: whoever fails at its start, for
+/// instance because Kafka is away, would do nothing but start.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
-/// One service under supervision.
+/// One instance of a service: `dedupe-2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Member {
+    pub(crate) service: &'static str,
+    /// From 1.
+    pub(crate) number: u8,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.service, self.number)
+    }
+}
+
+/// How to start a member.
+pub(crate) struct Orders {
+    pub(crate) member: Member,
+    pub(crate) binary: PathBuf,
+    pub(crate) config: PathBuf,
+    /// Settings that only it has.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Its working directory, which has what it keeps on disk.
+    pub(crate) directory: PathBuf,
+    pub(crate) log: PathBuf,
+}
+
+/// A member under supervision.
 struct Kept {
-    name: &'static str,
-    binary: PathBuf,
-    config: PathBuf,
-    instance: String,
-    log: PathBuf,
+    orders: Orders,
+    /// Whether it is to run; else it is left as it is.
+    wanted: bool,
     child: Option<Child>,
+    started_at: Instant,
     starts: u32,
 }
 
-/// Keeps services running until it is dropped; then stops them, the last of the pipeline last.
+/// Keeps members running until it is dropped; then stops them, the last of the pipeline last.
 pub(crate) struct Supervisor {
     kept: Arc<Mutex<Vec<Kept>>>,
     stop: Arc<AtomicBool>,
@@ -38,9 +68,7 @@ impl Supervisor {
             let (kept, stop) = (Arc::clone(&kept), Arc::clone(&stop));
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    for service in lock(&kept).iter_mut() {
-                        service.keep();
-                    }
+                    lock(&kept).iter_mut().filter(|kept| kept.wanted).for_each(Kept::keep);
                     std::thread::sleep(LOOK_EVERY);
                 }
             }
@@ -48,27 +76,71 @@ impl Supervisor {
         Self { kept, stop, watch: Some(watch) }
     }
 
-    /// Starts a service and keeps it running.
-    pub(crate) fn keep(&self, name: &'static str, binary: PathBuf, config: PathBuf, log: PathBuf) {
-        let instance = format!("{name}-1");
-        let mut service = Kept { name, binary, config, instance, log, child: None, starts: 0 };
-        service.keep();
-        lock(&self.kept).push(service);
+    /// Takes a member in; if `wanted`, starts it and keeps it running.
+    pub(crate) fn take(&self, orders: Orders, wanted: bool) {
+        let mut kept = Kept { orders, wanted, child: None, started_at: Instant::now(), starts: 0 };
+        if wanted {
+            kept.keep();
+        }
+        lock(&self.kept).push(kept);
     }
 
-    /// Kills a service with SIGKILL; it is started again at once.
-    pub(crate) fn kill(&self, name: &str) -> anyhow::Result<()> {
-        for service in lock(&self.kept).iter_mut().filter(|service| service.name == name) {
-            if let Some(child) = &mut service.child {
+    /// Kills every member of a service with SIGKILL; they are started again at once.
+    pub(crate) fn kill(&self, service: &str) -> anyhow::Result<()> {
+        self.kill_those(|member| member.service == service)
+    }
+
+    /// Kills members with SIGKILL at the same moment; they are started again at once.
+    pub(crate) fn kill_those(&self, whom: impl Fn(Member) -> bool) -> anyhow::Result<()> {
+        for kept in lock(&self.kept).iter_mut().filter(|kept| whom(kept.orders.member)) {
+            if let Some(child) = &mut kept.child {
                 child.kill()?;
             }
         }
         Ok(())
     }
 
-    /// How often services had to be started again.
+    /// Whether members are to run from now on. Those that run are left alone.
+    pub(crate) fn want(&self, whom: impl Fn(Member) -> bool, wanted: bool) {
+        for kept in lock(&self.kept).iter_mut().filter(|kept| whom(kept.orders.member)) {
+            kept.wanted = wanted;
+        }
+    }
+
+    /// Stops a member with SIGTERM, waits for its end, and leaves it down.
+    pub(crate) fn stop(&self, member: Member) -> anyhow::Result<()> {
+        let child = self.with(member, |kept| {
+            kept.wanted = false;
+            kept.child.take()
+        })?;
+        // Without the lock: the others are kept running meanwhile.
+        if let Some(mut child) = child {
+            child.terminate(STOP_WITHIN)?;
+        }
+        Ok(())
+    }
+
+    /// Stops a member where it is, with SIGSTOP.
+    pub(crate) fn freeze(&self, member: Member) -> anyhow::Result<()> {
+        self.with(member, |kept| kept.child.as_mut().map_or(Ok(()), Child::freeze))??;
+        Ok(())
+    }
+
+    /// Lets a frozen member go on.
+    pub(crate) fn thaw(&self, member: Member) -> anyhow::Result<()> {
+        self.with(member, |kept| kept.child.as_mut().map_or(Ok(()), Child::thaw))??;
+        Ok(())
+    }
+
+    /// How often members had to be started again.
     pub(crate) fn restarts(&self) -> u32 {
-        lock(&self.kept).iter().map(|service| service.starts.saturating_sub(1)).sum()
+        lock(&self.kept).iter().map(|kept| kept.starts.saturating_sub(1)).sum()
+    }
+
+    fn with<T>(&self, member: Member, act: impl FnOnce(&mut Kept) -> T) -> anyhow::Result<T> {
+        let mut all = lock(&self.kept);
+        let kept = all.iter_mut().find(|kept| kept.orders.member == member);
+        kept.map(act).with_context(|| format!("nobody keeps {member}"))
     }
 }
 
@@ -77,16 +149,23 @@ impl Kept {
         if self.child.as_mut().is_some_and(Child::is_running) {
             return;
         }
-        let mut command = Command::new(&self.binary);
+        if self.starts > 0 && self.started_at.elapsed() < SHORTEST_LIFE {
+            return;
+        }
+        let Orders { member, binary, config, environment, directory, log } = &self.orders;
+        let mut command = Command::new(binary);
         command
             .arg("--config")
-            .arg(&self.config)
-            .env("MAILPULSE__SERVICE__INSTANCE", &self.instance)
+            .arg(config)
+            .current_dir(directory)
+            .env("MAILPULSE__SERVICE__INSTANCE", member.to_string())
             .env("NO_COLOR", "1");
-        match process::spawn(command, &self.log) {
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        match process::spawn(command, log) {
             Ok(child) => self.child = Some(child),
-            Err(error) => eprintln!("{}: {error}", self.name),
+            Err(error) => eprintln!("{member}: {error}"),
         }
+        self.started_at = Instant::now();
         self.starts += 1;
     }
 }
@@ -97,16 +176,16 @@ impl Drop for Supervisor {
         if let Some(watch) = self.watch.take() {
             let _ = watch.join();
         }
-        for service in lock(&self.kept).iter_mut() {
-            if let Some(child) = &mut service.child
+        for kept in lock(&self.kept).iter_mut() {
+            if let Some(child) = &mut kept.child
                 && let Err(error) = child.terminate(STOP_WITHIN)
             {
-                eprintln!("{}: {error}", service.name);
+                eprintln!("{}: {error}", kept.orders.member);
             }
         }
     }
 }
 
-fn lock(kept: &Mutex<Vec<Kept>>) -> std::sync::MutexGuard<'_, Vec<Kept>> {
+fn lock(kept: &Mutex<Vec<Kept>>) -> MutexGuard<'_, Vec<Kept>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

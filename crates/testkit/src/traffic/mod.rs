@@ -4,6 +4,8 @@ mod journey;
 mod plan;
 mod posting;
 
+use std::sync::Arc;
+
 pub use plan::{Burst, Plan};
 pub(crate) use posting::{Content, Posting};
 
@@ -31,6 +33,16 @@ impl Traffic {
     /// The requests in the order of posting, each signed as it is asked for.
     pub fn requests(&self) -> impl Iterator<Item = SignedRequest> {
         self.postings.iter().flat_map(|posting| posting.sign(&self.plan))
+    }
+
+    /// The genuine requests, repeats included, in the order of posting, unsigned: when in event time
+    /// (microseconds), and the facts of one source that it reports. For senders that sign anew
+    /// whenever they post again; [`crate::sign::facts`] makes exactly one request of each.
+    pub fn batches(&self) -> impl Iterator<Item = (i64, Arc<[Fact]>)> {
+        self.postings.iter().filter_map(|posting| match &posting.content {
+            Content::Facts(facts) => Some((posting.at, Arc::clone(facts))),
+            Content::Garbage { .. } | Content::Forged(_) => None,
+        })
     }
 
     /// What a correct pipeline must make of them.

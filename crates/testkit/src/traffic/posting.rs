@@ -18,7 +18,7 @@ const BATCH_WAIT_MICROS: i64 = 1_200_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Posting {
     /// When, in event time; the order of posting.
-    at: i64,
+    pub(crate) at: i64,
     /// The same request was posted before.
     pub(crate) repeat: bool,
     pub(crate) content: Content,

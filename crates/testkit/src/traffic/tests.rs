@@ -49,6 +49,20 @@ fn requests_are_what_the_truth_counts() {
     assert_eq!(sendgrid_events as u64, accepted.map(|(_, n)| n).sum::<u64>());
 }
 
+#[test]
+fn batches_are_the_genuine_requests_unsigned() {
+    let plan = Plan { bad_signatures: 3, ..Plan::small(&Credentials::new(""), NOW) };
+    let traffic = Traffic::new(3, plan);
+    let genuine = traffic.truth().requests - traffic.truth().refused;
+    assert_eq!(traffic.batches().count() as u64, genuine);
+    let facts: usize = traffic.batches().map(|(_, facts)| facts.len()).sum();
+    assert_eq!(facts as u64, traffic.truth().accepted_total());
+    assert!(traffic.batches().map(|(at, _)| at).is_sorted());
+    for (_, facts) in traffic.batches() {
+        assert_eq!(crate::sign::facts(&traffic.plan().credentials, &facts, NOW).len(), 1);
+    }
+}
+
 fn contains(body: &[u8], what: &[u8]) -> bool {
     body.windows(what.len()).any(|window| window == what)
 }
