@@ -16,6 +16,7 @@ struct Monitor {
     batch_records: usize,
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
+    refusals_to_hold: u32,
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]
@@ -120,6 +121,7 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     assert_eq!(monitor.admin.port(), 9104);
     assert_eq!(monitor.batch_records, 10_000);
     assert_eq!(monitor.batch_wait, Duration::from_millis(50));
+    assert_eq!(monitor.refusals_to_hold, 1000);
     assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));
     assert_eq!(monitor.allowed_lateness, Duration::from_secs(600));
     assert_eq!(monitor.idle_after, Duration::from_secs(5));

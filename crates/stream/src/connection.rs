@@ -36,7 +36,11 @@ impl Connection {
             .set("client.id", format!("mailpulse-{job}-{}", self.instance))
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000");
+            .set("reconnect.backoff.max.ms", "1000")
+            // How a client that has lost sight of a partition's leader finds it again. librdkafka
+            // 2.12 was seen to take garbage for leaders after a broker's restart; its default, five
+            // minutes, would be that long without a record.
+            .set("topic.metadata.refresh.interval.ms", "30000");
         for (key, value) in &self.properties {
             config.set(key, value);
         }

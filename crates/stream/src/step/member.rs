@@ -1,0 +1,406 @@
+//! One member of a step's group: rounds, ownership, and what a failure asks for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Step, StepSettings};
+use crate::changelog::{Readers, Restore, is_passing};
+use crate::guard::Guard;
+use crate::rebalance::{Change, Ownership};
+use crate::transaction::Transactions;
+use crate::{Connection, Output, Record, StreamError, TopicPartition};
+
+const CALL: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(200);
+
+type Group = BaseConsumer<Ownership>;
+type Messages<'c> = Vec<BorrowedMessage<'c>>;
+
+/// Joins the group.
+pub(super) fn subscribe(
+    connection: &Connection,
+    settings: &StepSettings,
+) -> Result<Group, StreamError> {
+    let consumer: Group = connection
+        .consumer(settings.job, &settings.group, settings.input_partitions)
+        .create_with_context(Ownership::default())
+        .map_err(|error| StreamError::Settings(error.to_string()))?;
+    let inputs: Vec<&str> = settings.inputs.iter().map(String::as_str).collect();
+    consumer.subscribe(&inputs)?;
+    Ok(consumer)
+}
+
+/// What one member of the group knows between rounds.
+pub(super) struct Member<'c> {
+    connection: &'c Connection,
+    settings: &'c StepSettings,
+    consumer: &'c Group,
+    transactions: Transactions,
+    /// Next offset of every partition we own, as last committed.
+    positions: HashMap<TopicPartition, Offset>,
+    /// Partitions whose end was reached, and since when.
+    at_end: HashMap<TopicPartition, Instant>,
+    guard: Guard,
+    meters: Meters,
+}
+
+impl<'c> Member<'c> {
+    pub(super) fn new(
+        connection: &'c Connection,
+        settings: &'c StepSettings,
+        consumer: &'c Group,
+    ) -> Result<Self, StreamError> {
+        let id = format!("{}-{}", settings.group, connection.instance);
+        Ok(Self {
+            connection,
+            settings,
+            consumer,
+            transactions: Transactions::open(connection.producer(settings.job), &id)?,
+            positions: HashMap::new(),
+            at_end: HashMap::new(),
+            guard: Guard::new(settings.job, settings.refusals_to_hold),
+            meters: Meters::new(settings.job),
+        })
+    }
+
+    /// Whether there is anything to read for it.
+    pub(super) fn has_partitions(&self) -> bool {
+        !self.positions.is_empty()
+    }
+
+    /// Up to `batch_records` records, waiting `batch_wait` at most once there is a first one; less
+    /// when ownership changes.
+    pub(super) fn collect(&mut self, stop: &dyn Fn() -> bool) -> Result<Messages<'c>, StreamError> {
+        let mut batch = Messages::new();
+        let until = Instant::now() + self.settings.batch_wait;
+        while batch.len() < self.settings.batch_records && !stop() {
+            match self.next(until) {
+                Some(Ok(message)) => {
+                    if !self.at_end.is_empty() {
+                        self.at_end.remove(&partition_of(&message));
+                    }
+                    batch.push(message);
+                }
+                Some(Err(KafkaError::PartitionEOF(number))) => self.reached_end(number),
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::warn!(job = self.settings.job, %error, "consume");
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// What is at hand, or what comes until then; nothing too when ownership has changed. Clocks are
+    /// read only to wait: for every record they would be a sixth of a fast step's work.
+    fn next(&self, until: Instant) -> Option<Result<BorrowedMessage<'c>, KafkaError>> {
+        loop {
+            if let Some(at_hand) = self.consumer.poll(Duration::ZERO) {
+                return Some(at_hand);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.consumer.context().has_changed() {
+                return None;
+            }
+            if let Some(came) = self.consumer.poll(left) {
+                return Some(came);
+            }
+        }
+    }
+
+    /// librdkafka names only the partition's number; a step that cares has one input.
+    fn reached_end(&mut self, number: i32) {
+        let now = Instant::now();
+        for partition in self.positions.keys().filter(|p| p.partition == number) {
+            self.at_end.entry(partition.clone()).or_insert(now);
+        }
+    }
+
+    /// Hands ownership changes to the step and drops records of partitions that are gone.
+    pub(super) fn settle_ownership(
+        &mut self,
+        step: &mut impl Step,
+        mut batch: Messages<'c>,
+    ) -> Result<Messages<'c>, StreamError> {
+        let readers = Readers::default();
+        for change in self.consumer.context().take() {
+            match change {
+                Change::Assigned(partitions) => {
+                    for partition in partitions {
+                        self.take_over(step, partition, &readers)?;
+                    }
+                }
+                Change::Revoked(partitions) => {
+                    let gone: BTreeSet<_> = partitions.into_iter().collect();
+                    batch.retain(|message| !gone.contains(&partition_of(message)));
+                    for partition in &gone {
+                        self.positions.remove(partition);
+                        self.at_end.remove(partition);
+                        self.guard.forget(partition);
+                        step.revoked(partition);
+                        tracing::info!(job = self.settings.job, ?partition, "revoked");
+                    }
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    fn take_over(
+        &mut self,
+        step: &mut impl Step,
+        partition: TopicPartition,
+        readers: &Readers,
+    ) -> Result<(), StreamError> {
+        let started = Instant::now();
+        // Answers only once no transaction is open over these offsets: the predecessor's last
+        // commit, whole or not at all, is decided when this returns.
+        let committed = self.committed(std::iter::once(&partition))?;
+        let (offset, metadata) =
+            committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
+        let restore = Restore { connection: self.connection, readers, metadata };
+        step.assigned(&partition, &restore)?;
+        self.positions.insert(partition.clone(), position(offset));
+        let seconds = started.elapsed().as_secs_f64();
+        metrics::histogram!("mailpulse_restore_seconds", "job" => self.settings.job)
+            .record(seconds);
+        tracing::info!(job = self.settings.job, ?partition, seconds, "assigned");
+        Ok(())
+    }
+
+    /// One round; on failure it is undone, and the next `collect` reads its records again.
+    pub(super) fn process(
+        &mut self,
+        step: &mut impl Step,
+        batch: &Messages<'c>,
+    ) -> Result<(), StreamError> {
+        for (partition, since) in &self.at_end {
+            step.quiet(partition, since.elapsed());
+        }
+        while let Some(partition) = self.guard.release() {
+            self.consumer.resume(&list_of([&partition]))?;
+        }
+        let started = Instant::now();
+        match self.attempt(step, batch) {
+            Ok(sent) => {
+                self.advance(batch);
+                if sent > 0 || !batch.is_empty() {
+                    step.committed()?;
+                    self.meters.round(batch.len(), started.elapsed());
+                }
+                Ok(())
+            }
+            Err(error @ (StreamError::State(_) | StreamError::Settings(_))) => Err(error),
+            Err(error) => {
+                tracing::warn!(job = self.settings.job, %error, "round failed, rebuilding");
+                self.meters.failures.increment(1);
+                self.guard.undo();
+                self.recover(step, batch)?;
+                if let StreamError::Refusals { partition, .. } = error {
+                    self.consumer.pause(&list_of([&partition]))?;
+                    self.guard.hold(partition);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
+        let producer = self.transactions.begin()?;
+        let mut out = Output {
+            producer,
+            dead_letters: &self.settings.dead_letters,
+            stage: self.settings.job,
+            sent: 0,
+            refused: 0,
+        };
+        self.guard.begin();
+        for message in batch {
+            let refused_before = out.refused;
+            step.record(&Record(message), &mut out)?;
+            if out.refused == refused_before {
+                self.guard.taken(|| partition_of(message));
+            } else if let Some(in_a_row) = self.guard.refused(&partition_of(message)) {
+                let (partition, offset) = (partition_of(message), message.offset());
+                return Err(StreamError::Refusals { in_a_row, partition, offset });
+            }
+        }
+        step.end_of_round(&mut out)?;
+        let sent = out.sent;
+        if sent == 0 && batch.is_empty() {
+            self.transactions.forget()?;
+            return Ok(0);
+        }
+        let offsets = self.offsets_after(step, batch)?;
+        let group = self.consumer.group_metadata().ok_or(KafkaError::Canceled)?;
+        self.transactions.commit(&offsets, &group)?;
+        Ok(sent)
+    }
+
+    /// The offsets this batch leads to, with the step's metadata. A round that only says something
+    /// commits the offsets we are at: they are what fences a member whose partitions have moved.
+    fn offsets_after(
+        &self,
+        step: &impl Step,
+        batch: &Messages<'c>,
+    ) -> Result<TopicPartitionList, StreamError> {
+        let mut next = next_offsets(batch);
+        if batch.is_empty() {
+            next = self.known_positions();
+        }
+        let mut offsets = TopicPartitionList::with_capacity(next.len());
+        for (partition, offset) in next {
+            let metadata = step.offset_metadata(&partition);
+            let mut element = offsets.add_partition(&partition.topic, partition.partition);
+            element.set_offset(Offset::Offset(offset))?;
+            if !metadata.is_empty() {
+                element.set_metadata(metadata);
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn known_positions(&self) -> BTreeMap<TopicPartition, i64> {
+        let known = self.positions.iter().filter_map(|(partition, position)| match position {
+            Offset::Offset(offset) => Some((partition.clone(), *offset)),
+            _ => None,
+        });
+        known.collect()
+    }
+
+    fn advance(&mut self, batch: &Messages<'c>) {
+        for (partition, offset) in next_offsets(batch) {
+            self.positions.insert(partition, Offset::Offset(offset));
+        }
+    }
+
+    /// After a failed round: a fresh producer, and the truth from the broker.
+    fn recover(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<(), StreamError> {
+        while let Err(error) = self.transactions.rebuild() {
+            tracing::warn!(job = self.settings.job, %error, "producer not rebuilt yet");
+            std::thread::sleep(RETRY);
+        }
+        let next = next_offsets(batch);
+        let committed = loop {
+            match self.committed(next.keys()) {
+                Ok(committed) => break committed,
+                Err(error) => {
+                    tracing::warn!(job = self.settings.job, %error, "committed offsets not read");
+                    std::thread::sleep(RETRY);
+                }
+            }
+        };
+        let happened = !next.is_empty()
+            && next.values().zip(&committed).all(|(&wanted, (offset, _))| {
+                matches!(offset, Offset::Offset(there) if *there >= wanted)
+            });
+        if happened {
+            tracing::info!(job = self.settings.job, "the commit had happened after all");
+            self.advance(batch);
+            return step.committed();
+        }
+        step.rolled_back();
+        for partition in next.keys() {
+            if let Some(&offset) = self.positions.get(partition) {
+                self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?;
+            }
+        }
+        if step.restores_after_rollback() {
+            let owned: Vec<_> = self.positions.keys().cloned().collect();
+            let readers = Readers::default();
+            for partition in owned {
+                self.take_over(step, partition, &readers)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Committed offset and metadata of each partition, in the order given.
+    fn committed<'p>(
+        &self,
+        partitions: impl Iterator<Item = &'p TopicPartition>,
+    ) -> Result<Vec<(Offset, String)>, StreamError> {
+        let list = list_of(partitions);
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let committed = self.consumer.committed_offsets(list, CALL)?;
+        Ok(committed
+            .elements()
+            .iter()
+            .map(|element| (element.offset(), element.metadata().to_owned()))
+            .collect())
+    }
+}
+
+fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
+    TopicPartition { topic: message.topic().to_owned(), partition: message.partition() }
+}
+
+fn list_of<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+fn position(committed: Offset) -> Offset {
+    match committed {
+        Offset::Offset(_) => committed,
+        _ => Offset::Beginning,
+    }
+}
+
+/// Per partition of the batch, the offset after its last record.
+fn next_offsets(batch: &Messages<'_>) -> BTreeMap<TopicPartition, i64> {
+    let mut next = BTreeMap::new();
+    let mut last: Option<(&str, i32, i64)> = None;
+    let mut note = |topic: &str, partition, offset| {
+        next.insert(TopicPartition { topic: topic.to_owned(), partition }, offset + 1);
+    };
+    // Records of one partition come in runs: one look-up a run.
+    for message in batch {
+        let here = (message.topic(), message.partition(), message.offset());
+        if let Some((topic, partition, offset)) = last
+            && (topic, partition) != (here.0, here.1)
+        {
+            note(topic, partition, offset);
+        }
+        last = Some(here);
+    }
+    if let Some((topic, partition, offset)) = last {
+        note(topic, partition, offset);
+    }
+    next
+}
+
+struct Meters {
+    records: metrics::Counter,
+    rounds: metrics::Counter,
+    failures: metrics::Counter,
+    seconds: metrics::Histogram,
+}
+
+impl Meters {
+    fn new(job: &'static str) -> Self {
+        Self {
+            records: metrics::counter!("mailpulse_records_total", "job" => job),
+            rounds: metrics::counter!("mailpulse_transactions_total", "job" => job),
+            failures: metrics::counter!("mailpulse_transaction_failures_total", "job" => job),
+            seconds: metrics::histogram!("mailpulse_transaction_seconds", "job" => job),
+        }
+    }
+
+    fn round(&self, records: usize, took: Duration) {
+        self.records.increment(records as u64);
+        self.rounds.increment(1);
+        self.seconds.record(took.as_secs_f64());
+    }
+}
