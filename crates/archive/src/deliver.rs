@@ -75,9 +75,6 @@ impl Courier {
         match errand {
             Errand::Look(table, partition, range) => {
                 let found = self.look(table, &partition, range, hold).await;
-                if !found.recognised && !found.offsets.is_empty() {
-                    self.mend(table, &partition, range, hold).await;
-                }
                 let (rows, recognised) = (found.offsets.len(), found.recognised);
                 tracing::info!(
                     ?partition,
@@ -118,7 +115,7 @@ impl Courier {
     ) -> Found {
         let mut pauses = self.settings.pauses();
         loop {
-            match self.server.look(table, partition, range).await {
+            match self.try_look(table, partition, range).await {
                 Ok(found) => return found,
                 Err(error) => hold(error.into()),
             }
@@ -126,22 +123,19 @@ impl Courier {
         }
     }
 
-    /// Brings what follows from rows that cannot be sent again.
-    async fn mend(
+    /// Rows that may not be sent again bring no sums any more, so these are mended where such rows
+    /// are found. Nothing follows from the rows of the other tables.
+    async fn try_look(
         &self,
         table: Table,
         partition: &TopicPartition,
         range: Range,
-        hold: &(impl Fn(Hold) + Sync),
-    ) {
-        if table != Table::Events {
-            return; // nothing follows from the others
+    ) -> Result<Found, ClickHouseError> {
+        let found = self.server.look(table, partition, range).await?;
+        if table == Table::Events && !found.recognised && !found.offsets.is_empty() {
+            rollup::mend(&self.server, partition.partition, range).await?;
         }
-        let mut pauses = self.settings.pauses();
-        while let Err(error) = rollup::mend(&self.server, partition.partition, range).await {
-            hold(error.into());
-            sleep_for(pauses.next()).await;
-        }
+        Ok(found)
     }
 
     /// Inserts the rows, as often as it takes to know what became of it.
@@ -178,10 +172,7 @@ impl Courier {
                     hold(Hold { code: "partly_inserted", detail });
                     sleep_for(pauses.next()).await;
                 }
-                _ if there > 0 && !found.recognised => {
-                    self.mend(batch.table, &batch.partition, batch.recorded(), hold).await;
-                    return Inserted::Forgotten(found);
-                }
+                _ if there > 0 && !found.recognised => return Inserted::Forgotten(found),
                 _ => known_rows = there,
             }
         }

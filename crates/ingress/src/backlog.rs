@@ -6,7 +6,6 @@
 //! joined the queue themselves, at most `ingress.ack_timeout`. When the backlog has almost been
 //! handed on, newcomers are held for the moment the rest takes, and then go to Kafka again.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -245,12 +244,12 @@ impl Drop for Place<'_> {
 fn write_down(spool: &Mutex<Spool>, mut writes: mpsc::UnboundedReceiver<Write>, meters: &Meters) {
     while let Some(first) = writes.blocking_recv() {
         let mut bytes = first.entry.len();
-        let mut group = VecDeque::from([first]);
+        let mut group = vec![first];
         while bytes < GROUP_BYTES
             && let Ok(next) = writes.try_recv()
         {
             bytes += next.entry.len();
-            group.push_back(next);
+            group.push(next);
         }
         let mut spool = lock(spool);
         let entries: Vec<&[u8]> = group.iter().map(|write| write.entry.as_slice()).collect();
