@@ -16,6 +16,10 @@ test *args:
 bench *args:
     cargo xtask bench {{args}}
 
+# Kill, freeze and stop everything by a seeded schedule, and balance the ledger.
+chaos *args:
+    cargo xtask chaos {{args}}
+
 # What CI runs.
 ci:
     bash .ci/run
