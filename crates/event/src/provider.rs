@@ -16,17 +16,49 @@ pub enum Provider {
     /// Postmark (ActiveCampaign).
     Postmark = 3,
     /// Amazon SES, delivered by Amazon SNS over HTTP.
+    #[serde(alias = "sns", alias = "amazon-ses")]
     Ses = 4,
     /// Mandrill (Mailchimp Transactional).
+    #[serde(alias = "mailchimp")]
     Mandrill = 5,
     /// Any sender that posts our generic JSON and signs it with an HMAC.
     Generic = 6,
+    /// SparkPost (Bird).
+    #[serde(alias = "bird")]
+    SparkPost = 7,
+    /// Resend.
+    Resend = 8,
+    /// Any sender that signs as the Standard Webhooks specification says, Svix among them.
+    #[serde(alias = "standard-webhooks", alias = "svix")]
+    StandardWebhooks = 9,
+    /// Brevo, once Sendinblue.
+    #[serde(alias = "sendinblue")]
+    Brevo = 10,
+    /// Mailjet (Sinch).
+    Mailjet = 11,
+    /// MailerSend.
+    MailerSend = 12,
+    /// Postal, a mail server one runs oneself.
+    Postal = 13,
 }
 
 impl Provider {
     /// Every provider.
-    pub const ALL: [Self; 6] =
-        [Self::SendGrid, Self::Mailgun, Self::Postmark, Self::Ses, Self::Mandrill, Self::Generic];
+    pub const ALL: [Self; 13] = [
+        Self::SendGrid,
+        Self::Mailgun,
+        Self::Postmark,
+        Self::Ses,
+        Self::Mandrill,
+        Self::Generic,
+        Self::SparkPost,
+        Self::Resend,
+        Self::StandardWebhooks,
+        Self::Brevo,
+        Self::Mailjet,
+        Self::MailerSend,
+        Self::Postal,
+    ];
 
     /// The stable lower-case name: URL segment, header, JSON value, metric label.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +69,25 @@ impl Provider {
             Self::Ses => "ses",
             Self::Mandrill => "mandrill",
             Self::Generic => "generic",
+            Self::SparkPost => "sparkpost",
+            Self::Resend => "resend",
+            Self::StandardWebhooks => "standardwebhooks",
+            Self::Brevo => "brevo",
+            Self::Mailjet => "mailjet",
+            Self::MailerSend => "mailersend",
+            Self::Postal => "postal",
+        }
+    }
+
+    /// Other names that people know it by: taken where a name is read, never written.
+    pub const fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Self::Ses => &["sns", "amazon-ses"],
+            Self::Mandrill => &["mailchimp"],
+            Self::SparkPost => &["bird"],
+            Self::StandardWebhooks => &["standard-webhooks", "svix"],
+            Self::Brevo => &["sendinblue"],
+            _ => &[],
         }
     }
 }
@@ -58,7 +109,7 @@ impl FromStr for Provider {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
-            .find(|provider| provider.as_str() == name)
+            .find(|provider| provider.as_str() == name || provider.aliases().contains(&name))
             .ok_or_else(|| UnknownProvider(name.to_owned()))
     }
 }
@@ -73,5 +124,19 @@ mod tests {
             assert_eq!(provider.as_str().parse(), Ok(provider));
             assert_eq!(serde_json::to_string(&provider).unwrap(), format!("\"{provider}\""));
         }
+    }
+
+    #[test]
+    fn aliases_are_read_and_are_nobody_elses_name() {
+        for provider in Provider::ALL {
+            for &alias in provider.aliases() {
+                assert_eq!(alias.parse(), Ok(provider));
+                let read: Provider = serde_json::from_str(&format!("\"{alias}\"")).unwrap();
+                assert_eq!(read, provider);
+                assert!(Provider::ALL.iter().all(|other| other.as_str() != alias), "{alias}");
+            }
+        }
+        assert_eq!("svix".parse(), Ok(Provider::StandardWebhooks));
+        assert!("Svix".parse::<Provider>().is_err());
     }
 }

@@ -64,6 +64,8 @@ impl<'a> Envelope<'a> {
             mailbox_provider: None,
             message_id: None,
             campaign: None,
+            stream: None,
+            tenant: None,
             tags: Vec::new(),
             bounce: None,
             automation: None,
@@ -73,6 +75,9 @@ impl<'a> Envelope<'a> {
             provider_event: Text::from(""),
             provider_event_id: None,
             request_id: Text::from(self.request_id),
+            client: None,
+            geo: None,
+            labels: Default::default(),
             raw,
         }
     }

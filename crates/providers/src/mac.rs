@@ -35,13 +35,22 @@ impl Keys {
         }
     }
 
-    /// Whether some key makes `tag` of the parts one after the other. The comparison takes the
-    /// same time whatever the difference; a tag of another length is never right.
-    pub(crate) fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
+    /// The key that makes `tag` of the parts one after the other. The comparison takes the same
+    /// time whatever the difference; a tag of another length is never right.
+    pub(crate) fn find(&self, parts: &[&[u8]], tag: &[u8]) -> Option<usize> {
         match self {
-            Self::Sha1(keys) => keys.iter().any(|key| makes(key, parts, tag)),
-            Self::Sha256(keys) => keys.iter().any(|key| makes(key, parts, tag)),
-            Self::Sha512(keys) => keys.iter().any(|key| makes(key, parts, tag)),
+            Self::Sha1(keys) => keys.iter().position(|key| makes(key, parts, tag)),
+            Self::Sha256(keys) => keys.iter().position(|key| makes(key, parts, tag)),
+            Self::Sha512(keys) => keys.iter().position(|key| makes(key, parts, tag)),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Sha1(keys) => keys.len(),
+            Self::Sha256(keys) => keys.len(),
+            Self::Sha512(keys) => keys.len(),
         }
     }
 }

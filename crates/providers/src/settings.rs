@@ -1,8 +1,14 @@
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use event::Provider;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::Signed;
 
 /// What one configured source needs to authenticate its provider. Secrets are resolved already.
 #[derive(Debug, Clone)]
@@ -14,8 +20,10 @@ pub struct SourceSettings {
     /// Every secret that is good now: two or more while one is being replaced.
     ///
     /// SendGrid: public keys, base64 of a DER SubjectPublicKeyInfo. Mailgun: webhook signing keys.
-    /// Postmark: `user:password`, or the value of [`Options::header`]. Mandrill: webhook keys.
-    /// Generic: HMAC keys. SES: none.
+    /// Mandrill: webhook keys. Generic: HMAC keys. Resend and Standard Webhooks: `whsec_` secrets,
+    /// or `whpk_` public keys. MailerSend: signing secrets. Postal: public keys, PEM or base64 of
+    /// DER. SES: none, or certificates in PEM, which are then the only ones taken. Postmark,
+    /// SparkPost, Brevo and Mailjet: what [`Options::scheme`] or [`Options::header`] asks for.
     pub secrets: Vec<SecretString>,
     /// The rest.
     pub options: Options,
@@ -26,6 +34,12 @@ pub struct SourceSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// The networks that requests may come from, such as `192.0.2.0/24`, or single addresses; empty
+    /// for any.
+    #[serde(deserialize_with = "networks")]
+    pub allow_ips: Vec<IpNet>,
+    /// Postmark, SparkPost, Brevo and Mailjet: take requests with neither secrets nor `allow_ips`.
+    pub unverified: bool,
     /// Mandrill: the webhook URL exactly as configured there, which is part of what is signed.
     pub public_url: Option<String>,
     /// SES: the TopicArns whose messages are taken.
@@ -33,13 +47,19 @@ pub struct Options {
     /// SES: 2 refuses messages signed with SHA-1 (signature version 1).
     pub signature_version: Option<u8>,
     /// Greatest distance in seconds between the signed time and now, either way. SendGrid,
-    /// Mailgun, SES (not checked unless set) and generic.
+    /// Mailgun, SES (not checked unless set), Resend, Standard Webhooks and generic.
     pub tolerance_seconds: Option<u64>,
-    /// Generic: the header that carries the signature. Postmark: the header that carries the
-    /// secret, in place of HTTP basic authentication.
+    /// Generic: the header that carries the signature. Postmark, SparkPost, Brevo and Mailjet: the
+    /// header that carries the secret, in place of `Authorization`.
     pub header: Option<String>,
-    /// Generic: the header that carries the signed unix time in seconds.
+    /// Postmark, SparkPost, Brevo and Mailjet: how the secret stands in `Authorization`.
+    pub scheme: Option<Scheme>,
+    /// Generic: the header that carries the signed unix time.
     pub timestamp_header: Option<String>,
+    /// Generic: the unit of that time.
+    pub timestamp_unit: Option<TimeUnit>,
+    /// Generic: the header that carries the signed id.
+    pub id_header: Option<String>,
     /// Generic: what stands before the signature in its header; by default the algorithm and `=`,
     /// such as `sha256=`.
     pub prefix: Option<String>,
@@ -53,6 +73,18 @@ pub struct Options {
     pub secret_encoding: Option<SecretEncoding>,
 }
 
+/// Networks, among which a single address is one of its own.
+fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let written: Vec<String> = Vec::deserialize(from)?;
+    let network = |text: &String| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(IpNet::from(address)),
+        Err(_) => text
+            .parse()
+            .map_err(|_| D::Error::custom(format!("`{text}` is no network such as 192.0.2.0/24"))),
+    };
+    written.iter().map(network).collect()
+}
+
 /// How a signature is written as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,16 +96,26 @@ pub enum Encoding {
     Base64,
 }
 
-/// Which bytes are signed.
+/// How the secret of a source without signatures stands in `Authorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum Signed {
-    /// The body alone. Nothing in it says when, so a captured request stays good for ever.
-    #[serde(rename = "body")]
-    Body,
-    /// The timestamp header's value, a full stop, and the body.
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// HTTP basic authentication (RFC 7617); the secret is `user:password`.
     #[default]
-    #[serde(rename = "timestamp.body")]
-    TimestampBody,
+    Basic,
+    /// A bearer token (RFC 6750).
+    Bearer,
+}
+
+/// The unit of a signed unix time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    /// Seconds.
+    #[default]
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
 }
 
 /// The hash of a generic HMAC.
@@ -182,19 +224,25 @@ impl SourceSettings {
     /// Refuses options that the provider has no use for: they are a misunderstanding, and a
     /// misunderstanding about authentication should not start.
     pub(crate) fn check_options(&self) -> Result<(), SettingsError> {
-        use Provider::{Generic, Mailgun, Mandrill, Postmark, SendGrid, Ses};
+        use Provider::{
+            Brevo, Generic, Mailgun, Mailjet, Mandrill, Postmark, Resend, SendGrid, Ses, SparkPost,
+            StandardWebhooks,
+        };
+        const DATED: &[Provider] = &[SendGrid, Mailgun, Ses, Resend, StandardWebhooks, Generic];
+        const UNSIGNED: &[Provider] = &[Postmark, SparkPost, Brevo, Mailjet];
         let given = &self.options;
-        let rules: [(&'static str, bool, &[Provider]); 11] = [
+        let in_header = given.header.is_some();
+        let rules: [(&'static str, bool, &[Provider]); 15] = [
+            ("unverified", given.unverified, UNSIGNED),
             ("public_url", given.public_url.is_some(), &[Mandrill]),
             ("topics", !given.topics.is_empty(), &[Ses]),
             ("signature_version", given.signature_version.is_some(), &[Ses]),
-            (
-                "tolerance_seconds",
-                given.tolerance_seconds.is_some(),
-                &[SendGrid, Mailgun, Ses, Generic],
-            ),
-            ("header", given.header.is_some(), &[Generic, Postmark]),
+            ("tolerance_seconds", given.tolerance_seconds.is_some(), DATED),
+            ("header", in_header, &[Generic, Postmark, SparkPost, Brevo, Mailjet]),
+            ("scheme", given.scheme.is_some(), UNSIGNED),
             ("timestamp_header", given.timestamp_header.is_some(), &[Generic]),
+            ("timestamp_unit", given.timestamp_unit.is_some(), &[Generic]),
+            ("id_header", given.id_header.is_some(), &[Generic]),
             ("prefix", given.prefix.is_some(), &[Generic]),
             ("encoding", given.encoding.is_some(), &[Generic]),
             ("signed", given.signed.is_some(), &[Generic]),
@@ -235,11 +283,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.encoding, Some(Encoding::Base64));
-        assert_eq!(options.signed, Some(Signed::TimestampBody));
+        assert_eq!(options.signed, Some(Signed::default()));
         assert_eq!(options.algorithm, Some(Algorithm::Sha512));
         assert_eq!(options.secret_encoding, Some(SecretEncoding::Hex));
         assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
         assert!(serde_json::from_str::<Options>(r#"{"topic":"x"}"#).is_err());
+        let options: Options = serde_json::from_str(
+            r#"{"allow_ips":["192.0.2.0/24","198.51.100.7","2001:db8::1"],"scheme":"bearer",
+                "timestamp_unit":"milliseconds","id_header":"X-Id","unverified":true}"#,
+        )
+        .unwrap();
+        let networks = ["192.0.2.0/24", "198.51.100.7/32", "2001:db8::1/128"];
+        assert_eq!(options.allow_ips, networks.map(|network| network.parse().unwrap()));
+        assert_eq!(options.timestamp_unit, Some(TimeUnit::Milliseconds));
+        assert_eq!(options.scheme, Some(Scheme::Bearer));
+        assert!(serde_json::from_str::<Options>(r#"{"allow_ips":["example.com"]}"#).is_err());
     }
 
     #[test]

@@ -7,8 +7,9 @@ pub struct RawEvent<'a> {
     pub kind: Kind,
     /// The lower-cased address: the key. Empty where the event names nobody.
     pub recipient: &'a str,
-    /// The bytes to keep. SendGrid, Mandrill: the array's element. Mailgun: the value of
-    /// `event-data`. Generic: the object. Postmark, SES: the whole body.
+    /// The bytes to keep, as they came. Of an array, the element; of Mailgun, the value of
+    /// `event-data`; where one body is one event, the whole of it. Only Mailgun's forms of before
+    /// 2018, which are no JSON, become an object of their fields.
     pub raw: &'a [u8],
 }
 

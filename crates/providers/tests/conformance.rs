@@ -1,150 +1,17 @@
-//! Public signature vectors and captured payloads, read from `../shared` beside the workspace where
-//! that folder exists. Our own cases are in `src/signatures.rs` and the fixtures.
+//! Captured payloads, read from `../shared` beside the workspace where that folder exists: each
+//! becomes a sensible event. Our own cases are the fixtures; the public signature vectors are in
+//! `vectors.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use event::{Kind, Provider, ReceivedAt};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use providers::{
-    Algorithm, Authenticator, Certificate, Envelope, Options, RawEvent, SecretEncoding, Signed,
-    SourceSettings, Split, parse, split,
-};
-use serde_json::{Value, json};
+use providers::{Envelope, RawEvent, Split, parse, split};
+use serde_json::json;
 
 fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path);
     path.exists().then_some(path)
-}
-
-/// The vectors of a file, each with its name and the answer it demands.
-fn vectors(file: &str) -> Vec<Value> {
-    let Some(path) = shared(&format!("vectors/{file}.json")) else { return Vec::new() };
-    let document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let certificates = document["certs"].clone();
-    let mut vectors = document["vectors"].as_array().unwrap().clone();
-    assert!(!vectors.is_empty());
-    for vector in &mut vectors {
-        let name = vector["cert"].as_str().unwrap_or_default().to_owned();
-        vector["pem"] = certificates[name]["pem"].clone();
-    }
-    vectors
-}
-
-fn text<'v>(vector: &'v Value, key: &str) -> &'v str {
-    vector[key].as_str().unwrap_or_else(|| panic!("{key} in {vector}"))
-}
-
-fn authenticator(provider: Provider, secrets: &[&str], options: Options) -> Authenticator {
-    let secrets = secrets.iter().map(|&secret| secret.into()).collect();
-    let name = "vectors".into();
-    Authenticator::new(&SourceSettings { provider, name, secrets, options }).unwrap()
-}
-
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    pairs
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-        .collect()
-}
-
-fn check(vector: &Value, accepted: bool) {
-    assert_eq!(accepted, vector["expect"].as_bool().unwrap(), "{}", text(vector, "name"));
-}
-
-#[test]
-fn sendgrid_vectors() {
-    for vector in vectors("sendgrid") {
-        let source =
-            authenticator(Provider::SendGrid, &[text(&vector, "public_key")], Options::default());
-        let timestamp = text(&vector, "timestamp");
-        let headers = headers(&[
-            ("x-twilio-email-event-webhook-signature", text(&vector, "signature")),
-            ("x-twilio-email-event-webhook-timestamp", timestamp),
-        ]);
-        let body = STANDARD.decode(text(&vector, "body_base64")).unwrap();
-        let now = timestamp.parse().unwrap_or_default();
-        check(&vector, source.verify(&headers, &body, now, &|_| None).is_ok());
-    }
-}
-
-#[test]
-fn mailgun_vectors() {
-    for vector in vectors("mailgun") {
-        let source =
-            authenticator(Provider::Mailgun, &[text(&vector, "signing_key")], Options::default());
-        let signature = json!({
-            "timestamp": vector["timestamp"], "token": vector["token"],
-            "signature": vector["signature"],
-        });
-        let body = json!({ "signature": signature, "event-data": {} }).to_string();
-        let now = text(&vector, "timestamp").parse().unwrap();
-        check(&vector, source.verify(&HeaderMap::new(), body.as_bytes(), now, &|_| None).is_ok());
-    }
-}
-
-#[test]
-fn mandrill_vectors() {
-    for vector in vectors("mandrill") {
-        let options =
-            Options { public_url: Some(text(&vector, "url").into()), ..Options::default() };
-        let source = authenticator(Provider::Mandrill, &[text(&vector, "webhook_key")], options);
-        let headers = headers(&[("x-mandrill-signature", text(&vector, "signature"))]);
-        let body = text(&vector, "form_body").as_bytes();
-        check(&vector, source.verify(&headers, body, 0, &|_| None).is_ok());
-    }
-}
-
-/// The vectors' certificates have expired and the test ones were served from elsewhere. The clock
-/// is a parameter, and the certificate's address is not signed: both are set to what would be.
-#[test]
-fn sns_vectors() {
-    let url = "https://sns.us-west-2.amazonaws.com/\
-               SimpleNotificationService-00000000000000000000000000000000.pem";
-    for vector in vectors("sns") {
-        let certificate = Arc::new(Certificate::parse(text(&vector, "pem").as_bytes()).unwrap());
-        let (valid_from, _) = certificate.validity();
-        let mut message = vector["message"].clone();
-        let key =
-            if message["SigningCertUrl"].is_string() { "SigningCertUrl" } else { "SigningCertURL" };
-        message[key] = url.into();
-        let topics = vec![text(&message, "TopicArn").to_owned()];
-        let source = authenticator(Provider::Ses, &[], Options { topics, ..Options::default() });
-        let known = |asked: &str| (asked == url).then(|| certificate.clone());
-        let body = message.to_string();
-        let verify = |now| source.verify(&HeaderMap::new(), body.as_bytes(), now, &known);
-        check(&vector, verify(valid_from).is_ok());
-        assert!(verify(valid_from - 1).is_err());
-    }
-}
-
-#[test]
-fn generic_hmac_vectors() {
-    for vector in vectors("generic_hmac") {
-        let (prefix, signature) = match text(&vector, "signature").split_once('=') {
-            Some((prefix, signature)) => (format!("{prefix}="), signature),
-            None => (String::new(), text(&vector, "signature")),
-        };
-        let options = Options {
-            algorithm: match text(&vector, "alg") {
-                "sha1" => Some(Algorithm::Sha1),
-                "sha256" => Some(Algorithm::Sha256),
-                other => panic!("{other}"),
-            },
-            signed: Some(Signed::Body),
-            secret_encoding: Some(SecretEncoding::Hex),
-            prefix: Some(prefix.clone()),
-            ..Options::default()
-        };
-        let source = authenticator(Provider::Generic, &[text(&vector, "key_hex")], options);
-        let signature = format!("{prefix}{signature}");
-        let headers = headers(&[("x-mailpulse-signature", &signature)]);
-        let body = hex::decode(text(&vector, "signed_hex")).unwrap();
-        check(&vector, source.verify(&headers, &body, 0, &|_| None).is_ok());
-    }
 }
 
 /// The kinds of one payload's events, each of which must parse.
@@ -288,6 +155,68 @@ fn ses_samples() {
             _ => assert_eq!(outcome.unwrap_err().code(), "wrong_shape", "{name}"),
         }
     }
+}
+
+/// The kinds of each sample of a provider's folder, by the file's name.
+fn check_kinds(provider: Provider, expected: &[(&str, &[Kind])]) {
+    for (path, body) in samples(provider.as_str()) {
+        let name = name(&path);
+        let known = expected.iter().find(|(known, _)| *known == name);
+        let (_, kinds_expected) = known.unwrap_or_else(|| panic!("{name} is new"));
+        assert_eq!(kinds(provider, &body, &path), *kinds_expected, "{name}");
+    }
+}
+
+#[test]
+fn resend_samples() {
+    check_kinds(
+        Provider::Resend,
+        &[
+            ("anymail_clicked_event", &[Kind::Clicked]),
+            ("anymail_hard_bounced_event", &[Kind::Bounced]),
+            ("anymail_sent_event", &[Kind::Accepted, Kind::Accepted]),
+            ("symfony_sent", &[Kind::Accepted]),
+        ],
+    );
+}
+
+#[test]
+fn mailersend_samples() {
+    check_kinds(
+        Provider::MailerSend,
+        &[
+            ("symfony_clicked", &[Kind::Clicked]),
+            ("symfony_clicked_unique", &[Kind::Other]),
+            ("symfony_delivered", &[Kind::Delivered]),
+            ("symfony_hard_bounced", &[Kind::Bounced]),
+            ("symfony_opened", &[Kind::Opened]),
+            ("symfony_opened_unique", &[Kind::Other]),
+            ("symfony_sent", &[Kind::Accepted]),
+            ("symfony_soft_bounced", &[Kind::Bounced]),
+            ("symfony_spam_complaint", &[Kind::Complained]),
+            ("symfony_unsubscribed", &[Kind::Unsubscribed]),
+        ],
+    );
+}
+
+/// The one called a bounce says that it is `MessageDelayed`.
+#[test]
+fn postal_samples() {
+    check_kinds(
+        Provider::Postal,
+        &[
+            ("anymail_bounce_event", &[Kind::Deferred]),
+            ("anymail_delivered_event", &[Kind::Delivered]),
+        ],
+    );
+}
+
+#[test]
+fn standard_webhooks_samples() {
+    check_kinds(
+        Provider::StandardWebhooks,
+        &[("spec_example_event", &[Kind::Other]), ("spec_thin_payload", &[Kind::Other])],
+    );
 }
 
 /// The `.json` ones are the decoded form field.

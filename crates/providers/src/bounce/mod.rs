@@ -1,15 +1,21 @@
 //! What a refusal means: from the provider's own words, the enhanced status code, and what the
-//! receiving server wrote. What is known lies in tables, each row with its test.
+//! receiving server wrote. What is known lies in tables, each row with its test: the providers' words
+//! in their folders (`bounces.rs`), the rest here.
 
+#[cfg(test)]
+mod answers;
+mod meaning;
+pub(crate) mod numbers;
+#[cfg(test)]
+pub(crate) mod rows;
 mod status;
-pub(crate) mod tables;
 mod wording;
 
 use std::borrow::Cow;
 
 use event::{Bounce, BounceClass, Permanence, Text};
 
-pub(crate) use tables::{Meaning, meaning};
+pub(crate) use meaning::{Meaning, Row, meaning};
 
 /// Everything an event says about a refusal.
 #[derive(Debug, Default)]
@@ -18,7 +24,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) provider: Meaning,
     /// The enhanced status code, where it has a field of its own.
     pub(crate) status: Option<Text<'a>>,
-    /// What the receiving server, or the provider, wrote.
+    /// What the receiving server wrote.
     pub(crate) diagnostic: Option<Text<'a>>,
     /// Came after the message had been reported as delivered.
     pub(crate) late: bool,
@@ -37,6 +43,14 @@ impl<'a> Evidence<'a> {
             diagnostic: self.diagnostic,
             late: self.late,
         }
+    }
+
+    /// The same, keeping what the provider wrote where the server's answer is not told. It is not
+    /// read: it says no more than [`Evidence::provider`], and may name what is not the case, as in
+    /// "mailbox full, or disabled".
+    pub(crate) fn judge_with(self, remark: Option<Text<'a>>) -> Bounce<'a> {
+        let bounce = self.judge();
+        Bounce { diagnostic: bounce.diagnostic.or(remark), ..bounce }
     }
 }
 

@@ -33,7 +33,7 @@ const ROWS: &[Row] = {
         sure("1.6", InvalidRecipient),  // destination mailbox has moved
         vague("1.7", Policy),           // bad sender's mailbox address syntax
         vague("1.8", Policy),           // bad sender's system address
-        sure("1.10", InvalidDomain),    // recipient address has null MX (RFC 7505)
+        vague("1.10", InvalidDomain),   // null MX (RFC 7505); Microsoft says it of an unknown recipient
         vague("1.*", InvalidRecipient),
         // Mailboxes
         vague("2.1", MailboxDisabled),  // disabled; Gmail also says it of a rate
@@ -67,6 +67,7 @@ const ROWS: &[Row] = {
         sure("7.30", Authentication),   // Gmail: DKIM failed
         sure("7.32", Authentication),   // Gmail: From header not aligned
         sure("7.40", Authentication),   // Gmail: DMARC missing
+        sure("7.500", RateLimited),     // Microsoft: server busy
         sure("7.509", Authentication),  // Microsoft: DMARC failed
         sure("7.511", Reputation),      // Microsoft: banned sender
         sure("7.515", Authentication),  // Microsoft: bulk sender not authenticated

@@ -4,6 +4,6 @@ mod parse;
 mod split;
 mod verify;
 
-pub(crate) use parse::parse;
-pub(crate) use split::split;
+pub(crate) use parse::{Record, parse};
+pub(crate) use split::{kind, split};
 pub(crate) use verify::Verifier;

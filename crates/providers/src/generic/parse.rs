@@ -1,4 +1,6 @@
-use event::{Automation, AutomationReason, Event, EventId, Kind, Permanence, Provider, Text};
+use event::{
+    Automation, AutomationReason, Bounce, Event, EventId, Kind, Permanence, Provider, Text,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -7,8 +9,9 @@ use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
+/// Our own form of an event.
 #[derive(Deserialize)]
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     #[serde(borrow, default, deserialize_with = "json::word")]
     id: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "json::word")]
@@ -48,48 +51,71 @@ struct Refused<'a> {
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref());
-    let occurred_at = envelope.time(kind, times::any(record.timestamp))?;
-    let event_id = record.event_id(envelope);
-    let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
-        let said = record.bounce.permanence.as_deref();
+    record.into_event(Provider::Generic, None, raw, envelope)
+}
+
+impl<'a> Record<'a> {
+    /// The event, of whichever provider sends this form; `sent_at` is its time where the record
+    /// itself has none, `raw` is what is kept.
+    pub(crate) fn into_event(
+        self,
+        provider: Provider,
+        sent_at: Option<&'a RawValue>,
+        raw: &'a RawValue,
+        envelope: &Envelope<'a>,
+    ) -> Result<Event<'a>, ParseError> {
+        let kind = kind(self.event.as_deref());
+        let timestamp = self.timestamp.or(sent_at);
+        let occurred_at = envelope.time(kind, times::any(timestamp))?;
+        let event_id = self.event_id(provider, timestamp, envelope);
+        let refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
+        let bounce = refused.then(|| self.bounce.judge(kind));
+        let machine = kind.is_engagement() && self.machine;
+        Ok(Event {
+            message_id: self.message_id,
+            campaign: self.campaign,
+            tags: self.tags,
+            bounce,
+            automation: machine
+                .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
+            user_agent: self.user_agent,
+            ip: self.ip,
+            url: self.url,
+            provider_event: self.event.unwrap_or_default(),
+            provider_event_id: self.id,
+            ..envelope.event(provider, kind, event_id, occurred_at, raw)
+        })
+    }
+
+    /// `id`; without one, the event is known by what it says.
+    fn event_id(
+        &self,
+        provider: Provider,
+        timestamp: Option<&RawValue>,
+        envelope: &Envelope<'_>,
+    ) -> EventId {
+        if self.id.is_some() {
+            return envelope.event_id(provider, [bytes(&self.id)]);
+        }
+        let timestamp = timestamp.map_or("", RawValue::get).as_bytes();
+        envelope.event_id(
+            provider,
+            [bytes(&self.event), timestamp, bytes(&self.message_id), bytes(&self.url)],
+        )
+    }
+}
+
+impl<'a> Refused<'a> {
+    fn judge(self, kind: Kind) -> Bounce<'a> {
+        let said = self.permanence.as_deref();
         let permanence = Permanence::ALL.iter().find(|p| Some(p.as_str()) == said).copied();
         let silent = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
         Evidence {
             provider: Meaning { permanence, class: None }.or(silent),
-            status: record.bounce.status,
-            diagnostic: record.bounce.diagnostic,
+            status: self.status,
+            diagnostic: self.diagnostic,
             late: false,
         }
         .judge()
-    });
-    let machine = kind.is_engagement() && record.machine;
-    Ok(Event {
-        message_id: record.message_id,
-        campaign: record.campaign,
-        tags: record.tags,
-        bounce,
-        automation: machine
-            .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
-        user_agent: record.user_agent,
-        ip: record.ip,
-        url: record.url,
-        provider_event: record.event.unwrap_or_default(),
-        provider_event_id: record.id,
-        ..envelope.event(Provider::Generic, kind, event_id, occurred_at, raw)
-    })
-}
-
-impl Record<'_> {
-    /// `id`; without one, the event is known by what it says.
-    fn event_id(&self, envelope: &Envelope<'_>) -> EventId {
-        if self.id.is_some() {
-            return envelope.event_id(Provider::Generic, [bytes(&self.id)]);
-        }
-        let timestamp = self.timestamp.map_or("", RawValue::get).as_bytes();
-        envelope.event_id(
-            Provider::Generic,
-            [bytes(&self.event), timestamp, bytes(&self.message_id), bytes(&self.url)],
-        )
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<S
 }
 
 /// `event` is the name of one of our kinds.
-pub(super) fn kind(event: Option<&str>) -> Kind {
+pub(crate) fn kind(event: Option<&str>) -> Kind {
     let name = event.unwrap_or_default();
     Kind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Kind::Other)
 }

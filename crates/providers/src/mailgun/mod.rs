@@ -1,5 +1,7 @@
-//! Mailgun's webhooks: one JSON object with its signature inside.
+//! Mailgun's webhooks: one JSON object, or a form, with its signature inside.
 
+mod body;
+mod bounces;
 mod parse;
 mod split;
 mod verify;

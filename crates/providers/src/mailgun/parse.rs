@@ -2,14 +2,15 @@ use event::{Automation, AutomationReason, Bounce, Event, Kind, OccurredAt, Provi
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::split::kind;
-use crate::bounce::{Evidence, Meaning, meaning, tables};
+use super::bounces;
+use super::split::What;
+use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// The value of `event-data`.
+/// The value of `event-data`, or a form's fields, which have other names for the same.
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(borrow, default, deserialize_with = "json::word")]
@@ -44,6 +45,25 @@ struct Record<'a> {
     ip: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "json::word")]
     url: Option<Text<'a>>,
+    // The rest is of forms alone.
+    #[serde(borrow, default, rename = "Message-Id", deserialize_with = "json::word")]
+    form_message_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "message-id", deserialize_with = "json::word")]
+    form_opened_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "X-Mailgun-Tag", deserialize_with = "json::words")]
+    form_tags: Vec<Text<'a>>,
+    #[serde(borrow, default, rename = "tag", deserialize_with = "json::words")]
+    form_tag: Vec<Text<'a>>,
+    #[serde(borrow, default, rename = "campaign-id", deserialize_with = "json::word")]
+    form_campaign: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "user-agent", deserialize_with = "json::word")]
+    form_user_agent: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    code: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    error: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    description: Option<Text<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,26 +133,27 @@ struct Client<'a> {
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref(), record.severity.as_deref(), record.reason.as_deref());
+    let kind = record.what().kind();
     let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
     let event_id = record.event_id(envelope, occurred_at);
-    let bounce = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped).then(|| {
-        bounce(record.severity, record.reason, record.reject, record.delivery_status, record.flags)
-    });
+    let refused = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped);
+    let bounce = refused.then(|| record.bounce());
+    let message_id = record.message_id().clone();
     Ok(Event {
-        message_id: record.message.headers.message_id.and_then(without_brackets),
+        message_id: message_id.and_then(without_brackets),
         campaign: record
             .campaigns
             .id
             .or(record.variables.campaign)
-            .or(record.variables.campaign_id),
-        tags: record.tags,
+            .or(record.variables.campaign_id)
+            .or(record.form_campaign),
+        tags: [record.tags, record.form_tags, record.form_tag].concat(),
         bounce,
         automation: kind
             .is_engagement()
             .then(|| automation(record.client.bot.as_deref()))
             .flatten(),
-        user_agent: record.client.user_agent,
+        user_agent: record.client.user_agent.or(record.form_user_agent),
         ip: record.ip.or(record.envelope.sending_ip),
         url: record.url,
         provider_event: record.event.unwrap_or_default(),
@@ -141,7 +162,49 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     })
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    fn what(&self) -> What<'_> {
+        What {
+            event: self.event.as_deref(),
+            severity: self.severity.as_deref(),
+            reason: self.reason.as_deref(),
+            code: self.code.as_deref(),
+        }
+    }
+
+    fn bounce(&self) -> Bounce<'a> {
+        // A message that Mailgun itself rejects may be sent once it is mended.
+        let rejected =
+            if self.reject.reason.is_some() { Meaning::SOFT } else { Meaning::default() };
+        let reason = self.what().suppression().or(self.reason.as_deref());
+        let severity = match self.event.as_deref() {
+            Some("bounced" | "dropped") => Some("permanent"),
+            _ => self.severity.as_deref(),
+        };
+        let delivery = &self.delivery_status;
+        let diagnostic = [
+            &delivery.message,
+            &delivery.description,
+            &self.reject.reason,
+            &self.error,
+            &self.description,
+        ];
+        Evidence {
+            provider: meaning(bounces::REASONS, reason)
+                .or(meaning(bounces::SEVERITIES, severity))
+                .or(rejected),
+            status: delivery.enhanced_code.clone().or_else(|| delivery.bounce_code.clone()),
+            diagnostic: diagnostic.into_iter().find_map(Clone::clone),
+            late: self.flags.is_delayed_bounce,
+        }
+        .judge()
+    }
+
+    fn message_id(&self) -> &Option<Text<'a>> {
+        let ids = [&self.message.headers.message_id, &self.form_message_id, &self.form_opened_id];
+        ids.into_iter().find(|id| id.is_some()).unwrap_or(ids[0])
+    }
+
     /// `id` is unique within a day (UTC). Without one, the event is known by what it says.
     fn event_id(&self, envelope: &Envelope<'_>, occurred_at: OccurredAt) -> event::EventId {
         if self.id.is_some() {
@@ -154,31 +217,12 @@ impl Record<'_> {
             [
                 bytes(&self.event),
                 timestamp,
-                bytes(&self.message.headers.message_id),
+                bytes(self.message_id()),
                 bytes(&self.severity),
                 bytes(&self.url),
             ],
         )
     }
-}
-
-fn bounce<'a>(
-    severity: Option<Text<'a>>,
-    reason: Option<Text<'a>>,
-    reject: Reject<'a>,
-    delivery: DeliveryStatus<'a>,
-    flags: Flags,
-) -> Bounce<'a> {
-    // A message that Mailgun itself rejects may be sent once it is mended.
-    let rejected = if reject.reason.is_some() { Meaning::SOFT } else { Meaning::default() };
-    let severity = meaning(tables::MAILGUN_SEVERITIES, severity.as_deref());
-    Evidence {
-        provider: meaning(tables::MAILGUN_REASONS, reason.as_deref()).or(severity).or(rejected),
-        status: delivery.enhanced_code.or(delivery.bounce_code),
-        diagnostic: delivery.message.or(delivery.description).or(reject.reason),
-        late: flags.is_delayed_bounce,
-    }
-    .judge()
 }
 
 /// `client-info.bot`: documented values are `apple`, `gmail` and `generic`.

@@ -1,6 +1,6 @@
 //! Mandrill (Mailchimp Transactional): a form with one field, which holds a JSON array.
 
-mod form;
+mod bounces;
 mod parse;
 mod split;
 mod verify;
@@ -12,5 +12,5 @@ pub(crate) use verify::Verifier;
 /// Whether two forms decode to the same.
 #[cfg(test)]
 pub(crate) fn same_fields(one: &[u8], other: &[u8]) -> bool {
-    form::fields(one).eq(form::fields(other))
+    crate::form::fields(one).eq(crate::form::fields(other))
 }

@@ -2,8 +2,9 @@ use event::{Event, EventId, Kind, Provider, Text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounces;
 use super::split::kind;
-use crate::bounce::{Evidence, meaning, tables};
+use crate::bounce::{Evidence, meaning, numbers};
 use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
@@ -44,6 +45,9 @@ struct Message<'a> {
     #[serde(borrow, default, deserialize_with = "json::word")]
     bounce_description: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "json::word")]
+    bgtools_code: Option<Text<'a>>,
+    /// What the receiving server answered.
+    #[serde(borrow, default, deserialize_with = "json::word")]
     diag: Option<Text<'a>>,
 }
 
@@ -62,10 +66,11 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let event_id = record.event_id(envelope);
     let message = record.msg;
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
-        let described = meaning(tables::MANDRILL_BOUNCES, message.bounce_description.as_deref());
-        let event = meaning(tables::MANDRILL_EVENTS, record.event.as_deref());
-        let diagnostic = message.diag.or(message.bounce_description);
-        Evidence { provider: described.or(event), diagnostic, ..Evidence::default() }.judge()
+        let described = meaning(bounces::DESCRIPTIONS, message.bounce_description.as_deref());
+        let event = meaning(bounces::EVENTS, record.event.as_deref());
+        let provider = described.or(event).or(numbers::meaning(message.bgtools_code.as_deref()));
+        let evidence = Evidence { provider, diagnostic: message.diag, ..Evidence::default() };
+        evidence.judge_with(message.bounce_description)
     });
     Ok(Event {
         message_id: record.id.or(message.id),

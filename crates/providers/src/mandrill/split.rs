@@ -1,8 +1,7 @@
 use event::{Kind, Text, recipient_key};
 use serde::Deserialize;
 
-use super::form;
-use crate::{RawEvent, Split, SplitError, json};
+use crate::{RawEvent, Split, SplitError, form, json};
 
 /// The form's only field.
 pub(super) const FIELD: &[u8] = b"mandrill_events";

@@ -1,7 +1,6 @@
-use super::form;
 use super::split::FIELD;
-use crate::authenticator::Request;
-use crate::{Algorithm, Refusal, SettingsError, SourceSettings, mac};
+use crate::examine::Trace;
+use crate::{Algorithm, Received, Refusal, SettingsError, SourceSettings, Verified, form, mac};
 
 /// What the request is signed with that Mandrill sends before the webhook has a key.
 const REGISTRATION_KEY: &str = "test-webhook";
@@ -33,22 +32,31 @@ impl Verifier {
         })
     }
 
-    pub(crate) fn verify(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let header = request.header("x-mandrill-signature").ok_or(Refusal::MissingSignature)?;
+    pub(crate) fn verify(
+        &self,
+        received: &Received<'_>,
+        trace: &mut Trace,
+    ) -> Result<Verified, Refusal> {
+        let header = received.signature("x-mandrill-signature", trace)?;
         let tag = mac::Tag::from_base64(header)
             .ok_or(Refusal::MalformedSignature("it is not base64 of 20 bytes"))?;
-        let mut fields: Vec<_> = form::fields(request.body).collect();
+        let mut fields: Vec<_> = form::fields(received.body).collect();
         fields.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut parts = Vec::with_capacity(1 + 2 * fields.len());
         parts.push(self.url.as_bytes());
         for (name, value) in &fields {
             parts.extend([&**name, &**value]);
         }
+        trace.signed(&parts);
         let is_ping =
             || matches!(&fields[..], [(name, value)] if **name == *FIELD && **value == *b"[]");
-        if self.keys.verify(&parts, &tag) || is_ping() && self.registration.verify(&parts, &tag) {
-            return Ok(());
+        let key = self.keys.find(&parts, &tag);
+        if key.is_none() && is_ping() && self.registration.find(&parts, &tag).is_some() {
+            trace.passed("key", || format!("`{REGISTRATION_KEY}`, good for an empty ping alone"));
+            return Ok(Verified::default());
         }
-        Err(Refusal::WrongSignature)
+        trace.key(key, self.keys.count());
+        trace.undated();
+        key.map(Verified::by).ok_or(Refusal::WrongSignature)
     }
 }

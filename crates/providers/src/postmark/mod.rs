@@ -1,5 +1,6 @@
 //! Postmark's webhooks: one JSON object, no signature, HTTP credentials.
 
+mod bounces;
 mod parse;
 mod record;
 mod split;

@@ -15,8 +15,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let event_id = event_id(&record, raw.get(), envelope);
     let provider = record.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
-        let diagnostic = record.details.or(record.description);
-        Evidence { provider, diagnostic, ..Evidence::default() }.judge()
+        let evidence = Evidence { provider, diagnostic: record.details, ..Evidence::default() };
+        evidence.judge_with(record.description)
     });
     Ok(Event {
         message_id: record.message_id.filter(|id| id.as_str() != NO_MESSAGE),
@@ -38,7 +38,8 @@ fn event_id(record: &Record<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId 
     let id = |key: &[&[u8]]| envelope.event_id(Provider::Postmark, key.iter().copied());
     let (record_type, message) = (bytes(&record.record_type), bytes(&record.message_id));
     match record.record_type.as_deref().unwrap_or_default() {
-        "Bounce" | "SpamComplaint" if record.id.is_some() => id(&[record_type, bytes(&record.id)]),
+        // Of one sequence: a complaint that comes as both has the same id in both.
+        "Bounce" | "SpamComplaint" if record.id.is_some() => id(&[b"Bounce", bytes(&record.id)]),
         "Delivery" => id(&[record_type, message]),
         "Open" | "Click" => {
             id(&[record_type, message, bytes(&record.received_at), bytes(&record.original_link)])

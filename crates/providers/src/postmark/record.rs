@@ -1,7 +1,7 @@
 use event::{Kind, Text};
 use serde::Deserialize;
 
-use crate::bounce::tables;
+use super::bounces;
 use crate::json;
 
 /// The fields of all record types together: `RecordType` says which of them are there.
@@ -80,8 +80,8 @@ impl Record<'_> {
         }
     }
 
-    pub(super) fn bounce_type(&self) -> Option<&'static tables::PostmarkType> {
-        tables::postmark_type(self.type_name.as_deref(), self.type_code.as_deref())
+    pub(super) fn bounce_type(&self) -> Option<&'static bounces::BounceType> {
+        bounces::find(self.type_name.as_deref(), self.type_code.as_deref())
     }
 
     /// A bounce or a complaint also changes the subscription, and has an event of its own: only

@@ -4,8 +4,9 @@ use event::{Automation, AutomationReason, Event, Kind, Provider, Text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounces;
 use super::split::kind;
-use crate::bounce::{Evidence, Meaning, meaning, tables};
+use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
@@ -60,12 +61,12 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let event_id = record.event_id(envelope);
     let late = kind == Kind::Bounced && record.sg_message_id.is_none();
     let evidence = match kind {
-        Kind::Bounced => Some(
-            meaning(tables::SENDGRID_TYPES, record.bounce_type.as_deref()).or(record.classified()),
-        ),
+        Kind::Bounced => {
+            Some(meaning(bounces::TYPES, record.bounce_type.as_deref()).or(record.classified()))
+        }
         Kind::Deferred => Some(Meaning::SOFT.or(record.classified())),
         Kind::Dropped => {
-            Some(meaning(tables::SENDGRID_DROPS, record.reason.as_deref()).or(record.classified()))
+            Some(meaning(bounces::DROPS, record.reason.as_deref()).or(record.classified()))
         }
         _ => None,
     };
@@ -97,7 +98,7 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 
 impl Record<'_> {
     fn classified(&self) -> Meaning {
-        meaning(tables::SENDGRID_CLASSES, self.bounce_classification.as_deref())
+        meaning(bounces::CLASSES, self.bounce_classification.as_deref())
     }
 
     /// `sg_event_id` is unique. The few events without one are known by what they say.

@@ -3,8 +3,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::authenticator::Request;
-use crate::{Refusal, SettingsError, SourceSettings, freshness};
+use crate::examine::Trace;
+use crate::{Received, Refusal, SettingsError, SourceSettings, Verified, freshness};
 
 const SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
 const TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
@@ -22,9 +22,11 @@ pub(crate) struct Verifier {
 impl Verifier {
     pub(crate) fn new(settings: &SourceSettings) -> Result<Self, SettingsError> {
         let mend = "give the webhook's verification key as SendGrid shows it: one line of base64 \
-                    that starts with MFkwEwYH";
+                    that starts with MFkwEwYH, or the same in PEM";
         let key = |secret: &str| {
-            let der = STANDARD.decode(secret.trim()).ok()?;
+            let lines = secret.lines().filter(|line| !line.starts_with("-----"));
+            let base64: String = lines.flat_map(str::split_whitespace).collect();
+            let der = STANDARD.decode(base64).ok()?;
             ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, der).ok()
         };
         Ok(Self {
@@ -33,9 +35,13 @@ impl Verifier {
         })
     }
 
-    pub(crate) fn verify(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let encoded = request.header(SIGNATURE).ok_or(Refusal::MissingSignature)?;
-        let timestamp = request.header(TIMESTAMP).ok_or(Refusal::MissingSignature)?;
+    pub(crate) fn verify(
+        &self,
+        received: &Received<'_>,
+        trace: &mut Trace,
+    ) -> Result<Verified, Refusal> {
+        let encoded = received.signature(SIGNATURE, trace)?;
+        let timestamp = received.signature(TIMESTAMP, trace)?;
         // An ASN.1 signature of P-256 has at most 72 bytes.
         let mut buffer = [0; 128];
         let length = STANDARD
@@ -43,14 +49,15 @@ impl Verifier {
             .map_err(|_| Refusal::MalformedSignature("it is not base64 of 72 bytes at most"))?;
         let signed_at = freshness::seconds(timestamp)?;
 
+        trace.signed(&[timestamp.as_bytes(), received.body]);
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(timestamp.as_bytes());
-        hash.update(request.body);
-        let hash = hash.finish();
-        let signature = &buffer[..length];
-        if !self.keys.iter().any(|key| key.verify_digest_sig(&hash, signature).is_ok()) {
-            return Err(Refusal::WrongSignature);
-        }
-        freshness::check(signed_at, request.now, self.tolerance_seconds)
+        hash.update(received.body);
+        let (hash, signature) = (hash.finish(), &buffer[..length]);
+        let key = self.keys.iter().position(|key| key.verify_digest_sig(&hash, signature).is_ok());
+        trace.key(key, self.keys.len());
+        let age = freshness::check(signed_at, received.now, self.tolerance_seconds, trace);
+        let key = key.ok_or(Refusal::WrongSignature)?;
+        age.map(|()| Verified::by(key))
     }
 }

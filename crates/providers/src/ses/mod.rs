@@ -1,6 +1,7 @@
 //! Amazon SES events, delivered by Amazon SNS: a JSON text inside a signed JSON envelope.
 
 mod address;
+pub(crate) mod bounces;
 mod parse;
 mod record;
 mod split;

@@ -1,7 +1,8 @@
-use event::{Bounce, BounceClass, Event, Kind, Permanence, Provider, Text};
+use event::{Bounce, BounceClass, Event, EventId, Kind, Permanence, Provider, Text};
 
+use super::bounces;
 use super::record::{Record, Sns};
-use crate::bounce::{Evidence, Meaning, meaning, tables};
+use crate::bounce::{Evidence, Meaning, meaning};
 use crate::{Envelope, ParseError, json, times};
 
 /// The tags that SES adds by itself begin like this.
@@ -13,7 +14,8 @@ const CAMPAIGN_TAGS: [&str; 2] = ["campaign", "campaign_id"];
 /// nothing of it can be borrowed from the raw bytes.
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (sns, raw) = json::event::<Sns<'a>>(raw)?;
-    let message = sns.message.ok_or(ParseError::WrongShape("an SNS envelope with a Message"))?;
+    let message =
+        sns.message.as_deref().ok_or(ParseError::WrongShape("an SNS envelope with a Message"))?;
     let (record, _) = json::event::<Record<'_>>(message.as_bytes())?;
     let kind = record.kind();
     let report = record.report();
@@ -22,8 +24,7 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         _ => report.and_then(|report| report.timestamp.as_deref()),
     };
     let occurred_at = envelope.time(kind, times::rfc3339(happened.or(sns.timestamp.as_deref())))?;
-    let key = sns.message_id.as_deref().unwrap_or(&message);
-    let event_id = envelope.event_id(Provider::Ses, [key.as_bytes()]);
+    let event_id = event_id(&sns, &record, envelope);
     // A complaint's user agent is that of the feedback loop.
     let engagement = report.filter(|_| kind.is_engagement());
     Ok(Event {
@@ -42,16 +43,31 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     })
 }
 
+/// Both dialects report bounces, complaints and deliveries, each in an SNS message of its own: what
+/// they have in common is the message and the moment. Everything else has the SNS message's id.
+fn event_id(sns: &Sns<'_>, record: &Record<'_>, envelope: &Envelope<'_>) -> EventId {
+    let name = record.event_name();
+    let moment = record.report().and_then(|report| report.timestamp.as_deref());
+    let id =
+        |key: &[&str]| envelope.event_id(Provider::Ses, key.iter().map(|part| part.as_bytes()));
+    match (name, record.mail.message_id.as_deref(), moment) {
+        ("Bounce" | "Complaint" | "Delivery", Some(message), Some(moment)) => {
+            id(&[name, message, moment])
+        }
+        _ => id(&[sns.message_id.as_deref().or(sns.message.as_deref()).unwrap_or_default()]),
+    }
+}
+
 fn bounce(record: &Record<'_>, kind: Kind, recipient: &str) -> Option<Bounce<'static>> {
     let report = record.report()?;
-    let said = meaning(tables::SES_SUBTYPES, report.sub_type.as_deref());
+    let said = meaning(bounces::SUBTYPES, report.sub_type.as_deref());
     // The message itself is at fault: it may be sent once it is mended.
     let content = Meaning { permanence: Some(Permanence::Soft), class: Some(BounceClass::Content) };
     let provider = match (kind, record.event_name()) {
         (Kind::Deferred, _) => said.or(Meaning::SOFT),
         (Kind::Dropped, "Reject" | "Rendering Failure") => content,
         (Kind::Bounced | Kind::Dropped, _) => {
-            said.or(meaning(tables::SES_TYPES, report.bounce_type.as_deref()))
+            said.or(meaning(bounces::TYPES, report.bounce_type.as_deref()))
         }
         _ => return None,
     };

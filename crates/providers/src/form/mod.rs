@@ -1,10 +1,17 @@
 //! `application/x-www-form-urlencoded`, to the byte: a signature covers what the fields decode to,
-//! and the usual decoders replace what is not UTF-8.
+//! and the usual decoders replace what is not UTF-8. Its other form is in [`multipart`].
+
+mod multipart;
 
 use std::borrow::Cow;
 
-/// The fields in the order of the body, decoded.
-pub(super) fn fields(body: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+pub(crate) use multipart::multipart;
+
+/// A field's name and value, decoded.
+pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+/// The fields in the order of the body.
+pub(crate) fn fields(body: &[u8]) -> impl Iterator<Item = Field<'_>> {
     body.split(|&byte| byte == b'&').filter(|field| !field.is_empty()).map(|field| {
         let mut halves = field.splitn(2, |&byte| byte == b'=');
         let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());

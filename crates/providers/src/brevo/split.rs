@@ -1,0 +1,42 @@
+use event::{Kind, Text, recipient_key};
+use serde::Deserialize;
+
+use crate::{RawEvent, Split, SplitError, json};
+
+/// What topic and key take.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    event: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    email: Option<Text<'a>>,
+}
+
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
+    let events = json::objects::<Head<'_>>(json::text(body)?)?;
+    for (head, raw) in &events {
+        sink(RawEvent {
+            kind: kind(head.event.as_deref()),
+            recipient: &recipient_key(head.email.as_deref().unwrap_or_default()),
+            raw: raw.as_bytes(),
+        });
+    }
+    Ok(Split::Events(events.len()))
+}
+
+/// The kind of an `event`. `unique_opened` is a message's first open and `opened` a later one, or
+/// once more the first: see [`super::parse`] for how one open is kept from counting twice.
+pub(super) fn kind(event: Option<&str>) -> Kind {
+    match event.unwrap_or_default() {
+        "request" => Kind::Accepted,
+        "delivered" => Kind::Delivered,
+        "deferred" => Kind::Deferred,
+        "hard_bounce" | "soft_bounce" | "invalid_email" => Kind::Bounced,
+        "blocked" | "error" => Kind::Dropped,
+        "opened" | "unique_opened" | "proxy_open" | "unique_proxy_open" => Kind::Opened,
+        "click" => Kind::Clicked,
+        "spam" | "complaint" => Kind::Complained,
+        "unsubscribed" | "unsubscribe" => Kind::Unsubscribed,
+        _ => Kind::Other,
+    }
+}

@@ -1,0 +1,10 @@
+//! Postal's webhooks: one JSON object, signed with the installation's RSA key.
+
+mod parse;
+mod record;
+mod split;
+mod verify;
+
+pub(crate) use parse::parse;
+pub(crate) use split::split;
+pub(crate) use verify::Verifier;

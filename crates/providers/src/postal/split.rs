@@ -1,0 +1,15 @@
+use event::recipient_key;
+
+use super::record::Record;
+use crate::{RawEvent, Split, SplitError, json};
+
+pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
+    let record: Record<'_> = json::body(body)?;
+    let recipient = record.message().and_then(|message| message.to.as_deref());
+    sink(RawEvent {
+        kind: record.kind(),
+        recipient: &recipient_key(recipient.unwrap_or_default()),
+        raw: body,
+    });
+    Ok(Split::Events(1))
+}

@@ -1,0 +1,55 @@
+//! SendGrid's words for a refusal: tracking events reference.
+
+use event::BounceClass::{
+    Content, InvalidRecipient, MailboxDisabled, Policy, RateLimited, Reputation, Suppressed,
+    Technical,
+};
+use event::Permanence::{Hard, Soft, Undetermined};
+
+use crate::bounce::Row;
+
+/// `type` of a `bounce`.
+pub(super) const TYPES: &[Row] = &[("bounce", Some(Hard), None), ("blocked", Some(Soft), None)];
+
+/// `bounce_classification`: seven classes, spelled differently from page to page.
+pub(super) const CLASSES: &[Row] = &[
+    ("invalid", None, Some(InvalidRecipient)),
+    ("mailbox unavailable", None, Some(MailboxDisabled)),
+    ("content", None, Some(Content)),
+    ("reputation", None, Some(Reputation)),
+    ("frequency", None, Some(RateLimited)),
+    ("technical", None, Some(Technical)),
+    ("unclassified", None, None),
+];
+
+/// `reason` of a `dropped`.
+pub(super) const DROPS: &[Row] = &[
+    ("bounced address", Some(Hard), Some(Suppressed)),
+    ("unsubscribed address", Some(Undetermined), Some(Suppressed)),
+    ("spam reporting address", Some(Undetermined), Some(Suppressed)),
+    ("invalid smtpapi header", Some(Soft), Some(Policy)),
+    ("invalid", Some(Hard), Some(InvalidRecipient)),
+    ("spam content", Some(Soft), Some(Content)),
+    ("recipient list over package quota", Some(Soft), Some(RateLimited)),
+];
+
+#[cfg(test)]
+mod tests {
+    use event::Provider;
+
+    use super::*;
+    use crate::bounce::rows;
+
+    #[test]
+    fn every_row() {
+        let told = |event: &str, key, table| {
+            let template = format!(
+                r#"{{"event":"{event}","timestamp":1762787700,"sg_event_id":"x","{key}":"WORD"}}"#
+            );
+            rows::told(Provider::SendGrid, &template, rows::words(table))
+        };
+        insta::assert_snapshot!("types", told("bounce", "type", TYPES));
+        insta::assert_snapshot!("classes", told("bounce", "bounce_classification", CLASSES));
+        insta::assert_snapshot!("drops", told("dropped", "reason", DROPS));
+    }
+}

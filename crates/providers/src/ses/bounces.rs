@@ -1,0 +1,63 @@
+//! Amazon SES's words for a refusal: developer guide, contents of event data. Resend sends by SES
+//! and passes them on.
+
+use event::BounceClass::{
+    Content, InvalidRecipient, MailboxFull, MessageTooLarge, RateLimited, Reputation, Suppressed,
+    Technical,
+};
+use event::Permanence::{Hard, Soft, Undetermined};
+
+use crate::bounce::Row;
+
+/// `bounceType`.
+pub(crate) const TYPES: &[Row] = &[
+    ("Permanent", Some(Hard), None),
+    ("Transient", Some(Soft), None),
+    ("Undetermined", Some(Undetermined), None),
+];
+
+/// `bounceSubType` and `delayType`.
+pub(crate) const SUBTYPES: &[Row] = &[
+    ("NoEmail", None, Some(InvalidRecipient)),
+    ("Suppressed", Some(Hard), Some(Suppressed)),
+    ("OnAccountSuppressionList", Some(Hard), Some(Suppressed)),
+    ("MailboxFull", None, Some(MailboxFull)),
+    ("MessageTooLarge", None, Some(MessageTooLarge)),
+    ("ContentRejected", None, Some(Content)),
+    ("AttachmentRejected", None, Some(Content)),
+    ("CustomTimeoutExceeded", None, Some(Technical)),
+    ("SpamDetected", None, Some(Content)),
+    ("RecipientServerError", None, Some(Technical)),
+    ("IPFailure", None, Some(Reputation)),
+    ("TransientCommunicationFailure", None, Some(Technical)),
+    ("BYOIPHostNameLookupUnavailable", None, Some(Technical)),
+    ("SendingDeferral", None, Some(RateLimited)),
+    ("InternalFailure", None, Some(Technical)),
+    ("General", None, None),
+    ("Undetermined", None, None),
+];
+
+#[cfg(test)]
+mod tests {
+    use event::Provider;
+
+    use super::*;
+    use crate::bounce::rows;
+
+    #[test]
+    fn every_row() {
+        let told = |key, table| {
+            let record = format!(
+                r#"{{"eventType":"Bounce","bounce":{{"timestamp":"2025-11-10T15:15:00Z",
+                    "{key}":"WORD","bouncedRecipients":[{{"emailAddress":"ada@example.com"}}]}}}}"#
+            );
+            let template = serde_json::json!({
+                "Type": "Notification", "MessageId": "m", "Timestamp": "2025-11-10T15:15:01Z",
+                "Message": record,
+            });
+            rows::told(Provider::Ses, &template.to_string(), rows::words(table))
+        };
+        insta::assert_snapshot!("types", told("bounceType", TYPES));
+        insta::assert_snapshot!("subtypes", told("bounceSubType", SUBTYPES));
+    }
+}

@@ -1,0 +1,58 @@
+use std::fmt;
+use std::marker::PhantomData;
+
+use event::Text;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::json;
+
+/// An element of the array: `{"msys": {"message_event": {…}}}`.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+pub(super) struct Element<'a, T> {
+    #[serde(borrow, default, deserialize_with = "json::maybe")]
+    pub(super) msys: Option<Wrapped<'a, T>>,
+}
+
+/// The object with one key, the event's class. `{}` is what SparkPost posts to see whether an
+/// endpoint is there.
+pub(super) struct Wrapped<'a, T> {
+    /// `message_event`, `track_event`, `gen_event`, `unsubscribe_event`, `relay_event`, ….
+    pub(super) class: Option<Text<'a>>,
+    pub(super) event: Option<T>,
+}
+
+impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Wrapped<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(FirstKey(PhantomData))
+    }
+}
+
+struct FirstKey<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstKey<T> {
+    type Value = Wrapped<'de, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Some(class) = map.next_key()? else {
+            return Ok(Wrapped { class: None, event: None });
+        };
+        let Inner(event) = map.next_value()?;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Wrapped { class: Some(class), event })
+    }
+}
+
+/// The event, where it is an object.
+struct Inner<T>(Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Inner<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        json::maybe(from).map(Self)
+    }
+}
