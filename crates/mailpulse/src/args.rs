@@ -1,13 +1,17 @@
 //! The command line.
 
+mod webhooks;
+
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use event::Provider;
 use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
+
+pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letters::LetterId;
 
@@ -24,6 +28,31 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Whether a captured webhook is its provider's: every step, and what would mend a failure.
+    ///
+    /// The exit status is 0 for authentic, 1 for not, and 2 where that cannot be told: no request,
+    /// no secret that can be used, a certificate that is not at hand. Nothing is fetched.
+    #[command(after_help = "Examples:\n  \
+        mailpulse verify --provider mailgun --secret-file key.txt request.http\n  \
+        mailpulse verify --provider mandrill --secret-file key.txt \\\n      \
+        --url https://hooks.example.com/webhooks/mandrill/press --at 2026-11-21T10:00:00Z -\n  \
+        mailpulse verify --provider ses --source news --config mailpulse.toml request.http")]
+    Verify(Verify),
+    /// The canonical events of a body, one JSON line per recipient, and what would be given up on.
+    ///
+    /// The exit status is 0 when all became events, 1 when something would go to the dead letters
+    /// (a line `{\"dead_letter\": …}` says why), and 2 for what cannot be read at all.
+    #[command(after_help = "Examples:\n  \
+        mailpulse parse --provider sendgrid body.json | jq -r '[.kind, .recipient] | @tsv'\n  \
+        mailpulse parse --provider ses --received-at 2026-11-21T10:00:00Z request.http")]
+    Parse(Parse),
+    /// A valid request for any scheme, to test with: as an HTTP request, or as a curl command.
+    #[command(after_help = "Examples:\n  \
+        mailpulse sign --provider mailgun --secret-file key.txt event.json > request.http\n  \
+        mailpulse sign --provider sendgrid --generate-key keys/ body.json > request.http\n  \
+        mailpulse sign --provider resend --secret-file secret.txt --curl \\\n      \
+        --url http://127.0.0.1:8080/webhooks/resend/app body.json | sh")]
+    Sign(Sign),
     /// What the services gave up on: list it, explain it, send it back on its way.
     #[command(subcommand)]
     DeadLetters(Verb),
@@ -135,8 +164,12 @@ fn stages() -> impl TypedValueParser<Value = Stage> {
     codes.try_map(|code| Stage::from_code(&code).ok_or("not a stage"))
 }
 
+/// By its name or any other that people know it by.
 fn providers() -> impl TypedValueParser<Value = Provider> {
-    PossibleValuesParser::new(Provider::ALL.map(Provider::as_str)).try_map(|name| name.parse())
+    let value = |provider: Provider| {
+        PossibleValue::new(provider.as_str()).aliases(provider.aliases().iter().copied())
+    };
+    PossibleValuesParser::new(Provider::ALL.map(value)).try_map(|name| name.parse())
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

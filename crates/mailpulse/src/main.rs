@@ -1,14 +1,22 @@
 //! `mailpulse`: the operator's tool.
 //!
-//! `mailpulse dead-letters` lists what the services gave up on, explains it, and sends it back on
-//! its way. What a command found goes to standard output, what it says about it to standard error.
+//! `mailpulse verify` says whether a captured webhook is its provider's, `mailpulse parse` what the
+//! pipeline makes of it, and `mailpulse sign` makes one that is genuine. `mailpulse dead-letters`
+//! lists what the services gave up on, explains it, and sends it back on its way. What a command
+//! found goes to standard output, what it says about it to standard error.
 //!
-//! Exit status: 0 when all was done, 1 when something could not be, 2 when the arguments or the
-//! settings cannot be used.
+//! Exit status: 0 when all was done (of `verify`: authentic), 1 when something could not be (not
+//! authentic), 2 when the arguments, the input or the settings cannot be used.
 
 mod args;
 mod dead_letters;
+mod input;
+mod parse;
+mod request;
+mod sign;
+mod source;
 mod text;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -47,6 +55,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
+        Command::Verify(how) => verify::run(cli.config.as_deref(), &how),
+        Command::Parse(how) => parse::run(&how),
+        Command::Sign(how) => sign::run(&how),
         Command::DeadLetters(verb) => dead_letters::run(cli.config.as_deref(), verb),
         Command::Completions { shell } => completions(shell),
     }

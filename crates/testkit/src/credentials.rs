@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 
-/// The sources of the demo: one for each provider, and a second generic one that signs the body
-/// alone, without a timestamp.
+/// The sources of the demo, whose traffic is made for these providers: one for each, and a second
+/// generic one that signs the body alone, without a timestamp.
 pub const SOURCES: [(Provider, &str); 7] = [
     (Provider::SendGrid, "acme"),
     (Provider::Mailgun, "blue-shop"),
@@ -24,6 +24,11 @@ pub const SOURCES: [(Provider, &str); 7] = [
 /// The generic source whose signature covers the body alone ([`crate::sign::generic_body`]).
 pub(crate) const BODY_ONLY_SOURCE: &str = "legacy";
 
+/// What the Resend and Standard Webhooks sources are configured with: `whsec_` and base64 of the
+/// key.
+const WEBHOOK_SECRET_PREFIX: &str = "whsec_";
+
+const POSTAL_PUBLIC_KEY_PEM: &str = include_str!("../keys/postal-public-key.pem");
 const CERTIFICATE_PEM: &str = include_str!("../keys/sns-certificate.pem");
 
 /// Both sides of every provider's secret: what requests are signed with, and what the
@@ -38,6 +43,13 @@ pub struct Credentials {
     pub(crate) sns: Arc<RsaKeyPair>,
     pub(crate) mandrill_webhook_key: &'static str,
     pub(crate) generic_secret: &'static str,
+    pub(crate) sparkpost_login: &'static str,
+    pub(crate) resend_key: &'static [u8],
+    pub(crate) standard_webhooks_key: &'static [u8],
+    pub(crate) brevo_token: &'static str,
+    pub(crate) mailjet_login: &'static str,
+    pub(crate) mailersend_secret: &'static str,
+    pub(crate) postal: Arc<RsaKeyPair>,
 }
 
 impl Credentials {
@@ -52,6 +64,13 @@ impl Credentials {
             sns: rsa(include_str!("../keys/sns-key.pem")),
             mandrill_webhook_key: "testkit_Wz7rN0cXq2",
             generic_secret: "testkit-generic-8d2f6f5e3c",
+            sparkpost_login: "sparkpost:testkit-77c0-4a1f",
+            resend_key: b"testkit-resend-key-of-32-bytes-x",
+            standard_webhooks_key: b"testkit-webhook-key-of-24",
+            brevo_token: "testkit-brevo-5e0b7d1a",
+            mailjet_login: "mailjet:testkit-19d3-bb42",
+            mailersend_secret: "testkit-mailersend-c41d9f",
+            postal: rsa(include_str!("../keys/postal-key.pem")),
         }
     }
 
@@ -67,6 +86,13 @@ impl Credentials {
             sns: rsa(include_str!("../keys/impostor-sns-key.pem")),
             mandrill_webhook_key: "impostor",
             generic_secret: "impostor",
+            sparkpost_login: "sparkpost:guessed",
+            resend_key: b"impostor",
+            standard_webhooks_key: b"impostor",
+            brevo_token: "guessed",
+            mailjet_login: "mailjet:guessed",
+            mailersend_secret: "impostor",
+            postal: rsa(include_str!("../keys/impostor-sns-key.pem")),
         }
     }
 
@@ -87,6 +113,11 @@ impl Credentials {
     /// The `SigningCertURL` of SNS messages: of AWS's form, known to nobody at AWS.
     pub fn sns_certificate_url(&self) -> &'static str {
         "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-7e577e577e577e577e577e577e577e57.pem"
+    }
+
+    /// The key a Postal source is configured with: base64 of the DER `SubjectPublicKeyInfo`.
+    pub fn postal_public_key(&self) -> String {
+        POSTAL_PUBLIC_KEY_PEM.lines().filter(|line| !line.starts_with("-----")).collect()
     }
 
     /// The SNS topic of every SES source.
@@ -131,6 +162,15 @@ impl Credentials {
                 format!("public_url = \"{}\"\n", self.mandrill_url(name)),
             ),
             Provider::Generic => (secret(self.generic_secret), generic_options(name)),
+            Provider::SparkPost => (secret(self.sparkpost_login), String::new()),
+            Provider::Resend => (Some(webhook_secret(self.resend_key)), String::new()),
+            Provider::StandardWebhooks => {
+                (Some(webhook_secret(self.standard_webhooks_key)), String::new())
+            }
+            Provider::Brevo => (secret(self.brevo_token), "scheme = \"bearer\"\n".to_owned()),
+            Provider::Mailjet => (secret(self.mailjet_login), String::new()),
+            Provider::MailerSend => (secret(self.mailersend_secret), String::new()),
+            Provider::Postal => (Some(self.postal_public_key()), String::new()),
         }
     }
 
@@ -151,6 +191,10 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("public_base_url", &self.public_base_url).finish()
     }
+}
+
+fn webhook_secret(key: &[u8]) -> String {
+    format!("{WEBHOOK_SECRET_PREFIX}{}", STANDARD.encode(key))
 }
 
 /// Says the defaults too, so that the configuration shows what is signed. Without a signed time

@@ -61,6 +61,12 @@ impl Fact {
         match provider {
             Provider::SendGrid | Provider::Mandrill => 1_000_000,
             Provider::Mailgun | Provider::Postmark | Provider::Ses | Provider::Generic => 1_000,
+            Provider::SparkPost | Provider::Mailjet => 1_000_000,
+            Provider::Resend
+            | Provider::StandardWebhooks
+            | Provider::Brevo
+            | Provider::MailerSend
+            | Provider::Postal => 1_000,
         }
     }
 

@@ -5,6 +5,7 @@
 //! * [`Fact`]: something that happened to one message at one recipient; [`shape`] says it in a
 //!   provider's words.
 //! * [`sign`]: those words as a signed HTTP request.
+//! * [`seal`]: the schemes of the providers under any keys.
 //! * [`Traffic`]: hours of mail from a seed and a [`Plan`], with its [`Truth`].
 //! * [`load`]: events by the million for load tests.
 //!
@@ -17,6 +18,7 @@ mod deck;
 mod fact;
 pub mod load;
 pub mod rates;
+pub mod seal;
 pub mod shape;
 pub mod sign;
 mod traffic;

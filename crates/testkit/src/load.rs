@@ -9,7 +9,7 @@ use event::Kind;
 use hmac::Hmac;
 use sha2::Sha256;
 
-use crate::{Credentials, SignedRequest, sign};
+use crate::{Credentials, SignedRequest, seal, sign};
 
 /// Kinds in the proportion of ordinary mail.
 const KINDS: [Kind; 8] = [
@@ -51,7 +51,7 @@ impl Load {
         first: u64,
     ) -> Self {
         Self {
-            keyed: sign::hmac_sha256_keyed(credentials.generic_secret().as_bytes()),
+            keyed: seal::keyed_sha256(credentials.generic_secret().as_bytes()),
             source: source.to_owned(),
             run: run.to_owned(),
             events_per_request,
@@ -71,6 +71,9 @@ impl Load {
         sign::generic_keyed(&self.keyed, &self.source, body, now_unix)
     }
 }
+
+/// How much earlier a delivery is than the opens and clicks of the same body: these are people's.
+const READ_AFTER_MILLIS: i64 = 60_000;
 
 /// The body of one generic request: events number `first` to `first + count - 1` of a run, about
 /// 700 bytes each. One event is an object, more are an array.
@@ -96,6 +99,7 @@ pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64)
 fn write_event(body: &mut Vec<u8>, run: &str, n: u64, millis: i64) {
     let kind = KINDS[(n % KINDS.len() as u64) as usize];
     let message = n / EVENTS_PER_MESSAGE;
+    let millis = if kind == Kind::Delivered { millis - READ_AFTER_MILLIS } else { millis };
     write!(
         body,
         "{{\"id\":\"{run}-{n:012}\",\"event\":\"{kind}\",\"recipient\":\"reader-{message:09}@example.org\",\

@@ -5,24 +5,38 @@
 //! The campaign is said in every way a provider has for it (tag, category, metadata), so a reader
 //! finds it whichever it looks at.
 
+mod brevo;
 mod generic;
+mod mailersend;
 mod mailgun;
+mod mailjet;
 mod mandrill;
+mod postal;
 mod postmark;
+mod resend;
 mod sendgrid;
 mod ses;
+mod sparkpost;
+mod standard_webhooks;
 
 use event::Provider;
 use serde_json::Value;
 
 use crate::Fact;
 
+pub use brevo::brevo;
 pub use generic::generic;
+pub use mailersend::mailersend;
 pub use mailgun::mailgun;
+pub use mailjet::mailjet;
 pub use mandrill::mandrill;
+pub use postal::postal;
 pub use postmark::postmark;
+pub use resend::resend;
 pub use sendgrid::sendgrid;
 pub use ses::ses;
+pub use sparkpost::sparkpost;
+pub use standard_webhooks::standard_webhooks;
 
 /// The link in every message.
 const LINK: &str = "https://shop.example.com/offer?utm_source=mail";
@@ -34,6 +48,9 @@ const READERS: [&str; 4] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunderbird/140.4.0",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
 ];
+
+/// Mailjet's message ids are above 2^53.
+const MAILJET_IDS_FROM: u128 = 1 << 60;
 
 /// The image proxy by which a machine's open is known where the provider has no flag for it.
 const IMAGE_PROXY: &str =
@@ -49,6 +66,13 @@ pub fn json(fact: &Fact) -> Option<Value> {
         Provider::Ses => ses(fact),
         Provider::Mandrill => mandrill(fact),
         Provider::Generic => generic(fact),
+        Provider::SparkPost => sparkpost(fact),
+        Provider::Resend => resend(fact),
+        Provider::StandardWebhooks => standard_webhooks(fact),
+        Provider::Brevo => brevo(fact),
+        Provider::Mailjet => mailjet(fact),
+        Provider::MailerSend => mailersend(fact),
+        Provider::Postal => postal(fact),
     }
 }
 
@@ -61,9 +85,19 @@ pub fn message_id(provider: Provider, number: u128) -> String {
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(number.to_be_bytes())
         }
         Provider::Mailgun => format!("20261121100000.1.{number:032X}@mail.example.org"),
-        Provider::Postmark | Provider::Generic => uuid_text(&number.to_be_bytes()),
+        Provider::Postmark | Provider::Generic | Provider::Resend | Provider::StandardWebhooks => {
+            uuid_text(&number.to_be_bytes())
+        }
         Provider::Ses => format!("01020198a0c1d2e3-{}-000000", uuid_text(&number.to_be_bytes())),
         Provider::Mandrill => format!("{number:032x}"),
+        Provider::SparkPost => format!("{:020x}", number % (1 << 80)),
+        Provider::Brevo => format!("202611211000.{number}@smtp-relay.mailin.fr"),
+        // A positive 64-bit integer, above what a double can hold.
+        Provider::Mailjet => (MAILJET_IDS_FROM + number % u128::from(u64::MAX / 4)).to_string(),
+        Provider::MailerSend => format!("{:024x}", number % (1 << 96)),
+        Provider::Postal => {
+            format!("{}@rp.postal.example.com", uuid_text(&number.to_be_bytes()))
+        }
     }
 }
 

@@ -17,6 +17,12 @@ fn every_provider_words_the_kinds_it_knows() {
             Provider::Mailgun | Provider::Mandrill => &[Subscribed],
             Provider::Postmark => &[Accepted, Dropped, Other],
             Provider::Ses => &[Other],
+            Provider::StandardWebhooks => &[],
+            Provider::SparkPost | Provider::Brevo => &[Subscribed],
+            Provider::Resend => &[Unsubscribed, Subscribed],
+            Provider::Mailjet => &[Accepted, Deferred, Subscribed, Other],
+            Provider::MailerSend => &[Deferred, Dropped, Subscribed],
+            Provider::Postal => &[Accepted, Complained, Unsubscribed, Subscribed, Other],
         }
     };
     for provider in Provider::ALL {
@@ -54,6 +60,8 @@ fn message_ids_are_distinct_and_of_the_providers_form() {
     assert_eq!(message_id(Provider::SendGrid, 1).len(), 22);
     assert!(!message_id(Provider::SendGrid, 1).contains('.'));
     assert_eq!(message_id(Provider::Postmark, 1), "00000000-0000-0000-0000-000000000001");
+    let id: i64 = message_id(Provider::Mailjet, u128::MAX).parse().unwrap();
+    assert!(id > 1 << 53, "no double can hold it");
 }
 
 #[test]
@@ -114,6 +122,15 @@ fn sample_keys_are_all_there() {
         ("sendgrid/docs_open.json", Provider::SendGrid, Kind::Opened),
         ("mandrill/rails_send.json", Provider::Mandrill, Kind::Accepted),
         ("mandrill/rails_click.json", Provider::Mandrill, Kind::Clicked),
+        ("sparkpost/anymail_delivery_event.json", Provider::SparkPost, Kind::Delivered),
+        ("resend/anymail_clicked_event.json", Provider::Resend, Kind::Clicked),
+        ("brevo/symfony_delivered.json", Provider::Brevo, Kind::Delivered),
+        ("brevo/symfony_click.json", Provider::Brevo, Kind::Clicked),
+        ("mailjet/symfony_bounce.json", Provider::Mailjet, Kind::Bounced),
+        ("mailjet/symfony_click.json", Provider::Mailjet, Kind::Clicked),
+        ("mailjet/symfony_sent.json", Provider::Mailjet, Kind::Delivered),
+        ("mailersend/symfony_clicked.json", Provider::MailerSend, Kind::Clicked),
+        ("postal/anymail_delivered_event.json", Provider::Postal, Kind::Delivered),
     ];
     for (file, provider, kind) in cases {
         let Ok(text) = std::fs::read_to_string(format!("{root}/{file}")) else { continue };

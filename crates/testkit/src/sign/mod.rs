@@ -1,26 +1,23 @@
 //! Provider payloads as signed requests: one function per provider, from already shaped JSON, and
-//! beside it one that signs any text, for bodies that are authentic and nonsense.
-//!
-//! Everything but SendGrid's ECDSA signature (which is random by design) is a function of the
-//! arguments: signing the same payload for the same second again gives the same bytes, as a
-//! provider's retry does.
+//! beside it one that signs any text, for bodies that are authentic and nonsense. The schemes
+//! themselves are in [`crate::seal`]; here are the keys of [`Credentials`].
 
 mod sns;
 
-use aws_lc_rs::rand::SystemRandom;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use event::Provider;
-use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Value, json};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, Mac};
+use serde_json::Value;
+use sha2::Sha256;
 
 pub use sns::{ses, ses_message, ses_subscription_confirmation};
 
 use crate::credentials::{BODY_ONLY_SOURCE, path};
+use crate::seal::{self, Login, Sealed, WebhookKey};
 use crate::{Credentials, Fact, SignedRequest, shape};
+
+/// The id of the key in Postal's headers.
+const POSTAL_KEY_ID: &str = "testkit";
 
 /// Twilio SendGrid: an array, however few the events. On the wire they stand apart by CRLF and
 /// `<`, `>` are escaped, so only the bytes as received verify.
@@ -38,32 +35,15 @@ pub fn sendgrid(
     sendgrid_body(credentials, source, body.into(), now_unix)
 }
 
-/// SendGrid's signature over any body: ECDSA P-256 with SHA-256 over `timestamp ‖ body`, ASN.1
-/// DER, base64.
+/// SendGrid's signature over any body.
 pub fn sendgrid_body(
     credentials: &Credentials,
     source: &str,
     body: Bytes,
     now_unix: i64,
 ) -> SignedRequest {
-    let timestamp = now_unix.to_string();
-    let message = [timestamp.as_bytes(), &body].concat();
-    let signature = credentials
-        .sendgrid
-        .sign(&SystemRandom::new(), &message)
-        .map(|signature| STANDARD.encode(signature))
-        .unwrap_or_default();
-    request(
-        Provider::SendGrid,
-        source,
-        &[
-            ("content-type", "application/json"),
-            ("user-agent", "SendGrid Event API"),
-            ("x-twilio-email-event-webhook-timestamp", &timestamp),
-            ("x-twilio-email-event-webhook-signature", &signature),
-        ],
-        body,
-    )
+    let sealed = seal::sendgrid(&credentials.sendgrid, body, now_unix);
+    request(Provider::SendGrid, source, signed(sealed))
 }
 
 /// Mailgun: one event, the signature block beside it in the body.
@@ -76,51 +56,15 @@ pub fn mailgun(
     mailgun_text(credentials, source, &event_data.to_string(), now_unix)
 }
 
-/// Mailgun's envelope around any JSON text. The block is hex HMAC-SHA256 over `timestamp ‖ token`
-/// and says nothing of the event. The token, 50 characters, is made from the event, so a retry
-/// carries the block of the first attempt.
+/// Mailgun's envelope around any JSON text.
 pub fn mailgun_text(
     credentials: &Credentials,
     source: &str,
     event_data: &str,
     now_unix: i64,
 ) -> SignedRequest {
-    let timestamp = now_unix.to_string();
-    let token = &hex::encode(Sha256::digest(event_data))[..50];
-    let signature =
-        mailgun_signature(credentials.mailgun_signing_key.as_bytes(), &timestamp, token);
-    let block = json!({"timestamp": timestamp, "token": token, "signature": signature});
-    let body = format!("{{\"signature\":{block},\"event-data\":{event_data}}}");
-    request(
-        Provider::Mailgun,
-        source,
-        &[("content-type", "application/json"), ("user-agent", "mailgun/treq-20.9.0")],
-        body.into(),
-    )
-}
-
-fn mailgun_signature(key: &[u8], timestamp: &str, token: &str) -> String {
-    hex::encode(hmac_sha256(key, &[timestamp.as_bytes(), token.as_bytes()]))
-}
-
-/// Postmark: one event; HTTP basic credentials and no signature.
-pub fn postmark(credentials: &Credentials, source: &str, event: &Value) -> SignedRequest {
-    postmark_body(credentials, source, event.to_string().into())
-}
-
-/// Any body with Postmark's credentials.
-pub fn postmark_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
-    let authorization = format!("Basic {}", STANDARD.encode(credentials.postmark_login));
-    request(
-        Provider::Postmark,
-        source,
-        &[
-            ("content-type", "application/json"),
-            ("user-agent", "Postmark"),
-            ("authorization", &authorization),
-        ],
-        body,
-    )
+    let key = credentials.mailgun_signing_key.as_bytes();
+    request(Provider::Mailgun, source, seal::mailgun(key, event_data, now_unix))
 }
 
 /// Mandrill: a form with one field, a JSON array in which PHP has escaped every slash. No events
@@ -130,33 +74,78 @@ pub fn mandrill(credentials: &Credentials, source: &str, events: &[Value]) -> Si
     mandrill_value(credentials, source, &value)
 }
 
-/// Mandrill's form with any text as the field's value. Signed is the configured URL followed by
-/// name and decoded value: HMAC-SHA1, base64.
+/// Mandrill's form with any text as the field's value.
 pub fn mandrill_value(credentials: &Credentials, source: &str, value: &str) -> SignedRequest {
-    let url = credentials.mandrill_url(source);
-    let signature = mandrill_signature(credentials.mandrill_webhook_key.as_bytes(), &url, value);
-    let body = form_urlencoded::Serializer::new(String::new())
-        .append_pair("mandrill_events", value)
-        .finish();
-    request(
-        Provider::Mandrill,
-        source,
-        &[
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("user-agent", "Mandrill-Webhook/1.0"),
-            ("x-mandrill-signature", &signature),
-        ],
-        body.into(),
-    )
+    let (key, url) =
+        (credentials.mandrill_webhook_key.as_bytes(), credentials.mandrill_url(source));
+    request(Provider::Mandrill, source, seal::mandrill(key, &url, value))
 }
 
-#[allow(clippy::expect_used, reason = "an HMAC takes a key of any length")]
-fn mandrill_signature(key: &[u8], url: &str, value: &str) -> String {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect("a key of any length");
-    mac.update(url.as_bytes());
-    mac.update(b"mandrill_events");
-    mac.update(value.as_bytes());
-    STANDARD.encode(mac.finalize().into_bytes())
+/// Any body of a provider that signs nothing, with its credentials: Postmark, SparkPost and Mailjet
+/// with HTTP basic ones, Brevo with a bearer token.
+///
+/// # Panics
+/// For a provider that signs.
+pub fn unsigned_body(
+    credentials: &Credentials,
+    provider: Provider,
+    source: &str,
+    body: Bytes,
+) -> SignedRequest {
+    let (login, agent) = match provider {
+        Provider::Postmark => (Login::Basic(credentials.postmark_login), "Postmark"),
+        Provider::SparkPost => (Login::Basic(credentials.sparkpost_login), "SparkPost"),
+        Provider::Mailjet => (Login::Basic(credentials.mailjet_login), "Mailjet-Event/1.0"),
+        Provider::Brevo => (Login::Bearer(credentials.brevo_token), "Brevo Webhooks"),
+        signs => panic!("{signs} signs its requests"),
+    };
+    request(provider, source, seal::login(login, agent, body))
+}
+
+/// Postmark: one event; HTTP basic credentials and no signature.
+pub fn postmark(credentials: &Credentials, source: &str, event: &Value) -> SignedRequest {
+    postmark_body(credentials, source, event.to_string().into())
+}
+
+/// Any body with Postmark's credentials.
+pub fn postmark_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
+    unsigned_body(credentials, Provider::Postmark, source, body)
+}
+
+/// Resend: Standard Webhooks under Svix's header names.
+pub fn resend_body(
+    credentials: &Credentials,
+    source: &str,
+    body: Bytes,
+    now_unix: i64,
+) -> SignedRequest {
+    let key = WebhookKey::Hmac(credentials.resend_key);
+    let sealed = seal::standard_webhooks(&[key], "svix", body, now_unix);
+    request(Provider::Resend, source, sealed)
+}
+
+/// Standard Webhooks, signed `v1`.
+pub fn standard_webhooks_body(
+    credentials: &Credentials,
+    source: &str,
+    body: Bytes,
+    now_unix: i64,
+) -> SignedRequest {
+    let key = WebhookKey::Hmac(credentials.standard_webhooks_key);
+    let sealed = seal::standard_webhooks(&[key], "webhook", body, now_unix);
+    request(Provider::StandardWebhooks, source, sealed)
+}
+
+/// MailerSend's signature over any body.
+pub fn mailersend_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
+    let sealed = seal::mailersend(credentials.mailersend_secret.as_bytes(), body);
+    request(Provider::MailerSend, source, sealed)
+}
+
+/// Postal's two signatures over any body.
+pub fn postal_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
+    let sealed = seal::postal(&credentials.postal, POSTAL_KEY_ID, body);
+    request(Provider::Postal, source, signed(sealed))
 }
 
 /// The generic provider: one object for one event, an array for more; signed as the source is
@@ -167,11 +156,7 @@ pub fn generic(
     events: &[Value],
     now_unix: i64,
 ) -> SignedRequest {
-    let body = match events {
-        [event] => event.to_string(),
-        events => Value::from(events).to_string(),
-    };
-    generic_body(credentials, source, body.into(), now_unix)
+    generic_body(credentials, source, one_or_array(events), now_unix)
 }
 
 /// The generic provider's signature over any body: `sha256=` and hex HMAC-SHA256.
@@ -181,7 +166,7 @@ pub fn generic_body(
     body: Bytes,
     now_unix: i64,
 ) -> SignedRequest {
-    let keyed = hmac_sha256_keyed(credentials.generic_secret.as_bytes());
+    let keyed = seal::keyed_sha256(credentials.generic_secret.as_bytes());
     generic_keyed(&keyed, source, body, now_unix)
 }
 
@@ -200,16 +185,14 @@ pub(crate) fn generic_keyed(
     }
     mac.update(&body);
     let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
-    request(
-        Provider::Generic,
-        source,
-        &[
-            ("content-type", "application/json"),
-            ("x-mailpulse-timestamp", &timestamp),
-            ("x-mailpulse-signature", &signature),
-        ],
-        body,
-    )
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-mailpulse-timestamp", &timestamp),
+        ("x-mailpulse-signature", &signature),
+    ];
+    let headers =
+        headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    request(Provider::Generic, source, Sealed { headers, body })
 }
 
 /// The facts of one source as the provider would post them: together where it batches, one
@@ -223,10 +206,17 @@ pub fn facts(credentials: &Credentials, facts: &[Fact], now_unix: i64) -> Vec<Si
         _ if events.is_empty() => Vec::new(),
         Provider::SendGrid => vec![sendgrid(credentials, source, &events, now_unix)],
         Provider::Mailgun => each(&|event| mailgun(credentials, source, event, now_unix)),
-        Provider::Postmark => each(&|event| postmark(credentials, source, event)),
         Provider::Ses => each(&|event| ses(credentials, source, event, now_unix)),
         Provider::Mandrill => vec![mandrill(credentials, source, &events)],
         Provider::Generic => vec![generic(credentials, source, &events, now_unix)],
+        provider @ (Provider::SparkPost | Provider::Mailjet) => {
+            let body = Value::from(events).to_string();
+            vec![unsigned_body(credentials, provider, source, body.into())]
+        }
+        provider @ Provider::Brevo => {
+            vec![unsigned_body(credentials, provider, source, one_or_array(&events))]
+        }
+        provider => each(&|event| body(credentials, provider, source, event.to_string(), now_unix)),
     }
 }
 
@@ -241,38 +231,55 @@ pub fn garbage(
     now_unix: i64,
 ) -> SignedRequest {
     let cut = format!("[{{\"event\":\"delivered\",\"garbage\":{n},\"email\":\"ada");
+    let cut = match provider {
+        Provider::Mailgun => format!("\"garbage {n}\""),
+        Provider::Ses => cut[1..].to_owned(),
+        _ => cut,
+    };
+    body(credentials, provider, source, cut, now_unix)
+}
+
+/// Any text as the body; of Mailgun as `event-data`, of SES as the message, of Mandrill as the
+/// field's value.
+fn body(
+    credentials: &Credentials,
+    provider: Provider,
+    source: &str,
+    text: String,
+    now_unix: i64,
+) -> SignedRequest {
     match provider {
-        Provider::SendGrid => sendgrid_body(credentials, source, cut.into(), now_unix),
-        Provider::Mailgun => {
-            mailgun_text(credentials, source, &format!("\"garbage {n}\""), now_unix)
+        Provider::SendGrid => sendgrid_body(credentials, source, text.into(), now_unix),
+        Provider::Mailgun => mailgun_text(credentials, source, &text, now_unix),
+        Provider::Postmark | Provider::SparkPost | Provider::Brevo | Provider::Mailjet => {
+            unsigned_body(credentials, provider, source, text.into())
         }
-        Provider::Postmark => postmark_body(credentials, source, cut.into()),
-        Provider::Ses => ses_message(credentials, source, &cut[1..], now_unix),
-        Provider::Mandrill => mandrill_value(credentials, source, &cut),
-        Provider::Generic => generic_body(credentials, source, cut.into(), now_unix),
+        Provider::Ses => ses_message(credentials, source, &text, now_unix),
+        Provider::Mandrill => mandrill_value(credentials, source, &text),
+        Provider::Generic => generic_body(credentials, source, text.into(), now_unix),
+        Provider::Resend => resend_body(credentials, source, text.into(), now_unix),
+        Provider::StandardWebhooks => {
+            standard_webhooks_body(credentials, source, text.into(), now_unix)
+        }
+        Provider::MailerSend => mailersend_body(credentials, source, text.into()),
+        Provider::Postal => postal_body(credentials, source, text.into()),
     }
 }
 
-fn request(
-    provider: Provider,
-    source: &str,
-    headers: &[(&str, &str)],
-    body: Bytes,
-) -> SignedRequest {
-    let headers =
-        headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+fn one_or_array(events: &[Value]) -> Bytes {
+    match events {
+        [event] => event.to_string().into(),
+        events => Value::from(events).to_string().into(),
+    }
+}
+
+#[allow(clippy::expect_used, reason = "the keys are compiled in; one that cannot sign fails tests")]
+fn signed(sealed: Result<Sealed, seal::CannotSign>) -> Sealed {
+    sealed.expect("a key that can sign")
+}
+
+fn request(provider: Provider, source: &str, Sealed { headers, body }: Sealed) -> SignedRequest {
     SignedRequest { path: path(provider, source), headers, body }
-}
-
-fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = hmac_sha256_keyed(key);
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
-#[allow(clippy::expect_used, reason = "an HMAC takes a key of any length")]
-pub(crate) fn hmac_sha256_keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("a key of any length")
 }
 
 #[cfg(test)]

@@ -6,7 +6,12 @@ use aws_lc_rs::signature::{
 };
 use event::Kind;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
 use super::*;
+use crate::seal::Hash;
 
 const NOW: i64 = 1_795_255_200;
 
@@ -167,13 +172,15 @@ fn public_vectors_are_reproduced() {
             continue;
         };
         let timestamp = vector["timestamp"].as_str().unwrap();
-        assert_eq!(mailgun_signature(key.as_bytes(), timestamp, token), vector["signature"]);
+        let parts = [timestamp.as_bytes(), token.as_bytes()];
+        assert_eq!(hex::encode(Hash::Sha256.hmac(key.as_bytes(), &parts)), vector["signature"]);
     }
     for vector in vectors("mandrill") {
         let text = |name: &str| vector[name].as_str().unwrap();
         let value = vector["form"]["mandrill_events"].as_str().unwrap();
-        let signature = mandrill_signature(text("webhook_key").as_bytes(), text("url"), value);
-        assert_eq!(signature, vector["signature"]);
+        let sealed = seal::mandrill(text("webhook_key").as_bytes(), text("url"), value);
+        let ours = sealed.headers.iter().find(|(name, _)| name == "x-mandrill-signature");
+        assert_eq!(ours.unwrap().1, text("signature"));
     }
 }
 

@@ -201,7 +201,8 @@ impl<'a> Journeys<'a> {
     fn opened(&mut self, message: &Fact, delivery: usize, opens: usize, first: u32) {
         let delivered_at = self.facts[delivery].fact.occurred_at_micros;
         let reordered = self.reordered.draw(&mut self.rng);
-        let delay = if reordered { SECOND } else { self.seconds(5.0, 45.0) };
+        // Not within `immediate` of dedupe: a person must not be taken for a machine.
+        let delay = if reordered { 2 * SECOND } else { self.seconds(5.0, 45.0) };
         let opened_at = delivered_at + delay;
         let open = self.post(message, Kind::Opened, first, opened_at);
         if reordered {

@@ -84,6 +84,13 @@ const fn batch_limit(provider: Provider) -> usize {
         Provider::SendGrid => 30,
         Provider::Mandrill | Provider::Generic => 20,
         Provider::Mailgun | Provider::Postmark | Provider::Ses => 1,
+        Provider::SparkPost
+        | Provider::Resend
+        | Provider::StandardWebhooks
+        | Provider::Brevo
+        | Provider::Mailjet
+        | Provider::MailerSend
+        | Provider::Postal => 1,
     }
 }
 

@@ -1,0 +1,220 @@
+//! The schemes whose secret both sides know.
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::Sealed;
+
+/// Mailgun: an envelope around one event, any JSON text, with the signature block beside it. The
+/// block is hex HMAC-SHA256 over `timestamp ‖ token` and says nothing of the event. The token, 50
+/// characters, is made from the event, so a retry carries the block of the first attempt.
+pub fn mailgun(key: &[u8], event_data: &str, now_unix: i64) -> Sealed {
+    let (timestamp, token, signature) = mailgun_block(key, event_data.as_bytes(), now_unix);
+    let block = json!({"timestamp": timestamp, "token": token, "signature": signature});
+    let body = format!("{{\"signature\":{block},\"event-data\":{event_data}}}");
+    let headers = [("content-type", "application/json"), ("user-agent", "mailgun/treq-20.9.0")];
+    Sealed::new(&headers, body.into())
+}
+
+/// Mailgun's form before 2018: the event's fields, and the block's three behind them.
+pub fn mailgun_form(key: &[u8], fields: &[(String, String)], now_unix: i64) -> Sealed {
+    let event = format!("{fields:?}");
+    let (timestamp, token, signature) = mailgun_block(key, event.as_bytes(), now_unix);
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .append_pair("timestamp", &timestamp)
+        .append_pair("token", &token)
+        .append_pair("signature", &signature)
+        .finish();
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("user-agent", "mailgun/treq-20.9.0"),
+    ];
+    Sealed::new(&headers, body.into())
+}
+
+fn mailgun_block(key: &[u8], event: &[u8], now_unix: i64) -> (String, String, String) {
+    let (timestamp, digest) = (now_unix.to_string(), hex::encode(Sha256::digest(event)));
+    let token = digest[..50].to_owned();
+    let signature = hex_sha256(key, &[timestamp.as_bytes(), token.as_bytes()]);
+    (timestamp, token, signature)
+}
+
+/// Mandrill: a form whose one field is any text. Signed is the configured URL followed by name and
+/// decoded value: HMAC-SHA1, base64.
+pub fn mandrill(key: &[u8], url: &str, value: &str) -> Sealed {
+    const FIELD: &str = "mandrill_events";
+    let parts = [url.as_bytes(), FIELD.as_bytes(), value.as_bytes()];
+    let signature = STANDARD.encode(Hash::Sha1.hmac(key, &parts));
+    let body = form_urlencoded::Serializer::new(String::new()).append_pair(FIELD, value).finish();
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("user-agent", "Mandrill-Webhook/1.0"),
+        ("x-mandrill-signature", &signature),
+    ];
+    Sealed::new(&headers, body.into())
+}
+
+/// MailerSend: hex HMAC-SHA256 of the body.
+pub fn mailersend(key: &[u8], body: Bytes) -> Sealed {
+    let signature = hex_sha256(key, &[&body]);
+    let headers = [
+        ("content-type", "application/json"),
+        ("user-agent", "MailerSend"),
+        ("signature", &signature),
+    ];
+    Sealed::new(&headers, body)
+}
+
+/// A key of a Standard Webhooks endpoint.
+#[derive(Clone, Copy)]
+pub enum WebhookKey<'a> {
+    /// Scheme `v1`: HMAC-SHA256 under the decoded secret.
+    Hmac(&'a [u8]),
+    /// Scheme `v1a`: Ed25519.
+    Ed25519(&'a Ed25519KeyPair),
+}
+
+/// Standard Webhooks: `id.timestamp.body` signed by every key, the signatures apart by spaces.
+/// `prefix` is `webhook`, or `svix` as Svix and Resend write the headers. The id is made from the
+/// body, so a retry carries the same one.
+pub fn standard_webhooks(
+    keys: &[WebhookKey<'_>],
+    prefix: &str,
+    body: Bytes,
+    now_unix: i64,
+) -> Sealed {
+    let id = format!("msg_{}", &hex::encode(Sha256::digest(&body))[..27]);
+    let timestamp = now_unix.to_string();
+    let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
+    let signatures: Vec<String> = keys
+        .iter()
+        .map(|key| match key {
+            WebhookKey::Hmac(key) => {
+                format!("v1,{}", STANDARD.encode(Hash::Sha256.hmac(key, &[&message])))
+            }
+            WebhookKey::Ed25519(key) => format!("v1a,{}", STANDARD.encode(key.sign(&message))),
+        })
+        .collect();
+    let headers = [
+        ("content-type", "application/json"),
+        ("user-agent", "Svix-Webhooks/1.84"),
+        (&*format!("{prefix}-id"), &*id),
+        (&*format!("{prefix}-timestamp"), &*timestamp),
+        (&*format!("{prefix}-signature"), &*signatures.join(" ")),
+    ];
+    Sealed::new(&headers, body)
+}
+
+/// The hash of an HMAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// SHA-1.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Hash {
+    /// The HMAC of the parts one after the other.
+    pub fn hmac(self, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+        match self {
+            Self::Sha1 => hmac::<Hmac<Sha1>>(key, parts),
+            Self::Sha256 => hmac::<Hmac<Sha256>>(key, parts),
+            Self::Sha512 => hmac::<Hmac<Sha512>>(key, parts),
+        }
+    }
+}
+
+/// The generic scheme, as its sender declares it.
+#[derive(Debug, Clone, Copy)]
+pub struct Generic<'a> {
+    /// The HMAC's key.
+    pub key: &'a [u8],
+    /// The HMAC's hash.
+    pub hash: Hash,
+    /// Whether the signature is written in base64, and not in hexadecimal.
+    pub is_base64: bool,
+    /// What stands before the signature.
+    pub prefix: &'a str,
+    /// The header of the signature.
+    pub header: &'a str,
+    /// What is signed: text in which `{body}`, `{timestamp}` and `{id}` stand for these.
+    pub signed: &'a str,
+    /// The header of the timestamp; sent where `signed` names it.
+    pub timestamp_header: &'a str,
+    /// Whether the timestamp is in milliseconds, and not in seconds.
+    pub is_millis: bool,
+    /// The header of the id; sent where `signed` names it.
+    pub id_header: &'a str,
+}
+
+impl Generic<'_> {
+    /// Signs a body. The id is made from the body, so a retry carries the same one.
+    pub fn seal(&self, body: Bytes, now_unix: i64) -> Sealed {
+        let timestamp = (if self.is_millis { now_unix * 1_000 } else { now_unix }).to_string();
+        let id = hex::encode(&Sha256::digest(&body)[..16]);
+        let message = self.message(&id, &timestamp, &body);
+        let tag = self.hash.hmac(self.key, &[&message]);
+        let written = if self.is_base64 { STANDARD.encode(tag) } else { hex::encode(tag) };
+        let signature = format!("{}{written}", self.prefix);
+        let (header, id_header) =
+            (self.header.to_ascii_lowercase(), self.id_header.to_ascii_lowercase());
+        let timestamp_header = self.timestamp_header.to_ascii_lowercase();
+        let mut headers = vec![("content-type", "application/json")];
+        if self.signed.contains("{id}") {
+            headers.push((&id_header, &id));
+        }
+        if self.signed.contains("{timestamp}") {
+            headers.push((&timestamp_header, &timestamp));
+        }
+        headers.push((&header, &signature));
+        Sealed::new(&headers, body)
+    }
+
+    fn message(&self, id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+        // Of what follows a brace, the name up to the other one stands for a value.
+        let mut pieces = self.signed.split('{');
+        let mut message = pieces.next().unwrap_or_default().as_bytes().to_vec();
+        for piece in pieces {
+            let (name, text) = piece.split_once('}').unwrap_or((piece, ""));
+            message.extend_from_slice(match name {
+                "id" => id.as_bytes(),
+                "timestamp" => timestamp.as_bytes(),
+                "body" => body,
+                other => other.as_bytes(),
+            });
+            message.extend_from_slice(text.as_bytes());
+        }
+        message
+    }
+}
+
+/// Hexadecimal HMAC-SHA256 of the parts one after the other.
+fn hex_sha256(key: &[u8], parts: &[&[u8]]) -> String {
+    hex::encode(Hash::Sha256.hmac(key, parts))
+}
+
+/// A key with its two blocks already absorbed, for those who sign by the million.
+pub(crate) fn keyed_sha256(key: &[u8]) -> Hmac<Sha256> {
+    keyed(key)
+}
+
+fn hmac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac: M = keyed(key);
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[allow(clippy::expect_used, reason = "an HMAC takes a key of any length")]
+fn keyed<M: KeyInit>(key: &[u8]) -> M {
+    M::new_from_slice(key).expect("a key of any length")
+}
