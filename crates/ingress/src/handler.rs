@@ -1,20 +1,23 @@
 //! One request, from its head to its answer.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use event::{Provider, ReceivedAt};
+use bytes::Bytes;
+use event::ReceivedAt;
 use http::{HeaderValue, Method, Request, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use providers::{Refusal, body_limit};
+use hyper::body::Incoming;
+use privacy::Pseudonyms;
+use providers::Received;
 use stream::PublishError;
 
 use crate::backlog::{Backlog, Way};
-use crate::certificates::Certificates;
+use crate::body::{Reader, Whole};
 use crate::envelope::Envelope;
+use crate::gate::{Admission, Gate};
 use crate::meters::Meters;
 use crate::outlet::{Outlet, Taken, survey};
 use crate::problem::{Answer, Problem, receipt};
@@ -25,42 +28,44 @@ use crate::sources::{Source, Sources};
 /// All that a request needs.
 pub(crate) struct Ingress {
     sources: Sources,
+    gate: Gate,
+    reader: Reader,
+    pseudonyms: Option<Pseudonyms>,
     outlet: Arc<Outlet>,
     backlog: Arc<Backlog>,
-    certificates: Certificates,
     meters: Meters,
     request_ids: RequestIds,
-    read_timeout: Duration,
     /// Whether clients are asked to come to another process next time.
     is_leaving: AtomicBool,
 }
 
-/// What is known of a request before its body.
+/// What is known of a request before its head.
 struct Arrival {
     id: String,
     started: Instant,
+    /// The other end of the connection.
+    peer: IpAddr,
 }
 
 impl Ingress {
     pub(crate) fn new(
         sources: Sources,
+        gate: Gate,
+        pseudonyms: Option<Pseudonyms>,
         outlet: Arc<Outlet>,
         backlog: Arc<Backlog>,
-        certificates: Certificates,
         settings: &IngressSettings,
     ) -> Self {
-        let (meters, request_ids) = (Meters::new(), RequestIds::new());
-        let read_timeout = settings.read_timeout;
-        let is_leaving = AtomicBool::new(false);
         Self {
             sources,
+            gate,
+            reader: Reader::new(settings.body_bytes, settings.read_timeout),
+            pseudonyms,
             outlet,
             backlog,
-            certificates,
-            meters,
-            request_ids,
-            read_timeout,
-            is_leaving,
+            meters: Meters::new(),
+            request_ids: RequestIds::new(),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -80,17 +85,17 @@ impl Ingress {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one request.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Answer {
-        let mut answer = self.answer(request).await;
+    /// Answers one request from the other end of its connection.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let mut answer = self.answer(request, peer).await;
         if self.is_leaving.load(Ordering::Relaxed) {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         answer
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let arrival = Arrival { id: self.request_ids.next(now()), started: Instant::now() };
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let arrival = Arrival { id: self.request_ids.next(now()), started: Instant::now(), peer };
         let source = self.sources.of_path(request.uri().path());
         match self.take(source, request, &arrival).await {
             Ok(taken) => {
@@ -122,73 +127,41 @@ impl Ingress {
             _ => return Err(Problem::MethodNotAllowed),
         }
         let (head, body) = request.into_parts();
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(Problem::EncodedBody);
-        }
-        let body = self.read(source.provider, body).await?;
+        let client = self.gate.client(arrival.peer, &head.headers);
+        self.gate.pass(source, client)?;
+        let mut body = self.reader.read(source.provider, &head.headers, body).await?;
         let received_at = now();
-        self.authenticate(source, &head.headers, &body, received_at).await?;
+        let received = Received {
+            headers: &head.headers,
+            body: &body.bytes,
+            remote_ip: Some(client),
+            now: received_at.micros() / 1_000_000,
+        };
+        let admission = self.gate.admit(source, &received, &arrival.id).await?;
+        self.pseudonymise(source, &mut body).await?;
+        keep_pace(source, &body.bytes)?;
         let envelope = Envelope {
             provider: source.provider,
             source: source.name.clone(),
             received_at,
             request_id: arrival.id.clone(),
         };
-        let taken = self.keep(&envelope, &body).await?;
-        if let Some(url) = &taken.confirmation {
-            self.certificates.confirm(url).await.map_err(|error| {
-                tracing::warn!(error = format!("{error:#}"), "subscription not confirmed");
-                Problem::Unavailable(source.provider, "subscription_not_confirmed")
-            })?;
+        let taken = self.keep(&envelope, &body.bytes).await?;
+        if let (Some(url), Admission::Authentic) = (&taken.confirmation, admission) {
+            self.gate.confirm(source, url).await?;
         }
         Ok(taken)
     }
 
-    /// The whole body, within the provider's limit and the time a body may take.
-    async fn read(&self, provider: Provider, mut body: Incoming) -> Result<Bytes, Problem> {
-        let limit = body_limit(provider);
-        let announced = body.size_hint();
-        if announced.lower() > limit as u64 {
-            return Err(Problem::TooLarge(provider, limit));
+    /// From here on nobody's address is known, where that is wanted: not to Kafka, and not to the
+    /// spool.
+    async fn pseudonymise(&self, source: &Source, body: &mut Whole) -> Result<(), Problem> {
+        let Some(pseudonyms) = &self.pseudonyms else { return Ok(()) };
+        if let Cow::Owned(rewritten) = pseudonyms.body(&body.bytes) {
+            self.reader.more(source.provider, body, rewritten.len()).await?;
+            body.bytes = Bytes::from(rewritten);
         }
-        let reading = async {
-            let mut whole = BytesMut::new();
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame.map_err(|_| Problem::BrokenBody)?.into_data() else {
-                    continue;
-                };
-                if whole.len() + data.len() > limit {
-                    return Err(Problem::TooLarge(provider, limit));
-                }
-                // The usual body is one frame: taken as it is, not copied.
-                if whole.is_empty() && body.is_end_stream() {
-                    return Ok(data);
-                }
-                whole.extend_from_slice(&data);
-            }
-            Ok(whole.freeze())
-        };
-        tokio::time::timeout(self.read_timeout, reading).await.unwrap_or(Err(Problem::ReadTimeout))
-    }
-
-    async fn authenticate(
-        &self,
-        source: &Source,
-        headers: &http::HeaderMap,
-        body: &[u8],
-        received_at: ReceivedAt,
-    ) -> Result<(), Problem> {
-        let seconds = received_at.micros() / 1_000_000;
-        let certificate = |url: &str| self.certificates.cached(url);
-        let verify = || source.authenticator.verify(headers, body, seconds, &certificate);
-        let verdict = match verify() {
-            Err(Refusal::CertificateNeeded(url)) => {
-                self.certificates.fetch(&url).await;
-                verify()
-            }
-            verdict => verdict,
-        };
-        verdict.map_err(|refusal| Problem::Refused(source.provider, refusal))
+        Ok(())
     }
 
     /// Returns when every event of the body is durable: in Kafka, or, while that does not take
@@ -212,6 +185,13 @@ impl Ingress {
         place.keep(entry).await.map_err(unavailable)?;
         Ok(taken)
     }
+}
+
+/// Refuses what is more than the source may post.
+fn keep_pace(source: &Source, body: &[u8]) -> Result<(), Problem> {
+    let Some(pace) = &source.pace else { return Ok(()) };
+    let events = survey(source.provider, body).accepted;
+    pace.take(events).map_err(|wait| Problem::TooFast(source.provider, wait))
 }
 
 fn now() -> ReceivedAt {

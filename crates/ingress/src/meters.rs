@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use event::{Kind, Provider};
 use metrics::{Counter, Histogram, counter, histogram};
+use providers::Refusal;
 
 use crate::problem::Problem;
 
@@ -50,6 +51,43 @@ impl Meters {
         let provider = provider.map_or("unknown", Provider::as_str);
         counter!("mailpulse_ingress_requests_total",
             "provider" => provider, "code" => problem.code())
+        .increment(1);
+    }
+}
+
+/// What is counted of one source.
+pub(crate) struct SourceMeters {
+    provider: Provider,
+    source: String,
+    /// Requests by the secret they were made with: the old one is out of use when its count
+    /// stands still.
+    by_key: Vec<Counter>,
+    without_key: Counter,
+}
+
+impl SourceMeters {
+    pub(crate) fn new(provider: Provider, source: &str, keys: usize) -> Self {
+        let counter = |key: String| {
+            counter!("mailpulse_ingress_verified_total",
+                "provider" => provider.as_str(), "source" => source.to_owned(), "key" => key)
+        };
+        Self {
+            provider,
+            source: source.to_owned(),
+            by_key: (0..keys).map(|key| counter(key.to_string())).collect(),
+            without_key: counter("none".to_owned()),
+        }
+    }
+
+    /// Counts an authentic request, by the index of its secret.
+    pub(crate) fn verified(&self, key: Option<usize>) {
+        key.and_then(|key| self.by_key.get(key)).unwrap_or(&self.without_key).increment(1);
+    }
+
+    /// Counts a request that would have been refused without shadow mode.
+    pub(crate) fn let_through(&self, refusal: &Refusal) {
+        counter!("mailpulse_ingress_shadow_refusals_total", "provider" => self.provider.as_str(),
+            "source" => self.source.clone(), "code" => refusal.code())
         .increment(1);
     }
 }

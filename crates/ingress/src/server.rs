@@ -1,7 +1,7 @@
 //! Connections: accepted, bounded, and let go in order.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl Connections {
                 std::future::pending().await // the room is never closed
             };
             match listener.accept().await {
-                Ok((stream, _)) => self.converse(stream, permit),
+                Ok((stream, peer)) => self.converse(stream, peer.ip(), permit),
                 // Out of descriptors, or the client has gone already: the next may fare better.
                 Err(error) => {
                     tracing::warn!(%error, "accept");
@@ -136,12 +136,12 @@ impl Connections {
         }
     }
 
-    fn converse(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn converse(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
         let ingress = Arc::clone(&self.ingress);
         let _ = stream.set_nodelay(true);
         let answer = service_fn(move |request| {
             let ingress = Arc::clone(&ingress);
-            async move { Ok::<_, Infallible>(ingress.handle(request).await) }
+            async move { Ok::<_, Infallible>(ingress.handle(request, peer).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -1,6 +1,7 @@
 //! Whom we take webhooks from.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use anyhow::{Context, bail};
 use event::Provider;
@@ -8,22 +9,37 @@ use providers::{Authenticator, Options, SourceSettings};
 use serde::Deserialize;
 use service::{Secret, Settings};
 
-/// One `[[source]]` table.
+use crate::meters::SourceMeters;
+use crate::throttle::Pace;
+
+/// One `[[source]]` table; each key is explained in `docs/sources.md`.
 #[derive(Deserialize)]
 struct Entry {
     provider: Provider,
     name: String,
     #[serde(default)]
     secrets: Vec<Secret>,
+    /// Take what is not authentic too, and say so.
+    #[serde(default)]
+    shadow: bool,
+    /// Events a second, and at once.
+    rate: Option<NonZeroU32>,
+    burst: Option<NonZeroU32>,
+    /// How it is authenticated.
     #[serde(flatten)]
     options: toml::Table,
 }
 
 /// A configured source, ready to authenticate.
 pub(crate) struct Source {
+    /// Its place in the settings: a short name for it in this process.
+    pub(crate) index: usize,
     pub(crate) provider: Provider,
     pub(crate) name: String,
     pub(crate) authenticator: Authenticator,
+    pub(crate) is_shadow: bool,
+    pub(crate) pace: Option<Pace>,
+    pub(crate) meters: SourceMeters,
 }
 
 /// All sources by provider and name.
@@ -37,9 +53,9 @@ impl Sources {
     /// not the first webhook.
     pub(crate) fn read(settings: &Settings) -> anyhow::Result<Self> {
         let mut sources = HashMap::new();
-        for entry in settings.list::<Entry>("source")? {
+        for (index, entry) in settings.list::<Entry>("source")?.into_iter().enumerate() {
             let (provider, name) = (entry.provider, entry.name.clone());
-            let source = Source::new(entry)?;
+            let source = Source::new(index, entry)?;
             if sources.insert((provider, name.clone()), source).is_some() {
                 bail!("source {name} ({provider}) is there twice: give each a name of its own");
             }
@@ -59,20 +75,29 @@ impl Sources {
 }
 
 impl Source {
-    fn new(entry: Entry) -> anyhow::Result<Self> {
-        let Entry { provider, name, secrets, options } = entry;
+    fn new(index: usize, entry: Entry) -> anyhow::Result<Self> {
+        let Entry { provider, name, secrets, shadow: is_shadow, rate, burst, options } = entry;
         let valid = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {
             bail!(
                 "source.name {name:?} ({provider}): use 1 to 64 letters, digits, `-`, `_` and `.`"
             );
         }
+        if rate.is_none() && burst.is_some() {
+            bail!("source {name} ({provider}): `burst` means nothing without `rate`");
+        }
+        let pace = rate.map(|rate| Pace::new(rate, burst.unwrap_or(rate)));
         let options: Options = options
             .try_into()
             .with_context(|| format!("source {name} ({provider}) has a key that is not known"))?;
+        if is_shadow || options.unverified {
+            tracing::warn!(%provider, source = name, is_shadow, "whatever is posted to it is taken");
+        }
+        let meters = SourceMeters::new(provider, &name, secrets.len());
         let secrets = secrets.iter().map(|secret| secret.expose().to_owned().into()).collect();
         let settings = SourceSettings { provider, name: name.clone(), secrets, options };
-        Ok(Self { provider, name, authenticator: Authenticator::new(&settings)? })
+        let authenticator = Authenticator::new(&settings)?;
+        Ok(Self { index, provider, name, authenticator, is_shadow, pace, meters })
     }
 }
 
@@ -108,5 +133,12 @@ mod tests {
         assert!(refused(&MAILGUN.replace("shop", "a/b")).contains("source.name"));
         assert!(refused(&format!("{MAILGUN}heder = 'X'\n")).contains("heder"));
         assert!(refused(&MAILGUN.replace("['k']", "[]")).contains("secrets"));
+        assert!(refused(&format!("{MAILGUN}burst = 10\n")).contains("`rate`"));
+        assert!(refused(&format!("{MAILGUN}rate = 0\n")).contains("source[0]"));
+        assert!(refused(&format!("{MAILGUN}allow_ips = ['192.0.2.0/33']\n")).contains("shop"));
+        let open = "[[source]]\nprovider = 'postmark'\nname = 'open'\n";
+        assert!(refused(open).contains("secrets"));
+        assert!(sources(&format!("{open}unverified = true\n")).is_ok(), "it says so itself");
+        assert!(sources(&format!("{open}allow_ips = ['192.0.2.0/24']\n")).is_ok());
     }
 }

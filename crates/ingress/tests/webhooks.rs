@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Answer, Ingress, genuine, now_unix};
 use event::{Kind, Provider};
 use record::{RawHeaders, names};
-use testkit::{Plan, Traffic};
+use testkit::{Plan, Traffic, sign};
 
 #[test]
 fn events_of_every_provider_are_published_by_kind_and_keyed_by_recipient() {
@@ -78,6 +78,33 @@ fn a_wrong_signature_gets_a_problem_document_and_publishes_nothing() {
 }
 
 #[test]
+fn registration_checks_and_pings_are_answered_and_publish_nothing() {
+    let sparkpost = "[[source]]\nprovider = \"sparkpost\"\nname = \"eu\"\n\
+                     header = \"x-token\"\nsecrets = [\"the token\"]\n";
+    let ingress = Ingress::start_with(devstack::shared_kafka(), sparkpost);
+    let welcome = "Successfully validated SNS topic for Amazon SES event publishing.";
+    let pings = [
+        ingress.send("HEAD", "/webhooks/mandrill/city-press", &[], b""),
+        ingress.post(&sign::mandrill(&ingress.credentials, "city-press", &[])),
+        ingress.post(&sign::ses_message(&ingress.credentials, "news", welcome, now_unix())),
+        ingress.post_body(
+            "/webhooks/sparkpost/eu",
+            &[("x-token", "the token")],
+            br#"[{"msys":{}}]"#,
+        ),
+    ];
+    for answer in &pings {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    for answer in &pings[1..] {
+        assert_eq!(answer.json()["accepted"], 0, "{}", answer.text);
+        assert_eq!(answer.json()["dead_lettered"], 0, "{}", answer.text);
+    }
+    assert_eq!(ingress.post(&genuine(&ingress, Provider::Postmark)).status, 200);
+    assert_eq!(ingress.records(&ingress.all_topics(), 1).len(), 1);
+}
+
+#[test]
 fn a_verified_body_of_garbage_is_taken_and_found_whole_in_dead_letters() {
     let ingress = Ingress::start(devstack::shared_kafka());
     let mut request = genuine(&ingress, Provider::Postmark);
@@ -111,7 +138,7 @@ fn what_is_not_a_webhook_is_told_why() {
     assert_eq!(ingress.send("HEAD", &genuine.path, &[], b"").status, 200);
 
     let mut headers = genuine.headers.clone();
-    headers.push(("content-encoding".into(), "gzip".into()));
+    headers.push(("content-encoding".into(), "br".into()));
     let answer = ingress.send("POST", &genuine.path, &headers, &genuine.body);
     assert_eq!((answer.status, code(&answer).as_str()), (415, "encoded_body"));
 

@@ -32,7 +32,7 @@ impl Ingress {
         Self::start_with(kafka, "")
     }
 
-    /// With further keys of `[ingress]`.
+    /// With further keys of `[ingress]`, and after them further tables.
     pub fn start_with(kafka: &str, keys: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = process::free_port().unwrap();
@@ -41,10 +41,11 @@ impl Ingress {
         let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
         let credentials = Credentials::new(&format!("http://{address}"));
         credentials.write_certificates(directory.path()).unwrap();
+        let patience = if keys.contains("read_timeout") { "" } else { "read_timeout = \"1s\"" };
         let toml = format!(
             "[kafka]\nbootstrap = {kafka:?}\nprefix = {prefix:?}\n\
              [topics]\nrecipient_partitions = 2\nscope_partitions = 1\nreplication = 1\n\
-             [ingress]\nlisten = {address:?}\nadmin = {admin:?}\nread_timeout = \"1s\"\n\
+             [ingress]\nlisten = {address:?}\nadmin = {admin:?}\n{patience}\n\
              ack_timeout = \"2s\"\ndrain_delay = \"200ms\"\nsns_certificates = {:?}\nspool_directory = {:?}\n{keys}\n{}",
             directory.path(),
             directory.path().join("spool"),
@@ -81,6 +82,12 @@ impl Ingress {
         }
     }
 
+    /// Every byte in its spool.
+    pub fn spooled(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.directory.path().join("spool")).unwrap();
+        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         process::tail(&log(&self.directory), 100)
@@ -90,7 +97,7 @@ impl Ingress {
         get(&self.admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, named with all its labels.
     pub fn metric(&self, name: &str) -> f64 {
         let text = get(&self.admin, "/metrics").unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -99,6 +106,12 @@ impl Ingress {
 
     pub fn post(&self, request: &SignedRequest) -> Answer {
         self.send("POST", &request.path, &request.headers, &request.body)
+    }
+
+    /// Posts a body with these headers.
+    pub fn post_body(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        self.send("POST", path, &headers.iter().map(owned).collect::<Vec<_>>(), body)
     }
 
     pub fn send(
@@ -159,6 +172,18 @@ impl Answer {
         let text = String::from_utf8(bytes).unwrap();
         let status = text.split(' ').nth(1).unwrap_or("0").parse().unwrap();
         Self { status, text }
+    }
+
+    /// The status, and the code of a problem.
+    pub fn verdict(&self) -> (u16, String) {
+        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The value of a header, in lower case.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let head = self.text.split("\r\n\r\n").next()?.to_ascii_lowercase();
+        let prefix = format!("{name}: ");
+        head.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
     }
 
     pub fn json(&self) -> serde_json::Value {
