@@ -39,6 +39,7 @@ migrations! {
     3 "0003_alerts.sql",
     4 "0004_dead_letters.sql",
     5 "0005_events_hourly.sql",
+    6 "0006_enrichment.sql",
 }
 
 /// Tables that need a window of their own: those we insert into, and those fed by a view.

@@ -1,7 +1,9 @@
 //! `dedupe`: the first sight of an event passes from `mail.enriched` to `mail.events`, its repeats
-//! are counted and dropped. Exactly once: what passed, what is remembered of it and how far the
-//! input was read commit in one Kafka transaction.
+//! are counted and dropped. On the way opens and clicks are told what they are the first of, and
+//! machines that only their timing gives away are marked. Exactly once: what passed, what is
+//! remembered of it and how far the input was read commit in one Kafka transaction.
 
+mod heuristics;
 mod settings;
 mod step;
 
@@ -20,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     cluster.prepare()?;
     let store = Store::open(&settings.directory, settings.horizon_hours())?;
     let alive = || service.health.beat();
-    let mut dedupe = Dedupe::new(store, &cluster.topics, &alive);
+    let mut dedupe = Dedupe::new(store, settings.heuristics(), &cluster.topics, &alive);
     stream::step::run(
         &cluster.connection,
         &settings.step(&cluster.topics, cluster.partitions),

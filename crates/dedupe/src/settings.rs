@@ -7,6 +7,8 @@ use serde::Deserialize;
 use stream::TopicSettings;
 use stream::step::StepSettings;
 
+use crate::heuristics::Heuristics;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// `[dedupe]`.
@@ -27,12 +29,24 @@ pub struct DedupeSettings {
     horizon: Duration,
     /// Of the local copy of the ids seen; this member's alone.
     pub directory: PathBuf,
+    /// An open or click sooner after the delivery is held to be a machine's.
+    #[serde(with = "service::units::duration")]
+    immediate: Duration,
+    /// So many different links of a message followed within `burst_within` are held to be too.
+    burst_links: u32,
+    #[serde(with = "service::units::duration")]
+    burst_within: Duration,
 }
 
 impl DedupeSettings {
     /// The horizon in whole hours, rounded up: ids are kept by the hour.
     pub fn horizon_hours(&self) -> u32 {
         u32::try_from(self.horizon.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX)
+    }
+
+    /// What gives a machine away.
+    pub fn heuristics(&self) -> Heuristics {
+        Heuristics::new(self.immediate, self.burst_links, self.burst_within)
     }
 
     /// What the loop reads.

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 /// Built in; the data is reviewed like code.
 const TABLE: &str = include_str!("../data/mailbox_providers.toml");
 
-/// What a domain that is not in the table belongs to.
+/// What a domain of which nothing is known belongs to.
 pub(crate) const OTHER: &str = "other";
 
 /// Mailbox providers by domain.
@@ -28,10 +28,10 @@ impl MailboxProviders {
         Ok(Self(by_domain))
     }
 
-    /// The provider's stable name; `other` when the domain is not a known consumer domain.
+    /// The provider's stable name; `None` when the domain is not a known consumer domain.
     /// `domain` is lower-case.
-    pub(crate) fn of_domain(&self, domain: &str) -> &str {
-        self.0.get(domain).map_or(OTHER, String::as_str)
+    pub(crate) fn of_domain(&self, domain: &str) -> Option<&str> {
+        self.0.get(domain).map(String::as_str)
     }
 }
 
@@ -42,12 +42,26 @@ mod tests {
     #[test]
     fn domains_belong_to_one_provider_each() {
         let providers = MailboxProviders::load().unwrap();
-        assert_eq!(providers.of_domain("googlemail.com"), "gmail");
-        assert_eq!(providers.of_domain("hotmail.co.uk"), "outlook");
-        assert_eq!(providers.of_domain("mail.gmail.com.example.org"), OTHER);
+        for (domain, name) in [
+            ("googlemail.com", Some("gmail")),
+            ("hotmail.co.uk", Some("outlook")),
+            ("aol.com", Some("yahoo")),
+            ("icloud.com", Some("apple")),
+            ("web.de", Some("gmx")),
+            ("bk.ru", Some("mail_ru")),
+            ("126.com", Some("netease")),
+            ("laposte.net", Some("laposte")),
+            ("o2.pl", Some("wp")),
+            ("mail.gmail.com.example.org", None),
+            ("", None),
+        ] {
+            assert_eq!(providers.of_domain(domain), name, "{domain}");
+        }
         for (domain, name) in &providers.0 {
-            assert_eq!(domain, &domain.to_ascii_lowercase());
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+            assert!(domain.bytes().all(plain) && domain.contains('.'), "{domain}");
+            let stable = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(name.bytes().all(stable) && name != OTHER, "{name}");
         }
     }
 }

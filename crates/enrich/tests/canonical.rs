@@ -1,102 +1,18 @@
 //! The real binary on real Kafka: raw events in, canonical events out.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use devstack::{Dirs, Running};
+use common::{RECEIVED_AT, Stage};
 use event::{Event, EventId, Kind, Provider};
-use record::{EnrichedHeaders, Topics, names};
-use stream::feed::{Feed, Item};
-use stream::{ClusterSettings, Connection, PreparedHeaders, Publisher, PublisherSettings};
+use record::{EnrichedHeaders, names};
 use testkit::{Credentials, Plan, Traffic};
-
-const DEADLINE: Duration = Duration::from_secs(60);
-const RECEIVED_AT: &str = "1800000000000000";
-
-struct Stage {
-    enrich: Running,
-    connection: Connection,
-    topics: Topics,
-    publisher: Publisher,
-    _dirs: Dirs,
-}
-
-impl Stage {
-    fn start() -> Self {
-        let dirs = Dirs::new().unwrap();
-        let kafka = devstack::shared_kafka();
-        let prefix = format!("{}.", dirs.run.file_name().unwrap().to_str().unwrap());
-        let toml = format!(
-            "[kafka]\nbootstrap = {kafka:?}\nprefix = {prefix:?}\n\
-             [topics]\nrecipient_partitions = 3\nscope_partitions = 1\nreplication = 1\n"
-        );
-        let binary = Path::new(env!("CARGO_BIN_EXE_enrich"));
-        let named = [("MAILPULSE__SERVICE__INSTANCE", "a")];
-        let enrich = Running::start_as(&dirs, binary, "enrich", &toml, &named).unwrap();
-        let cluster: ClusterSettings = serde_json::from_value(serde_json::json!({
-            "bootstrap": kafka, "prefix": prefix, "group_protocol": "consumer",
-            "compression": "lz4", "properties": {},
-        }))
-        .unwrap();
-        let connection = cluster.connect("test", false);
-        let settings = PublisherSettings {
-            linger: Duration::from_millis(1),
-            queue_bytes: 64 << 20,
-            ack_timeout: DEADLINE,
-        };
-        let publisher = Publisher::open(&connection, settings).unwrap();
-        Self { enrich, connection, topics: cluster.topics(), publisher, _dirs: dirs }
-    }
-
-    fn publish(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {
-        let batch = self.publisher.batch();
-        batch.send(topic, key, value, &PreparedHeaders::new(headers)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(batch.acknowledged()).unwrap();
-    }
-
-    /// Publishes a request's events as the ingress does.
-    fn publish_request(&self, request: &testkit::SignedRequest) -> usize {
-        let mut segments = request.path.split('/').skip(2);
-        let provider: Provider = segments.next().unwrap().parse().unwrap();
-        let source = segments.next().unwrap();
-        let mut published = 0;
-        providers::split(provider, &request.body, &mut |raw| {
-            let headers = [
-                (names::PROVIDER, provider.as_str().as_bytes()),
-                (names::SOURCE, source.as_bytes()),
-                (names::RECEIVED_AT, RECEIVED_AT.as_bytes()),
-                (names::REQUEST_ID, b"r1"),
-            ];
-            self.publish(self.topics.raw(raw.kind), raw.recipient.as_bytes(), raw.raw, &headers);
-            published += 1;
-        })
-        .unwrap();
-        published
-    }
-
-    fn records(&self, topic: &str, count: usize) -> Vec<Item> {
-        let group = format!("{}reader", self.topics.prefix);
-        let mut feed = Feed::open(&self.connection, &group, &[topic]).unwrap();
-        let mut items = Vec::new();
-        let deadline = Instant::now() + DEADLINE;
-        let mut quiet = 0;
-        while quiet < 10 {
-            match feed.next(Duration::from_millis(100)).unwrap() {
-                Some(item) => items.push(item),
-                None if items.len() >= count => quiet += 1,
-                None => assert!(Instant::now() < deadline, "{} of {count} records", items.len()),
-            }
-        }
-        items
-    }
-}
 
 #[test]
 fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
-    let mut stage = Stage::start();
+    let mut stage = Stage::start("");
     let credentials = Credentials::new("http://127.0.0.1");
     let sources = testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned())).to_vec();
     let plan =
@@ -123,6 +39,9 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         assert_eq!(headers.occurred_at, event.occurred_at);
         assert_eq!(headers.kind, event.kind);
         assert_eq!(headers.engagement_id, event.engagement_id());
+        assert_eq!(headers.machine, event.automation.is_some());
+        assert_eq!(headers.link.is_some(), event.kind == Kind::Clicked && event.url.is_some());
+        assert_eq!(event.client.is_some(), event.kind.is_engagement(), "{:?}", event.user_agent);
         assert_eq!(event.recipient.as_deref().unwrap().as_bytes(), record.key);
         assert!(event.mailbox_provider.is_some());
         ids.insert(event.event_id);
@@ -135,7 +54,7 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
 
 #[test]
 fn what_cannot_be_read_goes_to_dead_letters_as_it_came() {
-    let stage = Stage::start();
+    let stage = Stage::start("");
     let genuine = [
         (names::PROVIDER, &b"postmark"[..]),
         (names::SOURCE, b"receipts"),

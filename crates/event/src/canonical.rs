@@ -1,47 +1,16 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Bounce, EventId, Kind, OccurredAt, Provider, ReceivedAt, Text};
-
-/// Why an open or click is held to be a machine's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AutomationReason {
-    /// The provider says Apple Mail Privacy Protection fetched it.
-    AppleMpp,
-    /// The provider names an image proxy or prefetcher.
-    Proxy,
-    /// The provider flags it as a bot without saying which.
-    Bot,
-}
-
-impl AutomationReason {
-    /// Every reason.
-    pub const ALL: &'static [Self] = &[Self::AppleMpp, Self::Proxy, Self::Bot];
-
-    /// The stable snake-case name: JSON value and ClickHouse value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AppleMpp => "apple_mpp",
-            Self::Proxy => "proxy",
-            Self::Bot => "bot",
-        }
-    }
-}
-
-/// A machine, not a person, opened or clicked. Such events are kept and counted apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Automation {
-    /// Why we think so.
-    pub reason: AutomationReason,
-    /// How sure we are, from 0 to 1.
-    pub confidence: f32,
-}
+use crate::{
+    Automation, Bounce, Client, EventId, Geo, Kind, OccurredAt, Provider, ReceivedAt, Text,
+};
 
 /// One event at one recipient: the value of `mail.enriched` and `mail.events`.
 ///
 /// Borrows from the provider's bytes. Absent fields are left out of the JSON. The fields that
-/// rates need come first and `raw` last, so a reader in a hurry scans little.
+/// rates need come before `provider_event`, and `raw` last, so a reader in a hurry scans little.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event<'a> {
     /// Stable identity; the same webhook posted twice has the same one.
@@ -72,6 +41,12 @@ pub struct Event<'a> {
     /// The campaign it belongs to.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub campaign: Option<Text<'a>>,
+    /// The provider's stream, pool or configuration set it was sent through.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Text<'a>>,
+    /// The operator's name for whose mail it is, from the look-up table.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Text<'a>>,
     /// Tags or categories.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
@@ -100,20 +75,32 @@ pub struct Event<'a> {
     /// The HTTP request it came in.
     #[serde(borrow)]
     pub request_id: Text<'a>,
+    /// What opened or clicked.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client<'a>>,
+    /// Where `ip` is, on opens and clicks.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub geo: Option<Geo<'a>>,
+    /// The other columns of the look-up table, by their names.
+    #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Text<'a>, Text<'a>>,
     /// The provider's bytes, unchanged.
     #[serde(borrow)]
     pub raw: &'a RawValue,
 }
 
 impl Event<'_> {
-    /// The identity of "this recipient engaged with this message": what unique opens and clicks
-    /// are counted by. `None` unless this is an open or click of a known message. Machines and
-    /// people are told apart, so a prefetch does not hide the reader behind it.
+    /// The identity of "this message at this recipient": what unique opens and clicks are counted
+    /// by, and what an engagement is compared with its delivery by. `None` unless this is a
+    /// delivery, an open or a click of a known message.
     pub fn engagement_id(&self) -> Option<EventId> {
+        /// Once told people from machines; kept, so that ids remembered before still hold.
+        const PEOPLE: u8 = 0;
         let message = self.message_id.as_ref()?;
-        self.kind.is_engagement().then(|| {
+        let is_asked = self.kind.is_engagement() || self.kind == Kind::Delivered;
+        is_asked.then(|| {
             crate::IdBuilder::new("engagement")
-                .part(&[self.provider as u8, u8::from(self.automation.is_some())])
+                .part(&[self.provider as u8, PEOPLE])
                 .part(self.source.as_bytes())
                 .part(message.as_bytes())
                 .part(self.recipient.as_deref().unwrap_or_default().as_bytes())

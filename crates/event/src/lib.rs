@@ -3,16 +3,20 @@
 //! No I/O and no clocks. The JSON form of [`Event`] is the value of the Kafka topics
 //! `mail.enriched` and `mail.events`; its JSON Schema is `schemas/event.schema.json`.
 
+mod automation;
 mod bounce;
 mod canonical;
+mod client;
 mod id;
 mod kind;
 mod provider;
 mod text;
 mod time;
 
+pub use automation::{Automation, AutomationReason};
 pub use bounce::{Bounce, BounceClass, BounceSide, Permanence};
-pub use canonical::{Automation, AutomationReason, Event};
+pub use canonical::Event;
+pub use client::{Client, Device, Geo};
 pub use id::{EventId, IdBuilder, ParseIdError};
 pub use kind::Kind;
 pub use provider::Provider;

@@ -154,7 +154,9 @@ impl<'a> Visitor<'a> for Head<'_, 'a> {
 
 #[cfg(test)]
 mod tests {
-    use event::{Automation, AutomationReason, Bounce, BounceClass, BounceSide, Event, EventId};
+    use event::{
+        Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Event, EventId, Geo,
+    };
     use serde_json::value::RawValue;
 
     use super::*;
@@ -172,6 +174,8 @@ mod tests {
             mailbox_provider: Some("gmail".into()),
             message_id: Some("m1".into()),
             campaign: Some("spring \"sale\"".into()),
+            stream: Some("broadcast".into()),
+            tenant: Some("acme".into()),
             tags: vec!["a".into(), "b".into()],
             bounce: Some(Bounce {
                 permanence: Permanence::Soft,
@@ -188,6 +192,9 @@ mod tests {
             provider_event: "Click".into(),
             provider_event_id: Some("1".into()),
             request_id: "r".into(),
+            client: Some(Client { name: Some("Chrome".into()), ..Client::default() }),
+            geo: Some(Geo { asn: Some(64_496), ..Geo::default() }),
+            labels: [("team".into(), "growth".into())].into(),
             raw,
         }
     }

@@ -18,8 +18,12 @@ pub mod names {
     pub const OCCURRED_AT: &str = "occurred-at";
     /// The kind's lower-case name.
     pub const KIND: &str = "kind";
-    /// 16 bytes: the identity of "this recipient engaged with this message"; opens and clicks only.
+    /// 16 bytes: the identity of "this message at this recipient"; deliveries, opens and clicks only.
     pub const ENGAGEMENT_ID: &str = "engagement-id";
+    /// There, and empty, on opens and clicks that are held to be a machine's.
+    pub const MACHINE: &str = "machine";
+    /// 4 bytes: which link was followed, as a digest that tells a message's links apart; clicks only.
+    pub const LINK: &str = "link";
     /// What is the first of its sort for its message and recipient: `kind`, `engagement`, or both
     /// as `kind,engagement`; empty for neither. Opens and clicks only.
     pub const FIRST: &str = "first";
@@ -98,8 +102,12 @@ pub struct EnrichedHeaders {
     pub kind: Kind,
     /// When it happened.
     pub occurred_at: OccurredAt,
-    /// Which engagement, for opens and clicks.
+    /// Which message at which recipient, for deliveries, opens and clicks.
     pub engagement_id: Option<EventId>,
+    /// Whether an open or click is held to be a machine's.
+    pub machine: bool,
+    /// Which link a click followed.
+    pub link: Option<u32>,
 }
 
 impl EnrichedHeaders {
@@ -117,8 +125,14 @@ impl EnrichedHeaders {
                 .map_err(|_| HeaderError(names::KIND))?,
             occurred_at: OccurredAt(number_header(headers, names::OCCURRED_AT)?),
             engagement_id: id(names::ENGAGEMENT_ID)?,
+            machine: headers(names::MACHINE).is_some(),
+            link: headers(names::LINK).map(link).transpose()?,
         })
     }
+}
+
+fn link(bytes: &[u8]) -> Result<u32, HeaderError> {
+    bytes.try_into().map(u32::from_be_bytes).map_err(|_| HeaderError(names::LINK))
 }
 
 /// What an open or click is the first of, for its message and recipient.
@@ -198,6 +212,24 @@ mod tests {
             _ => None,
         };
         assert_eq!(RawHeaders::read(&lookup), Err(HeaderError(names::REQUEST_ID)));
+    }
+
+    #[test]
+    fn what_a_click_says_of_itself_is_read() {
+        let read = |link: &'static [u8], machine: bool| {
+            EnrichedHeaders::read(&|name: &str| match name {
+                names::EVENT_ID => Some(&[7; 16][..]),
+                names::KIND => Some(b"clicked"),
+                names::OCCURRED_AT => Some(b"5"),
+                names::LINK => Some(link),
+                names::MACHINE => machine.then_some(&b""[..]),
+                _ => None,
+            })
+        };
+        let click = read(&[0, 0, 1, 2], true).unwrap();
+        assert_eq!((click.link, click.machine, click.engagement_id), (Some(0x102), true, None));
+        assert!(!read(&[0; 4], false).unwrap().machine);
+        assert_eq!(read(&[0; 3], false), Err(HeaderError(names::LINK)));
     }
 
     #[test]

@@ -12,8 +12,7 @@ use fjall::compaction::filter::{
 };
 use fjall::{AbstractTree, Keyspace};
 
-use crate::overlay::Mark;
-use crate::{Hour, StateError};
+use crate::{Engagement, Hour, StateError};
 
 /// The first hour that is still remembered, of every keyspace of marks by its name. Shared with the
 /// compaction threads.
@@ -56,7 +55,7 @@ struct Before(Hour);
 impl CompactionFilter for Before {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let value = item.value()?;
-        let is_old = Mark::read(&value).is_none_or(|mark| mark.first < self.0);
+        let is_old = Engagement::read(&value).is_none_or(|mark| mark.first < self.0);
         Ok(if is_old { Verdict::Remove } else { Verdict::Keep })
     }
 }
@@ -82,7 +81,7 @@ mod tests {
         let all = Files::open(directory.path()).unwrap();
         let files = all.partition(0).unwrap();
         for hour in HOURS {
-            let mark = Mark { first: Hour(hour), bits: 1 };
+            let mark = Engagement { first: Hour(hour), bits: 1, ..Engagement::UNKNOWN };
             files.marks.insert(*id(hour).as_bytes(), mark.to_bytes()).unwrap();
         }
         files.floor.store(60, Ordering::Relaxed);

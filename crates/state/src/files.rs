@@ -36,7 +36,7 @@ pub(crate) struct Files {
 pub(crate) struct PartitionFiles {
     /// [`IdKey`](crate::overlay::IdKey) → nothing.
     pub(crate) ids: Keyspace,
-    /// Engagement id → [`Mark`](crate::overlay::Mark).
+    /// Engagement id → [`Engagement`](crate::Engagement).
     pub(crate) marks: Keyspace,
     /// The first hour whose marks are kept.
     pub(crate) floor: Arc<AtomicU32>,

@@ -1,4 +1,5 @@
-//! What `dedupe` remembers: the ids of the events it let through, per partition.
+//! What `dedupe` remembers: the ids of the events it let through, and what became of each message at
+//! each recipient, per partition.
 //!
 //! Truth is a changelog topic; the files here are a cache of it that a member may lose at any time.
 //!
@@ -15,6 +16,7 @@
 
 mod changelog;
 mod clock;
+mod engagement;
 mod error;
 mod expiry;
 mod files;
@@ -26,6 +28,7 @@ mod store;
 
 pub use changelog::{Entry, MalformedEntry};
 pub use clock::CLOCK_SAMPLES;
+pub use engagement::Engagement;
 pub use error::StateError;
 pub use hour::Hour;
 pub use partition::{Partition, Sight};

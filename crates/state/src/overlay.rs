@@ -3,7 +3,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use event::EventId;
 
-use crate::Hour;
+use crate::{Engagement, Hour};
 
 /// An event id behind the hour its event occurred in: the key on disk and in the changelog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,43 +31,14 @@ impl IdKey {
     }
 }
 
-/// What is known of one engagement id: who opened or clicked which message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// The hour of the event that was the first; the mark expires by it.
-    pub(crate) first: Hour,
-    /// [`Mark::OPENED`], [`Mark::CLICKED`].
-    pub(crate) bits: u8,
-}
-
-impl Mark {
-    pub(crate) const OPENED: u8 = 1;
-    pub(crate) const CLICKED: u8 = 2;
-    pub(crate) const LENGTH: usize = 5;
-
-    pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let [a, b, c, d] = self.first.0.to_be_bytes();
-        [a, b, c, d, self.bits]
-    }
-
-    /// Reads a value of the files; `None` for anything that is none.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_bytes)
-    }
-
-    pub(crate) fn from_bytes([a, b, c, d, bits]: [u8; Self::LENGTH]) -> Self {
-        Self { first: Hour(u32::from_be_bytes([a, b, c, d])), bits }
-    }
-}
-
 /// What one partition's open round has added. It is written as a whole or dropped as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     known: HashSet<IdKey, BuildHasherDefault<FirstBytes>>,
     /// The same ids in the order they came.
     pub(crate) ids: Vec<IdKey>,
-    /// Engagements whose state has changed, with their state now.
-    pub(crate) marks: HashMap<EventId, Mark, BuildHasherDefault<FirstBytes>>,
+    /// Engagements of which something has become known, with all that is known now.
+    pub(crate) marks: HashMap<EventId, Engagement, BuildHasherDefault<FirstBytes>>,
     /// Hours of the events that were no repeats.
     pub(crate) hours: Vec<Hour>,
     /// How many changelog records tell of it.

@@ -1,13 +1,12 @@
 use std::sync::atomic::Ordering;
 
-use event::{EventId, Kind};
+use event::EventId;
 use fjall::OwnedWriteBatch;
-use record::FirstSight;
 
 use crate::clock::Clock;
 use crate::files::{PartitionFiles, Place};
-use crate::overlay::{IdKey, Mark, Overlay};
-use crate::{Entry, Hour, StateError, changelog, expiry};
+use crate::overlay::{IdKey, Overlay};
+use crate::{Engagement, Entry, Hour, StateError, changelog, expiry};
 
 /// What is known of an event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,37 +64,18 @@ impl Partition {
         Ok(Sight::First)
     }
 
-    /// Marks an open or a click of an engagement, and says what it is the first of. For an event of
-    /// this hour that was a first sight. Other kinds are the first of nothing.
-    pub fn engage(
-        &mut self,
-        engagement: &EventId,
-        kind: Kind,
-        hour: Hour,
-    ) -> Result<FirstSight, StateError> {
-        let bit = match kind {
-            Kind::Opened => Mark::OPENED,
-            Kind::Clicked => Mark::CLICKED,
-            _ => return Ok(FirstSight::default()),
+    /// What is known of a message at a recipient, unless it began before the horizon.
+    pub fn engagement(&self, id: &EventId) -> Result<Engagement, StateError> {
+        let known = match self.open.marks.get(id) {
+            Some(&known) => Some(known),
+            None => self.files.marks.get(id.as_bytes())?.and_then(|bytes| Engagement::read(&bytes)),
         };
-        let known = self.mark(engagement)?;
-        let bits = known.map_or(0, |mark| mark.bits);
-        if bits & bit == 0 {
-            let first = known.map_or(hour, |mark| mark.first);
-            self.open.marks.insert(*engagement, Mark { first, bits: bits | bit });
-        }
-        Ok(FirstSight { of_kind: bits & bit == 0, of_engagement: bits == 0 })
+        Ok(known.filter(|known| known.first >= self.floor).unwrap_or(Engagement::UNKNOWN))
     }
 
-    /// The engagement's state, unless it began before the horizon.
-    fn mark(&self, engagement: &EventId) -> Result<Option<Mark>, StateError> {
-        let mark = match self.open.marks.get(engagement) {
-            Some(&mark) => Some(mark),
-            None => {
-                self.files.marks.get(engagement.as_bytes())?.and_then(|bytes| Mark::read(&bytes))
-            }
-        };
-        Ok(mark.filter(|mark| mark.first >= self.floor))
+    /// Remembers what is known of it now.
+    pub fn remember(&mut self, id: &EventId, engagement: Engagement) {
+        self.open.marks.insert(*id, engagement);
     }
 
     /// The clock: see [`CLOCK_SAMPLES`](crate::CLOCK_SAMPLES).

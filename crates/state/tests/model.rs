@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Log, PARTITION, commit, id, records};
+use common::{Log, PARTITION, commit, engage, id, records};
 use event::{EventId, Kind};
 use proptest::prelude::*;
 use record::FirstSight;
@@ -134,7 +134,7 @@ impl World {
             if number.is_multiple_of(2) { (Kind::Opened, 1) } else { (Kind::Clicked, 2) };
         let floor = self.floor();
         let partition = self.store().partition(PARTITION).unwrap();
-        let first = partition.engage(&engagement, kind, hour).unwrap();
+        let first = engage(partition, &engagement, kind, hour);
         let known = self.open.engagements.get(&engagement).copied();
         let (since, bits) = known.filter(|(since, _)| *since >= floor).unwrap_or((hour, 0));
         let expected = FirstSight { of_kind: bits & bit == 0, of_engagement: bits == 0 };

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{Log, PARTITION, commit, id, records};
-use event::{EventId, Kind};
+use common::{Log, PARTITION, commit, engage, id, records};
+use event::{EventId, Kind, OccurredAt};
 use record::FirstSight;
-use state::{CLOCK_SAMPLES, Hour, Sight, StateError, Store};
+use state::{CLOCK_SAMPLES, Engagement, Hour, Sight, StateError, Store};
 use tempfile::TempDir;
 
 const HOUR: Hour = Hour(495_000);
@@ -197,13 +197,13 @@ fn a_directory_has_one_user() {
 #[test]
 fn a_malformed_changelog_stops_the_member() {
     let mut log = Log::default();
-    log.append(vec![b"\x02newer".to_vec()]);
+    log.append(vec![b"\x03newer".to_vec()]);
     let disk = tempfile::tempdir().unwrap();
     let mut store = Store::open(disk.path(), HORIZON).unwrap();
     let error = store.take_over(PARTITION, |from, apply| log.read(from, apply)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "changelog of partition 3: a record of version 2, this binary knows version 1"
+        "changelog of partition 3: a record of version 3, this binary knows version 2"
     );
     assert!(matches!(store.partition(PARTITION), Err(StateError::NotOurs(PARTITION))));
 }
@@ -224,26 +224,53 @@ fn a_partition_that_comes_back_knows_what_happened_meanwhile() {
 fn engagements_are_first_once_for_each_kind() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    let engage = |member: &mut Member, kind| {
+    let first_of = |member: &mut Member, kind| {
         let partition = member.store.partition(PARTITION).unwrap();
-        let first = partition.engage(&id(9), kind, HOUR).unwrap();
+        let first = engage(partition, &id(9), kind, HOUR);
         (first.of_kind, first.of_engagement)
     };
-    assert_eq!(engage(&mut member, Kind::Clicked), (true, true));
-    assert_eq!(engage(&mut member, Kind::Clicked), (false, false), "within the round");
+    assert_eq!(first_of(&mut member, Kind::Clicked), (true, true));
+    assert_eq!(first_of(&mut member, Kind::Clicked), (false, false), "within the round");
     member.store.roll_back();
-    assert_eq!(engage(&mut member, Kind::Clicked), (true, true), "it did not happen");
+    assert_eq!(first_of(&mut member, Kind::Clicked), (true, true), "it did not happen");
     member.sight(id(1));
     commit(&mut member.store, &mut log);
     let (mut member, _) = member.restart(&log);
-    assert_eq!(engage(&mut member, Kind::Opened), (true, false), "over a restart");
+    assert_eq!(first_of(&mut member, Kind::Opened), (true, false), "over a restart");
     member.sight(id(2));
     commit(&mut member.store, &mut log);
     let mut other = Member::new(&log);
-    assert_eq!(engage(&mut other, Kind::Opened), (false, false), "from the changelog");
+    assert_eq!(first_of(&mut other, Kind::Opened), (false, false), "from the changelog");
     let partition = other.store.partition(PARTITION).unwrap();
-    let none = partition.engage(&id(8), Kind::Delivered, HOUR).unwrap();
+    let none = engage(partition, &id(8), Kind::Delivered, HOUR);
     assert_eq!(none, FirstSight::default());
+}
+
+#[test]
+fn deliveries_and_runs_of_clicks_are_remembered_over_rounds_restarts_and_machines() {
+    const SECOND: i64 = 1_000_000;
+    let at = |second: i64| OccurredAt(i64::from(HOUR.0) * 3_600 * SECOND + second * SECOND);
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    let change = |member: &mut Member, change: &dyn Fn(&mut Engagement)| {
+        let partition = member.store.partition(PARTITION).unwrap();
+        let mut engagement = partition.engagement(&id(9)).unwrap();
+        change(&mut engagement);
+        partition.remember(&id(9), engagement);
+    };
+    change(&mut member, &|engagement| engagement.delivered(at(0)));
+    member.sight(id(1));
+    commit(&mut member.store, &mut log);
+    let (mut member, _) = member.restart(&log);
+    change(&mut member, &|engagement| assert_eq!(engagement.followed(1, at(5), SECOND), 1));
+    member.sight(id(2));
+    commit(&mut member.store, &mut log);
+    let mut other = Member::new(&log);
+    let known = other.store.partition(PARTITION).unwrap().engagement(&id(9)).unwrap();
+    assert_eq!(known.since_delivery(at(5)), Some(5 * SECOND), "from the changelog");
+    assert_eq!({ known }.followed(2, at(6), SECOND), 2);
+    let other_message = other.store.partition(PARTITION).unwrap().engagement(&id(8)).unwrap();
+    assert_eq!(other_message, Engagement::UNKNOWN);
 }
 
 #[test]
@@ -262,7 +289,7 @@ fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
             let hour = Hour(HOUR.0 + hour);
             assert_eq!(partition.sight(&id, hour).unwrap(), Sight::First);
             if number == 0 {
-                partition.engage(&id, Kind::Opened, hour).unwrap();
+                engage(partition, &id, Kind::Opened, hour);
             }
         }
         commit(&mut member.store, &mut log);
@@ -280,7 +307,7 @@ fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
 
     let mut opened = |of_hour| {
         let now = Hour(HOUR.0 + LAST);
-        partition.engage(&event(of_hour).0, Kind::Opened, now).unwrap().of_engagement
+        engage(partition, &event(of_hour).0, Kind::Opened, now).of_engagement
     };
     assert!(!opened(LAST - HORIZON));
     assert!(opened(LAST - HORIZON - 1), "a mark expires by the hour of its first event");

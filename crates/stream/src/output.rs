@@ -48,18 +48,25 @@ impl Output<'_> {
         partition: i32,
         further: &[(&str, &[u8])],
     ) -> Result<(), StreamError> {
+        self.forward_as(record, topic, partition, record.value(), further)
+    }
+
+    /// [`Output::forward`] with another value.
+    pub fn forward_as(
+        &mut self,
+        record: &Record<'_>,
+        topic: &str,
+        partition: i32,
+        value: Option<&[u8]>,
+        further: &[(&str, &[u8])],
+    ) -> Result<(), StreamError> {
         use rdkafka::message::Message;
         let mut headers = record.0.headers().map(|h| h.detach()).unwrap_or_default();
         for &(key, value) in further {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let outgoing = Outgoing {
-            topic,
-            partition: Some(partition),
-            key: record.key(),
-            value: record.value(),
-            headers: &[],
-        };
+        let outgoing =
+            Outgoing { topic, partition: Some(partition), key: record.key(), value, headers: &[] };
         self.produce(outgoing, headers)
     }
 

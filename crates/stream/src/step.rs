@@ -22,9 +22,9 @@ use crate::{Connection, Output, Record, StreamError, TopicPartition};
 
 /// What a binary does with its records. All methods run on the loop's thread.
 ///
-/// The order of calls: `assigned` before a partition's first record; then per round `record` for
-/// each, `quiet` for partitions at their end, `end_of_round`, and exactly one of `committed` and
-/// `rolled_back`. State touched by a round must stay an overlay until `committed`.
+/// The order of calls: `assigned` before a partition's first record; then per round `quiet` for
+/// partitions at their end, `before_round`, `record` for each, `end_of_round`, and exactly one of
+/// `committed` and `rolled_back`. State touched by a round must stay an overlay until `committed`.
 pub trait Step {
     /// A partition is ours from now on: restore what its predecessor knew.
     fn assigned(
@@ -35,6 +35,10 @@ pub trait Step {
 
     /// A partition is ours no longer; nothing of it is uncommitted.
     fn revoked(&mut self, partition: &TopicPartition);
+
+    /// All records of the round that begins, no transaction being open yet: for asking in one go for
+    /// what takes time to answer. Also called for rounds without records.
+    fn before_round(&mut self, _records: &mut dyn Iterator<Item = Record<'_>>) {}
 
     /// One record, in the order of its partition.
     fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError>;

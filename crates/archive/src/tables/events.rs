@@ -1,9 +1,12 @@
-use event::{AutomationReason, Bounce, BounceClass, BounceSide, Event, Permanence, Text};
+use event::{
+    AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, Geo, Permanence, Text,
+};
 use record::{FirstSight, names};
 
 use super::{BadRow, Coordinates};
 use crate::native::{
-    Bools, F32, LowCardinality, LowCardinalityArray, Micros, Strings, U16, U64, columns,
+    Bools, F32, LowCardinality, LowCardinalityArray, Micros, StringMap, Strings, U16, U32, U64,
+    columns,
 };
 
 columns! {
@@ -20,6 +23,8 @@ columns! {
         mailbox_provider: LowCardinality,
         message_id: Strings,
         campaign: LowCardinality,
+        stream: LowCardinality,
+        tenant: LowCardinality,
         tags: LowCardinalityArray,
         bounce_permanence: LowCardinality,
         bounce_class: LowCardinality,
@@ -37,6 +42,15 @@ columns! {
         provider_event: LowCardinality,
         provider_event_id: Strings,
         request_id: Strings,
+        client_device: LowCardinality,
+        client_os: LowCardinality,
+        client_name: LowCardinality,
+        geo_country: LowCardinality,
+        geo_region: LowCardinality,
+        geo_city: LowCardinality,
+        geo_asn: U32,
+        geo_network: LowCardinality,
+        labels: StringMap,
         raw: Strings,
         kafka_partition: U16,
         kafka_offset: U64,
@@ -88,6 +102,8 @@ impl Events {
         self.mailbox_provider.push(text(&event.mailbox_provider));
         self.message_id.push(text(&event.message_id).as_bytes());
         self.campaign.push(text(&event.campaign));
+        self.stream.push(text(&event.stream));
+        self.tenant.push(text(&event.tenant));
         self.tags.push(event.tags.iter().map(Text::as_str));
         self.push_bounce(event.bounce.as_ref());
         let automation = event.automation;
@@ -102,7 +118,26 @@ impl Events {
         self.provider_event.push(&event.provider_event);
         self.provider_event_id.push(text(&event.provider_event_id).as_bytes());
         self.request_id.push(event.request_id.as_bytes());
+        self.push_client(event.client.as_ref());
+        self.push_geo(event.geo.as_ref());
+        let labels = event.labels.iter();
+        self.labels.push(labels.map(|(name, value)| (name.as_str(), value.as_bytes())));
         self.raw.push(event.raw.get().as_bytes());
+    }
+
+    fn push_client(&mut self, client: Option<&Client<'_>>) {
+        let device = client.and_then(|client| client.device);
+        self.client_device.push(device.map_or("", Device::as_str));
+        self.client_os.push(client.map_or("", |client| text(&client.os)));
+        self.client_name.push(client.map_or("", |client| text(&client.name)));
+    }
+
+    fn push_geo(&mut self, geo: Option<&Geo<'_>>) {
+        self.geo_country.push(geo.map_or("", |geo| text(&geo.country)));
+        self.geo_region.push(geo.map_or("", |geo| text(&geo.region)));
+        self.geo_city.push(geo.map_or("", |geo| text(&geo.city)));
+        self.geo_asn.push(geo.and_then(|geo| geo.asn).unwrap_or(0));
+        self.geo_network.push(geo.map_or("", |geo| text(&geo.network)));
     }
 
     fn push_bounce(&mut self, bounce: Option<&Bounce<'_>>) {

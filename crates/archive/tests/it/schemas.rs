@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archive::tables::{Alerts, Coordinates, Rates, Table};
 use event::{
-    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Event, EventId, Kind,
-    OccurredAt, Permanence, Provider, ReceivedAt,
+    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, EventId,
+    Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt,
 };
 use serde_json::Value;
 
@@ -47,6 +47,8 @@ fn full() -> Value {
         mailbox_provider: text("other"),
         message_id: text("m"),
         campaign: text("c"),
+        stream: text("s"),
+        tenant: text("t"),
         tags: vec!["t".into()],
         bounce: Some(Bounce {
             permanence: Permanence::Hard,
@@ -63,6 +65,15 @@ fn full() -> Value {
         provider_event: "Click".into(),
         provider_event_id: text("p"),
         request_id: "r".into(),
+        client: Some(Client { device: Some(Device::Phone), os: text("iOS"), name: text("Safari") }),
+        geo: Some(Geo {
+            country: text("NL"),
+            region: text("NH"),
+            city: text("Amsterdam"),
+            asn: Some(64_496),
+            network: text("Example Net"),
+        }),
+        labels: [("team".into(), "growth".into())].into(),
         raw: &raw,
     };
     serde_json::to_value(&event).unwrap()
@@ -77,7 +88,7 @@ fn events_and_their_schema_have_the_same_fields() {
     let (schema, full) = (schema("event"), full());
     assert_valid(&schema, &full);
     assert_eq!(keys(&schema["properties"]), keys(&full));
-    for inner in ["bounce", "automation"] {
+    for inner in ["bounce", "automation", "client", "geo"] {
         assert_eq!(keys(&schema["properties"][inner]["properties"]), keys(&full[inner]), "{inner}");
     }
     let mut least = full.clone();
@@ -109,6 +120,8 @@ fn the_schema_names_every_value_of_every_closed_set() {
     assert!(bounce("side").iter().eq(BounceSide::ALL.iter().map(|v| v.as_str())));
     let reasons = named("/properties/automation/properties/reason");
     assert!(reasons.iter().eq(AutomationReason::ALL.iter().map(|v| v.as_str())));
+    let devices = named("/properties/client/properties/device");
+    assert!(devices.iter().eq(Device::ALL.iter().map(|v| v.as_str())));
 }
 
 #[test]

@@ -90,9 +90,14 @@ impl Cluster {
 
     /// A record without headers.
     pub fn produce_bare(&self, key: &str) {
+        self.produce_one(key, b"bare", &[]);
+    }
+
+    /// One record as it is.
+    pub fn produce_one(&self, key: &str, value: &[u8], headers: &[(&str, &[u8])]) {
         let batch = self.publisher.batch();
-        let none = PreparedHeaders::new(&[]);
-        batch.send(&self.topics.enriched, key.as_bytes(), b"bare", &none).unwrap();
+        let headers = PreparedHeaders::new(headers);
+        batch.send(&self.topics.enriched, key.as_bytes(), value, &headers).unwrap();
         self.runtime.block_on(batch.acknowledged()).unwrap();
     }
 
@@ -116,8 +121,14 @@ impl Cluster {
     /// Sum of the group's offsets.
     pub fn committed(&self) -> i64 {
         let (group, topic) = (self.topics.group("dedupe"), &self.topics.enriched);
-        let offsets =
-            inspect::committed_offsets(&self.connection, &group, topic, PARTITIONS).unwrap();
+        let until = Instant::now() + PATIENCE;
+        let offsets = loop {
+            match inspect::committed_offsets(&self.connection, &group, topic, PARTITIONS) {
+                Ok(offsets) => break offsets,
+                // On a busy machine a broker may take longer than one call is given.
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+        };
         offsets.iter().flatten().map(|(offset, _)| offset).sum()
     }
 

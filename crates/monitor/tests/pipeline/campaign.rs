@@ -73,6 +73,8 @@ impl Happening {
             mailbox_provider: self.mailbox.map(Text::from),
             message_id: Some("m1".into()),
             campaign: self.campaign.map(Text::from),
+            stream: None,
+            tenant: None,
             tags: vec!["a".into()],
             bounce: (self.kind == Kind::Bounced).then_some(bounce),
             automation: self.machine.then_some(automation),
@@ -82,6 +84,9 @@ impl Happening {
             provider_event: "x".into(),
             provider_event_id: None,
             request_id: "r1".into(),
+            client: None,
+            geo: None,
+            labels: Default::default(),
             raw: &raw.unwrap(),
         };
         serde_json::to_vec(&event).unwrap()

@@ -1,8 +1,9 @@
 //! A changelog partition without Kafka: offsets, transaction markers, retention.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
-use event::EventId;
-use state::{StateError, Store};
+use event::{EventId, Kind};
+use record::FirstSight;
+use state::{Hour, Partition, StateError, Store};
 
 pub const PARTITION: i32 = 3;
 
@@ -91,6 +92,14 @@ pub fn commit(store: &mut Store, log: &mut Log) {
     let records = records(store);
     log.append(records);
     store.commit().unwrap();
+}
+
+/// A person opens or clicks.
+pub fn engage(partition: &mut Partition, id: &EventId, kind: Kind, hour: Hour) -> FirstSight {
+    let mut engagement = partition.engagement(id).unwrap();
+    let first = engagement.engaged(kind, false, hour);
+    partition.remember(id, engagement);
+    first
 }
 
 /// Well spread, as digests are.

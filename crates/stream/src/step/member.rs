@@ -212,6 +212,7 @@ impl<'c> Member<'c> {
     }
 
     fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
+        step.before_round(&mut batch.iter().map(Record));
         let producer = self.transactions.begin()?;
         let mut out = Output {
             producer,

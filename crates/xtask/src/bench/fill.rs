@@ -83,6 +83,8 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         mailbox_provider: Some(mailbox_provider.into()),
         message_id: Some(message_id.into()),
         campaign: Some(format!("campaign-{}", n / SOURCES % CAMPAIGNS).into()),
+        stream: None,
+        tenant: None,
         tags: vec!["load".into(), "newsletter".into()],
         bounce: (kind == Kind::Bounced).then(hard_bounce),
         automation: None,
@@ -92,6 +94,9 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         provider_event: kind.as_str().into(),
         provider_event_id: None,
         request_id: "bench".into(),
+        client: None,
+        geo: None,
+        labels: Default::default(),
         raw,
     };
     let (value, at) = (serde_json::to_vec(&event)?, occurred_at.to_string());

@@ -1,0 +1,88 @@
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use record::Topics;
+use serde::Deserialize;
+use service::{Settings, SettingsError};
+use stream::TopicSettings;
+use stream::step::StepSettings;
+
+use crate::extract::Rule;
+
+/// `[enrich]`; each key is explained in `deploy/mailpulse.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnrichSettings {
+    pub(crate) admin: SocketAddr,
+    batch_records: usize,
+    #[serde(with = "service::units::duration")]
+    batch_wait: Duration,
+    refusals_to_hold: u32,
+    pub(crate) mx: bool,
+    mx_resolver: String,
+    #[serde(with = "service::units::duration")]
+    pub(crate) mx_wait: Duration,
+    pub(crate) mx_domains: NonZeroUsize,
+    geo_city: PathBuf,
+    geo_asn: PathBuf,
+    lookup: Vec<PathBuf>,
+    pub(crate) extract: Vec<Rule>,
+}
+
+impl EnrichSettings {
+    /// Reads the section.
+    ///
+    /// # Errors
+    /// Names the key that cannot be used.
+    pub(crate) fn read(settings: &Settings) -> Result<Self, SettingsError> {
+        let enrich: Self = settings.section("enrich")?;
+        if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
+            let problem = "write the address and port of a name server, such as 127.0.0.1:53";
+            return Err(settings.invalid("enrich.mx_resolver", problem));
+        }
+        Ok(enrich)
+    }
+
+    /// The name server to ask; `None` for the system's own.
+    pub(crate) fn resolver(&self) -> Option<SocketAddr> {
+        self.mx_resolver.parse().ok()
+    }
+
+    /// The database of places, if there is one.
+    pub(crate) fn geo_city(&self) -> Option<&Path> {
+        given(&self.geo_city)
+    }
+
+    /// The database of networks, if there is one.
+    pub(crate) fn geo_asn(&self) -> Option<&Path> {
+        given(&self.geo_asn)
+    }
+
+    /// The look-up tables.
+    pub(crate) fn lookups(&self) -> impl Iterator<Item = &Path> {
+        self.lookup.iter().map(PathBuf::as_path)
+    }
+
+    /// What the loop reads.
+    pub(crate) fn step(&self, topics: &Topics, layout: TopicSettings) -> StepSettings {
+        let inputs: Vec<String> = topics.all_raw().map(str::to_owned).collect();
+        let partitions = usize::try_from(layout.recipient_partitions).unwrap_or(1);
+        StepSettings {
+            job: "enrich",
+            group: topics.group("enrich"),
+            input_partitions: inputs.len() * partitions,
+            inputs,
+            dead_letters: topics.dead_letters.clone(),
+            batch_records: self.batch_records,
+            batch_wait: self.batch_wait,
+            refusals_to_hold: self.refusals_to_hold,
+        }
+    }
+}
+
+/// The empty path is none.
+fn given(path: &Path) -> Option<&Path> {
+    (!path.as_os_str().is_empty()).then_some(path)
+}
