@@ -232,10 +232,14 @@ share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=33554432
 log.index.size.max.bytes=1048576
 
-# A broker that was killed may not register again before its session has ended. The default of nine
-# seconds makes every restart that slow; much less, and a busy machine looks like a dead broker.
-broker.session.timeout.ms=2000
+# A broker that was killed may not register again before its session has ended, and its partitions
+# lose their leader, itself, for that moment. By then it must have loaded its groups: Kafka 4.3 takes
+# a load that ends after the change for the one it has to begin anew, and serves groups it does not
+# know (CoordinatorRuntime.load compares no epochs). So the session is long enough for a busy machine
+# to load them, the log of the groups is kept short, and restarts take some seconds.
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=250
+offsets.topic.segment.bytes=4194304
 
 # Groups form at once, and a member that was killed is missed after a second or six.
 group.initial.rebalance.delay.ms=0

@@ -56,6 +56,16 @@ pub enum StreamError {
         /// Of the last.
         offset: i64,
     },
+    /// A partition of ours has records that the client does not fetch, see `watch.rs`: the process
+    /// must not go on.
+    #[error(
+        "{}/{} is not being read any more; only a new process reads on", partition.topic,
+        partition.partition
+    )]
+    Silent {
+        /// Which.
+        partition: TopicPartition,
+    },
     /// A step's own state failed: the process must not go on.
     #[error("state: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
@@ -81,6 +91,7 @@ impl StreamError {
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
             Self::Refusals { .. } => "refusals",
+            Self::Silent { .. } => "silent_partition",
             Self::State(_) => "state",
         }
     }

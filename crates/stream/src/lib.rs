@@ -31,6 +31,7 @@ mod rebalance;
 mod record;
 pub mod step;
 mod transaction;
+mod watch;
 
 pub use changelog::{Restore, Restored};
 pub use cluster::{ClusterSettings, Compression, GroupProtocol, TopicSettings};

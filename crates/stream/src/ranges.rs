@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::changelog::is_passing;
-use crate::rebalance::{Change, Ownership};
+use crate::rebalance::{Change, Group};
 use crate::{Connection, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub enum Polled<'a> {
 
 /// A member of the group.
 pub struct Ranges {
-    consumer: BaseConsumer<Ownership>,
+    consumer: Group,
 }
 
 impl Ranges {
@@ -74,12 +74,8 @@ impl Ranges {
         topics: &[&str],
         partitions: usize,
     ) -> Result<Self, StreamError> {
-        let consumer: BaseConsumer<Ownership> = connection
-            .consumer(job, group, partitions)
-            .create_with_context(Ownership::default())
-            .map_err(|error| StreamError::Settings(error.to_string()))?;
-        consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        let config = connection.consumer(job, group, partitions);
+        Ok(Self { consumer: Group::join(connection, config, job, group, topics)? })
     }
 
     /// Polls once and hands over what came, ownership changes before the record that may have come
@@ -90,8 +86,9 @@ impl Ranges {
         timeout: Duration,
         mut then: impl FnMut(Polled<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.consumer.check()?;
         let polled = self.consumer.poll(timeout);
-        for change in self.consumer.context().take() {
+        for change in self.consumer.changes() {
             match change {
                 Change::Assigned(partitions) => {
                     then(Polled::Assigned(self.assignments(&partitions)?))?;
@@ -171,12 +168,12 @@ impl Ranges {
 
     /// Stops fetching a partition; records already fetched are kept back too.
     pub fn pause(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        Ok(self.consumer.pause(&one(partition))?)
+        self.consumer.pause(partition)
     }
 
     /// Goes on fetching a partition.
     pub fn resume(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        Ok(self.consumer.resume(&one(partition))?)
+        self.consumer.resume(partition)
     }
 
     /// Reads a partition again from `offset`.
@@ -184,12 +181,6 @@ impl Ranges {
         let offset = Offset::Offset(offset);
         Ok(self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?)
     }
-}
-
-fn one(partition: &TopicPartition) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(&partition.topic, partition.partition);
-    list
 }
 
 #[cfg(test)]

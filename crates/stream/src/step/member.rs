@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -11,14 +11,13 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{Step, StepSettings};
 use crate::changelog::{Readers, Restore, is_passing};
 use crate::guard::Guard;
-use crate::rebalance::{Change, Ownership};
+use crate::rebalance::{Change, Group};
 use crate::transaction::Transactions;
 use crate::{Connection, Output, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 
-type Group = BaseConsumer<Ownership>;
 type Messages<'c> = Vec<BorrowedMessage<'c>>;
 
 /// Joins the group.
@@ -26,13 +25,9 @@ pub(super) fn subscribe(
     connection: &Connection,
     settings: &StepSettings,
 ) -> Result<Group, StreamError> {
-    let consumer: Group = connection
-        .consumer(settings.job, &settings.group, settings.input_partitions)
-        .create_with_context(Ownership::default())
-        .map_err(|error| StreamError::Settings(error.to_string()))?;
+    let config = connection.consumer(settings.job, &settings.group, settings.input_partitions);
     let inputs: Vec<&str> = settings.inputs.iter().map(String::as_str).collect();
-    consumer.subscribe(&inputs)?;
-    Ok(consumer)
+    Group::join(connection, config, settings.job, &settings.group, &inputs)
 }
 
 /// What one member of the group knows between rounds.
@@ -76,6 +71,7 @@ impl<'c> Member<'c> {
     /// Up to `batch_records` records, waiting `batch_wait` at most once there is a first one; less
     /// when ownership changes.
     pub(super) fn collect(&mut self, stop: &dyn Fn() -> bool) -> Result<Messages<'c>, StreamError> {
+        self.consumer.check()?;
         let mut batch = Messages::new();
         let until = Instant::now() + self.settings.batch_wait;
         while batch.len() < self.settings.batch_records && !stop() {
@@ -105,7 +101,7 @@ impl<'c> Member<'c> {
                 return Some(at_hand);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.consumer.context().has_changed() {
+            if left.is_zero() || self.consumer.has_changed() {
                 return None;
             }
             if let Some(came) = self.consumer.poll(left) {
@@ -129,7 +125,7 @@ impl<'c> Member<'c> {
         mut batch: Messages<'c>,
     ) -> Result<Messages<'c>, StreamError> {
         let readers = Readers::default();
-        for change in self.consumer.context().take() {
+        for change in self.consumer.changes() {
             match change {
                 Change::Assigned(partitions) => {
                     for partition in partitions {
@@ -184,7 +180,7 @@ impl<'c> Member<'c> {
             step.quiet(partition, since.elapsed());
         }
         while let Some(partition) = self.guard.release() {
-            self.consumer.resume(&list_of([&partition]))?;
+            self.consumer.resume(&partition)?;
         }
         let started = Instant::now();
         match self.attempt(step, batch) {
@@ -203,7 +199,7 @@ impl<'c> Member<'c> {
                 self.guard.undo();
                 self.recover(step, batch)?;
                 if let StreamError::Refusals { partition, .. } = error {
-                    self.consumer.pause(&list_of([&partition]))?;
+                    self.consumer.pause(&partition)?;
                     self.guard.hold(partition);
                 }
                 Ok(())
