@@ -66,6 +66,19 @@ pub enum StreamError {
         /// Which.
         partition: TopicPartition,
     },
+    /// The client gave a record that was committed before: the process must not go on.
+    #[error(
+        "{}/{} was read at offset {offset} where the last commit ended at {expected}",
+        partition.topic, partition.partition
+    )]
+    WentBack {
+        /// Which.
+        partition: TopicPartition,
+        /// What should have come, or something after it.
+        expected: i64,
+        /// What came.
+        offset: i64,
+    },
     /// A step's own state failed: the process must not go on.
     #[error("state: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
@@ -92,6 +105,7 @@ impl StreamError {
             Self::RestoreTimeout { .. } => "restore_timeout",
             Self::Refusals { .. } => "refusals",
             Self::Silent { .. } => "silent_partition",
+            Self::WentBack { .. } => "went_back",
             Self::State(_) => "state",
         }
     }

@@ -125,16 +125,29 @@ impl<'c> Member<'c> {
         mut batch: Messages<'c>,
     ) -> Result<Messages<'c>, StreamError> {
         let readers = Readers::default();
+        let mut dropped = BTreeSet::new();
         for change in self.consumer.changes() {
             match change {
                 Change::Assigned(partitions) => {
                     for partition in partitions {
-                        self.take_over(step, partition, &readers)?;
+                        self.take_over(step, &partition, &readers)?;
+                        if dropped.contains(&partition) {
+                            // It went and came back within one batch: what was dropped may have
+                            // been read after that.
+                            self.rewind(&partition)?;
+                        }
                     }
                 }
                 Change::Revoked(partitions) => {
                     let gone: BTreeSet<_> = partitions.into_iter().collect();
-                    batch.retain(|message| !gone.contains(&partition_of(message)));
+                    batch.retain(|message| {
+                        let partition = partition_of(message);
+                        let stays = !gone.contains(&partition);
+                        if !stays {
+                            dropped.insert(partition);
+                        }
+                        stays
+                    });
                     for partition in &gone {
                         self.positions.remove(partition);
                         self.at_end.remove(partition);
@@ -151,17 +164,17 @@ impl<'c> Member<'c> {
     fn take_over(
         &mut self,
         step: &mut impl Step,
-        partition: TopicPartition,
+        partition: &TopicPartition,
         readers: &Readers,
     ) -> Result<(), StreamError> {
         let started = Instant::now();
         // Answers only once no transaction is open over these offsets: the predecessor's last
         // commit, whole or not at all, is decided when this returns.
-        let committed = self.committed(std::iter::once(&partition))?;
+        let committed = self.committed(std::iter::once(partition))?;
         let (offset, metadata) =
             committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
         let restore = Restore { connection: self.connection, readers, metadata };
-        step.assigned(&partition, &restore)?;
+        step.assigned(partition, &restore)?;
         self.positions.insert(partition.clone(), position(offset));
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("mailpulse_restore_seconds", "job" => self.settings.job)
@@ -182,6 +195,7 @@ impl<'c> Member<'c> {
         while let Some(partition) = self.guard.release() {
             self.consumer.resume(&partition)?;
         }
+        self.check_order(batch)?;
         let started = Instant::now();
         match self.attempt(step, batch) {
             Ok(sent) => {
@@ -205,6 +219,24 @@ impl<'c> Member<'c> {
                 Ok(())
             }
         }
+    }
+
+    /// Whatever the client does, nothing that was committed is processed again: each partition's
+    /// records begin where the last commit ended.
+    fn check_order(&self, batch: &Messages<'c>) -> Result<(), StreamError> {
+        for (partition, first) in first_offsets(batch) {
+            let Some(Offset::Offset(expected)) = self.positions.get(&partition) else { continue };
+            if first < *expected {
+                return Err(StreamError::WentBack {
+                    partition,
+                    expected: *expected,
+                    offset: first,
+                });
+            }
+            // What is between them is transactions' markers, aborted or compacted.
+            tracing::debug!(job = self.settings.job, ?partition, expected, first, "batch");
+        }
+        Ok(())
     }
 
     fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
@@ -303,18 +335,22 @@ impl<'c> Member<'c> {
         }
         step.rolled_back();
         for partition in next.keys() {
-            if let Some(&offset) = self.positions.get(partition) {
-                self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?;
-            }
+            self.rewind(partition)?;
         }
         if step.restores_after_rollback() {
             let owned: Vec<_> = self.positions.keys().cloned().collect();
             let readers = Readers::default();
             for partition in owned {
-                self.take_over(step, partition, &readers)?;
+                self.take_over(step, &partition, &readers)?;
             }
         }
         Ok(())
+    }
+
+    /// Reads a partition again from what was last committed.
+    fn rewind(&self, partition: &TopicPartition) -> Result<(), StreamError> {
+        let position = self.positions.get(partition).copied().unwrap_or(Offset::Beginning);
+        Ok(self.consumer.seek(&partition.topic, partition.partition, position, CALL)?)
     }
 
     /// Committed offset and metadata of each partition, in the order given.
@@ -352,6 +388,20 @@ fn position(committed: Offset) -> Offset {
         Offset::Offset(_) => committed,
         _ => Offset::Beginning,
     }
+}
+
+/// Per partition of the batch, the offset of its first record.
+fn first_offsets(batch: &Messages<'_>) -> BTreeMap<TopicPartition, i64> {
+    let mut firsts = BTreeMap::new();
+    let mut last: Option<(&str, i32)> = None;
+    for message in batch {
+        let here = (message.topic(), message.partition());
+        if last != Some(here) {
+            firsts.entry(partition_of(message)).or_insert_with(|| message.offset());
+        }
+        last = Some(here);
+    }
+    firsts
 }
 
 /// Per partition of the batch, the offset after its last record.

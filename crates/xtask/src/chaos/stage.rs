@@ -149,6 +149,7 @@ impl Stage<'_> {
         self.outage("everything".to_owned(), |stage| {
             stage.pipeline.supervisor.want(|_| true, false);
             stage.kill_kafka()?;
+            stage.pipeline.kafka.kill_all()?;
             stage.kill(|_| true)?;
             stage.kill_clickhouse()?;
             sleep(away);
