@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::changelog::is_passing;
 use crate::rebalance::{Change, Group};
+use crate::tally::Tally;
 use crate::{Connection, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
@@ -48,6 +49,8 @@ pub struct Assignment {
     pub next: Option<i64>,
     /// The range its predecessor may or may not have finished. It begins at `next`.
     pub pending: Option<Range>,
+    /// What became of everything before `next`.
+    pub tally: Tally,
 }
 
 /// What a poll brought.
@@ -118,34 +121,37 @@ impl Ranges {
             .iter()
             .map(|element| {
                 let next = element.offset().to_raw().filter(|&offset| offset >= 0);
+                let (range, tally) = Tally::split_from(element.metadata());
                 Assignment {
                     partition: TopicPartition {
                         topic: element.topic().to_owned(),
                         partition: element.partition(),
                     },
                     next,
-                    pending: Range::from_metadata(element.metadata())
-                        .filter(|range| Some(range.first) == next),
+                    pending: Range::from_metadata(range).filter(|range| Some(range.first) == next),
+                    tally,
                 }
             })
             .collect())
     }
 
     /// Records, durably and for all given partitions at once, that these ranges are being done and
-    /// everything before them is.
+    /// everything before them is, with what became of that.
     pub fn mark_pending<'p>(
         &self,
-        ranges: impl Iterator<Item = (&'p TopicPartition, Range)>,
+        ranges: impl Iterator<Item = (&'p TopicPartition, Range, Tally)>,
     ) -> Result<(), StreamError> {
-        self.commit(ranges.map(|(partition, range)| (partition, range.first, range.to_metadata())))
+        self.commit(ranges.map(|(partition, range, tally)| {
+            (partition, range.first, tally.append_to(&range.to_metadata()))
+        }))
     }
 
-    /// Records that everything before `next` is done.
+    /// Records that everything before `next` is done, and what became of it.
     pub fn mark_done<'p>(
         &self,
-        next: impl Iterator<Item = (&'p TopicPartition, i64)>,
+        next: impl Iterator<Item = (&'p TopicPartition, i64, Tally)>,
     ) -> Result<(), StreamError> {
-        self.commit(next.map(|(partition, next)| (partition, next, String::new())))
+        self.commit(next.map(|(partition, next, tally)| (partition, next, tally.append_to(""))))
     }
 
     fn commit<'p>(
@@ -156,9 +162,7 @@ impl Ranges {
         for (partition, offset, metadata) in offsets {
             let mut element = list.add_partition(&partition.topic, partition.partition);
             element.set_offset(Offset::Offset(offset))?;
-            if !metadata.is_empty() {
-                element.set_metadata(metadata);
-            }
+            element.set_metadata(metadata);
         }
         if list.count() == 0 {
             return Ok(());

@@ -12,6 +12,7 @@ use super::{Step, StepSettings};
 use crate::changelog::{Readers, Restore, is_passing};
 use crate::guard::Guard;
 use crate::rebalance::{Change, Group};
+use crate::tally::{self, Tally};
 use crate::transaction::Transactions;
 use crate::{Connection, Output, Record, StreamError, TopicPartition};
 
@@ -40,6 +41,10 @@ pub(super) struct Member<'c> {
     positions: HashMap<TopicPartition, Offset>,
     /// Partitions whose end was reached, and since when.
     at_end: HashMap<TopicPartition, Instant>,
+    /// What became of every record of the partitions we own, as last committed.
+    tallies: HashMap<TopicPartition, Tally>,
+    /// The same of the open round, in the order of its records.
+    open: Vec<(TopicPartition, Tally)>,
     guard: Guard,
     meters: Meters,
 }
@@ -58,6 +63,8 @@ impl<'c> Member<'c> {
             transactions: Transactions::open(connection.producer(settings.job), &id)?,
             positions: HashMap::new(),
             at_end: HashMap::new(),
+            tallies: HashMap::new(),
+            open: Vec::new(),
             guard: Guard::new(settings.job, settings.refusals_to_hold),
             meters: Meters::new(settings.job),
         })
@@ -151,6 +158,7 @@ impl<'c> Member<'c> {
                     for partition in &gone {
                         self.positions.remove(partition);
                         self.at_end.remove(partition);
+                        self.tallies.remove(partition);
                         self.guard.forget(partition);
                         step.revoked(partition);
                         tracing::info!(job = self.settings.job, ?partition, "revoked");
@@ -173,9 +181,12 @@ impl<'c> Member<'c> {
         let committed = self.committed(std::iter::once(partition))?;
         let (offset, metadata) =
             committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
+        let (own, tally) = Tally::split_from(&metadata);
+        let (metadata, tally) = (own.to_owned(), tally);
         let restore = Restore { connection: self.connection, readers, metadata };
         step.assigned(partition, &restore)?;
         self.positions.insert(partition.clone(), position(offset));
+        self.tallies.insert(partition.clone(), tally);
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("mailpulse_restore_seconds", "job" => self.settings.job)
             .record(seconds);
@@ -249,10 +260,13 @@ impl<'c> Member<'c> {
             refused: 0,
         };
         self.guard.begin();
+        self.open.clear();
         for message in batch {
-            let refused_before = out.refused;
+            let before = (out.sent, out.refused);
             step.record(&Record(message), &mut out)?;
-            if out.refused == refused_before {
+            let (sent, refused) = (out.sent - before.0, out.refused - before.1);
+            count(&mut self.open, message, (sent, refused), self.settings.job);
+            if refused == 0 {
                 self.guard.taken(|| partition_of(message));
             } else if let Some(in_a_row) = self.guard.refused(&partition_of(message)) {
                 let (partition, offset) = (partition_of(message), message.offset());
@@ -271,6 +285,13 @@ impl<'c> Member<'c> {
         Ok(sent)
     }
 
+    /// The tally that belongs to the offset after the open round.
+    fn tally_after(&self, partition: &TopicPartition) -> Tally {
+        let committed = self.tallies.get(partition).copied().unwrap_or_default();
+        let open = self.open.iter().filter(|(of, _)| of == partition);
+        open.fold(committed, |sum, (_, tally)| sum.plus(*tally))
+    }
+
     /// The offsets this batch leads to, with the step's metadata. A round that only says something
     /// commits the offsets we are at: they are what fences a member whose partitions have moved.
     fn offsets_after(
@@ -287,9 +308,7 @@ impl<'c> Member<'c> {
             let metadata = step.offset_metadata(&partition);
             let mut element = offsets.add_partition(&partition.topic, partition.partition);
             element.set_offset(Offset::Offset(offset))?;
-            if !metadata.is_empty() {
-                element.set_metadata(metadata);
-            }
+            element.set_metadata(self.tally_after(&partition).append_to(&metadata));
         }
         Ok(offsets)
     }
@@ -306,6 +325,17 @@ impl<'c> Member<'c> {
         for (partition, offset) in next_offsets(batch) {
             self.positions.insert(partition, Offset::Offset(offset));
         }
+        for (partition, tally) in self.open.drain(..) {
+            let known = self.tallies.entry(partition).or_default();
+            *known = known.plus(tally);
+        }
+    }
+
+    /// Lets everybody see the tallies; for the beat, not for every round.
+    pub(super) fn report(&self) {
+        let topics = self.settings.inputs.iter().map(String::as_str);
+        let tallies = self.tallies.iter().map(|(partition, tally)| (partition, *tally));
+        tally::report(self.settings.job, topics, tallies);
     }
 
     /// After a failed round: a fresh producer, and the truth from the broker.
@@ -369,6 +399,29 @@ impl<'c> Member<'c> {
             .map(|element| (element.offset(), element.metadata().to_owned()))
             .collect())
     }
+}
+
+/// Counts a record by what the step sent for it, and how much of that were dead letters.
+fn count(
+    open: &mut Vec<(TopicPartition, Tally)>,
+    message: &BorrowedMessage<'_>,
+    (sent, refused): (u64, u64),
+    job: &str,
+) {
+    let is_its = |(partition, _): &(TopicPartition, Tally)| {
+        partition.partition == message.partition() && partition.topic == message.topic()
+    };
+    if !open.last().is_some_and(is_its) {
+        open.push((partition_of(message), Tally::default()));
+    }
+    let Some((_, tally)) = open.last_mut() else { return };
+    tally.read += 1;
+    match (refused, sent) {
+        (0, 0) => tally.dropped += 1,
+        (0, _) => tally.passed += 1,
+        _ => tally.dead += 1,
+    }
+    tally.again += u64::from(Record(message).is_again_for(job));
 }
 
 fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
