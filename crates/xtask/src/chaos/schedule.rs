@@ -113,7 +113,10 @@ impl Dice {
             Sort::KafkaCrash => Action::KafkaCrash { away: self.outage() },
             Sort::ClickHouseCrash => Action::ClickHouseCrash { away: self.outage() },
             Sort::ClickHouseForgets => Action::ClickHouseForgets { away: self.outage() },
-            Sort::ClickHouseFreeze => Action::ClickHouseFreeze { lasting: self.beyond_session() },
+            Sort::ClickHouseFreeze => {
+                // Longer than `max.poll.interval.ms` is in these runs.
+                Action::ClickHouseFreeze { lasting: self.seconds(11, 14) }
+            }
             Sort::Blackout => Action::Blackout { away: self.seconds(1, 4) },
         }
     }
