@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use record::Topics;
 use service::{Health, Shutdown};
 use stream::ranges::{Assignment, Polled, Ranges};
+use stream::tally;
 use stream::{Record, StreamError, TopicPartition};
 use tokio::task::AbortHandle;
 
-use crate::deliver::{Courier, Errand, Hold, News};
+use crate::deliver::{Courier, Errand, Hold, News, STAGE};
 use crate::meters;
-use crate::partition::{AfterRefusal, Limits, Partition};
+use crate::partition::{AfterRefusal, Arrived, Limits, Partition};
 use crate::tables::Table;
 
 /// Rows in memory, all partitions together, from which on nothing more is read.
@@ -150,13 +151,13 @@ impl<'a> Archive<'a> {
             *current = index;
         }
         let partition = &mut self.partitions[*current].partition;
-        let size = record.value().map_or(0, <[u8]>::len);
-        let going = partition.record(
-            (record.offset(), size),
-            self.limits,
-            |rows| rows.push(record),
-            || record.to_owned(),
-        );
+        let arrived = Arrived {
+            offset: record.offset(),
+            bytes: record.value().map_or(0, <[u8]>::len),
+            again: record.is_again_for(STAGE),
+        };
+        let going =
+            partition.record(arrived, self.limits, |rows| rows.push(record), || record.to_owned());
         if !going {
             let detail = format!("{} cannot be read, nor could many before", record.origin());
             self.hold_for_good(*current, "refusals", &detail);
@@ -240,7 +241,7 @@ impl<'a> Archive<'a> {
                 partition.refused_in_a_row = 0;
                 partition.landed();
             }
-            News::GivenUp => partition.landed(),
+            News::GivenUp => partition.given_up(),
             News::Refused(detail) => return self.refused(index, detail),
         }
         if !partition.is_stopped() {
@@ -317,16 +318,18 @@ impl<'a> Archive<'a> {
         for (index, Owned { partition, .. }) in self.partitions.iter_mut().enumerate() {
             if let Some(batch) = partition.next_batch() {
                 let to_record = batch.pending.is_none().then_some(batch.range);
+                let to_record = to_record.map(|range| (range, partition.tally()));
                 ready.push((index, partition.name.clone(), to_record));
             }
         }
         let marks: Vec<_> =
-            ready.iter().filter_map(|(_, name, range)| Some((name, (*range)?))).collect();
-        if let Err(error) = self.ranges.mark_pending(marks.into_iter()) {
+            ready.iter().filter_map(|(_, name, mark)| Some((name, (*mark)?))).collect();
+        let marks = marks.into_iter().map(|(name, (range, tally))| (name, range, tally));
+        if let Err(error) = self.ranges.mark_pending(marks) {
             // Kafka is away, or the group is dividing its partitions anew: nothing may be inserted
             // that is not recorded.
             tracing::warn!(%error, "ranges not recorded, trying again");
-            ready.retain(|(_, _, range)| range.is_none());
+            ready.retain(|(_, _, mark)| mark.is_none());
         }
         for (index, ..) in ready {
             if let Some(batch) = self.partitions[index].partition.take_off() {
@@ -345,10 +348,11 @@ impl<'a> Archive<'a> {
             .partitions
             .iter()
             .filter_map(|Owned { partition, .. }| {
-                Some((partition.name.clone(), partition.unacknowledged()?))
+                Some((partition.name.clone(), partition.unacknowledged()?, partition.tally()))
             })
             .collect();
-        if let Err(error) = self.ranges.mark_done(done.iter().map(|(name, next)| (name, *next))) {
+        let marks = done.iter().map(|(name, next, tally)| (name, *next, *tally));
+        if let Err(error) = self.ranges.mark_done(marks) {
             tracing::warn!(%error, "not acknowledged, trying again");
             return;
         }
@@ -393,6 +397,9 @@ impl<'a> Archive<'a> {
 
     fn report_health(&self) {
         meters::memory(self.memory());
+        let tallies = self.partitions.iter().map(|owned| &owned.partition);
+        let tallies = tallies.map(|partition| (&partition.name, partition.tally()));
+        tally::report(STAGE, std::iter::once(self.topics.events.as_str()), tallies);
         let held = self.partitions.iter().find_map(|owned| {
             let TopicPartition { topic, partition } = &owned.partition.name;
             Some(format!("{topic}/{partition} is held: {}", owned.partition.held?))

@@ -1,5 +1,6 @@
 use record::Reason;
 use stream::ranges::Range;
+use stream::tally::Tally;
 use stream::{OwnedRecord, TopicPartition};
 
 use crate::native::Block;
@@ -29,6 +30,8 @@ pub(crate) struct Batch {
     /// Rows of the range that were left out, because they are in the table and ClickHouse no longer
     /// recognises them.
     pub(crate) left_out: usize,
+    /// Records that an operator sent back for us.
+    pub(crate) again: usize,
 }
 
 impl Batch {
@@ -52,6 +55,25 @@ impl Batch {
     pub(crate) fn refusal(&self, detail: &str) -> Option<Letter> {
         let bad = BadRow { reason: Reason::RowRefused, detail: detail.to_owned() };
         Some(Letter::new(self.sample.clone()?, bad))
+    }
+
+    /// What becomes of its records when its rows are in the table.
+    pub(crate) fn tally(&self) -> Tally {
+        let (passed, dead) = (self.block.rows + self.left_out, self.letters.len());
+        Tally {
+            read: (passed + dead) as u64,
+            passed: passed as u64,
+            dropped: 0,
+            dead: dead as u64,
+            again: self.again as u64,
+        }
+    }
+
+    /// The same when its rows are dead letters too.
+    pub(crate) fn tally_without_rows(&self) -> Tally {
+        let refused = self.block.rows as u64;
+        let Tally { passed, dead, .. } = self.tally();
+        Tally { passed: passed - refused, dead: dead + refused, ..self.tally() }
     }
 
     /// Whether there is nothing to do for it.

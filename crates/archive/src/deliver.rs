@@ -17,7 +17,7 @@ use crate::settings::ArchiveSettings;
 use crate::tables::Table;
 
 /// The name of this binary in dead letters and metrics.
-const STAGE: &str = "archive";
+pub(crate) const STAGE: &str = "archive";
 
 /// What is to be done, while the loop goes on.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ use crate::tables::Table;
 const LETTERS: PublisherSettings = PublisherSettings {
     linger: Duration::from_millis(5),
     queue_bytes: 32 << 20,
-    ack_timeout: Duration::from_secs(30),
+    ack_timeout: Some(Duration::from_secs(30)),
 };
 
 /// Makes the tables if `archive.migrate` says so, and checks them. Waits for a ClickHouse that is

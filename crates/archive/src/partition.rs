@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stream::ranges::{Assignment, Range};
+use stream::tally::Tally;
 use stream::{OwnedRecord, TopicPartition};
 
 use crate::batch::{Batch, Letter};
@@ -49,8 +50,20 @@ pub(crate) struct Partition {
     flight: Option<Arc<Batch>>,
     /// Everything before this offset is archived, and Kafka does not know yet.
     done: Option<i64>,
+    /// What became of every record before the batch under way.
+    tally: Tally,
     bad_in_a_row: u32,
     pub(crate) refused_in_a_row: u32,
+}
+
+/// A record, before it is a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    pub(crate) offset: i64,
+    /// Of its value.
+    pub(crate) bytes: usize,
+    /// Whether an operator sent it back for us.
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +86,8 @@ struct Building {
     count: usize,
     /// Rows that are in the table and must not be sent again.
     left_out: usize,
+    /// Records an operator sent back for us.
+    again: usize,
     bytes: usize,
     letters: Vec<Letter>,
     /// The first record that became a row: the refused one, if the batch has no other.
@@ -91,7 +106,7 @@ pub(crate) enum AfterRefusal {
 
 impl Partition {
     pub(crate) fn new(assignment: Assignment, table: Table, epoch: u64) -> Self {
-        let Assignment { partition, next, pending } = assignment;
+        let Assignment { partition, next, pending, tally } = assignment;
         Self {
             name: partition,
             table,
@@ -106,6 +121,7 @@ impl Partition {
             ready: VecDeque::new(),
             flight: None,
             done: None,
+            tally,
             bad_in_a_row: 0,
             refused_in_a_row: 0,
         }
@@ -146,7 +162,7 @@ impl Partition {
     /// many bad ones in a row; the partition is then stopped.
     pub(crate) fn record(
         &mut self,
-        (offset, bytes): (i64, usize),
+        Arrived { offset, bytes, again }: Arrived,
         limits: Limits,
         push: impl FnOnce(&mut Rows) -> Result<(), BadRow>,
         keep: impl Fn() -> OwnedRecord,
@@ -163,6 +179,7 @@ impl Partition {
             building.opened = Instant::now();
         }
         building.last = offset;
+        building.again += usize::from(again);
         if self.known.settles(offset) {
             building.left_out += 1;
         } else {
@@ -234,6 +251,7 @@ impl Partition {
             bytes: built.bytes,
             known_rows: self.known.rows_in(range),
             left_out: built.left_out,
+            again: built.again,
         });
     }
 
@@ -243,7 +261,7 @@ impl Partition {
         while self.flight.is_none()
             && let Some(batch) = self.ready.pop_front_if(|batch| batch.is_empty())
         {
-            self.settle(&batch);
+            self.settle(&batch, batch.tally());
         }
         self.ready.front().filter(|_| self.flight.is_none())
     }
@@ -260,11 +278,19 @@ impl Partition {
     /// The batch under way is archived.
     pub(crate) fn landed(&mut self) {
         if let Some(batch) = self.flight.take() {
-            self.settle(&batch);
+            self.settle(&batch, batch.tally());
         }
     }
 
-    fn settle(&mut self, batch: &Batch) {
+    /// The batch under way was given up: its rows are dead letters.
+    pub(crate) fn given_up(&mut self) {
+        if let Some(batch) = self.flight.take() {
+            self.settle(&batch, batch.tally_without_rows());
+        }
+    }
+
+    fn settle(&mut self, batch: &Batch, tally: Tally) {
+        self.tally = self.tally.plus(tally);
         let recorded = batch.recorded();
         if batch.range.last >= recorded.last {
             self.done = Some(recorded.last + 1);
@@ -337,6 +363,11 @@ impl Partition {
         self.building.bytes + batches.map(|batch| batch.bytes).sum::<usize>()
     }
 
+    /// What became of every record before the batch under way.
+    pub(crate) const fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// The offset to tell Kafka, if it does not know.
     pub(crate) fn unacknowledged(&self) -> Option<i64> {
         self.done
@@ -356,6 +387,7 @@ impl Building {
             rows: table.rows(),
             count: 0,
             left_out: 0,
+            again: 0,
             bytes: 0,
             letters: Vec::new(),
             sample: None,

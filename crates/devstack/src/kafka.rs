@@ -1,6 +1,7 @@
 //! One Kafka broker for the demo and the tests.
 
 mod probe;
+mod properties;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,12 +34,12 @@ pub struct Kafka {
 enum Source {
     Running,
     Compose,
-    Own(Broker),
+    Own(Box<Cluster>),
 }
 
 impl Kafka {
     /// The running cluster that `MAILPULSE_KAFKA` names (plaintext `host:port`, several separated by
-    /// commas), else Docker Compose's, else [`start_own`](Self::start_own).
+    /// commas), else Docker Compose's, else one process of our own, broker and controller in one.
     ///
     /// # Errors
     /// [`Error::BadSetting`] for a variable that names no address, [`Error::NotReady`] for a cluster
@@ -52,28 +53,40 @@ impl Kafka {
             wait_for(&bootstrap)?;
             return Ok(Self { bootstrap, source: Source::Compose });
         }
-        Self::start_own(dirs)
+        Self::launch(dirs, Roles::Combined)
     }
 
-    /// A broker of our own, from Apache Kafka's jars, whatever else is running: for tests that
-    /// [`kill`](Self::kill) it.
+    /// A broker of our own, from Apache Kafka's jars, whatever else is running, with a controller
+    /// that is a process of its own: for tests that [`kill`](Self::kill) it.
+    ///
+    /// A broker that is its own controller comes back as leader of its partitions, loses them when
+    /// the session of its former life ends, and gets them once more. Kafka 4.3 takes a load of group
+    /// metadata that was begun before for the one it has to begin after, and serves groups it does
+    /// not know; transactions that end in that moment were seen to hang. A controller that lives on
+    /// has taken the partitions away long before.
     ///
     /// # Errors
     /// Those of fetching the jars, and [`Error::Exited`] or [`Error::NotReady`] with the last lines
     /// of the broker's log.
     pub fn start_own(dirs: &Dirs) -> Result<Self, Error> {
+        Self::launch(dirs, Roles::Apart)
+    }
+
+    fn launch(dirs: &Dirs, roles: Roles) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let broker = Broker::new(dirs, &java, &jars).and_then(Broker::format_and_launch);
-            match broker {
+            let cluster =
+                Cluster::new(dirs, &java, &jars, roles).and_then(Cluster::format_and_launch);
+            match cluster {
                 // Between finding a free port and using it somebody else may have taken it.
                 Err(Error::Exited { tail, .. })
                     if attempts > 0 && tail.contains("Address already in use") => {}
                 Err(error) => return Err(error),
-                Ok(broker) => {
-                    return Ok(Self { bootstrap: broker.address(), source: Source::Own(broker) });
+                Ok(cluster) => {
+                    let bootstrap = cluster.address();
+                    return Ok(Self { bootstrap, source: Source::Own(Box::new(cluster)) });
                 }
             }
         }
@@ -93,12 +106,21 @@ impl Kafka {
         }
     }
 
-    /// Kills the broker with SIGKILL, as a crash would. Data and port are kept.
+    /// Kills the broker with SIGKILL, as a crash would. Data and port are kept, and so is a
+    /// controller that is a process of its own.
     ///
     /// # Errors
     /// [`Error::NotOurs`] for a broker that is not a process of ours.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.own()?.process.as_mut().map_or(Ok(()), Child::kill)
+        self.own()?.kill()
+    }
+
+    /// Kills the broker and its controller, as a power cut would.
+    ///
+    /// # Errors
+    /// As [`kill`](Self::kill).
+    pub fn kill_all(&mut self) -> Result<(), Error> {
+        self.own()?.kill_all()
     }
 
     /// Starts the broker again on the same port and data (killing it first if it runs), and waits
@@ -113,61 +135,149 @@ impl Kafka {
 
     /// The process id of a broker of ours, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        let Source::Own(broker) = &self.source else { return None };
-        broker.process.as_ref().map(Child::pid)
+        let Source::Own(cluster) = &self.source else { return None };
+        cluster.broker.as_ref().map(Child::pid)
     }
 
-    fn own(&mut self) -> Result<&mut Broker, Error> {
+    fn own(&mut self) -> Result<&mut Cluster, Error> {
         let origin = self.origin();
         match &mut self.source {
-            Source::Own(broker) => Ok(broker),
+            Source::Own(cluster) => Ok(cluster),
             _ => Err(Error::NotOurs { service: "Kafka", origin }),
         }
     }
 }
 
-/// A broker that is a process of ours.
+/// Whether broker and controller are one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Roles {
+    Combined,
+    Apart,
+}
+
+/// A broker that is a process of ours, and its controller.
 #[derive(Debug)]
-struct Broker {
-    // Dropped first: the data goes away only once the process has.
-    process: Option<Child>,
+struct Cluster {
+    // Dropped first: the data goes away only once the processes have.
+    broker: Option<Child>,
+    controller: Option<Child>,
+    /// How often the controller will have said that the broker's session is over once that of its
+    /// last life is.
+    sessions_over: usize,
+    roles: Roles,
     java: PathBuf,
     jars: PathBuf,
-    /// Data, configuration and log.
+    /// Data, configuration and log of the broker.
     dir: PathBuf,
+    /// Those of the controller.
+    controller_dir: PathBuf,
     port: u16,
     _run: Arc<RunDir>,
 }
 
-impl Broker {
-    fn new(dirs: &Dirs, java: &Path, jars: &Path) -> Result<Self, Error> {
-        let (dir, port) = (dirs.part("kafka")?, free_port()?);
-        let (java, jars) = (java.to_owned(), jars.to_owned());
-        let broker = Self { process: None, java, jars, dir, port, _run: dirs.guard.clone() };
-        let configuration = broker.configuration();
-        fs::write(&configuration, properties(&broker.dir.join("data"), port, free_port()?))
-            .map_err(Error::io(format!("write {}", configuration.display())))?;
-        Ok(broker)
+/// What a controller says when it takes a dead broker's partitions away.
+const SESSION_OVER: &str = "Fencing broker 1 ";
+
+impl Cluster {
+    fn new(dirs: &Dirs, java: &Path, jars: &Path, roles: Roles) -> Result<Self, Error> {
+        let (dir, port, controller_port) = (dirs.part("kafka")?, free_port()?, free_port()?);
+        let controller_dir = match roles {
+            Roles::Combined => dir.clone(),
+            Roles::Apart => dirs.part("kafka-controller")?,
+        };
+        let configurations = match roles {
+            Roles::Combined => {
+                vec![(&dir, properties::combined(&dir.join("data"), port, controller_port))]
+            }
+            Roles::Apart => vec![
+                (
+                    &controller_dir,
+                    properties::controller(&controller_dir.join("data"), controller_port),
+                ),
+                (&dir, properties::broker(&dir.join("data"), port, controller_port)),
+            ],
+        };
+        for (dir, text) in configurations {
+            let path = configuration(dir);
+            fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+        }
+        Ok(Self {
+            broker: None,
+            controller: None,
+            sessions_over: 0,
+            roles,
+            java: java.to_owned(),
+            jars: jars.to_owned(),
+            dir,
+            controller_dir,
+            port,
+            _run: dirs.guard.clone(),
+        })
     }
 
     fn format_and_launch(mut self) -> Result<Self, Error> {
-        let mut format = self.jvm("kafka.tools.StorageTool");
-        format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(self.configuration());
-        process::run(format, &self.dir.join("format.log"), START_PATIENCE, || {})?;
+        let mut all = vec![&self.controller_dir];
+        if self.roles == Roles::Apart {
+            all.push(&self.dir);
+        }
+        for dir in all {
+            let mut format = self.jvm("kafka.tools.StorageTool");
+            format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(configuration(dir));
+            process::run(format, &dir.join("format.log"), START_PATIENCE, || {})?;
+        }
         self.launch()?;
         Ok(self)
     }
 
+    fn kill(&mut self) -> Result<(), Error> {
+        let Some(mut broker) = self.broker.take() else { return Ok(()) };
+        broker.kill()?;
+        let said = self.controller.as_ref().map_or(0, |process| process.times_said(SESSION_OVER));
+        self.sessions_over = said + 1;
+        Ok(())
+    }
+
+    fn kill_all(&mut self) -> Result<(), Error> {
+        self.kill()?;
+        if let Some(mut controller) = self.controller.take() {
+            let knew = controller.times_said(SESSION_OVER) >= self.sessions_over;
+            controller.kill()?;
+            // A successor of one that did not know waits for the session anew.
+            self.sessions_over = usize::from(!knew);
+        }
+        Ok(())
+    }
+
     fn launch(&mut self) -> Result<(), Error> {
-        let mut serve = self.jvm("kafka.Kafka");
-        serve.arg(self.configuration());
-        let process = process::spawn(serve, &self.dir.join("kafka.log"))?;
-        let process = self.process.insert(process);
-        let address = format!("127.0.0.1:{}", self.port);
+        if self.roles == Roles::Apart {
+            self.await_controller()?;
+        }
+        let address = self.address();
+        let mut process = self.spawn(&self.dir)?;
         process.wait_until("Kafka", START_PATIENCE, |process| {
             // The log too: another process could have taken the port, and answer in our stead.
-            probe::answers(&address) && process.has_said("Kafka Server started")
+            probe::answers(&address) && process.has_said(STARTED)
+        })?;
+        self.broker = Some(process);
+        Ok(())
+    }
+
+    /// A controller that runs, and knows that the broker's former life is over.
+    fn await_controller(&mut self) -> Result<(), Error> {
+        if self.controller.is_none() {
+            self.controller = Some(self.spawn(&self.controller_dir)?);
+        }
+        let Some(controller) = &mut self.controller else { return Ok(()) };
+        let sessions_over = self.sessions_over;
+        controller.wait_until("Kafka's controller", START_PATIENCE, |process| {
+            process.has_said(STARTED) && process.times_said(SESSION_OVER) >= sessions_over
         })
+    }
+
+    fn spawn(&self, dir: &Path) -> Result<Child, Error> {
+        let mut serve = self.jvm("kafka.Kafka");
+        serve.arg(configuration(dir));
+        process::spawn(serve, &dir.join("kafka.log"))
     }
 
     /// A JVM for one of Kafka's main classes.
@@ -179,78 +289,29 @@ impl Broker {
         command
     }
 
-    fn configuration(&self) -> PathBuf {
-        self.dir.join("server.properties")
-    }
-
     fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 }
 
+fn configuration(dir: &Path) -> PathBuf {
+    dir.join("server.properties")
+}
+
+/// What a process of Kafka's says when it is up.
+const STARTED: &str = "Kafka Server started";
+
 /// Settings of the SLF4J binding that `pom.xml` adds. The broker's chatter would bury the reason for
-/// an end under its own shutdown; what is let through is when it is up, and who joins and leaves.
-const LOGGING: [&str; 5] = [
+/// an end under its own shutdown; what is let through is when it is up, who joins and leaves, and whose session has ended.
+const LOGGING: [&str; 6] = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator.group=info",
+    // SESSION_OVER is one of its words.
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.ReplicationControlManager=info",
 ];
-
-/// The configuration of a single node that is broker and controller in one.
-fn properties(data: &Path, port: u16, controller_port: u16) -> String {
-    format!(
-        "\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENT://127.0.0.1:{port}
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=CLIENT
-controller.listener.names=CONTROLLER
-log.dirs={data}
-
-# Topics are made on purpose or not at all.
-auto.create.topics.enable=false
-
-# One node holds the only copy of everything.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-
-# Small, for a fast start: fewer internal partitions, less memory for compaction, index files of
-# 1 MiB.
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.num.partitions=1
-log.cleaner.dedupe.buffer.size=33554432
-log.index.size.max.bytes=1048576
-
-# A broker that was killed may not register again before its session has ended. The default of nine
-# seconds makes every restart that slow; much less, and a busy machine looks like a dead broker.
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=250
-
-# Groups form at once, and a member that was killed is missed after a second or six.
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.session.timeout.ms=1000
-group.consumer.heartbeat.interval.ms=500
-group.consumer.min.heartbeat.interval.ms=100
-
-# A transaction left behind by a crash is aborted within a second of its timeout.
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-",
-        data = data.display(),
-    )
-}
 
 /// `MAILPULSE_KAFKA`, checked.
 fn setting() -> Result<Option<String>, Error> {

@@ -71,8 +71,13 @@ impl Child {
 
     /// Whether the process has written `words` to its log.
     pub fn has_said(&self, words: &str) -> bool {
+        self.times_said(words) > 0
+    }
+
+    /// How often the process has written `words` to its log.
+    pub fn times_said(&self, words: &str) -> usize {
         let said = read_from(&self.log, self.log_start).unwrap_or_default();
-        String::from_utf8_lossy(&said).contains(words)
+        String::from_utf8_lossy(&said).matches(words).count()
     }
 
     /// Whether the process has not ended yet.

@@ -57,7 +57,8 @@ fn main() -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let publisher = Publisher::open(&cluster.connection, settings.publisher())?;
     publisher.wake_through(runtime.handle());
-    let outlet = Outlet::new(cluster.topics.clone(), publisher, settings.ack_timeout);
+    let patient = Publisher::open(&cluster.connection, settings.patient_publisher())?;
+    let outlet = Outlet::new(cluster.topics.clone(), publisher, patient, settings.ack_timeout);
     let (spool, left) = Spool::open(&settings.spool_directory, settings.spool_bytes)?;
     tracing::info!(?left, "the spool is open");
     let backlog = Arc::new(Backlog::new(spool, settings.spool_bytes)?);

@@ -14,6 +14,8 @@ use crate::meters::KindCounts;
 pub(crate) struct Outlet {
     topics: Topics,
     publisher: Publisher,
+    /// For the spool: it gives nothing up, so that what it sends is there in the order it was sent.
+    patient: Publisher,
     ack_timeout: Duration,
 }
 
@@ -28,13 +30,28 @@ pub(crate) struct Taken {
 }
 
 impl Outlet {
-    pub(crate) const fn new(topics: Topics, publisher: Publisher, ack_timeout: Duration) -> Self {
-        Self { topics, publisher, ack_timeout }
+    pub(crate) const fn new(
+        topics: Topics,
+        publisher: Publisher,
+        patient: Publisher,
+        ack_timeout: Duration,
+    ) -> Self {
+        Self { topics, publisher, patient, ack_timeout }
     }
 
     /// The publisher, for its figures and the last flush.
     pub(crate) const fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// Starts records of the spool.
+    pub(crate) fn patient_batch(&self) -> Batch<'_> {
+        self.patient.batch()
+    }
+
+    /// How long Kafka may take before requests go another way.
+    pub(crate) const fn ack_timeout(&self) -> Duration {
+        self.ack_timeout
     }
 
     /// Splits the body and returns when Kafka has every piece of it.
@@ -45,14 +62,9 @@ impl Outlet {
     ) -> Result<Taken, PublishError> {
         let batch = self.publisher.batch();
         let taken = self.send(envelope, body, &batch)?;
-        self.acknowledged(batch).await?;
-        Ok(taken)
-    }
-
-    /// Returns when Kafka has every record of the batch.
-    pub(crate) async fn acknowledged(&self, batch: Batch<'_>) -> Result<(), PublishError> {
         let acknowledged = tokio::time::timeout(self.ack_timeout, batch.acknowledged());
-        acknowledged.await.unwrap_or(Err(PublishError::Timeout))
+        acknowledged.await.unwrap_or(Err(PublishError::Timeout))?;
+        Ok(taken)
     }
 
     /// Hands the body's events to librdkafka: one record per event and recipient. What cannot be

@@ -14,6 +14,9 @@ use stream::PublisherSettings;
 
 use crate::client::ForwardedHeader;
 
+/// Of records of the spool on their way to Kafka; the longest body fits.
+const PATIENT_QUEUE_BYTES: usize = 32 << 20;
+
 /// `[ingress]`; each key is explained in `deploy/mailpulse.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,8 +62,14 @@ impl IngressSettings {
         PublisherSettings {
             linger: self.linger,
             queue_bytes: self.queue_bytes,
-            ack_timeout: self.ack_timeout,
+            ack_timeout: Some(self.ack_timeout),
         }
+    }
+
+    /// For what waits in the spool: in its order, however long Kafka takes.
+    pub(crate) fn patient_publisher(&self) -> PublisherSettings {
+        let queue_bytes = self.queue_bytes.min(PATIENT_QUEUE_BYTES);
+        PublisherSettings { ack_timeout: None, queue_bytes, ..self.publisher() }
     }
 }
 

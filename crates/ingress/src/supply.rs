@@ -46,7 +46,12 @@ pub(crate) async fn supply(
         report(&backlog, &health); // handing on may take its time
     }
     loop {
-        match hand_on(&outlet, &backlog).await {
+        let handed_on = reporting(hand_on(&outlet, &backlog), || {
+            report(&backlog, &health);
+            metrics::gauge!("mailpulse_ingress_in_flight_records")
+                .set(outlet.publisher().in_flight() as f64);
+        });
+        match handed_on.await {
             Ok(()) => backlog.change(PROBE_EVERY).await,
             Err(error) => {
                 backlog.divert_all(&error.to_string());
@@ -54,9 +59,20 @@ pub(crate) async fn supply(
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
-        report(&backlog, &health);
-        metrics::gauge!("mailpulse_ingress_in_flight_records")
-            .set(outlet.publisher().in_flight() as f64);
+    }
+}
+
+/// Runs `work` to its end, which may take as long as Kafka is away; reports every now and then.
+async fn reporting<T>(work: impl Future<Output = T>, report: impl Fn()) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PROBE_EVERY, &mut work).await {
+            Ok(done) => {
+                report();
+                return done;
+            }
+            Err(_) => report(),
+        }
     }
 }
 
@@ -106,7 +122,7 @@ async fn hand_on(outlet: &Arc<Outlet>, backlog: &Backlog) -> Result<(), Stuck> {
     }
     loop {
         while let Some((number, entries)) = backlog.first().await? {
-            publish(outlet, &entries).await?;
+            publish(outlet, backlog, &entries).await?;
             backlog.remove(number).await?;
         }
         if backlog.resume() {
@@ -116,21 +132,38 @@ async fn hand_on(outlet: &Arc<Outlet>, backlog: &Backlog) -> Result<(), Stuck> {
     }
 }
 
-/// Publishes entries in their order; all are durable when this returns. After an error they are
-/// published again as a whole: `dedupe` drops what had got through.
-async fn publish(outlet: &Outlet, entries: &[u8]) -> Result<(), PublishError> {
-    let mut batch = outlet.publisher().batch();
+/// Publishes entries in their order; all are durable when this returns. After an error, or a crash,
+/// they are published again as a whole: `dedupe` drops what had got through.
+async fn publish(outlet: &Outlet, backlog: &Backlog, entries: &[u8]) -> Result<(), PublishError> {
+    let mut batch = outlet.patient_batch();
     for entry in Records::of(entries) {
         match send(outlet, entry, &batch) {
             Err(PublishError::QueueFull) => {
-                let full = std::mem::replace(&mut batch, outlet.publisher().batch());
-                outlet.acknowledged(full).await?;
+                let full = std::mem::replace(&mut batch, outlet.patient_batch());
+                acknowledged(outlet, backlog, full).await?;
                 send(outlet, entry, &batch)?;
             }
             sent => sent?,
         }
     }
-    outlet.acknowledged(batch).await
+    acknowledged(outlet, backlog, batch).await
+}
+
+/// Returns when Kafka has every record of the batch, however long that takes: to give one up that
+/// has others behind it would put these before it. Newcomers do not wait for that.
+async fn acknowledged(
+    outlet: &Outlet,
+    backlog: &Backlog,
+    batch: Batch<'_>,
+) -> Result<(), PublishError> {
+    let mut acknowledged = std::pin::pin!(batch.acknowledged());
+    match tokio::time::timeout(outlet.ack_timeout(), &mut acknowledged).await {
+        Ok(done) => done,
+        Err(_) => {
+            backlog.divert_all(PublishError::Timeout.code());
+            acknowledged.await
+        }
+    }
 }
 
 fn send(outlet: &Outlet, entry: &[u8], batch: &Batch<'_>) -> Result<(), PublishError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use record::{Reason, Stage, Topics, is_again_for, names};
+use record::{Reason, Stage, Topics, names};
 use stream::step::Step;
 use stream::{Outgoing, Output, Record, Restore, StreamError, TopicPartition};
 use window::PaneDelta;
@@ -83,7 +83,7 @@ impl Step for Fold {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
-        if is_again_for(&|name| record.header(name), Stage::Archive) {
+        if record.is_again_for(Stage::Archive.code()) {
             return Ok(()); // counted when it first came by
         }
         let event = match RatedEvent::read(record.value().unwrap_or_default()) {

@@ -23,6 +23,9 @@ pub struct Connection {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Milliseconds after which a member that does not poll is held to hang, and loses its partitions.
+const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
+
 /// Bytes of fetched records one consumer may hold before it is asked for them, all partitions
 /// together: what keeps a process small whatever the backlog.
 const FETCHED_AHEAD_KIB: usize = 48 * 1024;
@@ -51,6 +54,7 @@ impl Connection {
     pub(crate) fn consumer(&self, job: &str, group: &str, partitions: usize) -> ClientConfig {
         let mut config = self.client(job);
         let ahead = (FETCHED_AHEAD_KIB / partitions.max(1)).clamp(512, 8 * 1024);
+        let own_patience = self.properties.get(MAX_POLL_INTERVAL).map(String::as_str);
         config
             .set("group.id", group)
             .set("isolation.level", "read_committed")
@@ -63,7 +67,7 @@ impl Connection {
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", ahead.to_string())
             .set("max.partition.fetch.bytes", "1048576")
-            .set("max.poll.interval.ms", "300000");
+            .set(MAX_POLL_INTERVAL, own_patience.unwrap_or("300000"));
         if self.group_protocol == "classic" {
             config
                 .set("group.protocol", "classic")

@@ -56,6 +56,29 @@ pub enum StreamError {
         /// Of the last.
         offset: i64,
     },
+    /// A partition of ours has records that the client does not fetch, see `watch.rs`: the process
+    /// must not go on.
+    #[error(
+        "{}/{} is not being read any more; only a new process reads on", partition.topic,
+        partition.partition
+    )]
+    Silent {
+        /// Which.
+        partition: TopicPartition,
+    },
+    /// The client gave a record that was committed before: the process must not go on.
+    #[error(
+        "{}/{} was read at offset {offset} where the last commit ended at {expected}",
+        partition.topic, partition.partition
+    )]
+    WentBack {
+        /// Which.
+        partition: TopicPartition,
+        /// What should have come, or something after it.
+        expected: i64,
+        /// What came.
+        offset: i64,
+    },
     /// A step's own state failed: the process must not go on.
     #[error("state: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
@@ -81,6 +104,8 @@ impl StreamError {
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
             Self::Refusals { .. } => "refusals",
+            Self::Silent { .. } => "silent_partition",
+            Self::WentBack { .. } => "went_back",
             Self::State(_) => "state",
         }
     }

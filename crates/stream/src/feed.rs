@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use crate::changelog::is_passing;
-use crate::rebalance::Ownership;
+use crate::rebalance::Group;
 use crate::{Connection, OwnedRecord, Record, StreamError};
 
 /// A member of a consumer group that reads committed records.
 pub struct Feed {
-    consumer: BaseConsumer<Ownership>,
+    consumer: Group,
 }
 
 /// One record of a feed.
@@ -26,18 +26,15 @@ impl Feed {
     ) -> Result<Self, StreamError> {
         let mut config = connection.consumer("feed", group, 16);
         config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "500");
-        let consumer: BaseConsumer<Ownership> = config
-            .create_with_context(Ownership::default())
-            .map_err(|error| StreamError::Settings(error.to_string()))?;
-        consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer: Group::join(connection, config, "feed", group, topics)? })
     }
 
     /// The next item, or `None` when there is none within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Item>, StreamError> {
+        self.consumer.check()?;
         let polled = self.consumer.poll(timeout);
         // Who owns what does not matter here: an item of a partition that went is done twice.
-        drop(self.consumer.context().take());
+        drop(self.consumer.changes());
         match polled {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => Ok(Some(Record(&message).to_owned())),

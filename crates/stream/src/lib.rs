@@ -7,6 +7,7 @@
 //! - [`ranges`]: fixed offset ranges with the pending one recorded in the group's offset metadata;
 //!   `archive` is built on it.
 //! - [`feed`]: at-least-once, for `notify`.
+//! - [`tally`]: what became of each partition's records, committed with their offsets.
 //! - [`admin`] creates and checks the topics.
 //! - [`inspect`]: what is there, for tests and the operator's tool.
 //! - [`letters`]: the dead letters and their way back, for the operator's tool.
@@ -30,7 +31,9 @@ pub mod ranges;
 mod rebalance;
 mod record;
 pub mod step;
+pub mod tally;
 mod transaction;
+mod watch;
 
 pub use changelog::{Restore, Restored};
 pub use cluster::{ClusterSettings, Compression, GroupProtocol, TopicSettings};

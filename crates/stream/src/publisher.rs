@@ -20,8 +20,10 @@ pub struct PublisherSettings {
     pub linger: Duration,
     /// Bytes of records waiting for acknowledgement before [`Batch::send`] refuses.
     pub queue_bytes: usize,
-    /// After this long an unacknowledged record counts as failed.
-    pub ack_timeout: Duration,
+    /// After this long an unacknowledged record counts as failed; `None` for never. One that
+    /// failed may have others behind it that did not: only with `None` the order of what is sent
+    /// is the order of what is there.
+    pub ack_timeout: Option<Duration>,
 }
 
 /// Why records of a request are not durable.
@@ -74,7 +76,11 @@ impl Publisher {
         config
             .set("linger.ms", settings.linger.as_millis().to_string())
             .set("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1).to_string())
-            .set("message.timeout.ms", settings.ack_timeout.as_millis().to_string());
+            // 0 is for ever to librdkafka.
+            .set(
+                "message.timeout.ms",
+                settings.ack_timeout.map_or(0, |t| t.as_millis()).to_string(),
+            );
         let producer: Arc<BaseProducer<Reports>> = Arc::new(
             config
                 .create_with_context(Reports::default())

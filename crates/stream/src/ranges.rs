@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::changelog::is_passing;
-use crate::rebalance::{Change, Ownership};
+use crate::rebalance::{Change, Group};
+use crate::tally::Tally;
 use crate::{Connection, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
@@ -48,6 +49,8 @@ pub struct Assignment {
     pub next: Option<i64>,
     /// The range its predecessor may or may not have finished. It begins at `next`.
     pub pending: Option<Range>,
+    /// What became of everything before `next`.
+    pub tally: Tally,
 }
 
 /// What a poll brought.
@@ -62,7 +65,7 @@ pub enum Polled<'a> {
 
 /// A member of the group.
 pub struct Ranges {
-    consumer: BaseConsumer<Ownership>,
+    consumer: Group,
 }
 
 impl Ranges {
@@ -74,12 +77,8 @@ impl Ranges {
         topics: &[&str],
         partitions: usize,
     ) -> Result<Self, StreamError> {
-        let consumer: BaseConsumer<Ownership> = connection
-            .consumer(job, group, partitions)
-            .create_with_context(Ownership::default())
-            .map_err(|error| StreamError::Settings(error.to_string()))?;
-        consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        let config = connection.consumer(job, group, partitions);
+        Ok(Self { consumer: Group::join(connection, config, job, group, topics)? })
     }
 
     /// Polls once and hands over what came, ownership changes before the record that may have come
@@ -90,8 +89,9 @@ impl Ranges {
         timeout: Duration,
         mut then: impl FnMut(Polled<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.consumer.check()?;
         let polled = self.consumer.poll(timeout);
-        for change in self.consumer.context().take() {
+        for change in self.consumer.changes() {
             match change {
                 Change::Assigned(partitions) => {
                     then(Polled::Assigned(self.assignments(&partitions)?))?;
@@ -121,34 +121,37 @@ impl Ranges {
             .iter()
             .map(|element| {
                 let next = element.offset().to_raw().filter(|&offset| offset >= 0);
+                let (range, tally) = Tally::split_from(element.metadata());
                 Assignment {
                     partition: TopicPartition {
                         topic: element.topic().to_owned(),
                         partition: element.partition(),
                     },
                     next,
-                    pending: Range::from_metadata(element.metadata())
-                        .filter(|range| Some(range.first) == next),
+                    pending: Range::from_metadata(range).filter(|range| Some(range.first) == next),
+                    tally,
                 }
             })
             .collect())
     }
 
     /// Records, durably and for all given partitions at once, that these ranges are being done and
-    /// everything before them is.
+    /// everything before them is, with what became of that.
     pub fn mark_pending<'p>(
         &self,
-        ranges: impl Iterator<Item = (&'p TopicPartition, Range)>,
+        ranges: impl Iterator<Item = (&'p TopicPartition, Range, Tally)>,
     ) -> Result<(), StreamError> {
-        self.commit(ranges.map(|(partition, range)| (partition, range.first, range.to_metadata())))
+        self.commit(ranges.map(|(partition, range, tally)| {
+            (partition, range.first, tally.append_to(&range.to_metadata()))
+        }))
     }
 
-    /// Records that everything before `next` is done.
+    /// Records that everything before `next` is done, and what became of it.
     pub fn mark_done<'p>(
         &self,
-        next: impl Iterator<Item = (&'p TopicPartition, i64)>,
+        next: impl Iterator<Item = (&'p TopicPartition, i64, Tally)>,
     ) -> Result<(), StreamError> {
-        self.commit(next.map(|(partition, next)| (partition, next, String::new())))
+        self.commit(next.map(|(partition, next, tally)| (partition, next, tally.append_to(""))))
     }
 
     fn commit<'p>(
@@ -159,9 +162,7 @@ impl Ranges {
         for (partition, offset, metadata) in offsets {
             let mut element = list.add_partition(&partition.topic, partition.partition);
             element.set_offset(Offset::Offset(offset))?;
-            if !metadata.is_empty() {
-                element.set_metadata(metadata);
-            }
+            element.set_metadata(metadata);
         }
         if list.count() == 0 {
             return Ok(());
@@ -171,12 +172,12 @@ impl Ranges {
 
     /// Stops fetching a partition; records already fetched are kept back too.
     pub fn pause(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        Ok(self.consumer.pause(&one(partition))?)
+        self.consumer.pause(partition)
     }
 
     /// Goes on fetching a partition.
     pub fn resume(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        Ok(self.consumer.resume(&one(partition))?)
+        self.consumer.resume(partition)
     }
 
     /// Reads a partition again from `offset`.
@@ -184,12 +185,6 @@ impl Ranges {
         let offset = Offset::Offset(offset);
         Ok(self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?)
     }
-}
-
-fn one(partition: &TopicPartition) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(&partition.topic, partition.partition);
-    list
 }
 
 #[cfg(test)]

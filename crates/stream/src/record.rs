@@ -1,4 +1,5 @@
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use record::names;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +52,16 @@ impl<'a> Record<'a> {
             .into_iter()
             .flat_map(|headers| headers.iter())
             .map(|header| (header.key, header.value.unwrap_or_default()))
+    }
+
+    /// Whether an operator sent it back for this stage alone, by its code, that had given up on it.
+    /// The header that says so is the last one, which makes this a look and not a search.
+    pub fn is_again_for(&self, stage: &str) -> bool {
+        let Some(headers) = self.0.headers() else { return false };
+        let last = headers.count().checked_sub(1).and_then(|index| headers.try_get(index));
+        last.is_some_and(|header| {
+            header.key == names::REDRIVEN && header.value == Some(stage.as_bytes())
+        })
     }
 
     /// Where it is, as `topic/partition/offset`.

@@ -13,7 +13,7 @@
 
 mod member;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use member::Member;
 
@@ -92,6 +92,9 @@ pub struct StepSettings {
     pub refusals_to_hold: u32,
 }
 
+/// How often the tallies are exported.
+const REPORT: Duration = Duration::from_secs(1);
+
 /// Runs the step until `stop` says so; the round under way is finished first.
 ///
 /// `beat` is called once a round with whether partitions are assigned and restored.
@@ -104,11 +107,16 @@ pub fn run(
 ) -> Result<(), StreamError> {
     let consumer = member::subscribe(connection, settings)?;
     let mut member = Member::new(connection, settings, &consumer)?;
+    let mut reported = Instant::now();
     while !stop() {
         let batch = member.collect(stop)?;
         let batch = member.settle_ownership(step, batch)?;
         member.process(step, &batch)?;
         beat(member.has_partitions());
+        if reported.elapsed() >= REPORT {
+            reported = Instant::now();
+            member.report();
+        }
     }
     tracing::info!(job = settings.job, "stopped after the last commit");
     Ok(())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Place, wait_until};
 use stream::ranges::{Assignment, Polled, Range, Ranges};
+use stream::tally::Tally;
 use stream::{StreamError, TopicPartition, inspect};
 
 fn open(place: &Place) -> Ranges {
@@ -36,6 +37,7 @@ fn take(ranges: &Ranges, count: usize) -> (Assignment, Vec<i64>) {
 }
 
 const PLACE: &str = "MAILPULSE_TEST_PLACE";
+const TALLY: Tally = Tally { read: 8, passed: 7, dropped: 0, dead: 1, again: 0 };
 const FIRST: Range = Range { first: 0, last: 7 };
 
 #[test]
@@ -46,7 +48,7 @@ fn an_owner_to_be_killed() {
     let (assignment, offsets) = take(&first, 20);
     assert_eq!((assignment.next, assignment.pending), (None, None), "nothing was done ever");
     assert_eq!(offsets, (0..20).collect::<Vec<_>>());
-    first.mark_pending([(&assignment.partition, FIRST)].into_iter()).unwrap();
+    first.mark_pending([(&assignment.partition, FIRST, TALLY)].into_iter()).unwrap();
     loop {
         std::thread::park();
     }
@@ -67,7 +69,7 @@ fn the_pending_range_outlives_its_owner() {
     let (group, topic) = (place.name("cut"), place.name("in"));
     wait_until("the first owner to record its range", || {
         let all = inspect::committed_offsets(&place.connection, &group, &topic, 1).unwrap();
-        all == [Some((0, FIRST.to_metadata()))]
+        all == [Some((0, format!("{}@8,7,0,1,0", FIRST.to_metadata())))]
     });
     first.kill().unwrap(); // SIGKILL: the group finds out by its silence
     first.wait().unwrap();
@@ -76,19 +78,21 @@ fn the_pending_range_outlives_its_owner() {
     let (assignment, offsets) = take(&second, 20);
     assert_eq!((assignment.next, assignment.pending), (Some(0), Some(FIRST)));
     assert_eq!(offsets[0], 0, "it reads from the first offset not done");
-    second.mark_done([(&partition, 8)].into_iter()).unwrap();
+    second.mark_done([(&partition, 8, TALLY)].into_iter()).unwrap();
     let range = Range { first: 8, last: 12 };
-    second.mark_pending([(&partition, range)].into_iter()).unwrap();
+    second.mark_pending([(&partition, range, TALLY)].into_iter()).unwrap();
     drop(second);
 
     let third = open(&place);
     let (assignment, offsets) = take(&third, 12);
     assert_eq!((assignment.next, assignment.pending), (Some(8), Some(range)));
+    assert_eq!(assignment.tally, TALLY);
     assert_eq!(offsets[0], 8);
-    third.mark_done([(&partition, 13)].into_iter()).unwrap();
+    third.mark_done([(&partition, 13, TALLY)].into_iter()).unwrap();
     drop(third);
 
     let (assignment, offsets) = take(&open(&place), 7);
     assert_eq!((assignment.next, assignment.pending), (Some(13), None));
+    assert_eq!(assignment.tally, TALLY);
     assert_eq!(offsets, (13..20).collect::<Vec<_>>());
 }

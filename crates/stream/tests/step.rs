@@ -36,6 +36,7 @@ fn a_failed_round_is_rolled_back_and_happens_once() {
     assert_eq!(place.read("log").join(",").split(',').collect::<Vec<_>>(), numbers(0..1_000));
     assert_eq!(calls.lock().unwrap().rolled_back, 1);
     assert!(calls.lock().unwrap().committed >= 10);
+    assert_eq!(place.tally(), "1000,1000,0,0,0", "read, passed, dropped, dead, again");
 }
 
 #[test]
@@ -65,6 +66,7 @@ fn a_step_whose_state_fails_ends_the_loop_and_its_successor_goes_on_from_there()
     assert_eq!(calls.restored[0].join(","), seen.join(","), "the changelog is of the same rounds");
     let last = seen.last().map_or(String::new(), |last| format!("after {last}"));
     assert_eq!(calls.metadata, [last], "and so is the offset's metadata");
+    assert_eq!(place.tally(), "300,300,0,0,0", "it counts on from its predecessor");
 }
 
 #[test]
@@ -147,5 +149,5 @@ fn rounds_commit_offsets_with_their_outputs() {
     running.stop().unwrap();
     let (group, input) = (place.name("copy"), place.name("in"));
     let offsets = inspect::committed_offsets(&place.connection, &group, &input, 1).unwrap();
-    assert_eq!(offsets, [Some((50, "after 49".to_owned()))]);
+    assert_eq!(offsets, [Some((50, "after 49@50,50,0,0,0".to_owned()))]);
 }

@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
 
 /// How long the last requests may take to be answered, once everything runs again.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
+/// A member that does not poll for so long loses its partitions. Short of the times for which
+/// ClickHouse is frozen, so that these show that nobody waits for it without polling.
+const POLL_INTERVAL_MS: u32 = 10_000;
 /// For how long nothing may change before it counts as settled.
 const STILL_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -96,7 +99,12 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
 /// Several members of every group, on servers of our own, and event time that goes by quickly.
 fn start(binaries: &Path, scale: &Scale) -> anyhow::Result<Pipeline> {
     let layout = Layout {
-        keys: [("monitor", scale.monitor()), ("archive", "retry_max = \"1s\"\n".to_owned())].into(),
+        keys: [
+            ("monitor", scale.monitor()),
+            ("archive", "retry_max = \"1s\"\n".to_owned()),
+            ("kafka.properties", format!("\"max.poll.interval.ms\" = {POLL_INTERVAL_MS}\n")),
+        ]
+        .into(),
         members: GROUPS.into(),
         guests: guests().into(),
         own_servers: true,

@@ -198,6 +198,9 @@ impl Place<'_> {
             }
             section(service, &keys)?;
         }
+        for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
+            section(name, keys)?;
+        }
         Ok(toml + &credentials.sources_toml())
     }
 }

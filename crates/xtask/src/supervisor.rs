@@ -87,17 +87,21 @@ impl Supervisor {
 
     /// Kills every member of a service with SIGKILL; they are started again at once.
     pub(crate) fn kill(&self, service: &str) -> anyhow::Result<()> {
-        self.kill_those(|member| member.service == service)
+        self.kill_those(|member| member.service == service).map(drop)
     }
 
-    /// Kills members with SIGKILL at the same moment; they are started again at once.
-    pub(crate) fn kill_those(&self, whom: impl Fn(Member) -> bool) -> anyhow::Result<()> {
+    /// Kills members with SIGKILL at the same moment; they are started again at once. Returns those
+    /// that were running.
+    pub(crate) fn kill_those(&self, whom: impl Fn(Member) -> bool) -> anyhow::Result<Vec<Member>> {
+        let mut killed = Vec::new();
         for kept in lock(&self.kept).iter_mut().filter(|kept| whom(kept.orders.member)) {
-            if let Some(child) = &mut kept.child {
-                child.kill()?;
+            let Some(child) = &mut kept.child else { continue };
+            if child.is_running() {
+                killed.push(kept.orders.member);
             }
+            child.kill()?;
         }
-        Ok(())
+        Ok(killed)
     }
 
     /// Whether members are to run from now on. Those that run are left alone.

@@ -5,11 +5,19 @@ const LIMITS: Limits = Limits { rows: 4, bytes: 1 << 20, bad_in_a_row: 3 };
 fn partition(next: Option<i64>, pending: Option<(i64, i64)>) -> Partition {
     let partition = TopicPartition { topic: "mail.dead-letters".into(), partition: 3 };
     let pending = pending.map(range);
-    Partition::new(Assignment { partition, next, pending }, Table::DeadLetters, 1)
+    Partition::new(
+        Assignment { partition, next, pending, tally: Tally::default() },
+        Table::DeadLetters,
+        1,
+    )
 }
 
 fn range((first, last): (i64, i64)) -> Range {
     Range { first, last }
+}
+
+fn arrived(offset: i64) -> Arrived {
+    Arrived { offset, bytes: 10, again: false }
 }
 
 fn record(offset: i64) -> OwnedRecord {
@@ -31,13 +39,13 @@ fn feed(partition: &mut Partition, offsets: impl IntoIterator<Item = i64>) {
             rows.push(at, b"", b"", &[]);
             Ok(())
         };
-        assert!(partition.record((offset, 10), LIMITS, push, || record(offset)));
+        assert!(partition.record(arrived(offset), LIMITS, push, || record(offset)));
     }
 }
 
 fn feed_bad(partition: &mut Partition, offset: i64) -> bool {
     let bad = BadRow { reason: record::Reason::NotJson, detail: String::new() };
-    partition.record((offset, 10), LIMITS, |_| Err(bad), || record(offset))
+    partition.record(arrived(offset), LIMITS, |_| Err(bad), || record(offset))
 }
 
 /// Sends the next batch off: its token's end, its rows, and whether its range is to be recorded.
@@ -126,6 +134,7 @@ fn what_is_there_is_not_sent_again_once_it_is_forgotten() {
     feed(&mut p, 10..=12);
     assert_eq!(fly(&mut p), None, "nothing to do");
     assert_eq!(p.unacknowledged(), Some(12));
+    assert_eq!(p.tally().passed, 2, "they are in the table all the same");
 }
 
 #[test]
@@ -140,6 +149,7 @@ fn an_insert_that_was_forgotten_is_built_anew_without_what_is_there() {
     assert_eq!(fly(&mut p), flown("10-13-without-2", 2, false));
     p.landed();
     assert_eq!(p.unacknowledged(), Some(14));
+    assert_eq!(p.tally(), Tally { read: 4, passed: 4, ..Tally::default() });
 }
 
 #[test]
@@ -166,7 +176,7 @@ fn a_refused_batch_is_halved_down_to_the_row() {
             }
             AfterRefusal::OneRow(batch) => {
                 assert_eq!((rows, batch.refusal("no").unwrap().record.offset), (1, 2));
-                p.landed();
+                p.given_up();
             }
         }
         refused.push(range);
@@ -175,6 +185,7 @@ fn a_refused_batch_is_halved_down_to_the_row() {
     assert_eq!(refused, ["0-3", "2-3", "2-2"]);
     assert_eq!(inserted, ["0-1", "3-3", "4-7"]);
     assert_eq!(p.unacknowledged(), Some(8));
+    assert_eq!(p.tally(), Tally { read: 8, passed: 7, dead: 1, ..Tally::default() });
 }
 
 #[test]
@@ -191,6 +202,7 @@ fn bad_records_are_letters_and_too_many_stop_it() {
     assert!(p.is_stopped());
     assert_eq!(fly(&mut p), None);
     assert_eq!(p.unacknowledged(), Some(4), "what was done before is");
+    assert_eq!(p.tally(), Tally { read: 4, passed: 1, dead: 3, ..Tally::default() });
 }
 
 #[test]

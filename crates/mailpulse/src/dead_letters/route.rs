@@ -191,7 +191,12 @@ fn back(letter: &Letter<'_>, stage: Stage, topics: &Topics) -> Result<Route, Sta
     if !is_read {
         return Err(Stays::ForeignOrigin { stage, topic: topic.to_owned() });
     }
-    let again_for = (topic == topics.events).then_some(Stage::Archive);
+    // Others read these, or counted it when it came by: it is not a new one to them.
+    let again_for = match topic {
+        topic if topic == topics.events => Some(Stage::Archive),
+        topic if topic == topics.enriched => Some(Stage::Dedupe),
+        _ => None,
+    };
     Ok(Route::Back { topic: topic.to_owned(), partition, again_for })
 }
 

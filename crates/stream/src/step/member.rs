@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -11,14 +11,14 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{Step, StepSettings};
 use crate::changelog::{Readers, Restore, is_passing};
 use crate::guard::Guard;
-use crate::rebalance::{Change, Ownership};
+use crate::rebalance::{Change, Group};
+use crate::tally::{self, Tally};
 use crate::transaction::Transactions;
 use crate::{Connection, Output, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 
-type Group = BaseConsumer<Ownership>;
 type Messages<'c> = Vec<BorrowedMessage<'c>>;
 
 /// Joins the group.
@@ -26,13 +26,9 @@ pub(super) fn subscribe(
     connection: &Connection,
     settings: &StepSettings,
 ) -> Result<Group, StreamError> {
-    let consumer: Group = connection
-        .consumer(settings.job, &settings.group, settings.input_partitions)
-        .create_with_context(Ownership::default())
-        .map_err(|error| StreamError::Settings(error.to_string()))?;
+    let config = connection.consumer(settings.job, &settings.group, settings.input_partitions);
     let inputs: Vec<&str> = settings.inputs.iter().map(String::as_str).collect();
-    consumer.subscribe(&inputs)?;
-    Ok(consumer)
+    Group::join(connection, config, settings.job, &settings.group, &inputs)
 }
 
 /// What one member of the group knows between rounds.
@@ -45,6 +41,10 @@ pub(super) struct Member<'c> {
     positions: HashMap<TopicPartition, Offset>,
     /// Partitions whose end was reached, and since when.
     at_end: HashMap<TopicPartition, Instant>,
+    /// What became of every record of the partitions we own, as last committed.
+    tallies: HashMap<TopicPartition, Tally>,
+    /// The same of the open round, in the order of its records.
+    open: Vec<(TopicPartition, Tally)>,
     guard: Guard,
     meters: Meters,
 }
@@ -63,6 +63,8 @@ impl<'c> Member<'c> {
             transactions: Transactions::open(connection.producer(settings.job), &id)?,
             positions: HashMap::new(),
             at_end: HashMap::new(),
+            tallies: HashMap::new(),
+            open: Vec::new(),
             guard: Guard::new(settings.job, settings.refusals_to_hold),
             meters: Meters::new(settings.job),
         })
@@ -76,6 +78,7 @@ impl<'c> Member<'c> {
     /// Up to `batch_records` records, waiting `batch_wait` at most once there is a first one; less
     /// when ownership changes.
     pub(super) fn collect(&mut self, stop: &dyn Fn() -> bool) -> Result<Messages<'c>, StreamError> {
+        self.consumer.check()?;
         let mut batch = Messages::new();
         let until = Instant::now() + self.settings.batch_wait;
         while batch.len() < self.settings.batch_records && !stop() {
@@ -105,7 +108,7 @@ impl<'c> Member<'c> {
                 return Some(at_hand);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.consumer.context().has_changed() {
+            if left.is_zero() || self.consumer.has_changed() {
                 return None;
             }
             if let Some(came) = self.consumer.poll(left) {
@@ -129,19 +132,33 @@ impl<'c> Member<'c> {
         mut batch: Messages<'c>,
     ) -> Result<Messages<'c>, StreamError> {
         let readers = Readers::default();
-        for change in self.consumer.context().take() {
+        let mut dropped = BTreeSet::new();
+        for change in self.consumer.changes() {
             match change {
                 Change::Assigned(partitions) => {
                     for partition in partitions {
-                        self.take_over(step, partition, &readers)?;
+                        self.take_over(step, &partition, &readers)?;
+                        if dropped.contains(&partition) {
+                            // It went and came back within one batch: what was dropped may have
+                            // been read after that.
+                            self.rewind(&partition)?;
+                        }
                     }
                 }
                 Change::Revoked(partitions) => {
                     let gone: BTreeSet<_> = partitions.into_iter().collect();
-                    batch.retain(|message| !gone.contains(&partition_of(message)));
+                    batch.retain(|message| {
+                        let partition = partition_of(message);
+                        let stays = !gone.contains(&partition);
+                        if !stays {
+                            dropped.insert(partition);
+                        }
+                        stays
+                    });
                     for partition in &gone {
                         self.positions.remove(partition);
                         self.at_end.remove(partition);
+                        self.tallies.remove(partition);
                         self.guard.forget(partition);
                         step.revoked(partition);
                         tracing::info!(job = self.settings.job, ?partition, "revoked");
@@ -155,18 +172,21 @@ impl<'c> Member<'c> {
     fn take_over(
         &mut self,
         step: &mut impl Step,
-        partition: TopicPartition,
+        partition: &TopicPartition,
         readers: &Readers,
     ) -> Result<(), StreamError> {
         let started = Instant::now();
         // Answers only once no transaction is open over these offsets: the predecessor's last
         // commit, whole or not at all, is decided when this returns.
-        let committed = self.committed(std::iter::once(&partition))?;
+        let committed = self.committed(std::iter::once(partition))?;
         let (offset, metadata) =
             committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
+        let (own, tally) = Tally::split_from(&metadata);
+        let (metadata, tally) = (own.to_owned(), tally);
         let restore = Restore { connection: self.connection, readers, metadata };
-        step.assigned(&partition, &restore)?;
+        step.assigned(partition, &restore)?;
         self.positions.insert(partition.clone(), position(offset));
+        self.tallies.insert(partition.clone(), tally);
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("mailpulse_restore_seconds", "job" => self.settings.job)
             .record(seconds);
@@ -184,8 +204,9 @@ impl<'c> Member<'c> {
             step.quiet(partition, since.elapsed());
         }
         while let Some(partition) = self.guard.release() {
-            self.consumer.resume(&list_of([&partition]))?;
+            self.consumer.resume(&partition)?;
         }
+        self.check_order(batch)?;
         let started = Instant::now();
         match self.attempt(step, batch) {
             Ok(sent) => {
@@ -203,12 +224,30 @@ impl<'c> Member<'c> {
                 self.guard.undo();
                 self.recover(step, batch)?;
                 if let StreamError::Refusals { partition, .. } = error {
-                    self.consumer.pause(&list_of([&partition]))?;
+                    self.consumer.pause(&partition)?;
                     self.guard.hold(partition);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Whatever the client does, nothing that was committed is processed again: each partition's
+    /// records begin where the last commit ended.
+    fn check_order(&self, batch: &Messages<'c>) -> Result<(), StreamError> {
+        for (partition, first) in first_offsets(batch) {
+            let Some(Offset::Offset(expected)) = self.positions.get(&partition) else { continue };
+            if first < *expected {
+                return Err(StreamError::WentBack {
+                    partition,
+                    expected: *expected,
+                    offset: first,
+                });
+            }
+            // What is between them is transactions' markers, aborted or compacted.
+            tracing::debug!(job = self.settings.job, ?partition, expected, first, "batch");
+        }
+        Ok(())
     }
 
     fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
@@ -222,10 +261,13 @@ impl<'c> Member<'c> {
             refused: 0,
         };
         self.guard.begin();
+        self.open.clear();
         for message in batch {
-            let refused_before = out.refused;
+            let before = (out.sent, out.refused);
             step.record(&Record(message), &mut out)?;
-            if out.refused == refused_before {
+            let (sent, refused) = (out.sent - before.0, out.refused - before.1);
+            count(&mut self.open, message, (sent, refused), self.settings.job);
+            if refused == 0 {
                 self.guard.taken(|| partition_of(message));
             } else if let Some(in_a_row) = self.guard.refused(&partition_of(message)) {
                 let (partition, offset) = (partition_of(message), message.offset());
@@ -244,6 +286,13 @@ impl<'c> Member<'c> {
         Ok(sent)
     }
 
+    /// The tally that belongs to the offset after the open round.
+    fn tally_after(&self, partition: &TopicPartition) -> Tally {
+        let committed = self.tallies.get(partition).copied().unwrap_or_default();
+        let open = self.open.iter().filter(|(of, _)| of == partition);
+        open.fold(committed, |sum, (_, tally)| sum.plus(*tally))
+    }
+
     /// The offsets this batch leads to, with the step's metadata. A round that only says something
     /// commits the offsets we are at: they are what fences a member whose partitions have moved.
     fn offsets_after(
@@ -260,9 +309,7 @@ impl<'c> Member<'c> {
             let metadata = step.offset_metadata(&partition);
             let mut element = offsets.add_partition(&partition.topic, partition.partition);
             element.set_offset(Offset::Offset(offset))?;
-            if !metadata.is_empty() {
-                element.set_metadata(metadata);
-            }
+            element.set_metadata(self.tally_after(&partition).append_to(&metadata));
         }
         Ok(offsets)
     }
@@ -279,6 +326,17 @@ impl<'c> Member<'c> {
         for (partition, offset) in next_offsets(batch) {
             self.positions.insert(partition, Offset::Offset(offset));
         }
+        for (partition, tally) in self.open.drain(..) {
+            let known = self.tallies.entry(partition).or_default();
+            *known = known.plus(tally);
+        }
+    }
+
+    /// Lets everybody see the tallies; for the beat, not for every round.
+    pub(super) fn report(&self) {
+        let topics = self.settings.inputs.iter().map(String::as_str);
+        let tallies = self.tallies.iter().map(|(partition, tally)| (partition, *tally));
+        tally::report(self.settings.job, topics, tallies);
     }
 
     /// After a failed round: a fresh producer, and the truth from the broker.
@@ -308,18 +366,22 @@ impl<'c> Member<'c> {
         }
         step.rolled_back();
         for partition in next.keys() {
-            if let Some(&offset) = self.positions.get(partition) {
-                self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?;
-            }
+            self.rewind(partition)?;
         }
         if step.restores_after_rollback() {
             let owned: Vec<_> = self.positions.keys().cloned().collect();
             let readers = Readers::default();
             for partition in owned {
-                self.take_over(step, partition, &readers)?;
+                self.take_over(step, &partition, &readers)?;
             }
         }
         Ok(())
+    }
+
+    /// Reads a partition again from what was last committed.
+    fn rewind(&self, partition: &TopicPartition) -> Result<(), StreamError> {
+        let position = self.positions.get(partition).copied().unwrap_or(Offset::Beginning);
+        Ok(self.consumer.seek(&partition.topic, partition.partition, position, CALL)?)
     }
 
     /// Committed offset and metadata of each partition, in the order given.
@@ -340,6 +402,29 @@ impl<'c> Member<'c> {
     }
 }
 
+/// Counts a record by what the step sent for it, and how much of that were dead letters.
+fn count(
+    open: &mut Vec<(TopicPartition, Tally)>,
+    message: &BorrowedMessage<'_>,
+    (sent, refused): (u64, u64),
+    job: &str,
+) {
+    let is_its = |(partition, _): &(TopicPartition, Tally)| {
+        partition.partition == message.partition() && partition.topic == message.topic()
+    };
+    if !open.last().is_some_and(is_its) {
+        open.push((partition_of(message), Tally::default()));
+    }
+    let Some((_, tally)) = open.last_mut() else { return };
+    tally.read += 1;
+    match (refused, sent) {
+        (0, 0) => tally.dropped += 1,
+        (0, _) => tally.passed += 1,
+        _ => tally.dead += 1,
+    }
+    tally.again += u64::from(Record(message).is_again_for(job));
+}
+
 fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
     TopicPartition { topic: message.topic().to_owned(), partition: message.partition() }
 }
@@ -357,6 +442,20 @@ fn position(committed: Offset) -> Offset {
         Offset::Offset(_) => committed,
         _ => Offset::Beginning,
     }
+}
+
+/// Per partition of the batch, the offset of its first record.
+fn first_offsets(batch: &Messages<'_>) -> BTreeMap<TopicPartition, i64> {
+    let mut firsts = BTreeMap::new();
+    let mut last: Option<(&str, i32)> = None;
+    for message in batch {
+        let here = (message.topic(), message.partition());
+        if last != Some(here) {
+            firsts.entry(partition_of(message)).or_insert_with(|| message.offset());
+        }
+        last = Some(here);
+    }
+    firsts
 }
 
 /// Per partition of the batch, the offset after its last record.

@@ -103,6 +103,14 @@ impl Place {
         records.into_iter().map(|r| String::from_utf8(r.value.unwrap()).unwrap()).collect()
     }
 
+    /// What became of the records of `in`, as committed.
+    pub fn tally(&self) -> String {
+        let (group, topic) = (self.name("copy"), self.name("in"));
+        let offsets = inspect::committed_offsets(&self.connection, &group, &topic, 1).unwrap();
+        let (_, metadata) = offsets.into_iter().flatten().next().unwrap();
+        metadata.rsplit_once('@').unwrap().1.to_owned()
+    }
+
     pub fn await_output(&self, count: usize) {
         wait_until("the output", || self.read("out").len() >= count);
     }

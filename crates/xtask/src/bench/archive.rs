@@ -19,7 +19,7 @@ const BLOCKS: u64 = 10;
 /// Until all rows are there.
 pub(crate) fn archive(line: &Line<'_>, rows: u64, report: &mut Report) -> anyhow::Result<()> {
     let site = line.site;
-    let server = site.clickhouse.pid().map(Watch::start).transpose()?;
+    let server = site.clickhouse_pid().map(Watch::start).transpose()?;
     let service = line.start("archive")?;
     let count = format!("SELECT count() FROM {}.events", line.database);
     let progress = line.watch("archive, rows in ClickHouse", rows, || site.number(&count))?;
@@ -34,7 +34,7 @@ pub(crate) fn archive(line: &Line<'_>, rows: u64, report: &mut Report) -> anyhow
 
     let native = insert(line, "Native", report)?;
     insert(line, "RowBinary", report)?;
-    if let (Some(Spent { cpu_seconds, .. }), Some(pid)) = (theirs, site.clickhouse.pid()) {
+    if let (Some(Spent { cpu_seconds, .. }), Some(pid)) = (theirs, site.clickhouse_pid()) {
         let spent = Spent { seconds, cpu_seconds };
         let figure = Figure::new("archive", "clickhouse", rows, spent)
             .budget(BUDGET_SERVER)
@@ -51,7 +51,7 @@ pub(crate) fn archive(line: &Line<'_>, rows: u64, report: &mut Report) -> anyhow
 /// indexes, their bytes made by ClickHouse itself: what the server's part costs at least.
 fn insert(line: &Line<'_>, format: &str, report: &mut Report) -> anyhow::Result<Option<Bare>> {
     let (site, database) = (line.site, &line.database);
-    let Some(pid) = site.clickhouse.pid() else { return Ok(None) };
+    let Some(pid) = site.clickhouse_pid() else { return Ok(None) };
     let table = format!("{database}.bare_{}", format.to_lowercase());
     site.sql(&format!("CREATE TABLE {table} AS {database}.events"))?;
     // The blocks are all the same, and are to be kept all the same.
@@ -62,7 +62,7 @@ fn insert(line: &Line<'_>, format: &str, report: &mut Report) -> anyhow::Result<
     let rows_before = site.number(&format!("SELECT count() FROM {database}.events"))?;
     let rows = rows_before.min(BLOCK_ROWS) * BLOCKS;
 
-    let client = Client::default().with_url(site.clickhouse.url());
+    let client = Client::default().with_url(site.clickhouse_url());
     let client = client.with_compression(Compression::None);
     let sql = format!("INSERT INTO {table} FORMAT {format}");
     let watch = Watch::start(pid)?;

@@ -136,7 +136,7 @@ fn fill(
     let settings = PublisherSettings {
         linger: Duration::from_millis(5),
         queue_bytes: 256 << 20,
-        ack_timeout: Duration::from_secs(60),
+        ack_timeout: Some(Duration::from_secs(60)),
     };
     let publisher = Publisher::open(&line.site.connection("lz4"), settings)?;
     let bar = bar(what, count);

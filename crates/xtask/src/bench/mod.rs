@@ -6,6 +6,7 @@
 //! allocator of the services, which comes with the crate `stream`.
 
 mod archive;
+mod backlog;
 mod bare;
 mod client;
 mod fill;
@@ -73,6 +74,8 @@ enum Leg {
     Monitor,
     /// All of them together.
     Whole,
+    /// Memory with `--events` waiting before every stage and ClickHouse stopped; only when asked for.
+    Backlog,
 }
 
 impl Leg {
@@ -122,6 +125,9 @@ fn measure(site: &Site, arguments: &Arguments, report: &mut Report) -> anyhow::R
     }
     if wanted(Leg::Whole) {
         whole::whole(site, arguments, report)?;
+    }
+    if wanted(Leg::Backlog) {
+        backlog::backlog(site, arguments, report)?;
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ impl Report {
             ("rustc", output("rustc", &["--version"])),
             ("librdkafka", stream::bare::librdkafka_version()),
             ("kafka", format!("{} ({:?})", kafka_version(), site.kafka.origin())),
-            ("clickhouse", format!("{} ({:?})", clickhouse.trim(), site.clickhouse.origin())),
+            ("clickhouse", format!("{} ({:?})", clickhouse.trim(), site.clickhouse_origin())),
         ];
         let words = std::env::args().skip(1).collect::<Vec<_>>();
         Ok(Self {

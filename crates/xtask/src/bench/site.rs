@@ -2,10 +2,11 @@
 //! binaries, each on a set of topics of its own.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use devstack::{ClickHouse, Dirs, Kafka, Running};
+use devstack::{ClickHouse, Dirs, Kafka, Origin, Running};
 use indicatif::{ProgressBar, ProgressStyle};
 use record::Topics;
 use stream::{Connection, TopicSettings, admin, inspect};
@@ -32,7 +33,7 @@ const COMPRESSED_TIME: &str = "out_of_orderness = \"5m\"\nallowed_lateness = \"3
 /// The servers, and how to start services beside them.
 pub(crate) struct Site {
     binaries: PathBuf,
-    pub(crate) clickhouse: ClickHouse,
+    clickhouse: Mutex<ClickHouse>,
     pub(crate) kafka: Kafka,
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
@@ -47,7 +48,7 @@ impl Site {
         Ok(Self {
             binaries,
             kafka: Kafka::start(&dirs)?,
-            clickhouse: ClickHouse::start(&dirs)?,
+            clickhouse: Mutex::new(ClickHouse::start(&dirs)?),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             // No connection is kept: while nobody polls the runtime, nobody sees the server close it.
             http: reqwest::Client::builder().pool_max_idle_per_host(0).build()?,
@@ -78,10 +79,39 @@ impl Site {
         }
     }
 
+    fn clickhouse(&self) -> MutexGuard<'_, ClickHouse> {
+        self.clickhouse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where ClickHouse answers.
+    pub(crate) fn clickhouse_url(&self) -> String {
+        self.clickhouse().url().to_owned()
+    }
+
+    /// The process id of a ClickHouse of ours.
+    pub(crate) fn clickhouse_pid(&self) -> Option<u32> {
+        self.clickhouse().pid()
+    }
+
+    /// Where ClickHouse comes from.
+    pub(crate) fn clickhouse_origin(&self) -> Origin {
+        self.clickhouse().origin()
+    }
+
+    /// Stops ClickHouse, as a crash would.
+    pub(crate) fn stop_clickhouse(&self) -> anyhow::Result<()> {
+        Ok(self.clickhouse().kill()?)
+    }
+
+    /// Starts it again over its data.
+    pub(crate) fn restart_clickhouse(&self) -> anyhow::Result<()> {
+        Ok(self.clickhouse().restart()?)
+    }
+
     /// What ClickHouse answers.
     pub(crate) fn sql(&self, sql: &str) -> anyhow::Result<Vec<u8>> {
         self.runtime.block_on(async {
-            let response = self.http.post(self.clickhouse.url()).body(sql.to_owned());
+            let response = self.http.post(self.clickhouse_url()).body(sql.to_owned());
             let response = response.send().await?;
             let status = response.status();
             let bytes = response.bytes().await?;
@@ -164,7 +194,7 @@ impl Line<'_> {
              [monitor]\n{COMPRESSED_TIME}{sources}",
             bootstrap = self.site.kafka.bootstrap(),
             prefix = self.topics.prefix,
-            url = self.site.clickhouse.url(),
+            url = self.site.clickhouse_url(),
             database = self.database,
             listen = self.ingress,
             directory = self.directory,

@@ -85,14 +85,14 @@ impl All<'_> {
         let before = rows(self.line.site, &self.line.database)?;
         let watches = self.watches()?;
         let done = AtomicBool::new(false);
+        let url = self.line.site.clickhouse_url();
         let (posted, seen, on_the_way) = std::thread::scope(|scope| {
             let poster = scope.spawn(|| {
                 let posted = self.post(&script, arrivals, "the whole, at half load");
                 done.store(true, Ordering::Relaxed);
                 posted
             });
-            let url = self.line.site.clickhouse.url();
-            let probe = scope.spawn(|| probe::run(url, self.line, &done));
+            let probe = scope.spawn(|| probe::run(&url, self.line, &done));
             let on_the_way = self.sample(&done);
             (poster.join(), probe.join(), on_the_way)
         });

@@ -12,6 +12,9 @@ pub(crate) enum Action {
     Kill(Member),
     /// SIGKILL of several members at the same moment; they are started again at once.
     KillTogether(Vec<Member>),
+    /// SIGKILL of one member after the other, so fast that whoever was killed is hardly back when
+    /// its neighbours die.
+    Storm { members: Vec<Member>, every: Duration },
     /// SIGKILL, and it stays down for longer than its session: its partitions move, and back.
     Lose { member: Member, away: Duration },
     /// SIGTERM: it leaves its group, stays away, and joins again.
@@ -40,6 +43,7 @@ pub(crate) enum Action {
 pub(crate) enum Sort {
     Kill,
     KillTogether,
+    Storm,
     Lose,
     Leave,
     Join,
@@ -52,9 +56,10 @@ pub(crate) enum Sort {
 }
 
 impl Sort {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Kill,
         Self::KillTogether,
+        Self::Storm,
         Self::Lose,
         Self::Leave,
         Self::Join,
@@ -73,6 +78,7 @@ impl Action {
         match self {
             Self::Kill(_) => Sort::Kill,
             Self::KillTogether(_) => Sort::KillTogether,
+            Self::Storm { .. } => Sort::Storm,
             Self::Lose { .. } => Sort::Lose,
             Self::Leave { .. } => Sort::Leave,
             Self::Join { .. } => Sort::Join,
@@ -89,6 +95,7 @@ impl Action {
     pub(crate) fn lasts(&self) -> Duration {
         match *self {
             Self::Kill(_) | Self::KillTogether(_) => Duration::ZERO,
+            Self::Storm { ref members, every } => every.mul_f64(members.len() as f64),
             Self::Lose { away, .. }
             | Self::Leave { away, .. }
             | Self::KafkaCrash { away }
@@ -108,6 +115,10 @@ impl fmt::Display for Action {
             Self::KillTogether(members) => {
                 write!(f, "kill -9")?;
                 members.iter().try_for_each(|member| write!(f, " {member}"))
+            }
+            Self::Storm { members, every } => {
+                let (count, every) = (members.len(), Seconds(*every));
+                write!(f, "kill -9 one after the other, {count} times, every {every}")
             }
             Self::Lose { member, away } => {
                 write!(f, "kill -9 {member}, down for {}", Seconds(*away))

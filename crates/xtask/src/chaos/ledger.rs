@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// So many of what is wrong are named.
-const EXAMPLES: usize = 5;
+const EXAMPLES: usize = 8;
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

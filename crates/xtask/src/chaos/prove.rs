@@ -1,6 +1,6 @@
 //! The ledger: what ClickHouse has, beside what was posted and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -223,12 +223,22 @@ async fn windows(
         let windows = timeline.windows(until);
         let found = text(url, &sql).await?;
         let of = scope.0.join("/");
-        let matched = Matched::of(windows.iter().map(|window| (window.as_str(), &of)), &found);
-        once += matched.once;
         due += windows.len() as u64;
         published += u64::from(!windows.is_empty());
-        lost.extend(&matched.lost);
-        unknown.extend(&matched.unknown);
+        let mut found: HashMap<_, _> = found.lines().filter_map(window_of).collect();
+        for (window, expected) in windows.iter().filter_map(|row| window_of(row)) {
+            match found.remove(&window) {
+                Some(counts) if counts == expected => once += 1,
+                None => lost.add(|| format!("{of} {} s to {}: {expected}", window.0, window.1)),
+                Some(counts) => lost.add(|| {
+                    let (width, end) = window;
+                    format!("{of} {width} s to {end}: {expected}, found {counts}")
+                }),
+            }
+        }
+        found.iter().for_each(|((width, end), counts)| {
+            unknown.add(|| format!("{of} {width} s to {end}: found {counts}"));
+        });
     }
     ledger.line(PART, "greatest revisions that equal the recomputed", once, due);
     ledger.none(PART, "windows missing or with other counts", &lost);
@@ -237,6 +247,13 @@ async fn windows(
                   FROM mailpulse.rates";
     ledger.line(PART, "scopes", count(url, scopes).await?, published);
     Ok(())
+}
+
+/// A row of a window as its width and end, and its counts.
+fn window_of(row: &str) -> Option<((&str, &str), &str)> {
+    let (width, rest) = row.split_once('\t')?;
+    let (end, counts) = rest.split_once('\t')?;
+    Some(((width, end), counts))
 }
 
 async fn alerts(

@@ -95,13 +95,15 @@ impl Dice {
         let kills = SERVICES.map(|service| Action::Kill(self.member_of(service)));
         let others = Sort::ALL.into_iter().filter(|&sort| sort != Sort::Kill);
         let others: Vec<Action> = others.map(|sort| self.action(sort)).collect();
-        kills.into_iter().chain(others).collect()
+        let storms: Vec<Action> = (1..self.storms()).map(|_| self.action(Sort::Storm)).collect();
+        kills.into_iter().chain(others).chain(storms).collect()
     }
 
     fn action(&mut self, sort: Sort) -> Action {
         match sort {
             Sort::Kill => Action::Kill(self.anyone()),
             Sort::KillTogether => Action::KillTogether(self.several()),
+            Sort::Storm => Action::Storm { members: self.victims(), every: self.storm_pace() },
             Sort::Lose => Action::Lose { member: self.of_a_group(), away: self.beyond_session() },
             Sort::Leave => Action::Leave { member: self.of_a_group(), away: self.seconds(3, 6) },
             Sort::Join => Action::Join { member: self.guest(), staying: self.seconds(4, 7) },
@@ -111,15 +113,40 @@ impl Dice {
             Sort::KafkaCrash => Action::KafkaCrash { away: self.outage() },
             Sort::ClickHouseCrash => Action::ClickHouseCrash { away: self.outage() },
             Sort::ClickHouseForgets => Action::ClickHouseForgets { away: self.outage() },
-            Sort::ClickHouseFreeze => Action::ClickHouseFreeze { lasting: self.beyond_session() },
+            Sort::ClickHouseFreeze => {
+                // Longer than `max.poll.interval.ms` is in these runs.
+                Action::ClickHouseFreeze { lasting: self.seconds(11, 14) }
+            }
             Sort::Blackout => Action::Blackout { away: self.seconds(1, 4) },
         }
+    }
+
+    /// Storms of a round: in a long run most kills are theirs.
+    fn storms(&self) -> usize {
+        match self.length {
+            Length::Short => 1,
+            Length::Minutes(_) => 6,
+        }
+    }
+
+    /// Whom a storm kills, in this order.
+    fn victims(&mut self) -> Vec<Member> {
+        let many = match self.length {
+            Length::Short => 10,
+            Length::Minutes(_) => self.rng.random_range(30..60),
+        };
+        (0..many).map(|_| self.anyone()).collect()
+    }
+
+    /// From one kill of a storm to the next: a binary is up again in about a second.
+    fn storm_pace(&mut self) -> Duration {
+        Duration::from_millis(self.rng.random_range(3..8) * 100)
     }
 
     fn rest(&mut self) -> Duration {
         match self.length {
             Length::Short => self.seconds(3, 5),
-            Length::Minutes(_) => self.seconds(4, 15),
+            Length::Minutes(_) => self.seconds(3, 9),
         }
     }
 
@@ -127,7 +154,7 @@ impl Dice {
     fn outage(&mut self) -> Duration {
         match self.length {
             Length::Short => self.seconds(4, 7),
-            Length::Minutes(_) => self.seconds(3, 30),
+            Length::Minutes(_) => self.seconds(3, 20),
         }
     }
 
@@ -135,7 +162,7 @@ impl Dice {
     fn beyond_session(&mut self) -> Duration {
         match self.length {
             Length::Short => self.seconds(8, 10),
-            Length::Minutes(_) => self.seconds(8, 25),
+            Length::Minutes(_) => self.seconds(8, 15),
         }
     }
 

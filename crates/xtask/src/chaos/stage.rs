@@ -75,6 +75,11 @@ impl Stage<'_> {
         match action {
             Action::Kill(member) => self.kill(|other| other == *member),
             Action::KillTogether(members) => self.kill(|member| members.contains(&member)),
+            Action::Storm { members, every } => members.iter().try_for_each(|member| {
+                self.kill(|other| other == *member)?;
+                sleep(*every);
+                Ok(())
+            }),
             Action::Lose { member, away } => self.outage(member.to_string(), |stage| {
                 stage.pipeline.supervisor.want(|other| other == *member, false);
                 stage.kill(|other| other == *member)?;
@@ -149,6 +154,7 @@ impl Stage<'_> {
         self.outage("everything".to_owned(), |stage| {
             stage.pipeline.supervisor.want(|_| true, false);
             stage.kill_kafka()?;
+            stage.pipeline.kafka.kill_all()?;
             stage.kill(|_| true)?;
             stage.kill_clickhouse()?;
             sleep(away);
@@ -173,8 +179,7 @@ impl Stage<'_> {
     }
 
     fn kill(&mut self, whom: impl Fn(Member) -> bool) -> anyhow::Result<()> {
-        self.pipeline.supervisor.kill_those(&whom)?;
-        for member in self.pipeline.members.keys().filter(|member| whom(**member)) {
+        for member in self.pipeline.supervisor.kill_those(whom)? {
             *self.deeds.kills.entry(member.service).or_default() += 1;
             self.progress.kill();
         }
