@@ -114,8 +114,9 @@ struct Client<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = kind(record.event.as_deref(), record.severity.as_deref(), record.reason.as_deref());
-    let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
-    let event_id = record.event_id(envelope, occurred_at);
+    let happened = times::unix(record.timestamp);
+    let event_id = record.event_id(envelope, happened.as_ref().ok());
+    let occurred_at = envelope.time(kind, happened)?;
     let bounce = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped).then(|| {
         bounce(record.severity, record.reason, record.reject, record.delivery_status, record.flags)
     });
@@ -142,11 +143,13 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 impl Record<'_> {
-    /// `id` is unique within a day (UTC). Without one, the event is known by what it says.
-    fn event_id(&self, envelope: &Envelope<'_>, occurred_at: OccurredAt) -> event::EventId {
+    /// `id` is unique within a day (UTC). Without one, the event is known by what it says. An event
+    /// that does not say when it happened has no day: that of its receipt is another with a retry.
+    fn event_id(&self, envelope: &Envelope<'_>, happened: Option<&OccurredAt>) -> event::EventId {
         if self.id.is_some() {
-            let day = occurred_at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes();
-            return envelope.event_id(Provider::Mailgun, [&day, bytes(&self.id)]);
+            let day = happened.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
+            let day = day.as_ref().map_or(&[][..], |day| day);
+            return envelope.event_id(Provider::Mailgun, [day, bytes(&self.id)]);
         }
         let timestamp = self.timestamp.map_or("", RawValue::get).as_bytes();
         envelope.event_id(
