@@ -192,6 +192,13 @@ fn ids_tell_events_apart_and_repeats_not() {
     };
     let open = |name| id(Provider::MailerSend, "acme", "ada@example.com", "r-1", &open(name));
     assert_ne!(open("opened"), open("opened_unique"));
+    // Of a kind we do not know, without a time, and tried again a day later.
+    let received = |micros| {
+        let (recipient, received_at) = ("ada@example.com", ReceivedAt(micros));
+        let envelope = Envelope { source: "acme", recipient, received_at, request_id: "r-1" };
+        parse(Provider::Mailgun, br#"{"id":"same"}"#, &envelope).unwrap().event_id
+    };
+    assert_eq!(received(1_762_732_800_000_000), received(1_762_819_200_000_000));
     // One bounce, two recipients.
     let sns = r#"{"Type":"Notification","MessageId":"m","Timestamp":"2025-11-10T15:15:00Z","Message":"{\"eventType\":\"Send\"}"}"#;
     let ses = |recipient| id(Provider::Ses, "acme", recipient, "r-1", sns);

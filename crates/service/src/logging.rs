@@ -21,7 +21,10 @@ pub fn init(settings: &ServiceSettings) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Said where the line could not be written, by a macro that panics if it cannot either: a
+        // log on a full disk would take down whoever logs.
+        .log_internal_errors(false);
     // The error of a second call is that there is a log already.
     let _ = match settings.log_format {
         LogFormat::Text => log.try_init(),

@@ -156,11 +156,8 @@ impl Spool {
             }
         };
         if let Err(error) = open.file.write_all(&bytes).and_then(|()| open.file.sync_data()) {
-            // What of it is on the disk is not known. The next records go to another segment, and
-            // this one ends before them as far as it can be made to.
-            let _ = open.file.set_len(open.segment.bytes);
             let path = self.path(open.segment.number);
-            self.closed.push_back(open.segment);
+            self.abandon(open);
             return Err(SpoolError::Disk { path, error });
         }
         open.segment.records += payloads.len() as u64;
@@ -224,9 +221,27 @@ impl Spool {
         let path = self.path(number);
         let file =
             OpenOptions::new().create_new(true).append(true).open(&path).map_err(at(&path))?;
+        let open = Open { file, segment: Segment { number, records: 0, bytes: 0 } };
         let entry = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        entry.map_err(at(&self.directory))?;
-        Ok(Open { file, segment: Segment { number, records: 0, bytes: 0 } })
+        if let Err(error) = entry {
+            self.abandon(open);
+            return Err(SpoolError::Disk { path: self.directory.clone(), error });
+        }
+        Ok(open)
+    }
+
+    /// Gives up a segment that could not be written to. What of the last write is on the disk is
+    /// not known, so the next records go to another segment, and this one ends before that write as
+    /// far as it can be made to.
+    fn abandon(&mut self, open: Open) {
+        let Open { file, segment } = open;
+        if segment.records == 0 {
+            // A full disk is tried again with every request: nothing may be left of each try.
+            let _ = std::fs::remove_file(self.path(segment.number));
+        } else {
+            let _ = file.set_len(segment.bytes);
+            self.closed.push_back(segment);
+        }
     }
 
     /// Reads what a former process left.

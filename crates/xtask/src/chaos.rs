@@ -30,11 +30,14 @@ use crate::build::{self, Profile};
 use crate::check;
 use crate::pipeline::{Layout, Pipeline};
 
+/// Of a run that names none.
+const SEED: u64 = 7;
+
 /// How to run it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Of schedule and mail: the same seed gives the same of both.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
     /// How long things are broken.
     #[arg(long, default_value_t = 60, conflicts_with = "short")]
@@ -48,6 +51,13 @@ pub(crate) struct Arguments {
     /// Where to write schedule, deeds and ledger as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The run that is part of the tests.
+    pub(crate) fn short() -> Self {
+        Self { seed: SEED, minutes: 0, short: true, plan: false, json: None }
+    }
 }
 
 /// How long the last requests may take to be answered, once everything runs again.

@@ -1,14 +1,15 @@
-//! `cargo xtask test`: every test, on one Kafka and one ClickHouse.
+//! `cargo xtask test`: every test, on one Kafka and one ClickHouse, and a short run of chaos.
 
 use anyhow::{Context, ensure};
 use devstack::{ClickHouse, Dirs, Kafka};
 
 use crate::build::cargo;
+use crate::chaos;
 
 /// What to test.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Handed to `cargo test`, for example `-p dedupe`.
+    /// Handed to `cargo test`, for example `-p dedupe`; then there is no chaos.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo: Vec<String>,
 }
@@ -33,5 +34,6 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
         .status()
         .context("cargo cannot be run")?;
     ensure!(status.success(), "tests failed");
-    Ok(())
+    drop((kafka, clickhouse));
+    if arguments.cargo.is_empty() { chaos::chaos(&chaos::Arguments::short()) } else { Ok(()) }
 }

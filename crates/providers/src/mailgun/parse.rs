@@ -134,8 +134,9 @@ struct Client<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (record, raw) = json::event::<Record<'a>>(raw)?;
     let kind = record.what().kind();
-    let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
-    let event_id = record.event_id(envelope, occurred_at);
+    let happened = times::unix(record.timestamp);
+    let event_id = record.event_id(envelope, happened.as_ref().ok());
+    let occurred_at = envelope.time(kind, happened)?;
     let refused = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped);
     let bounce = refused.then(|| record.bounce());
     let message_id = record.message_id().clone();
@@ -206,10 +207,11 @@ impl<'a> Record<'a> {
     }
 
     /// `id` is unique within a day (UTC). Without one, the event is known by what it says.
-    fn event_id(&self, envelope: &Envelope<'_>, occurred_at: OccurredAt) -> event::EventId {
+    fn event_id(&self, envelope: &Envelope<'_>, happened: Option<&OccurredAt>) -> event::EventId {
         if self.id.is_some() {
-            let day = occurred_at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes();
-            return envelope.event_id(Provider::Mailgun, [&day, bytes(&self.id)]);
+            let day = happened.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
+            let day = day.as_ref().map_or(&[][..], |day| day);
+            return envelope.event_id(Provider::Mailgun, [day, bytes(&self.id)]);
         }
         let timestamp = self.timestamp.map_or("", RawValue::get).as_bytes();
         envelope.event_id(

@@ -1,0 +1,83 @@
+//! Headers of records, as lines `name: value`.
+
+use event::{Kind, Provider};
+use record::{
+    DeadLetter, EnrichedHeaders, EventHeaders, FirstSight, Origin, RawHeaders, Reason, Stage, names,
+};
+
+use crate::head_and_body;
+
+type Header<'a> = (&'a str, &'a [u8]);
+
+/// Checks that what is read was there, and that a dead letter gives back the headers its record
+/// had before it died.
+pub fn check(data: &[u8]) {
+    let lines = head_and_body(data).0;
+    let headers: Vec<Header<'_>> = lines
+        .into_iter()
+        .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+        .collect();
+    let of_name =
+        |name: &str| headers.iter().rfind(|(key, _)| *key == name).map(|(_, value)| *value);
+    check_raw(&of_name);
+    check_event(&of_name);
+    check_letter(&headers);
+    for text in headers.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()) {
+        check_codes(text);
+    }
+}
+
+fn check_raw<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
+    let Ok(raw) = RawHeaders::read(headers) else { return };
+    assert_eq!(Some(raw.provider.as_str().as_bytes()), headers(names::PROVIDER));
+    assert_eq!(Some(raw.source.as_bytes()), headers(names::SOURCE));
+    assert_eq!(Some(raw.request_id.as_bytes()), headers(names::REQUEST_ID));
+    let written = raw.received_at.micros().to_string();
+    let again = |name: &str| match name {
+        names::RECEIVED_AT => Some(written.as_bytes()),
+        name => headers(name),
+    };
+    assert_eq!(RawHeaders::read(&again), Ok(raw));
+}
+
+fn check_event<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
+    let enriched = EnrichedHeaders::read(headers);
+    let event = EventHeaders::read(headers);
+    assert!(event.is_err() || event.map(|event| event.enriched) == enriched);
+    let Ok(enriched) = enriched else { return };
+    assert_eq!(Some(enriched.event_id.as_bytes().as_slice()), headers(names::EVENT_ID));
+    assert_eq!(Some(enriched.kind.as_str().as_bytes()), headers(names::KIND));
+    let engagement = enriched.engagement_id.map(|id| id.0.to_vec());
+    assert_eq!(engagement.as_deref(), headers(names::ENGAGEMENT_ID));
+    if let (Ok(event), Some(first)) = (event, headers(names::FIRST)) {
+        assert_eq!(event.first.as_header().as_bytes(), first);
+    }
+}
+
+fn check_letter(before: &[Header<'_>]) {
+    let said: [Header<'_>; 4] = [
+        (names::REASON, Reason::NotJson.code().as_bytes()),
+        (names::DETAIL, b"why"),
+        (names::STAGE, Stage::Enrich.code().as_bytes()),
+        (names::ORIGIN, b"mail.raw.delivered/1/2"),
+    ];
+    let all = [before, &said].concat();
+    let letter = DeadLetter::read(&all);
+    assert_eq!((letter.reason, letter.detail, letter.stage), ("not_json", "why", "enrich"));
+    assert_eq!(letter.origin, "mail.raw.delivered/1/2");
+    assert_eq!(DeadLetter::original_headers(&all), before);
+    let _ = DeadLetter::read(before);
+    assert!(DeadLetter::original_headers(before).len() <= before.len());
+}
+
+fn check_codes(text: &str) {
+    if let Some(origin) = Origin::parse(text) {
+        assert_eq!(Origin::parse(&origin.to_string()), Some(origin));
+    }
+    assert!(Reason::from_code(text).is_none_or(|reason| reason.code() == text));
+    assert!(Stage::from_code(text).is_none_or(|stage| stage.code() == text));
+    assert!(text.parse::<Provider>().is_err() || text.parse().map(Provider::as_str) == Ok(text));
+    assert!(text.parse::<Kind>().is_err() || text.parse().map(Kind::as_str) == Ok(text));
+    let first = FirstSight::from_header(text.as_bytes());
+    assert!(first.is_err() || first.map(FirstSight::as_header) == Ok(text));
+}
