@@ -64,7 +64,7 @@ impl Notify {
         let settings = PublisherSettings {
             linger: Duration::from_millis(1),
             queue_bytes: 1 << 20,
-            ack_timeout: Duration::from_secs(20),
+            ack_timeout: Some(Duration::from_secs(20)),
         };
         let topics = Topics::new(&self.prefix);
         let publisher = Publisher::open(&self.connection(), settings).unwrap();

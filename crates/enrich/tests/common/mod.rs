@@ -47,7 +47,7 @@ impl Stage {
         let settings = PublisherSettings {
             linger: Duration::from_millis(1),
             queue_bytes: 64 << 20,
-            ack_timeout: DEADLINE,
+            ack_timeout: Some(DEADLINE),
         };
         let publisher = Publisher::open(&connection, settings).unwrap();
         Self { enrich, connection, topics: cluster.topics(), publisher, _dirs: dirs }

@@ -78,7 +78,7 @@ impl Place {
         let settings = PublisherSettings {
             linger: Duration::from_millis(2),
             queue_bytes: 64 << 20,
-            ack_timeout: Duration::from_secs(30),
+            ack_timeout: Some(Duration::from_secs(30)),
         };
         let publisher = Publisher::open(&connection, settings).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
