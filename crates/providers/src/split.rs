@@ -1,4 +1,7 @@
-use event::Kind;
+use event::{Kind, Text, recipient_key};
+use serde::Deserialize;
+
+use crate::{SplitError, json};
 
 /// One event at one recipient, in the provider's own bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,4 +35,31 @@ pub enum Split {
         /// The TopicArn.
         topic: String,
     },
+}
+
+/// What topic and key take of a flat event.
+#[derive(Deserialize)]
+struct Flat<'a> {
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    event: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "json::word")]
+    email: Option<Text<'a>>,
+}
+
+/// Splits a body of flat events, one object or an array of them, that name their `event` and one
+/// `email`: SendGrid's, Brevo's and Mailjet's form.
+pub(crate) fn flat(
+    body: &[u8],
+    sink: &mut dyn FnMut(RawEvent<'_>),
+    kind: fn(Option<&str>) -> Kind,
+) -> Result<Split, SplitError> {
+    let events = json::objects::<Flat<'_>>(json::text(body)?)?;
+    for (head, raw) in &events {
+        sink(RawEvent {
+            kind: kind(head.event.as_deref()),
+            recipient: &recipient_key(head.email.as_deref().unwrap_or_default()),
+            raw: raw.as_bytes(),
+        });
+    }
+    Ok(Split::Events(events.len()))
 }
