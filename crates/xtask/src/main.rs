@@ -8,8 +8,8 @@ mod check;
 mod demo;
 mod pipeline;
 mod scrape;
+mod suite;
 mod supervisor;
-mod tests;
 mod view;
 
 use clap::{Parser, Subcommand};
@@ -36,7 +36,7 @@ enum Task {
     /// event, sum, window and alert is as if nothing had happened.
     Chaos(chaos::Arguments),
     /// Start Kafka and ClickHouse and run every test against them.
-    Test(tests::Arguments),
+    Test(suite::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,6 +45,6 @@ fn main() -> anyhow::Result<()> {
         Task::Up => demo::up(),
         Task::Bench(arguments) => bench::bench(&arguments),
         Task::Chaos(arguments) => chaos::chaos(&arguments),
-        Task::Test(arguments) => tests::test(&arguments),
+        Task::Test(arguments) => suite::test(&arguments),
     }
 }
