@@ -82,12 +82,13 @@ async fn await_topics(cluster: Cluster, backlog: &Backlog, health: &Health) -> a
     loop {
         let asked = Arc::clone(&cluster);
         let mut prepared = tokio::task::spawn_blocking(move || asked.prepare());
-        let prepared = match tokio::time::timeout(PATIENCE, &mut prepared).await {
-            Ok(prepared) => prepared,
-            Err(_) => {
-                tracing::warn!("kafka is not there yet; requests go to the spool");
-                report(backlog, health);
-                prepared.await
+        let prepared = loop {
+            match tokio::time::timeout(PATIENCE, &mut prepared).await {
+                Ok(prepared) => break prepared,
+                Err(_) => {
+                    tracing::warn!("kafka is not there yet; requests go to the spool");
+                    report(backlog, health);
+                }
             }
         };
         match prepared.context("asking for the topics")? {

@@ -51,9 +51,12 @@ fn records_go_back_to_where_they_came_from_as_they_were() {
         assert!(letter.origin.starts_with(&there), "{there} {letter:?}");
         assert_eq!(record.key, letter.key.as_bytes());
         let mut headers = Place::original_headers(letter);
-        if letter.value == b"of archive" {
-            headers.push((names::REDRIVEN.to_owned(), b"archive".to_vec()));
-        }
+        let again_for: Option<&[u8]> = match letter.value {
+            b"of archive" => Some(b"archive"),
+            b"of dedupe" => Some(b"dedupe"),
+            _ => None,
+        };
+        headers.extend(again_for.map(|stage| (names::REDRIVEN.to_owned(), stage.to_vec())));
         assert_eq!(record.headers, headers, "{letter:?}");
     }
 

@@ -73,6 +73,8 @@ impl Servers {
 struct Program {
     /// Its package and target, such as `dedupe exactly_once`.
     name: String,
+    /// Named as its directory.
+    package: String,
     path: PathBuf,
     /// Its package's, where its tests expect to be run.
     directory: PathBuf,
@@ -122,8 +124,9 @@ fn program(line: &str) -> anyhow::Result<Option<Program>> {
     }
     let directory = manifest_path.parent().unwrap_or(Path::new(".")).to_owned();
     let package = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = if package == target.name { package } else { format!("{package} {}", target.name) };
-    Ok(Some(Program { name, path, directory }))
+    let is_alone = package == target.name;
+    let name = if is_alone { package.clone() } else { format!("{package} {}", target.name) };
+    Ok(Some(Program { name, package, path, directory }))
 }
 
 /// Runs them all; returns the names of those that failed.
@@ -148,7 +151,12 @@ fn run_all(programs: VecDeque<Program>, servers: &Servers) -> Vec<String> {
 fn run(program: &Program, servers: &Servers) -> bool {
     let started = Instant::now();
     let mut command = Command::new(&program.path);
-    let ended = servers.known_to(command.current_dir(&program.directory)).output();
+    // As cargo would.
+    command
+        .current_dir(&program.directory)
+        .env("CARGO_MANIFEST_DIR", &program.directory)
+        .env("CARGO_PKG_NAME", &program.package);
+    let ended = servers.known_to(&mut command).output();
     let seconds = started.elapsed().as_secs_f64();
     let Program { name, .. } = program;
     match ended {

@@ -250,7 +250,10 @@ mod tests {
         let to = |text: &str| Ok(text.to_owned());
         let stays = |text: &str| Err(text.to_owned());
         assert_eq!(back("enrich", "t.mail.raw.opened/2/7"), to("to t.mail.raw.opened/2"));
-        assert_eq!(back("dedupe", "t.mail.enriched/0/7"), to("to t.mail.enriched/0"));
+        assert_eq!(
+            back("dedupe", "t.mail.enriched/0/7"),
+            to("to t.mail.enriched/0, for dedupe alone")
+        );
         assert_eq!(back("archive", "t.mail.rates/1/7"), to("to t.mail.rates/1"));
         let alone = to("to t.mail.events/1, for archive alone");
         assert_eq!(back("archive", "t.mail.events/1/7"), alone);
