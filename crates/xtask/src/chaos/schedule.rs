@@ -114,8 +114,7 @@ impl Dice {
             Sort::ClickHouseCrash => Action::ClickHouseCrash { away: self.outage() },
             Sort::ClickHouseForgets => Action::ClickHouseForgets { away: self.outage() },
             Sort::ClickHouseFreeze => {
-                // Longer than `max.poll.interval.ms` is in these runs.
-                Action::ClickHouseFreeze { lasting: self.seconds(11, 14) }
+                Action::ClickHouseFreeze { lasting: self.beyond_poll_interval() }
             }
             Sort::Blackout => Action::Blackout { away: self.seconds(1, 4) },
         }
@@ -163,6 +162,14 @@ impl Dice {
         match self.length {
             Length::Short => self.seconds(8, 10),
             Length::Minutes(_) => self.seconds(8, 15),
+        }
+    }
+
+    /// In long runs longer than `max.poll.interval.ms` is in them.
+    fn beyond_poll_interval(&mut self) -> Duration {
+        match self.length {
+            Length::Short => self.beyond_session(),
+            Length::Minutes(_) => self.seconds(46, 50),
         }
     }
 
