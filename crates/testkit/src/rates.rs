@@ -74,11 +74,10 @@ impl Counts {
 }
 
 impl Timeline {
-    /// What happened in the window that ends at (and includes) `end`.
+    /// What happened in the window that ends at `end`: its first moment is in it, `end` is not.
     pub fn window(&self, end: i64, width_micros: i64) -> Counts {
         let count = |times: &[i64]| {
-            times.partition_point(|&t| t <= end)
-                - times.partition_point(|&t| t <= end - width_micros)
+            times.partition_point(|&t| t < end) - times.partition_point(|&t| t < end - width_micros)
         };
         Counts {
             accepted: count(&self.accepted),
@@ -187,11 +186,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_includes_its_end_and_not_its_beginning() {
-        let line = Timeline { accepted: vec![0, 10, 20], hard: vec![20], ..Timeline::default() };
+    fn a_window_includes_its_beginning_and_not_its_end() {
+        let line = Timeline { accepted: vec![0, 10, 20], hard: vec![10], ..Timeline::default() };
         assert_eq!(line.window(20, 10).accepted, 1);
-        assert_eq!(line.window(20, 21).accepted, 3);
-        assert_eq!(line.window(20, 21).hard_rate(), 1.0 / 3.0);
+        assert_eq!(line.window(21, 21).accepted, 3);
+        assert_eq!(line.window(21, 21).hard_rate(), 1.0 / 3.0);
         assert_eq!(line.window(19, 10).accepted, 1);
     }
 

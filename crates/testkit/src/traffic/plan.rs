@@ -1,6 +1,7 @@
 use event::Provider;
 
 use crate::clock::{MINUTE, SECOND};
+use crate::rates::STEP_MICROS;
 use crate::{Credentials, SOURCES};
 
 /// How long after the last real event the closing ones follow: longer than the widest window of
@@ -106,10 +107,13 @@ impl Plan {
         plan.ending_at(now_unix)
     }
 
-    /// The same plan, moved so that all of its events lie in the last hours before `now_unix`.
+    /// The same plan, moved so that all of its events lie in the last hours before `now_unix`. It
+    /// begins where windows slide, so which of them an event falls into depends on nothing but the
+    /// seed: around a threshold, a second more or less would make one episode two.
     #[must_use]
     pub fn ending_at(self, now_unix: i64) -> Self {
-        Self { start_micros: now_unix * SECOND - self.span_micros(), ..self }
+        let latest = now_unix * SECOND - self.span_micros();
+        Self { start_micros: latest.div_euclid(STEP_MICROS) * STEP_MICROS, ..self }
     }
 
     /// Event time from the first event to the last, closing ones included; an upper bound.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::clock::{MINUTE, SECOND};
 use crate::rates::{HOUR_MICROS, QUARTER_MICROS, Scope, timelines};
-use crate::{Credentials, shape};
+use crate::{Credentials, ExpectedAlert, shape};
 
 const NOW: i64 = 1_795_255_200;
 
@@ -155,11 +155,31 @@ fn the_closing_events_come_late_and_name_many() {
     assert!(closing.iter().all(|f| f.occurred_at_micros >= last + 69 * MINUTE));
 }
 
+/// Providers write whole seconds, and a window one event longer or shorter can lie on the other
+/// side of a threshold.
+#[test]
+fn the_truth_does_not_depend_on_the_second_of_the_clock() {
+    let truth = |second: i64| {
+        let plan = Plan::demo(&Credentials::new(""), NOW + second);
+        let (start, traffic) = (plan.start_micros, Traffic::new(7, plan));
+        let alerts = traffic.truth().alerts.clone();
+        let moved = alerts.into_iter().map(|alert| ExpectedAlert {
+            from_micros: alert.from_micros - start,
+            until_micros: alert.until_micros - start,
+            ..alert
+        });
+        moved.collect::<Vec<_>>()
+    };
+    for second in 1..10 {
+        assert_eq!(truth(second), truth(0), "{second} s later");
+    }
+}
+
 /// The heart of the demo: one episode at one source, and nothing else that any rule of the demo
 /// could see, whatever the seed.
 #[test]
 fn one_source_breaches_once_and_everything_else_is_healthy() {
-    for seed in 0..6 {
+    for seed in 0..8 {
         let traffic = demo(seed);
         let [alert] = traffic.truth().alerts.as_slice() else {
             panic!("seed {seed}: {:?}", traffic.truth().alerts)
@@ -198,7 +218,7 @@ fn source_is_as_planned(
         let counts = timeline.window(end, HOUR_MICROS);
         let bad = acme && (burst.start..burst.end + HOUR_MICROS + MINUTE).contains(&end);
         if counts.sent() >= 200 && !bad {
-            assert!(counts.hard_rate() < 0.02, "{counts:?}");
+            assert!(counts.hard_rate() < 0.03, "{counts:?}");
         }
         assert!(counts.accepted < 1_000, "below what the complaint rule judges by");
         if counts.delivered >= 200 && counts.accepted > 0 {
