@@ -1,7 +1,5 @@
 use event::{EventId, Kind, OccurredAt, Provider, ReceivedAt};
 
-use crate::Stage;
-
 /// Names of record headers.
 pub mod names {
     /// The provider's lower-case name.
@@ -35,15 +33,9 @@ pub mod names {
     pub const STAGE: &str = "stage";
     /// The topic, partition and offset a dead letter came from, as `topic/partition/offset`.
     pub const ORIGIN: &str = "origin";
-    /// On a record that was sent back to a topic of several readers: the one whose dead letter it
-    /// was. See [`is_again_for`](crate::is_again_for).
+    /// On a record that was sent back: the stage whose dead letter it was. All other readers of its
+    /// topic took it when it first came by, and pass over it. The last of the record's headers.
     pub const REDRIVEN: &str = "redriven";
-}
-
-/// Whether the record was sent back for one reader that had given up on it. All others of its
-/// topic took it when it first came by, and pass over it.
-pub fn is_again_for<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>, reader: Stage) -> bool {
-    headers(names::REDRIVEN).is_some_and(|stage| stage == reader.code().as_bytes())
 }
 
 /// A header is missing or not in its form.
@@ -230,14 +222,5 @@ mod tests {
         assert_eq!((click.link, click.machine, click.engagement_id), (Some(0x102), true, None));
         assert!(!read(&[0; 4], false).unwrap().machine);
         assert_eq!(read(&[0; 3], false), Err(HeaderError(names::LINK)));
-    }
-
-    #[test]
-    fn a_record_comes_again_for_the_reader_it_names() {
-        let redriven =
-            |value: Option<&'static [u8]>| move |name: &str| value.filter(|_| name == "redriven");
-        assert!(is_again_for(&redriven(Some(b"archive")), Stage::Archive));
-        assert!(!is_again_for(&redriven(Some(b"archive")), Stage::MonitorFold));
-        assert!(!is_again_for(&redriven(None), Stage::Archive));
     }
 }

@@ -9,7 +9,6 @@ mod topics;
 
 pub use dead::{DEAD_LETTER_REASONS, DeadLetter, Origin, Reason, Stage};
 pub use headers::{
-    EnrichedHeaders, EventHeaders, FirstSight, HeaderError, RawHeaders, is_again_for, names,
-    text_header,
+    EnrichedHeaders, EventHeaders, FirstSight, HeaderError, RawHeaders, names, text_header,
 };
 pub use topics::{Layout, TopicSpec, Topics};

@@ -54,8 +54,9 @@ impl<'a> Record<'a> {
             .map(|header| (header.key, header.value.unwrap_or_default()))
     }
 
-    /// Whether an operator sent it back for this stage alone, by its code, that had given up on it.
-    /// The header that says so is the last one, which makes this a look and not a search.
+    /// Whether an operator sent it back for this stage alone, by its code, that had given up on it:
+    /// all other readers of its topic have had it. The header that says so
+    /// ([`names::REDRIVEN`]) is the last one, which makes this a look and not a search.
     pub fn is_again_for(&self, stage: &str) -> bool {
         let Some(headers) = self.0.headers() else { return false };
         let last = headers.count().checked_sub(1).and_then(|index| headers.try_get(index));

@@ -12,6 +12,7 @@
 //! one and all is held, and the others go on.
 
 mod member;
+mod spans;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! One member of a step's group: rounds, ownership, and what a failure asks for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::spans::{Span, Spans, spans_of};
 use super::{Step, StepSettings};
 use crate::changelog::{Readers, Restore, is_passing};
 use crate::guard::Guard;
@@ -19,7 +20,7 @@ use crate::{Connection, Output, Record, StreamError, TopicPartition};
 const CALL: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 
-type Messages<'c> = Vec<BorrowedMessage<'c>>;
+pub(super) type Messages<'c> = Vec<BorrowedMessage<'c>>;
 
 /// Joins the group.
 pub(super) fn subscribe(
@@ -181,8 +182,8 @@ impl<'c> Member<'c> {
         let committed = self.committed(std::iter::once(partition))?;
         let (offset, metadata) =
             committed.into_iter().next().unwrap_or((Offset::Invalid, String::new()));
-        let (own, tally) = Tally::split_from(&metadata);
-        let (metadata, tally) = (own.to_owned(), tally);
+        let (metadata, tally) = Tally::split_from(&metadata);
+        let metadata = metadata.to_owned();
         let restore = Restore { connection: self.connection, readers, metadata };
         step.assigned(partition, &restore)?;
         self.positions.insert(partition.clone(), position(offset));
@@ -206,11 +207,12 @@ impl<'c> Member<'c> {
         while let Some(partition) = self.guard.release() {
             self.consumer.resume(&partition)?;
         }
-        self.check_order(batch)?;
+        let spans = spans_of(batch);
+        self.check_order(&spans)?;
         let started = Instant::now();
-        match self.attempt(step, batch) {
+        match self.attempt(step, batch, &spans) {
             Ok(sent) => {
-                self.advance(batch);
+                self.advance(&spans);
                 if sent > 0 || !batch.is_empty() {
                     step.committed()?;
                     self.meters.round(batch.len(), started.elapsed());
@@ -222,7 +224,7 @@ impl<'c> Member<'c> {
                 tracing::warn!(job = self.settings.job, %error, "round failed, rebuilding");
                 self.meters.failures.increment(1);
                 self.guard.undo();
-                self.recover(step, batch)?;
+                self.recover(step, &spans)?;
                 if let StreamError::Refusals { partition, .. } = error {
                     self.consumer.pause(&partition)?;
                     self.guard.hold(partition);
@@ -234,15 +236,12 @@ impl<'c> Member<'c> {
 
     /// Whatever the client does, nothing that was committed is processed again: each partition's
     /// records begin where the last commit ended.
-    fn check_order(&self, batch: &Messages<'c>) -> Result<(), StreamError> {
-        for (partition, first) in first_offsets(batch) {
-            let Some(Offset::Offset(expected)) = self.positions.get(&partition) else { continue };
-            if first < *expected {
-                return Err(StreamError::WentBack {
-                    partition,
-                    expected: *expected,
-                    offset: first,
-                });
+    fn check_order(&self, spans: &Spans) -> Result<(), StreamError> {
+        for (partition, &Span { first, .. }) in spans {
+            let Some(&Offset::Offset(expected)) = self.positions.get(partition) else { continue };
+            if first < expected {
+                let partition = partition.clone();
+                return Err(StreamError::WentBack { partition, expected, offset: first });
             }
             // What is between them is transactions' markers, aborted or compacted.
             tracing::debug!(job = self.settings.job, ?partition, expected, first, "batch");
@@ -250,7 +249,13 @@ impl<'c> Member<'c> {
         Ok(())
     }
 
-    fn attempt(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<u64, StreamError> {
+    /// Says how much was sent.
+    fn attempt(
+        &mut self,
+        step: &mut impl Step,
+        batch: &Messages<'c>,
+        spans: &Spans,
+    ) -> Result<u64, StreamError> {
         step.before_round(&mut batch.iter().map(Record));
         let producer = self.transactions.begin()?;
         let mut out = Output {
@@ -280,7 +285,7 @@ impl<'c> Member<'c> {
             self.transactions.forget()?;
             return Ok(0);
         }
-        let offsets = self.offsets_after(step, batch)?;
+        let offsets = self.offsets_after(step, spans)?;
         let group = self.consumer.group_metadata().ok_or(KafkaError::Canceled)?;
         self.transactions.commit(&offsets, &group)?;
         Ok(sent)
@@ -298,33 +303,30 @@ impl<'c> Member<'c> {
     fn offsets_after(
         &self,
         step: &impl Step,
-        batch: &Messages<'c>,
+        spans: &Spans,
     ) -> Result<TopicPartitionList, StreamError> {
-        let mut next = next_offsets(batch);
-        if batch.is_empty() {
-            next = self.known_positions();
-        }
-        let mut offsets = TopicPartitionList::with_capacity(next.len());
-        for (partition, offset) in next {
-            let metadata = step.offset_metadata(&partition);
+        let mut offsets = TopicPartitionList::new();
+        let mut add = |partition: &TopicPartition, offset: Offset| {
+            let metadata = step.offset_metadata(partition);
             let mut element = offsets.add_partition(&partition.topic, partition.partition);
-            element.set_offset(Offset::Offset(offset))?;
-            element.set_metadata(self.tally_after(&partition).append_to(&metadata));
+            element.set_metadata(self.tally_after(partition).append_to(&metadata));
+            element.set_offset(offset)
+        };
+        for (partition, span) in spans {
+            add(partition, Offset::Offset(span.next))?;
+        }
+        if spans.is_empty() {
+            let known = |position: &Offset| matches!(position, Offset::Offset(_));
+            for (partition, position) in self.positions.iter().filter(|(_, at)| known(at)) {
+                add(partition, *position)?;
+            }
         }
         Ok(offsets)
     }
 
-    fn known_positions(&self) -> BTreeMap<TopicPartition, i64> {
-        let known = self.positions.iter().filter_map(|(partition, position)| match position {
-            Offset::Offset(offset) => Some((partition.clone(), *offset)),
-            _ => None,
-        });
-        known.collect()
-    }
-
-    fn advance(&mut self, batch: &Messages<'c>) {
-        for (partition, offset) in next_offsets(batch) {
-            self.positions.insert(partition, Offset::Offset(offset));
+    fn advance(&mut self, spans: &Spans) {
+        for (partition, span) in spans {
+            self.positions.insert(partition.clone(), Offset::Offset(span.next));
         }
         for (partition, tally) in self.open.drain(..) {
             let known = self.tallies.entry(partition).or_default();
@@ -340,14 +342,13 @@ impl<'c> Member<'c> {
     }
 
     /// After a failed round: a fresh producer, and the truth from the broker.
-    fn recover(&mut self, step: &mut impl Step, batch: &Messages<'c>) -> Result<(), StreamError> {
+    fn recover(&mut self, step: &mut impl Step, spans: &Spans) -> Result<(), StreamError> {
         while let Err(error) = self.transactions.rebuild() {
             tracing::warn!(job = self.settings.job, %error, "producer not rebuilt yet");
             std::thread::sleep(RETRY);
         }
-        let next = next_offsets(batch);
         let committed = loop {
-            match self.committed(next.keys()) {
+            match self.committed(spans.keys()) {
                 Ok(committed) => break committed,
                 Err(error) => {
                     tracing::warn!(job = self.settings.job, %error, "committed offsets not read");
@@ -355,17 +356,17 @@ impl<'c> Member<'c> {
                 }
             }
         };
-        let happened = !next.is_empty()
-            && next.values().zip(&committed).all(|(&wanted, (offset, _))| {
-                matches!(offset, Offset::Offset(there) if *there >= wanted)
+        let happened = !spans.is_empty()
+            && spans.values().zip(&committed).all(|(span, (offset, _))| {
+                matches!(offset, Offset::Offset(there) if *there >= span.next)
             });
         if happened {
             tracing::info!(job = self.settings.job, "the commit had happened after all");
-            self.advance(batch);
+            self.advance(spans);
             return step.committed();
         }
         step.rolled_back();
-        for partition in next.keys() {
+        for partition in spans.keys() {
             self.rewind(partition)?;
         }
         if step.restores_after_rollback() {
@@ -425,7 +426,7 @@ fn count(
     tally.again += u64::from(Record(message).is_again_for(job));
 }
 
-fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
+pub(super) fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
     TopicPartition { topic: message.topic().to_owned(), partition: message.partition() }
 }
 
@@ -442,43 +443,6 @@ fn position(committed: Offset) -> Offset {
         Offset::Offset(_) => committed,
         _ => Offset::Beginning,
     }
-}
-
-/// Per partition of the batch, the offset of its first record.
-fn first_offsets(batch: &Messages<'_>) -> BTreeMap<TopicPartition, i64> {
-    let mut firsts = BTreeMap::new();
-    let mut last: Option<(&str, i32)> = None;
-    for message in batch {
-        let here = (message.topic(), message.partition());
-        if last != Some(here) {
-            firsts.entry(partition_of(message)).or_insert_with(|| message.offset());
-        }
-        last = Some(here);
-    }
-    firsts
-}
-
-/// Per partition of the batch, the offset after its last record.
-fn next_offsets(batch: &Messages<'_>) -> BTreeMap<TopicPartition, i64> {
-    let mut next = BTreeMap::new();
-    let mut last: Option<(&str, i32, i64)> = None;
-    let mut note = |topic: &str, partition, offset| {
-        next.insert(TopicPartition { topic: topic.to_owned(), partition }, offset + 1);
-    };
-    // Records of one partition come in runs: one look-up a run.
-    for message in batch {
-        let here = (message.topic(), message.partition(), message.offset());
-        if let Some((topic, partition, offset)) = last
-            && (topic, partition) != (here.0, here.1)
-        {
-            note(topic, partition, offset);
-        }
-        last = Some(here);
-    }
-    if let Some((topic, partition, offset)) = last {
-        note(topic, partition, offset);
-    }
-    next
 }
 
 struct Meters {
