@@ -322,9 +322,10 @@ impl<'a> Archive<'a> {
                 ready.push((index, partition.name.clone(), to_record));
             }
         }
-        let marks: Vec<_> =
-            ready.iter().filter_map(|(_, name, mark)| Some((name, (*mark)?))).collect();
-        let marks = marks.into_iter().map(|(name, (range, tally))| (name, range, tally));
+        let marks = ready.iter().filter_map(|(_, name, mark)| {
+            let (range, tally) = (*mark)?;
+            Some((name, range, tally))
+        });
         if let Err(error) = self.ranges.mark_pending(marks) {
             // Kafka is away, or the group is dividing its partitions anew: nothing may be inserted
             // that is not recorded.
@@ -338,12 +339,13 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Tells Kafka what is done, unless the next batch's mark is about to.
+    /// Tells Kafka what is done, unless the next batch's mark is about to, and everybody how much.
     fn acknowledge(&mut self, every: Duration) {
         if self.acknowledged_at.elapsed() < every {
             return;
         }
         self.acknowledged_at = Instant::now();
+        self.report_tallies();
         let done: Vec<_> = self
             .partitions
             .iter()
@@ -359,6 +361,13 @@ impl<'a> Archive<'a> {
         for Owned { partition, .. } in &mut self.partitions {
             partition.acknowledged();
         }
+    }
+
+    fn report_tallies(&self) {
+        let topics = Table::ALL.into_iter().map(|table| table.topic(self.topics));
+        let tallies = self.partitions.iter().map(|owned| &owned.partition);
+        let tallies = tallies.map(|partition| (&partition.name, partition.tally()));
+        tally::report(STAGE, topics, tallies);
     }
 
     /// Stops reading what would only pile up, and goes on with what has room.
@@ -397,9 +406,6 @@ impl<'a> Archive<'a> {
 
     fn report_health(&self) {
         meters::memory(self.memory());
-        let tallies = self.partitions.iter().map(|owned| &owned.partition);
-        let tallies = tallies.map(|partition| (&partition.name, partition.tally()));
-        tally::report(STAGE, std::iter::once(self.topics.events.as_str()), tallies);
         let held = self.partitions.iter().find_map(|owned| {
             let TopicPartition { topic, partition } = &owned.partition.name;
             Some(format!("{topic}/{partition} is held: {}", owned.partition.held?))

@@ -71,9 +71,8 @@ impl Batch {
 
     /// The same when its rows are dead letters too.
     pub(crate) fn tally_without_rows(&self) -> Tally {
-        let refused = self.block.rows as u64;
-        let Tally { passed, dead, .. } = self.tally();
-        Tally { passed: passed - refused, dead: dead + refused, ..self.tally() }
+        let (refused, with_rows) = (self.block.rows as u64, self.tally());
+        Tally { passed: with_rows.passed - refused, dead: with_rows.dead + refused, ..with_rows }
     }
 
     /// Whether there is nothing to do for it.
