@@ -14,23 +14,26 @@
 mod alert;
 mod counts;
 mod episode;
+mod episodes;
 mod message;
 mod metric;
 mod pane;
 mod rates;
+mod reading;
 mod rule;
 mod scope;
 mod time;
 mod walk;
 mod windows;
 
-pub use alert::{Alert, EpisodeId, Severity, State};
+pub use alert::{Alert, EpisodeId, State};
 pub use counts::{Counts, Fact};
-pub use episode::Episodes;
+pub use episodes::Episodes;
 pub use message::{PaneDelta, ScopeRate};
 pub use metric::Metric;
 pub use pane::Pane;
 pub use rates::Rates;
+pub use reading::Severity;
 pub use rule::{Direction, Rule, RuleError};
 pub use scope::{Scope, ScopeError};
 pub use time::{NotAPaneStart, PANE, PaneStart, Width};
