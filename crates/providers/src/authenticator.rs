@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use event::Provider;
 
-use crate::examine::{Examination, Trace};
-use crate::mend::Refused;
+use crate::examine::Trace;
 use crate::{
     Certificate, Received, Refusal, SettingsError, SourceSettings, Verified, brevo, generic,
     mailersend, mailgun, mailjet, mandrill, postal, postmark, resend, sendgrid, ses, sparkpost,
@@ -15,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Authenticator {
     /// Its addresses are looked at for each request, the rest of it to explain a refusal.
-    settings: SourceSettings,
+    pub(crate) settings: SourceSettings,
     verifier: Verifier,
 }
 
@@ -76,26 +75,8 @@ impl Authenticator {
         self.check(received, certificate, &mut Trace::off())
     }
 
-    /// The same, with everything it looked at and what would mend a refusal: for people. Slower.
-    pub fn examine(
-        &self,
-        received: &Received<'_>,
-        certificate: &FindCertificate<'_>,
-    ) -> Examination {
-        let mut trace = Trace::on();
-        let verdict = self.check(received, certificate, &mut trace);
-        let steps = trace.into_steps();
-        let mends = verdict.as_ref().map_or_else(
-            |refusal| {
-                let (authenticator, settings, steps) = (self, &self.settings, &steps[..]);
-                Refused { settings, authenticator, received, certificate, steps }.mends(refusal)
-            },
-            |_| Vec::new(),
-        );
-        Examination { verdict, steps, mends }
-    }
-
-    fn check(
+    /// What both [`Self::verify`] and [`Self::examine`] do.
+    pub(crate) fn check(
         &self,
         received: &Received<'_>,
         certificate: &FindCertificate<'_>,

@@ -7,20 +7,43 @@ mod settings;
 use event::Provider;
 
 use crate::authenticator::FindCertificate;
+use crate::examine::{Examination, Trace};
 use crate::{Authenticator, Received, Refusal, SourceSettings, Step, Verified};
 
+impl Authenticator {
+    /// [`verify`](Self::verify), with everything it looked at and what would mend a refusal: for
+    /// people. Slower.
+    pub fn examine(
+        &self,
+        received: &Received<'_>,
+        certificate: &FindCertificate<'_>,
+    ) -> Examination {
+        let mut trace = Trace::on();
+        let verdict = self.check(received, certificate, &mut trace);
+        let steps = trace.into_steps();
+        let mends = verdict.as_ref().map_or_else(
+            |refusal| {
+                let (authenticator, settings, steps) = (self, &self.settings, &steps[..]);
+                Refused { settings, authenticator, received, certificate, steps }.mends(refusal)
+            },
+            |_| Vec::new(),
+        );
+        Examination { verdict, steps, mends }
+    }
+}
+
 /// A request that was refused, and by what.
-pub(crate) struct Refused<'a> {
-    pub(crate) settings: &'a SourceSettings,
-    pub(crate) authenticator: &'a Authenticator,
-    pub(crate) received: &'a Received<'a>,
-    pub(crate) certificate: &'a FindCertificate<'a>,
-    pub(crate) steps: &'a [Step],
+struct Refused<'a> {
+    settings: &'a SourceSettings,
+    authenticator: &'a Authenticator,
+    received: &'a Received<'a>,
+    certificate: &'a FindCertificate<'a>,
+    steps: &'a [Step],
 }
 
 impl Refused<'_> {
     /// What is to be done about it, a sentence each, the likeliest first.
-    pub(crate) fn mends(&self, refusal: &Refusal) -> Vec<String> {
+    fn mends(&self, refusal: &Refusal) -> Vec<String> {
         match refusal {
             Refusal::WrongSignature | Refusal::MalformedSignature(_) => self.by_trying(),
             Refusal::MissingSignature => self.other_headers(),
