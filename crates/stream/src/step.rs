@@ -11,8 +11,8 @@
 //! process: its supervisor starts it anew from what Kafka has. A partition whose records are refused
 //! one and all is held, and the others go on.
 
+mod batch;
 mod member;
-mod spans;
 
 use std::time::{Duration, Instant};
 

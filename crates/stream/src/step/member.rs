@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::spans::{Span, Spans, spans_of};
+use super::batch::{Messages, Span, Spans, partition_of, spans_of};
 use super::{Step, StepSettings};
 use crate::changelog::{Readers, Restore, is_passing};
 use crate::guard::Guard;
@@ -19,8 +19,6 @@ use crate::{Connection, Output, Record, StreamError, TopicPartition};
 
 const CALL: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
-
-pub(super) type Messages<'c> = Vec<BorrowedMessage<'c>>;
 
 /// Joins the group.
 pub(super) fn subscribe(
@@ -424,10 +422,6 @@ fn count(
         _ => tally.dead += 1,
     }
     tally.again += u64::from(Record(message).is_again_for(job));
-}
-
-pub(super) fn partition_of(message: &BorrowedMessage<'_>) -> TopicPartition {
-    TopicPartition { topic: message.topic().to_owned(), partition: message.partition() }
 }
 
 fn list_of<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> TopicPartitionList {
