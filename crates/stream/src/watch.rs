@@ -150,8 +150,9 @@ impl Watch {
         let (stop, stopped) = mpsc::channel();
         let sight = Arc::clone(sight);
         let rounds = move || {
+            let mut lags = HashMap::new();
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-                round(job, &client, &sight);
+                round(job, &client, &sight, &mut lags);
             }
         };
         let thread = thread::Builder::new()
@@ -172,9 +173,15 @@ impl Drop for Watch {
     }
 }
 
-/// Asks for every end once. A partition whose end is not known now is left for the next round.
-fn round(job: &'static str, client: &BaseConsumer<Quiet>, sight: &Sight) {
-    let mut lags: HashMap<String, i64> = HashMap::new();
+/// Asks for every end once. A partition whose end is not known now is left for the next round. In
+/// `lags` are the topics of the rounds before: what is no longer ours does not wait for us.
+fn round(
+    job: &'static str,
+    client: &BaseConsumer<Quiet>,
+    sight: &Sight,
+    lags: &mut HashMap<String, i64>,
+) {
+    lags.values_mut().for_each(|lag| *lag = 0);
     for partition in sight.partitions() {
         let number = partition.partition;
         match client.fetch_watermarks(&partition.topic, number, CALL) {
@@ -186,7 +193,8 @@ fn round(job: &'static str, client: &BaseConsumer<Quiet>, sight: &Sight) {
         }
     }
     for (topic, lag) in lags {
-        metrics::gauge!("mailpulse_lag_records", "job" => job, "topic" => topic).set(lag as f64);
+        metrics::gauge!("mailpulse_lag_records", "job" => job, "topic" => topic.clone())
+            .set(*lag as f64);
     }
 }
 
