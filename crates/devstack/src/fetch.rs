@@ -19,7 +19,7 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use crate::dirs::{lock_file, open_lock};
 use crate::{Error, notice, process};
 
-pub use tools::java;
+pub use tools::{alertmanager, amtool, java, prometheus, promtool};
 
 /// The name of the marker in a whole directory.
 const MARKER: &str = "complete";

@@ -5,9 +5,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
+use devstack::fetch::{amtool, promtool};
 use serde::Deserialize;
 use support::{Compose, binaries, read, root, sources, yaml};
 
@@ -37,28 +38,22 @@ fn rules() -> Vec<Rule> {
     yaml::<Rules>(RULES).groups.into_iter().flat_map(|group| group.rules).collect()
 }
 
-/// Runs a tool of a Debian package in `deploy/prometheus`; installs it when it is missing.
-fn judge(tool: &str, package: &str, arguments: &[&str]) {
-    if !Path::new("/usr/bin").join(tool).exists() {
-        let install = format!(
-            "apt-get update && DEBIAN_FRONTEND=noninteractive \
-             apt-get install -y --no-install-recommends {package}"
-        );
-        let status = Command::new("sh").args(["-c", &install]).status().unwrap();
-        assert!(status.success(), "{package} is missing and cannot be installed");
-    }
-    let mut command = Command::new(tool);
+/// Runs a tool in `deploy/prometheus`; what it finds wrong is ours to mend.
+fn judge(tool: Result<PathBuf, devstack::Error>, arguments: &[&str]) {
+    let tool = tool.unwrap();
+    let mut command = Command::new(&tool);
     let output = command.args(arguments).current_dir(root().join("deploy/prometheus")).output();
     let output = output.unwrap();
     let said = [output.stdout, output.stderr].concat();
+    let tool = tool.display();
     assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&said));
 }
 
 #[test]
 fn prometheus_and_alertmanager_take_their_configuration() {
-    judge("promtool", "prometheus", &["check", "config", "prometheus.yml"]);
-    judge("promtool", "prometheus", &["check", "rules", "--lint-fatal", "rules.yml"]);
-    judge("amtool", "prometheus-alertmanager", &["check-config", "alertmanager.yml"]);
+    judge(promtool(), &["check", "config", "prometheus.yml"]);
+    judge(promtool(), &["check", "rules", "--lint-fatal", "rules.yml"]);
+    judge(amtool(), &["check-config", "alertmanager.yml"]);
 }
 
 #[test]
@@ -67,7 +62,7 @@ fn every_alert_fires_when_it_should_and_not_before() {
     for alert in rules().iter().filter_map(|rule| rule.alert.as_ref()) {
         assert!(tests.contains(alert.as_str()), "{alert} is not tested");
     }
-    judge("promtool", "prometheus", &["test", "rules", "rules_test.yml"]);
+    judge(promtool(), &["test", "rules", "rules_test.yml"]);
 }
 
 /// Words of `text` that begin with `prefix`, made of letters, digits and underscores.

@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ impl Alertmanager {
         );
         std::fs::write(&config, yaml).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(installed())
+        let process = Command::new(devstack::fetch::alertmanager().unwrap())
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", directory.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -66,18 +65,6 @@ impl Drop for Alertmanager {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The program; installed from Debian when it is missing and we may.
-fn installed() -> PathBuf {
-    let path = Path::new("/usr/bin/prometheus-alertmanager");
-    if !path.exists() {
-        let install = "apt-get update && DEBIAN_FRONTEND=noninteractive \
-                       apt-get install -y --no-install-recommends prometheus-alertmanager";
-        let status = Command::new("sh").args(["-c", install]).status().unwrap();
-        assert!(status.success(), "prometheus-alertmanager is missing and cannot be installed");
-    }
-    path.to_owned()
 }
 
 fn get(url: &str) -> Option<String> {

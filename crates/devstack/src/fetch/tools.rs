@@ -1,5 +1,5 @@
-//! The tools of the machine we lean on: a Java runtime, Maven, npm. What is missing is installed
-//! where we may, else named together with the line that installs it.
+//! The tools of the machine we lean on: a Java runtime, Maven, npm, Prometheus and Alertmanager. What
+//! is missing is installed where we may, else named together with the line that installs it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,6 +26,17 @@ const JAVA: Tool = Tool {
 };
 const MAVEN: Tool = Tool { name: "Maven", packages: &["maven"], find: || on_path("mvn") };
 const NPM: Tool = Tool { name: "npm", packages: &["npm"], find: || on_path("npm") };
+const PROMETHEUS: Tool =
+    Tool { name: "Prometheus", packages: &["prometheus"], find: || on_path("prometheus") };
+const PROMTOOL: Tool =
+    Tool { name: "promtool", packages: &["prometheus"], find: || on_path("promtool") };
+const ALERTMANAGER: Tool = Tool {
+    name: "Alertmanager",
+    packages: &["prometheus-alertmanager"],
+    find: || on_path("prometheus-alertmanager"),
+};
+const AMTOOL: Tool =
+    Tool { name: "amtool", packages: &["prometheus-alertmanager"], find: || on_path("amtool") };
 
 /// The `java` program of a runtime that can run Kafka, installed if need be.
 ///
@@ -33,6 +44,38 @@ const NPM: Tool = Tool { name: "npm", packages: &["npm"], find: || on_path("npm"
 /// [`Error::MissingTool`] when there is none and we may not install it, or the installation fails.
 pub fn java() -> Result<PathBuf, Error> {
     JAVA.obtain()
+}
+
+/// The Prometheus server, installed if need be.
+///
+/// # Errors
+/// As [`java`].
+pub fn prometheus() -> Result<PathBuf, Error> {
+    PROMETHEUS.obtain()
+}
+
+/// The tool that checks Prometheus's configuration, installed if need be.
+///
+/// # Errors
+/// As [`java`].
+pub fn promtool() -> Result<PathBuf, Error> {
+    PROMTOOL.obtain()
+}
+
+/// Debian's Alertmanager, installed if need be.
+///
+/// # Errors
+/// As [`java`].
+pub fn alertmanager() -> Result<PathBuf, Error> {
+    ALERTMANAGER.obtain()
+}
+
+/// The tool that checks Alertmanager's configuration, installed if need be.
+///
+/// # Errors
+/// As [`java`].
+pub fn amtool() -> Result<PathBuf, Error> {
+    AMTOOL.obtain()
 }
 
 pub(super) fn maven() -> Result<Command, Error> {
