@@ -2,6 +2,7 @@
 //! shows that nothing came of it. See docs/chaos.md.
 
 mod action;
+mod conservation;
 mod ledger;
 mod mail;
 mod offline;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
+use self::conservation::Prometheus;
 use self::ledger::Ledger;
 use self::mail::{CLOSING_GAP, COMPRESSION, EventClock, Lane, MINUTE, Mail, SECOND, Taken};
 use self::offline::PANE;
@@ -152,8 +154,14 @@ fn play(
     let until = runtime.block_on(close(&clickhouse, &post, &clock, scale))?;
     shown.abort();
     progress.say("  every event was answered; waiting until nothing moves …");
-    let ledger = runtime.block_on(settle(&clickhouse, &post.taken(), until, scale))?;
-    let figures = outcome::figures(&runtime, pipeline, &clickhouse, &post.taken())?;
+    let prometheus = Prometheus::start(pipeline)?;
+    let taken = post.taken();
+    let ledger = runtime.block_on(async {
+        let mut ledger = settle(&clickhouse, &taken, until, scale).await?;
+        conservation::prove(&mut ledger, &prometheus, taken.events.len() as u64).await?;
+        anyhow::Ok(ledger)
+    })?;
+    let figures = outcome::figures(&runtime, pipeline, &clickhouse, &taken)?;
     progress.finish();
     Ok(Outcome { deeds, ledger, figures })
 }
