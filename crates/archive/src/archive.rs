@@ -237,6 +237,7 @@ impl<'a> Archive<'a> {
         match news {
             News::Held(_) => {}
             News::Looked(found) => partition.looked(found),
+            News::Unkept(found) => partition.unkept(found),
             News::Delivered => {
                 partition.refused_in_a_row = 0;
                 partition.landed();

@@ -30,20 +30,26 @@ pub(crate) struct Batch {
     /// Rows of the range that were left out, because they are in the table and ClickHouse no longer
     /// recognises them.
     pub(crate) left_out: usize,
+    /// How many tokens of the range ClickHouse knows without having all rows.
+    pub(crate) attempt: u32,
     /// Records that an operator sent back for us.
     pub(crate) again: usize,
 }
 
 impl Batch {
-    /// The deduplication token: `topic/partition/first-last`, and `-without-N` where that many rows
-    /// were left out: another block, which the table of a view must not take for the first one.
+    /// The deduplication token: `topic/partition/first-last`, then `-without-N` where that many rows
+    /// were left out: another block, which the table of a view must not take for the first one; and
+    /// `-attempt-N` where former tokens are of no use.
     pub(crate) fn token(&self) -> String {
         let TopicPartition { topic, partition } = &self.partition;
-        let whole = format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last);
-        match self.left_out {
-            0 => whole,
-            rows => format!("{whole}-without-{rows}"),
+        let mut token = format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last);
+        for (word, number) in [("without", self.left_out as u64), ("attempt", self.attempt.into())]
+        {
+            if number > 0 {
+                token += &format!("-{word}-{number}");
+            }
         }
+        token
     }
 
     /// The range in the offset's metadata while this batch is under way.

@@ -35,6 +35,8 @@ pub(crate) enum Errand {
 pub(crate) enum News {
     /// What is in the table.
     Looked(Found),
+    /// The same, of a range whose token ClickHouse knows without having its rows.
+    Unkept(Found),
     /// Every row is in the table, every letter in `mail.dead-letters`.
     Delivered,
     /// ClickHouse refuses a row, in its words; nothing of the batch is in the table.
@@ -52,6 +54,8 @@ enum Inserted {
     Refused(String),
     /// Some are there, and ClickHouse would not recognise them any more.
     Forgotten(Found),
+    /// ClickHouse takes them for a repeat, and not all are there.
+    Unkept(Found),
 }
 
 /// Nothing is getting on for this reason, for now.
@@ -92,6 +96,7 @@ impl Courier {
                         Inserted::Yes => {}
                         Inserted::Refused(detail) => return News::Refused(detail),
                         Inserted::Forgotten(found) => return News::Looked(found),
+                        Inserted::Unkept(found) => return News::Unkept(found),
                     }
                 }
                 self.publish(&batch.letters, hold).await;
@@ -143,16 +148,21 @@ impl Courier {
         let token = batch.token();
         let mut pauses = self.settings.pauses();
         let mut known_rows = batch.known_rows;
+        let mut is_repeat = batch.pending.is_some();
         loop {
             let started = Instant::now();
             let error = match self.server.insert(batch.table, &token, &batch.block).await {
                 Ok(()) => {
+                    if is_repeat && let Some(found) = self.unkept(batch, hold).await {
+                        return Inserted::Unkept(found);
+                    }
                     meters::inserted(batch.table, batch.block.rows, batch.block.bytes(), started);
                     meters::freshness(&batch.received, batch.block.rows, now_micros());
                     return Inserted::Yes;
                 }
                 Err(error) => error,
             };
+            is_repeat = true;
             if !matches!(error, ClickHouseError::Row(_)) {
                 meters::retried(error.code());
                 hold(error.clone().into());
@@ -176,6 +186,44 @@ impl Courier {
                 _ => known_rows = there,
             }
         }
+    }
+
+    /// Looks whether a repeat that ClickHouse has answered well has left its rows there; what is
+    /// there instead, if not.
+    ///
+    /// ClickHouse notes an insert's token before it moves the part to its place. Killed in between,
+    /// it has the token alone, and takes every repeat for done. Both happen under one lock: once a
+    /// repeat is answered, the first insert's rows are there or never will be. The view's part has
+    /// the same gap, so the sums are mended in any case.
+    async fn unkept(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Option<Found> {
+        let mut pauses = self.settings.pauses();
+        let found = loop {
+            match self.try_confirm(batch).await {
+                Ok(found) => break found,
+                Err(error) => hold(error.into()),
+            }
+            sleep_for(pauses.next()).await;
+        };
+        if found.rows_in(batch.range) >= batch.block.rows + batch.left_out {
+            return None;
+        }
+        // A row that a newer one replaces may be gone for good reason, and is replaced again.
+        if batch.table.replaces_rows() && batch.attempt > 0 {
+            return None;
+        }
+        let token = batch.token();
+        tracing::warn!(token, "taken for a repeat, and not all rows are there: sending them anew");
+        meters::retried("not_kept");
+        Some(Found { recognised: false, ..found })
+    }
+
+    async fn try_confirm(&self, batch: &Batch) -> Result<Found, ClickHouseError> {
+        let (partition, range) = (&batch.partition, batch.recorded());
+        let found = self.server.look(batch.table, partition, range).await?;
+        if batch.table == Table::Events {
+            rollup::mend(&self.server, partition.partition, range).await?;
+        }
+        Ok(found)
     }
 
     async fn publish(&self, letters: &[Letter], hold: &(impl Fn(Hold) + Sync)) {

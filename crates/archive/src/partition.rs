@@ -46,6 +46,8 @@ pub(crate) struct Partition {
     pending: Option<Range>,
     /// What was in the table of the pending range when we took over.
     known: Found,
+    /// How many tokens of the pending range ClickHouse knows without having its rows.
+    attempt: u32,
     ready: VecDeque<Batch>,
     flight: Option<Arc<Batch>>,
     /// Everything before this offset is archived, and Kafka does not know yet.
@@ -118,6 +120,7 @@ impl Partition {
             plan: pending.into_iter().collect(),
             pending,
             known: Found::default(),
+            attempt: 0,
             ready: VecDeque::new(),
             flight: None,
             done: None,
@@ -143,6 +146,13 @@ impl Partition {
                 self.stage = first.map_or(Stage::Reading, Stage::Seeking);
             }
         }
+    }
+
+    /// Not all rows of the batch under way were kept, though its token was: what is missing is
+    /// built anew, under another one.
+    pub(crate) fn unkept(&mut self, found: Found) {
+        self.attempt += 1;
+        self.looked(found);
     }
 
     /// Where the consumer has to be put.
@@ -251,6 +261,7 @@ impl Partition {
             bytes: built.bytes,
             known_rows: self.known.rows_in(range),
             left_out: built.left_out,
+            attempt: if pending.is_some() { self.attempt } else { 0 },
             again: built.again,
         });
     }
@@ -296,7 +307,7 @@ impl Partition {
             self.done = Some(recorded.last + 1);
             self.pending = self.pending.filter(|_| batch.pending.is_none());
             if batch.pending.is_some() {
-                self.known = Found::default();
+                (self.known, self.attempt) = (Found::default(), 0);
             }
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! An insert goes to `events` first and then, by the view, to `events_hourly`: two parts, not one. If
 //! ClickHouse dies between them, repeating the insert under its token brings the second alone. If it
-//! has forgotten the token by then the rows may not be sent again, and nobody would bring their sums.
-//! So whoever finds rows of a pending range that are not recognised any more compares the sums of that
-//! partition with its rows, in the hours that the range touches, and adds the difference. Nobody else
-//! writes that partition's rows, so both sides stand still meanwhile.
+//! has forgotten the token by then the rows may not be sent again, and nobody would bring their sums;
+//! and it may have the token of either part without the part. So whoever repeats an insert, or finds
+//! rows of a pending range that are not recognised any more, compares the sums of that partition with
+//! its rows, in the hours that the range touches, and adds the difference. Nobody else writes that
+//! partition's rows, so both sides stand still meanwhile.
 
 use stream::ranges::Range;
 

@@ -63,6 +63,12 @@ impl Table {
         }
     }
 
+    /// Whether a newer row takes an older one's place: one that is not there any more need not be
+    /// missing.
+    pub(crate) fn replaces_rows(self) -> bool {
+        self == Self::Rates
+    }
+
     /// The table that a topic goes to.
     pub fn of_topic(topics: &Topics, topic: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.topic(topics) == topic)

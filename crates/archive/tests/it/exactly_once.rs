@@ -187,6 +187,62 @@ fn beyond_the_window_it_looks_before_it_inserts() {
     assert_sums_follow(&stack);
 }
 
+/// Takes rows away and leaves their tokens, as ClickHouse does when it is killed between the two.
+fn lose_rows(stack: &Stack, table: &str, range: Range) {
+    let Range { first, last } = range;
+    stack.execute(&format!(
+        "ALTER TABLE {table} DELETE WHERE kafka_partition = 0 \
+         AND kafka_offset BETWEEN {first} AND {last} SETTINGS mutations_sync = 2"
+    ));
+}
+
+#[test]
+fn a_token_whose_rows_are_not_there_is_not_believed() {
+    let stack = Stack::new();
+    archived(&stack, 4000);
+    let whole = last_insert(&stack, 0);
+    // All rows of an insert; then, of the one that has brought them back, the second half.
+    let half = Range { first: whole.first + (whole.last - whole.first) / 2, ..whole };
+    for lost in [whole, half] {
+        lose_rows(&stack, "events", lost);
+        assert!(stack.count("events") < 4000);
+        make_pending(&stack, 0, whole);
+        let archive = stack.start(&[]);
+        settle(&stack);
+        assert_each_once(&stack, 4000);
+        assert_sums_follow(&stack);
+        archive.kill();
+    }
+    // A third time, with every token so far known and of no use.
+    lose_rows(&stack, "events", whole);
+    make_pending(&stack, 0, whole);
+    let _archive = stack.start(&[]);
+    settle(&stack);
+    assert_each_once(&stack, 4000);
+    assert_sums_follow(&stack);
+}
+
+/// The part of the view has the same gap.
+#[test]
+fn sums_that_were_lost_behind_their_token_are_brought() {
+    let stack = Stack::new();
+    archived(&stack, 4000);
+    let range = last_insert(&stack, 0);
+    stack.execute(
+        "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 SETTINGS mutations_sync = 2",
+    );
+    make_pending(&stack, 0, range);
+    let _archive = stack.start(&[]);
+    settle(&stack);
+    let Range { first, last } = range;
+    let sums: u64 = stack.ask(&format!(
+        "SELECT sum(events) FROM events_hourly WHERE kafka_partition = 0 \
+         AND hour IN (SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM events \
+         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last})"
+    ));
+    assert!(sums > (last - first).cast_unsigned() / 2, "{sums} of offsets {first} to {last}");
+}
+
 /// Every hourly sum is what the rows say.
 fn assert_sums_follow(stack: &Stack) {
     let of = |select: &str| {
