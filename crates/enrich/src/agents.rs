@@ -3,13 +3,16 @@
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use anyhow::{Context, ensure};
 use event::{Automation, AutomationReason, Client, Device, Text};
 use lru::LruCache;
 use serde::Deserialize;
 
+use crate::OpenError;
+
 /// Built in; the data is reviewed like code.
 const DATA: &str = include_str!("../data/agents.toml");
+/// What errors call it.
+const NAME: &str = "agents.toml";
 
 /// User agents remembered: a few hundred make up nearly all of the traffic.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -63,10 +66,13 @@ struct Data {
 
 impl Agents {
     /// Reads the built-in data.
-    pub(crate) fn load() -> anyhow::Result<Self> {
-        let Data { agent: mut entries } = toml::from_str(DATA).context("agents.toml")?;
+    pub(crate) fn load() -> Result<Self, OpenError> {
+        let Data { agent: mut entries } =
+            toml::from_str(DATA).map_err(|error| OpenError::built_in(NAME, error))?;
         for entry in &mut entries {
-            entry.check().with_context(|| format!("agents.toml: {}", entry.name))?;
+            if let Err(problem) = entry.check() {
+                return Err(OpenError::built_in(NAME, format_args!("{}: {problem}", entry.name)));
+            }
         }
         let (parser, known) = (woothee::parser::Parser::new(), LruCache::new(REMEMBERED));
         Ok(Self { entries, parser, known })
@@ -131,18 +137,17 @@ impl Agent {
 
 impl Entry {
     /// Refuses what can never fit or says half, and makes the patterns ready.
-    fn check(&mut self) -> anyhow::Result<()> {
+    fn check(&mut self) -> Result<(), &'static str> {
         let all = [&mut self.is, &mut self.any, &mut self.all, &mut self.none];
         for pattern in all.into_iter().flatten() {
-            ensure!(!pattern.is_empty(), "an empty pattern");
+            ensure(!pattern.is_empty(), "an empty pattern")?;
             pattern.make_ascii_lowercase();
         }
         let asks = !self.is.is_empty() || !self.any.is_empty() || !self.all.is_empty();
-        ensure!(asks, "it fits every user agent");
-        ensure!(self.machine.is_some() == self.confidence.is_some(), "machine without confidence");
+        ensure(asks, "it fits every user agent")?;
+        ensure(self.machine.is_some() == self.confidence.is_some(), "machine without confidence")?;
         let in_range = self.confidence.is_none_or(|sure| (0.0..=1.0).contains(&sure));
-        ensure!(in_range, "confidence is from 0 to 1");
-        Ok(())
+        ensure(in_range, "confidence is from 0 to 1")
     }
 
     /// Whether a user agent, in lower case, is meant.
@@ -157,6 +162,10 @@ impl Entry {
     fn automation(&self) -> Option<Automation> {
         Some(Automation { reason: self.machine?, confidence: self.confidence? })
     }
+}
+
+fn ensure(holds: bool, problem: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(problem) }
 }
 
 /// The parser's category, and what it leaves out: tablets.

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Context, ensure};
 use event::{Automation, AutomationReason};
 use serde::Deserialize;
 
+use crate::OpenError;
+
 /// Built in; the data is reviewed like code.
 const DATA: &str = include_str!("../data/data_centres.toml");
+/// What errors call it.
+const NAME: &str = "data_centres.toml";
 
 /// The numbers of autonomous systems that are data centres.
 pub(crate) struct DataCentres {
@@ -24,12 +27,17 @@ struct Data {
 
 impl DataCentres {
     /// Reads the built-in data.
-    pub(crate) fn load() -> anyhow::Result<Self> {
-        let Data { confidence, networks } = toml::from_str(DATA).context("data_centres.toml")?;
-        ensure!((0.0..=1.0).contains(&confidence), "data_centres.toml: confidence is from 0 to 1");
+    pub(crate) fn load() -> Result<Self, OpenError> {
+        let Data { confidence, networks } =
+            toml::from_str(DATA).map_err(|error| OpenError::built_in(NAME, error))?;
+        if !(0.0..=1.0).contains(&confidence) {
+            return Err(OpenError::built_in(NAME, "confidence is from 0 to 1"));
+        }
         let mut numbers = HashSet::new();
         for number in networks.into_values().flatten() {
-            ensure!(numbers.insert(number), "{number} is in data_centres.toml twice");
+            if !numbers.insert(number) {
+                return Err(OpenError::built_in(NAME, format_args!("{number} is there twice")));
+            }
         }
         Ok(Self { numbers, confidence })
     }

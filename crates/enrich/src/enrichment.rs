@@ -13,9 +13,10 @@ use crate::lookup::Lookups;
 use crate::mailbox::{MailboxProviders, OTHER};
 use crate::mx::MailExchanges;
 use crate::settings::EnrichSettings;
+use crate::{OpenError, RawRecord, Unreadable};
 
-/// All tables and files.
-pub(crate) struct Enrichment {
+/// All tables and files. One of them serves one thread: it remembers the user agents it has met.
+pub struct Enrichment {
     mailbox_providers: MailboxProviders,
     exchanges: Option<MailExchanges>,
     agents: Agents,
@@ -26,11 +27,11 @@ pub(crate) struct Enrichment {
 }
 
 impl Enrichment {
-    /// Reads everything.
+    /// Reads everything, and starts to ask for mail exchangers where that is wanted.
     ///
     /// # Errors
-    /// When a file cannot be read; it and its setting are named.
-    pub(crate) fn open(settings: &EnrichSettings) -> anyhow::Result<Self> {
+    /// When a file cannot be read, or no name server asked; the setting is named.
+    pub fn open(settings: &EnrichSettings) -> Result<Self, OpenError> {
         let exchanges = settings.mx.then(|| {
             MailExchanges::start(settings.resolver(), settings.mx_wait, settings.mx_domains)
         });
@@ -47,7 +48,7 @@ impl Enrichment {
 
     /// Before a round: takes files that have changed, and asks for the mail exchangers of the
     /// recipients' domains. Within a round nothing changes.
-    pub(crate) fn prepare<'r>(&mut self, recipients: impl Iterator<Item = &'r str>) {
+    pub fn prepare<'r>(&mut self, recipients: impl Iterator<Item = &'r str>) {
         let now = Instant::now();
         self.geography.refresh(now);
         self.lookups.refresh(now);
@@ -58,14 +59,29 @@ impl Enrichment {
         }
     }
 
+    /// Reads a raw record, and hands on its event with all that is known of it.
+    ///
+    /// # Errors
+    /// When its bytes are no event.
+    pub fn read<T>(
+        &mut self,
+        record: &RawRecord<'_>,
+        take: impl FnOnce(&Event<'_>) -> T,
+    ) -> Result<T, Unreadable> {
+        let mut event = providers::parse(record.provider, record.value, &record.envelope)?;
+        let agent = self.agent(&event);
+        self.add(&mut event, agent.as_deref());
+        Ok(take(&event))
+    }
+
     /// What is known of the client of an open or click.
-    pub(crate) fn agent(&mut self, event: &Event<'_>) -> Option<Rc<Agent>> {
+    fn agent(&mut self, event: &Event<'_>) -> Option<Rc<Agent>> {
         let user_agent = event.user_agent.as_deref().filter(|_| event.kind.is_engagement())?;
         Some(self.agents.of(user_agent))
     }
 
     /// Fills in what is known, with the event's own [`Enrichment::agent`].
-    pub(crate) fn add<'e>(&'e self, event: &mut Event<'e>, agent: Option<&'e Agent>) {
+    fn add<'e>(&'e self, event: &mut Event<'e>, agent: Option<&'e Agent>) {
         if let Some(recipient) = event.recipient.as_deref() {
             event.mailbox_provider = Some(Text::from(self.mailbox_provider(domain_of(recipient))));
         }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::watched::Watched;
+use crate::{FileError, OpenError};
 
 type Database = Reader<Vec<u8>>;
 
@@ -53,7 +54,7 @@ struct Network {
 
 impl Geography {
     /// Reads the databases; `None` for one that is not configured.
-    pub(crate) fn open(city: Option<&Path>, asn: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open(city: Option<&Path>, asn: Option<&Path>) -> Result<Self, OpenError> {
         let open = |name, path: Option<&Path>| {
             path.map(|path| Watched::open(name, path, read)).transpose()
         };
@@ -88,7 +89,7 @@ impl Geography {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Database> {
+fn read(path: &Path) -> Result<Database, FileError> {
     Ok(Reader::open_readfile(path)?)
 }
 

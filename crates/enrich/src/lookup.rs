@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
 use event::{Event, Text, recipient_key};
 
 use crate::watched::Watched;
+use crate::{FileError, OpenError};
 
 /// The column that becomes the tenant.
 const TENANT: &str = "tenant";
@@ -39,7 +39,7 @@ struct Row {
 
 impl Lookups {
     /// Reads the tables.
-    pub(crate) fn open<'p>(paths: impl Iterator<Item = &'p Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<Self, OpenError> {
         let open = |path| Watched::open("lookup", path, Table::read);
         paths.map(open).collect::<Result<_, _>>().map(Self)
     }
@@ -65,11 +65,11 @@ impl Lookups {
 }
 
 impl Table {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    fn read(path: &Path) -> Result<Self, FileError> {
         Self::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path)?)
     }
 
-    fn parse(mut csv: csv::Reader<impl std::io::Read>) -> anyhow::Result<Self> {
+    fn parse(mut csv: csv::Reader<impl std::io::Read>) -> Result<Self, FileError> {
         let header = csv.headers()?.clone();
         let by = by(&header)?;
         let (mut keys, mut rows, mut numbers) = (HashMap::new(), Vec::new(), BTreeMap::new());
@@ -80,19 +80,22 @@ impl Table {
                 By::Recipient => recipient_key(&record[0]).into_owned(),
                 By::Campaign => record[0].to_owned(),
             };
-            ensure!(!key.is_empty(), "line {line}: an empty {}", &header[0]);
+            if key.is_empty() {
+                return Err(FileError::EmptyKey { line, column: header[0].to_owned() });
+            }
             let row = Row::new(&header, &record);
             let number = match numbers.get(&row) {
                 Some(&number) => number,
                 None => {
-                    let number = u32::try_from(rows.len()).context("too many rows")?;
+                    let number = u32::try_from(rows.len()).map_err(|_| FileError::TooManyRows)?;
                     rows.push(row.clone());
                     numbers.insert(row, number);
                     number
                 }
             };
-            let former = keys.insert(key.into_boxed_str(), number);
-            ensure!(former.is_none(), "line {line}: {} is there twice", &record[0]);
+            if keys.insert(key.into_boxed_str(), number).is_some() {
+                return Err(FileError::KeyTwice { line, key: record[0].to_owned() });
+            }
         }
         keys.shrink_to_fit();
         Ok(Self { by, keys, rows })
@@ -108,16 +111,19 @@ impl Table {
 }
 
 /// What the table is joined by, when its header is in order.
-fn by(header: &csv::StringRecord) -> anyhow::Result<By> {
+fn by(header: &csv::StringRecord) -> Result<By, FileError> {
     let by = match header.get(0) {
         Some("recipient") => By::Recipient,
         Some("campaign") => By::Campaign,
-        _ => bail!("the first column has to be `recipient` or `campaign`"),
+        _ => return Err(FileError::NoKey),
     };
     for (place, name) in header.iter().enumerate() {
-        ensure!(!name.is_empty(), "column {} has no name", place + 1);
-        let is_first = header.iter().position(|other| other == name) == Some(place);
-        ensure!(is_first, "column `{name}` is there twice");
+        if name.is_empty() {
+            return Err(FileError::NamelessColumn(place + 1));
+        }
+        if header.iter().take(place).any(|other| other == name) {
+            return Err(FileError::ColumnTwice(name.to_owned()));
+        }
     }
     Ok(by)
 }
@@ -140,12 +146,12 @@ mod tests {
 
     use super::*;
 
-    fn table(text: &str) -> anyhow::Result<Table> {
+    fn table(text: &str) -> Result<Table, FileError> {
         Table::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()))
     }
 
     fn refused(text: &str) -> String {
-        format!("{:#}", table(text).err().unwrap())
+        table(text).err().unwrap().to_string()
     }
 
     #[test]

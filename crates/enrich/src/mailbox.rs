@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, ensure};
+use crate::OpenError;
 
 /// Built in; the data is reviewed like code.
 const TABLE: &str = include_str!("../data/mailbox_providers.toml");
+/// What errors call it.
+const NAME: &str = "mailbox_providers.toml";
 
 /// What a domain of which nothing is known belongs to.
 pub(crate) const OTHER: &str = "other";
@@ -15,14 +17,16 @@ pub(crate) struct MailboxProviders(HashMap<String, String>);
 
 impl MailboxProviders {
     /// Reads the built-in table.
-    pub(crate) fn load() -> anyhow::Result<Self> {
+    pub(crate) fn load() -> Result<Self, OpenError> {
         let table: BTreeMap<String, Vec<String>> =
-            toml::from_str(TABLE).context("mailbox_providers.toml")?;
+            toml::from_str(TABLE).map_err(|error| OpenError::built_in(NAME, error))?;
         let mut by_domain = HashMap::new();
         for (name, domains) in table {
             for domain in domains {
                 let former = by_domain.insert(domain.clone(), name.clone());
-                ensure!(former.is_none(), "{domain} is in mailbox_providers.toml twice");
+                if former.is_some() {
+                    return Err(OpenError::built_in(NAME, format_args!("{domain} is there twice")));
+                }
             }
         }
         Ok(Self(by_domain))

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
@@ -25,6 +24,7 @@ use metrics::Counter;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use crate::OpenError;
 use crate::mx_hosts::MxHosts;
 
 /// Bounds of how long an answer is believed, whatever it says itself.
@@ -79,14 +79,16 @@ impl MailExchanges {
         server: Option<SocketAddr>,
         wait: Duration,
         remembered: NonZeroUsize,
-    ) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let resolver = resolver(server).context("enrich.mx_resolver")?;
+    ) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(OpenError::Thread)?;
+        let resolver = resolver(server).map_err(OpenError::Resolver)?;
         let (questions, asked) = tokio::sync::mpsc::unbounded_channel();
         let (answered, answers) = mpsc::channel();
         std::thread::Builder::new()
             .name("mx".to_owned())
-            .spawn(move || runtime.block_on(answer_all(resolver, asked, answered)))?;
+            .spawn(move || runtime.block_on(answer_all(resolver, asked, answered)))
+            .map_err(OpenError::Thread)?;
         Ok(Self {
             hosts: MxHosts::load()?,
             known: LruCache::new(remembered),

@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use anyhow::{Context, ensure};
+use crate::OpenError;
 
 /// Built in; the data is reviewed like code.
 const TABLE: &str = include_str!("../data/mx_hosts.toml");
+/// What errors call it.
+const NAME: &str = "mx_hosts.toml";
 
 /// Mailbox providers by the ends of their hosts' names, the longest first.
 pub(crate) struct MxHosts(Vec<Pattern>);
@@ -19,19 +21,20 @@ struct Pattern {
 
 impl MxHosts {
     /// Reads the built-in table.
-    pub(crate) fn load() -> anyhow::Result<Self> {
+    pub(crate) fn load() -> Result<Self, OpenError> {
         Self::parse(TABLE)
     }
 
-    fn parse(table: &str) -> anyhow::Result<Self> {
+    fn parse(table: &str) -> Result<Self, OpenError> {
         let table: BTreeMap<String, Vec<String>> =
-            toml::from_str(table).context("mx_hosts.toml")?;
+            toml::from_str(table).map_err(|error| OpenError::built_in(NAME, error))?;
         let mut patterns: Vec<Pattern> = Vec::new();
         for (provider, ends) in table {
             for end in ends {
                 let labels: Vec<String> = end.rsplit('.').map(str::to_owned).collect();
-                let former = patterns.iter().find(|pattern| pattern.labels == labels);
-                ensure!(former.is_none(), "{end} is in mx_hosts.toml twice");
+                if patterns.iter().any(|pattern| pattern.labels == labels) {
+                    return Err(OpenError::built_in(NAME, format_args!("{end} is there twice")));
+                }
                 patterns.push(Pattern { labels, provider: provider.clone() });
             }
         }

@@ -1,29 +1,33 @@
+//! The section `[enrich]`.
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use record::Topics;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
-use stream::TopicSettings;
-use stream::step::StepSettings;
 
 use crate::extract::Rule;
 
 /// `[enrich]`; each key is explained in `deploy/mailpulse.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EnrichSettings {
-    pub(crate) admin: SocketAddr,
-    batch_records: usize,
+pub struct EnrichSettings {
+    /// Where liveness, readiness and metrics are told.
+    pub admin: SocketAddr,
+    /// Of a transaction at most.
+    pub batch_records: usize,
+    /// How long a batch waits for its records.
     #[serde(with = "service::units::duration")]
-    batch_wait: Duration,
-    refusals_to_hold: u32,
+    pub batch_wait: Duration,
+    /// So many dead letters in a row hold a partition; 0 for never.
+    pub refusals_to_hold: u32,
     pub(crate) mx: bool,
     mx_resolver: String,
+    /// How long [`Enrichment::prepare`](crate::Enrichment::prepare) waits for mail exchangers.
     #[serde(with = "service::units::duration")]
-    pub(crate) mx_wait: Duration,
+    pub mx_wait: Duration,
     pub(crate) mx_domains: NonZeroUsize,
     geo_city: PathBuf,
     geo_asn: PathBuf,
@@ -36,7 +40,7 @@ impl EnrichSettings {
     ///
     /// # Errors
     /// Names the key that cannot be used.
-    pub(crate) fn read(settings: &Settings) -> Result<Self, SettingsError> {
+    pub fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let enrich: Self = settings.section("enrich")?;
         if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
             let problem = "write the address and port of a name server, such as 127.0.0.1:53";
@@ -63,22 +67,6 @@ impl EnrichSettings {
     /// The look-up tables.
     pub(crate) fn lookups(&self) -> impl Iterator<Item = &Path> {
         self.lookup.iter().map(PathBuf::as_path)
-    }
-
-    /// What the loop reads.
-    pub(crate) fn step(&self, topics: &Topics, layout: TopicSettings) -> StepSettings {
-        let inputs: Vec<String> = topics.all_raw().map(str::to_owned).collect();
-        let partitions = usize::try_from(layout.recipient_partitions).unwrap_or(1);
-        StepSettings {
-            job: "enrich",
-            group: topics.group("enrich"),
-            input_partitions: inputs.len() * partitions,
-            inputs,
-            dead_letters: topics.dead_letters.clone(),
-            batch_records: self.batch_records,
-            batch_wait: self.batch_wait,
-            refusals_to_hold: self.refusals_to_hold,
-        }
     }
 }
 

@@ -4,11 +4,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use metrics::Counter;
+
+use crate::{FileError, OpenError};
 
 /// How often a file is asked whether it has changed.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes a `T` of a file.
+type Read<T> = fn(&Path) -> Result<T, FileError>;
 
 /// What was read from a file, as of its last good reading. A file that cannot be read changes
 /// nothing: what was known goes on being used, and log and metric
@@ -16,7 +20,7 @@ const ASKED_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Watched<T> {
     name: &'static str,
     path: PathBuf,
-    read: fn(&Path) -> anyhow::Result<T>,
+    read: Read<T>,
     value: T,
     /// Of the file that was last tried, whether or not it could be read.
     stamp: Option<Stamp>,
@@ -39,13 +43,9 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     /// When it cannot be read: at the start that is the operator's mistake.
-    pub(crate) fn open(
-        name: &'static str,
-        path: &Path,
-        read: fn(&Path) -> anyhow::Result<T>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn open(name: &'static str, path: &Path, read: Read<T>) -> Result<Self, OpenError> {
         let stamp = Stamp::of(path);
-        let value = read(path).with_context(|| format!("enrich.{name}: {}", path.display()))?;
+        let value = read(path).map_err(|why| OpenError::file(name, path, why))?;
         let count = |outcome: &'static str| {
             metrics::counter!("mailpulse_enrich_file_reads_total",
                 "file" => name, "outcome" => outcome)
@@ -69,16 +69,16 @@ impl<T> Watched<T> {
             return;
         }
         self.stamp = stamp;
+        let (file, path) = (self.name, self.path.display());
         match (self.read)(&self.path) {
             Ok(value) => {
                 self.value = value;
                 self.taken.increment(1);
-                tracing::info!(file = self.name, "read again");
+                tracing::info!(file, %path, "read again");
             }
             Err(error) => {
                 self.refused.increment(1);
-                let error = format!("{error:#}");
-                tracing::error!(file = self.name, error, "not readable, going on with the former");
+                tracing::error!(file, %path, %error, "not readable, going on with the former");
             }
         }
     }
@@ -106,8 +106,9 @@ impl Stamp {
 mod tests {
     use super::*;
 
-    fn number(path: &Path) -> anyhow::Result<u32> {
-        Ok(std::fs::read_to_string(path)?.parse()?)
+    fn number(path: &Path) -> Result<u32, FileError> {
+        let text = std::fs::read_to_string(path).map_err(csv::Error::from)?;
+        text.parse().map_err(|_| FileError::NoKey)
     }
 
     #[test]

@@ -5,10 +5,13 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{RECEIVED_AT, Stage};
-use event::{Event, EventId, Kind, Provider};
+use common::{RECEIVED_AT, Stage, source};
+use enrich::{EnrichSettings, Enrichment, RawRecord};
+use event::{Event, EventId, Kind, Provider, ReceivedAt};
+use providers::Envelope;
 use record::{EnrichedHeaders, names};
-use testkit::{Credentials, Plan, Traffic};
+use service::Settings;
+use testkit::{Credentials, Plan, SignedRequest, Traffic};
 
 #[test]
 fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
@@ -19,6 +22,7 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         Plan { messages_per_source: 10, sources, ..Plan::small(&credentials, 1_800_000_000) };
     let traffic = Traffic::new(3, plan);
     let total = traffic.requests().count();
+    let mut expected: Vec<_> = Library::new().events(traffic.requests()).collect();
     let mut published = 0;
     for (number, request) in traffic.requests().enumerate() {
         published += stage.publish_request(&request);
@@ -50,6 +54,43 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     let truth = traffic.truth();
     assert_eq!(kinds, truth.accepted);
     assert_eq!(ids.len() as u64, truth.distinct_total(), "repeats have the id of the first");
+
+    let mut written: Vec<_> = records
+        .into_iter()
+        .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
+        .collect();
+    expected.sort();
+    written.sort();
+    assert!(written == expected, "{:?}", written.iter().zip(&expected).find(|(a, b)| a != b));
+}
+
+/// The library alone, with the settings of the process: what `mailpulse parse` shows.
+struct Library(Enrichment);
+
+impl Library {
+    fn new() -> Self {
+        let settings = Settings::load(None, std::iter::empty()).unwrap();
+        Self(Enrichment::open(&EnrichSettings::read(&settings).unwrap()).unwrap())
+    }
+
+    fn events(
+        &mut self,
+        requests: impl Iterator<Item = SignedRequest>,
+    ) -> impl Iterator<Item = String> {
+        requests.flat_map(|request| {
+            let (provider, source) = source(&request);
+            let mut events = Vec::new();
+            providers::split(provider, &request.body, &mut |raw| {
+                let received_at = ReceivedAt(RECEIVED_AT.parse().unwrap());
+                let recipient = raw.recipient;
+                let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
+                let record = RawRecord { provider, envelope, value: raw.raw };
+                events.push(self.0.read(&record, |event| serde_json::to_string(event).unwrap()));
+            })
+            .unwrap();
+            events.into_iter().map(Result::unwrap)
+        })
+    }
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::dead_letters::LetterId;
 #[derive(Debug, Parser)]
 #[command(name = "mailpulse", version)]
 pub(crate) struct Cli {
-    /// The configuration file of the services. Without it `mailpulse.toml` is read if it is there.
+    /// The configuration file of the services. Without it `mailpulse.toml` is read if it is there;
+    /// by `parse` it is not.
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -40,11 +41,17 @@ pub(crate) enum Command {
     Verify(Verify),
     /// The canonical events of a body, one JSON line per recipient, and what would be given up on.
     ///
+    /// They are what enrich publishes, made by its code: with --config by the databases, look-up
+    /// tables, rules, name server and pseudonyms that are configured, without it by the built-in
+    /// tables alone.
+    ///
     /// The exit status is 0 when all became events, 1 when something would go to the dead letters
-    /// (a line `{\"dead_letter\": …}` says why), and 2 for what cannot be read at all.
+    /// (a line `{"dead_letter": …}` says why), and 2 for what cannot be read at all.
     #[command(after_help = "Examples:\n  \
         mailpulse parse --provider sendgrid body.json | jq -r '[.kind, .recipient] | @tsv'\n  \
-        mailpulse parse --provider ses --received-at 2026-11-21T10:00:00Z request.http")]
+        mailpulse parse --provider ses --received-at 2026-11-21T10:00:00Z request.http\n  \
+        mailpulse dead-letters show 3/1042 --raw | \\\n      \
+        mailpulse parse --provider ses --source news --config mailpulse.toml --published -")]
     Parse(Parse),
     /// A valid request for any scheme, to test with: as an HTTP request, or as a curl command.
     #[command(after_help = "Examples:\n  \

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use enrich::OpenError;
 use service::SettingsError;
 use stream::StreamError;
 
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if standard error is gone too.
-            let _ = writeln!(io::stderr(), "mailpulse: {error}");
+            let code = code(&error).map_or_else(String::new, |code| format!("{code}: "));
+            let _ = writeln!(io::stderr(), "mailpulse: {code}{error}");
             ExitCode::from(if is_unusable(&error) { 2 } else { 1 })
         }
     }
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Verify(how) => verify::run(cli.config.as_deref(), &how),
-        Command::Parse(how) => parse::run(&how),
+        Command::Parse(how) => parse::run(cli.config.as_deref(), &how),
         Command::Sign(how) => sign::run(&how),
         Command::DeadLetters(verb) => dead_letters::run(cli.config.as_deref(), verb),
         Command::Completions { shell } => completions(shell),
@@ -78,5 +80,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn is_unusable(error: &anyhow::Error) -> bool {
     error.is::<Unusable>()
         || error.is::<SettingsError>()
+        || error.is::<OpenError>()
         || matches!(error.downcast_ref::<StreamError>(), Some(StreamError::Settings(_)))
+}
+
+/// The stable code of a configuration that cannot be used.
+fn code(error: &anyhow::Error) -> Option<&'static str> {
+    let settings = error.downcast_ref().map(SettingsError::code);
+    settings.or_else(|| error.downcast_ref().map(OpenError::code))
 }

@@ -16,6 +16,12 @@ use stream::{ClusterSettings, Connection, PreparedHeaders, Publisher, PublisherS
 pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const RECEIVED_AT: &str = "1800000000000000";
 
+/// Whose a request is, from its path.
+pub fn source(request: &testkit::SignedRequest) -> (Provider, &str) {
+    let mut segments = request.path.split('/').skip(2);
+    (segments.next().unwrap().parse().unwrap(), segments.next().unwrap())
+}
+
 /// The binary, and topics of its own.
 pub struct Stage {
     pub enrich: Running,
@@ -62,9 +68,7 @@ impl Stage {
 
     /// Publishes a request's events as the ingress does.
     pub fn publish_request(&self, request: &testkit::SignedRequest) -> usize {
-        let mut segments = request.path.split('/').skip(2);
-        let provider: Provider = segments.next().unwrap().parse().unwrap();
-        let source = segments.next().unwrap();
+        let (provider, source) = source(request);
         let mut published = 0;
         providers::split(provider, &request.body, &mut |raw| {
             let headers = [

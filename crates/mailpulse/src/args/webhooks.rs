@@ -47,6 +47,10 @@ pub(crate) struct Parse {
     /// The `request_id` of the events.
     #[arg(long, value_name = "ID", default_value = "parse")]
     pub(crate) request_id: String,
+    /// The body comes out of Kafka (`dead-letters show --raw`, a record of `mail.raw.*`): where
+    /// there is a key for pseudonyms, its addresses are such already.
+    #[arg(long)]
+    pub(crate) published: bool,
     /// The body, or a captured request (a file that ends in `.http`, or begins with a request
     /// line). `-` is standard input.
     pub(crate) body: PathBuf,
