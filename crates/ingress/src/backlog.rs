@@ -37,7 +37,7 @@ struct State {
     under_way: usize,
     /// Requests that are being written to the backlog.
     in_line: usize,
-    /// Why the last request was refused, if it was.
+    /// Why the last request was refused, if it was and there is no room yet.
     refused: Option<Refused>,
 }
 
@@ -182,9 +182,20 @@ impl Backlog {
         self.spool().is_empty()
     }
 
-    /// Why the last request could not be kept, unless one could be since.
+    /// Why the last request could not be kept, unless one could be since, or there is room again.
     pub(crate) fn refuses(&self) -> Option<Refused> {
         self.state().refused
+    }
+
+    /// Looks whether there is room again, where the last request was refused for want of it: who
+    /// is not ready gets no request that could show it. Returns whether it has looked.
+    pub(crate) async fn recheck(&self) -> bool {
+        if self.refuses().is_none() {
+            return false;
+        }
+        let room = self.blocking(|spool| spool.check_room()).await;
+        self.state().refused = room.err().map(|error| error.code());
+        true
     }
 
     async fn blocking<T: Send + 'static>(
@@ -319,6 +330,11 @@ mod tests {
         (directory, Backlog::new(spool, limit).unwrap())
     }
 
+    async fn keep(backlog: &Backlog, bytes: usize) -> Result<(), Refused> {
+        let Way::Backlog(place) = backlog.enter().await else { panic!("it is diverted") };
+        place.keep(vec![1; bytes]).await
+    }
+
     /// Whether the next request has to wait.
     async fn waits(backlog: &Backlog) -> bool {
         tokio::time::timeout(Duration::from_millis(50), backlog.enter()).await.is_err()
@@ -359,15 +375,26 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_refused_alone() {
         let (_directory, backlog) = backlog(100);
-        let keep = async |bytes: usize| {
-            let Way::Backlog(place) = backlog.enter().await else { panic!("it is diverted") };
-            place.keep(vec![1; bytes]).await
-        };
-        let (small, large, other) = tokio::join!(keep(30), keep(90), keep(30));
+        let (small, large, other) =
+            tokio::join!(keep(&backlog, 30), keep(&backlog, 90), keep(&backlog, 30));
         assert_eq!((small, large, other), (Ok(()), Err("spool_full"), Ok(())));
-        assert_eq!(keep(80).await, Err("spool_full"));
+        assert_eq!(keep(&backlog, 80).await, Err("spool_full"));
         assert_eq!(backlog.refuses(), Some("spool_full"));
-        keep(1).await.unwrap();
+        keep(&backlog, 1).await.unwrap();
+        assert_eq!(backlog.refuses(), None);
+    }
+
+    #[tokio::test]
+    async fn room_is_seen_without_a_request_that_finds_it() {
+        let (_directory, backlog) = backlog(100);
+        assert!(!backlog.recheck().await, "nothing was refused");
+        keep(&backlog, 50).await.unwrap();
+        keep(&backlog, 50).await.unwrap_err();
+        assert!(backlog.recheck().await);
+        assert_eq!(backlog.refuses(), Some("spool_full"));
+        let (number, _) = backlog.first().await.unwrap().unwrap();
+        backlog.remove(number).await.unwrap();
+        assert!(backlog.recheck().await);
         assert_eq!(backlog.refuses(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Keeps the way to Kafka open: waits for its topics at the start, hands the backlog on when Kafka
 //! is back, and says whether requests can be kept at all.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::backlog::Backlog;
 use crate::envelope::Envelope;
 use crate::outlet::Outlet;
 
-/// How often Kafka is asked whether it is there.
+/// How often Kafka is asked whether it is there, and a full disk whether it has room again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// After a failure to hand something on.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -41,13 +42,26 @@ pub(crate) async fn supply(
     cluster: Cluster,
     health: Health,
 ) -> anyhow::Result<()> {
-    await_topics(cluster, &backlog, &health).await?;
+    tokio::select! {
+        failed = keep_open(&outlet, &backlog, cluster, &health) => failed,
+        never = watch_room(&backlog, &health) => match never {},
+    }
+}
+
+/// The way to Kafka.
+async fn keep_open(
+    outlet: &Arc<Outlet>,
+    backlog: &Backlog,
+    cluster: Cluster,
+    health: &Health,
+) -> anyhow::Result<()> {
+    await_topics(cluster, backlog, health).await?;
     if !backlog.is_empty() {
-        report(&backlog, &health); // handing on may take its time
+        report(backlog, health); // handing on may take its time
     }
     loop {
-        let handed_on = reporting(hand_on(&outlet, &backlog), || {
-            report(&backlog, &health);
+        let handed_on = reporting(hand_on(outlet, backlog), || {
+            report(backlog, health);
             metrics::gauge!("mailpulse_ingress_in_flight_records")
                 .set(outlet.publisher().in_flight() as f64);
         });
@@ -58,6 +72,16 @@ pub(crate) async fn supply(
                 tracing::warn!(%error, "the spool is not handed on");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
+        }
+    }
+}
+
+/// The way to the disk: ready as soon as there is room again, whether or not Kafka is back.
+async fn watch_room(backlog: &Backlog, health: &Health) -> Infallible {
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        if backlog.recheck().await {
+            report(backlog, health);
         }
     }
 }

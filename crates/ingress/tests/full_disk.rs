@@ -1,5 +1,6 @@
 //! A disk that takes no more while Kafka is away: what was answered with 200 is not lost, the rest is
-//! asked to come again, and with room again requests are taken as before, without a restart.
+//! asked to come again, and with room again requests are taken as before, without a restart and without
+//! a request that tries.
 //!
 //! Each test runs one of two parts as a process of its own, whose disk can be filled: under a largest
 //! file size that is set and lifted while the ingress runs, which every system allows and which fails
@@ -100,8 +101,10 @@ fn survive(disk: &Disk) {
     ingress.kill_and_start();
     disk.fill(&ingress);
     assert_eq!(book.post(&ingress, 40), 0, "the disk is still full");
+    until("a balancer sends requests elsewhere", || !ingress.is_ready());
 
     disk.make_room(&ingress);
+    until("it sees for itself that there is room", || ingress.is_ready());
     assert_eq!(book.post(&ingress, 10), 10, "there is room again");
 
     kafka.restart().unwrap();

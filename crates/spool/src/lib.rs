@@ -16,7 +16,7 @@ mod format;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 pub use format::{End, FRAME_BYTES, MAX_PAYLOAD_BYTES, Records};
@@ -25,6 +25,8 @@ pub use format::{End, FRAME_BYTES, MAX_PAYLOAD_BYTES, Records};
 /// while it is handed on, and to be handed on again after a kill.
 const SEGMENT_BYTES: u64 = 8 << 20;
 const SUFFIX: &str = "spool";
+/// What [`Spool::check_room`] asks for: dozens of usual webhooks.
+const ROOM_BYTES: u64 = 64 << 10;
 
 /// The spool cannot do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +166,26 @@ impl Spool {
         open.segment.bytes += bytes.len() as u64;
         self.open = Some(open);
         Ok(())
+    }
+
+    /// Whether there is room for 64 KiB more, or for as much as the limit allows if that is less:
+    /// they are written to a file of their own, synced, and removed.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] and [`SpoolError::Disk`], as an append of so many bytes would give.
+    pub fn check_room(&self) -> Result<(), SpoolError> {
+        let bytes = ROOM_BYTES.min(self.limit);
+        if self.bytes() + bytes > self.limit {
+            return Err(SpoolError::Full { limit: self.limit });
+        }
+        // Not a segment: whoever is killed in between leaves nothing that would be handed on.
+        let path = self.directory.join("room");
+        let written = File::create(&path).and_then(|mut file| {
+            io::copy(&mut io::repeat(b'r').take(bytes), &mut file)?;
+            file.sync_all()
+        });
+        let removed = std::fs::remove_file(&path);
+        written.and(removed).map_err(at(&path))
     }
 
     /// The first segment's records, as [`Records`] reads them, and its number for [`Spool::remove`].

@@ -95,6 +95,8 @@ fn writes_that_fail_in_their_middle() {
         let error = spool.append(&[[0; 5 * RECORD]]).unwrap_err();
         assert_eq!(error.code(), "spool_failed", "{error}");
     }
+    let no_room = spool.check_room().unwrap_err();
+    assert_eq!(no_room.code(), "spool_failed", "{no_room}");
     assert_eq!(files(&directory), before, "nothing is left of what was refused");
     assert_eq!((spool.records(), spool.bytes()), (8, 8 * (RECORD as u64 + 8)));
     // A group is taken as a whole or not at all.
@@ -149,6 +151,7 @@ fn a_disk_that_fills() {
     let (mut confirmed, refused) = append(&mut spool, 0..2000);
     assert!((100..500).contains(&confirmed.len()), "{} of 2000", confirmed.len());
     assert!(refused.unwrap().contains("No space left"));
+    assert_eq!(spool.check_room().unwrap_err().code(), "spool_failed");
     assert!(files(&spool_directory) < 20, "nothing is left of what was refused");
 
     // A process that starts now finds them all, and can hand them on.
@@ -158,6 +161,7 @@ fn a_disk_that_fills() {
     assert_eq!(append(&mut spool, 2000..2010).0, [0; 0]);
 
     std::fs::remove_file(&ballast).unwrap();
+    spool.check_room().unwrap();
     let (later, refused) = append(&mut spool, 2010..2060);
     assert_eq!((later.len(), refused), (50, None), "there is room again");
     confirmed.extend(later);

@@ -76,7 +76,9 @@ fn it_is_bounded_and_takes_all_of_an_append_or_none() {
     assert_eq!((spool.records(), spool.bytes()), (1, 908));
     spool.append(&[[4; 84]]).unwrap();
     assert_eq!(drained(&mut spool), [vec![1; 900], vec![4; 84]]);
+    spool.check_room().unwrap();
     spool.append(&[[5; 900]]).unwrap();
+    assert_eq!(spool.check_room().unwrap_err().code(), "spool_full");
     assert_eq!(spool.append(&[[]]).unwrap_err().code(), "spool_unfit");
 }
 

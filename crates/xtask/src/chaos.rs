@@ -3,6 +3,7 @@
 
 mod action;
 mod conservation;
+mod full_disk;
 mod ledger;
 mod mail;
 mod offline;
@@ -158,10 +159,11 @@ fn play(
     let taken = post.taken();
     let ledger = runtime.block_on(async {
         let mut ledger = settle(&clickhouse, &taken, until, scale).await?;
+        full_disk::account(&mut ledger, &deeds.full_disks);
         conservation::prove(&mut ledger, &prometheus, taken.events.len() as u64).await?;
         anyhow::Ok(ledger)
     })?;
-    let figures = outcome::figures(&runtime, pipeline, &clickhouse, &taken)?;
+    let figures = outcome::figures(&runtime, pipeline, &clickhouse, &taken, &deeds)?;
     progress.finish();
     Ok(Outcome { deeds, ledger, figures })
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use devstack::process::{self, Child};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -16,6 +16,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// One that ended sooner than this is not started again before: whoever fails at its start, for
 /// instance because Kafka is away, would do nothing but start.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+/// Starts a program that ignores SIGXFSZ: a write beyond [`Supervisor::limit_files`] then fails and
+/// does not kill.
+const WRITES_MAY_FAIL: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
 
 /// One instance of a service: `dedupe-2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +140,22 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Sets the largest file that the members of a service that run may write, in bytes. Longer ones
+    /// stay as they are, their logs among them; further writes to them fail, as on a full disk.
+    pub(crate) fn limit_files(&self, service: &str, bytes: Option<u64>) -> anyhow::Result<()> {
+        let bytes = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        for kept in lock(&self.kept).iter().filter(|kept| kept.orders.member.service == service) {
+            let Some(child) = &kept.child else { continue };
+            let pid = child.pid().to_string();
+            // The limit that a process may change itself, as ulimit does.
+            let limit = format!("--fsize={bytes}:");
+            let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+            let set = set.context("prlimit (of util-linux) cannot be run")?;
+            ensure!(set.success(), "prlimit --fsize of {}: {set}", kept.orders.member);
+        }
+        Ok(())
+    }
+
     /// How often members had to be started again.
     pub(crate) fn restarts(&self) -> u32 {
         lock(&self.kept).iter().map(|kept| kept.starts.saturating_sub(1)).sum()
@@ -157,8 +177,10 @@ impl Kept {
             return;
         }
         let Orders { member, binary, config, environment, directory, log } = &self.orders;
-        let mut command = Command::new(binary);
+        let mut command = Command::new("sh");
         command
+            .args(["-c", WRITES_MAY_FAIL])
+            .arg(binary)
             .arg("--config")
             .arg(config)
             .current_dir(directory)

@@ -26,6 +26,9 @@ pub(crate) enum Action {
     Freeze { member: Member, lasting: Duration },
     /// SIGKILL of the broker.
     KafkaCrash { away: Duration },
+    /// SIGKILL of the broker, and while it is away the spool's disk is full for a while: requests are
+    /// refused, and taken again when there is room, before the broker is back.
+    FullDisk { lasting: Duration },
     /// SIGKILL of ClickHouse.
     ClickHouseCrash { away: Duration },
     /// SIGKILL of ClickHouse and of every archive in the middle of their inserts; the tables then
@@ -49,6 +52,7 @@ pub(crate) enum Sort {
     Join,
     Freeze,
     KafkaCrash,
+    FullDisk,
     ClickHouseCrash,
     ClickHouseForgets,
     ClickHouseFreeze,
@@ -56,7 +60,7 @@ pub(crate) enum Sort {
 }
 
 impl Sort {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Kill,
         Self::KillTogether,
         Self::Storm,
@@ -65,6 +69,7 @@ impl Sort {
         Self::Join,
         Self::Freeze,
         Self::KafkaCrash,
+        Self::FullDisk,
         Self::ClickHouseCrash,
         Self::ClickHouseForgets,
         Self::ClickHouseFreeze,
@@ -84,6 +89,7 @@ impl Action {
             Self::Join { .. } => Sort::Join,
             Self::Freeze { .. } => Sort::Freeze,
             Self::KafkaCrash { .. } => Sort::KafkaCrash,
+            Self::FullDisk { .. } => Sort::FullDisk,
             Self::ClickHouseCrash { .. } => Sort::ClickHouseCrash,
             Self::ClickHouseForgets { .. } => Sort::ClickHouseForgets,
             Self::ClickHouseFreeze { .. } => Sort::ClickHouseFreeze,
@@ -103,7 +109,9 @@ impl Action {
             | Self::ClickHouseForgets { away }
             | Self::Blackout { away } => away,
             Self::Join { staying, .. } => staying,
-            Self::Freeze { lasting, .. } | Self::ClickHouseFreeze { lasting } => lasting,
+            Self::Freeze { lasting, .. }
+            | Self::FullDisk { lasting }
+            | Self::ClickHouseFreeze { lasting } => lasting,
         }
     }
 }
@@ -133,6 +141,9 @@ impl fmt::Display for Action {
                 write!(f, "freeze {member} for {}", Seconds(*lasting))
             }
             Self::KafkaCrash { away } => write!(f, "kill -9 Kafka, down for {}", Seconds(*away)),
+            Self::FullDisk { lasting } => {
+                write!(f, "kill -9 Kafka, and fill the spool's disk for {}", Seconds(*lasting))
+            }
             Self::ClickHouseCrash { away } => {
                 write!(f, "kill -9 ClickHouse, down for {}", Seconds(*away))
             }

@@ -65,6 +65,7 @@ pub(super) fn figures(
     pipeline: &Pipeline,
     clickhouse: &str,
     taken: &Taken,
+    deeds: &Deeds,
 ) -> anyhow::Result<Vec<(&'static str, u64)>> {
     let count = |sql: &str| runtime.block_on(check::count(clickhouse, sql));
     let events = taken.events.len() as u64;
@@ -74,10 +75,12 @@ pub(super) fn figures(
         let text = runtime.block_on(scrape::one(&client, admin)).unwrap_or_default();
         scrape::sum(&text, "mailpulse_late_events_total", "") as u64
     });
+    let refused = deeds.full_disks.iter().map(|full_disk| full_disk.refused);
     Ok(vec![
         ("requests answered 2xx", taken.requests),
         ("forged requests refused", taken.refused),
         ("posted again for want of a 2xx", taken.posted_again),
+        ("refused with Kafka away and the spool's disk full", refused.sum()),
         ("events in the receipts", taken.accepted),
         ("duplicates among them, removed", taken.accepted.saturating_sub(events)),
         ("events archived", count("SELECT count() FROM mailpulse.events")?),

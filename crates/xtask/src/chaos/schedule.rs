@@ -111,6 +111,7 @@ impl Dice {
                 Action::Freeze { member: self.of_a_group(), lasting: self.beyond_session() }
             }
             Sort::KafkaCrash => Action::KafkaCrash { away: self.outage() },
+            Sort::FullDisk => Action::FullDisk { lasting: self.outage() },
             Sort::ClickHouseCrash => Action::ClickHouseCrash { away: self.outage() },
             Sort::ClickHouseForgets => Action::ClickHouseForgets { away: self.outage() },
             Sort::ClickHouseFreeze => {
@@ -298,12 +299,17 @@ mod tests {
                 rest: Duration::from_secs(4),
                 action: Action::KafkaCrash { away: Duration::from_millis(6500) },
             },
+            Step {
+                rest: Duration::from_secs(3),
+                action: Action::FullDisk { lasting: Duration::from_secs(5) },
+            },
         ])
         .to_string();
         assert_eq!(
             text,
-            "    1   1:01  kill -9 dedupe-2\n    2   1:05  kill -9 Kafka, down for 6.5 s\n  \
-             2 actions, planned for 72.0 s"
+            "    1   1:01  kill -9 dedupe-2\n    2   1:05  kill -9 Kafka, down for 6.5 s\n    \
+             3   1:15  kill -9 Kafka, and fill the spool's disk for 5.0 s\n  \
+             3 actions, planned for 80.0 s"
         );
     }
 }

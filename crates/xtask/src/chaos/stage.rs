@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::action::{Action, Seconds};
+use super::full_disk::{FullDisk, fill};
 use super::progress::Progress;
 use super::schedule::{Schedule, Step, members_of};
 use crate::check;
@@ -34,6 +35,7 @@ pub(crate) struct Deeds {
     /// SIGSTOPs by binary.
     pub(crate) freezes: BTreeMap<&'static str, u32>,
     pub(crate) outages: Vec<Outage>,
+    pub(crate) full_disks: Vec<FullDisk>,
 }
 
 /// Something was away, or stood still.
@@ -107,6 +109,11 @@ impl Stage<'_> {
             Action::KafkaCrash { away } => self.outage(KAFKA.to_owned(), |stage| {
                 stage.kill_kafka()?;
                 sleep(*away);
+                Ok(stage.pipeline.kafka.restart()?)
+            }),
+            Action::FullDisk { lasting } => self.outage(KAFKA.to_owned(), |stage| {
+                stage.kill_kafka()?;
+                stage.deeds.full_disks.push(fill(stage.pipeline, *lasting)?);
                 Ok(stage.pipeline.kafka.restart()?)
             }),
             Action::ClickHouseCrash { away } => self.outage(CLICKHOUSE.to_owned(), |stage| {
@@ -250,6 +257,8 @@ impl std::fmt::Display for Deeds {
                 format!("{what} {}", Seconds(Duration::from_secs_f64(*seconds)))
             })
             .collect();
-        write!(f, "  away or frozen: {}", outages.join(", "))
+        writeln!(f, "  away or frozen: {}", outages.join(", "))?;
+        let full: Vec<String> = self.full_disks.iter().map(ToString::to_string).collect();
+        write!(f, "  disk full: {}", full.join(", "))
     }
 }
