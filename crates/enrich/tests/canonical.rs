@@ -7,11 +7,55 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{RECEIVED_AT, Stage, source};
 use enrich::{EnrichSettings, Enrichment, RawRecord};
-use event::{Event, EventId, Kind, Provider, ReceivedAt};
+use event::{Event, EventId, Kind, Permanence, Provider, ReceivedAt};
 use providers::Envelope;
 use record::{EnrichedHeaders, names};
 use service::Settings;
-use testkit::{Credentials, Plan, SignedRequest, Traffic};
+use testkit::{Credentials, Fact, Plan, SignedRequest, Traffic, shape, sign};
+
+/// What an event of any provider must say of a fact: everything that is a function of it.
+fn told(fact: &Fact) -> String {
+    let Fact { provider, source, kind, recipient, message_id, occurred_at_micros, .. } = fact;
+    let campaign = fact.told_campaign();
+    let is_hard = (*kind == Kind::Bounced).then_some(fact.is_hard_bounce());
+    let machine = fact.machine;
+    format!(
+        "{provider}/{source} {kind} {recipient} {message_id} {campaign:?} {occurred_at_micros} \
+         {is_hard:?} {machine}"
+    )
+}
+
+/// The same of a canonical event.
+fn said(event: &Event<'_>) -> String {
+    let Event { provider, source, kind, recipient, message_id, occurred_at, .. } = event;
+    let recipient = recipient.as_deref().unwrap();
+    let message_id = message_id.as_deref().unwrap();
+    let campaign = event.campaign.as_deref();
+    let bounce = event.bounce.as_ref().filter(|_| *kind == Kind::Bounced);
+    let is_hard = bounce.map(|bounce| bounce.permanence == Permanence::Hard);
+    let (occurred_at, machine) = (occurred_at.micros(), event.automation.is_some());
+    format!(
+        "{provider}/{source} {kind} {recipient} {message_id} {campaign:?} {occurred_at} \
+         {is_hard:?} {machine}"
+    )
+}
+
+/// What traffic has too seldom for so little of it: every kind of event that a provider has words for,
+/// and both sorts of bounces. Of `other` nothing is promised, not even a recipient.
+fn one_of_each() -> Vec<Fact> {
+    let of = |(provider, source): (Provider, &str)| {
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Other);
+        let mut facts: Vec<Fact> = (0..)
+            .zip(kinds)
+            .map(|(n, kind)| Fact::new(provider, source, kind, "ada@example.com", n))
+            .collect();
+        let bounced = Fact::new(provider, source, Kind::Bounced, "bob@example.com", 100);
+        facts.push(Fact { permanence: Some(Permanence::Soft), ..bounced });
+        facts.retain(|fact| shape::json(fact).is_some());
+        facts
+    };
+    testkit::SOURCES.into_iter().flat_map(of).collect()
+}
 
 #[test]
 fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
@@ -21,12 +65,15 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     let plan =
         Plan { messages_per_source: 10, sources, ..Plan::small(&credentials, 1_800_000_000) };
     let traffic = Traffic::new(3, plan);
-    let total = traffic.requests().count();
-    let mut expected: Vec<_> = Library::new().events(traffic.requests()).collect();
+    let one_of_each = one_of_each();
+    let further = one_of_each
+        .iter()
+        .flat_map(|fact| sign::facts(&credentials, std::slice::from_ref(fact), 1_800_000_000));
+    let requests: Vec<SignedRequest> = traffic.requests().chain(further).collect();
     let mut published = 0;
-    for (number, request) in traffic.requests().enumerate() {
-        published += stage.publish_request(&request);
-        if number == total / 3 || number == total / 2 {
+    for (number, request) in requests.iter().enumerate() {
+        published += stage.publish_request(request);
+        if number == requests.len() / 3 || number == requests.len() / 2 {
             stage.enrich.kill().unwrap();
             stage.enrich.restart().unwrap();
         }
@@ -36,6 +83,7 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     assert_eq!(records.len(), published, "each raw event exactly once");
     let mut kinds: BTreeMap<(Provider, Kind), u64> = BTreeMap::new();
     let mut ids: BTreeSet<EventId> = BTreeSet::new();
+    let mut all_said: BTreeSet<String> = BTreeSet::new();
     for record in &records {
         let event: Event<'_> = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
         let headers = EnrichedHeaders::read(&|name| record.header(name)).unwrap();
@@ -45,16 +93,27 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         assert_eq!(headers.engagement_id, event.engagement_id());
         assert_eq!(headers.machine, event.automation.is_some());
         assert_eq!(headers.link.is_some(), event.kind == Kind::Clicked && event.url.is_some());
-        assert_eq!(event.client.is_some(), event.kind.is_engagement(), "{:?}", event.user_agent);
+        let has_client = event.kind.is_engagement() && event.user_agent.is_some();
+        assert_eq!(event.client.is_some(), has_client, "{:?}", event.user_agent);
         assert_eq!(event.recipient.as_deref().unwrap().as_bytes(), record.key);
         assert!(event.mailbox_provider.is_some());
         ids.insert(event.event_id);
+        all_said.insert(said(&event));
         *kinds.entry((event.provider, event.kind)).or_default() += 1;
     }
     let truth = traffic.truth();
-    assert_eq!(kinds, truth.accepted);
-    assert_eq!(ids.len() as u64, truth.distinct_total(), "repeats have the id of the first");
+    let mut expected = truth.accepted.clone();
+    for fact in &one_of_each {
+        *expected.entry((fact.provider, fact.kind)).or_default() += 1;
+    }
+    assert_eq!(kinds, expected);
+    let distinct = truth.distinct_total() + one_of_each.len() as u64;
+    assert_eq!(ids.len() as u64, distinct, "repeats have the id of the first");
+    let all_told: BTreeSet<String> = traffic.facts().chain(&one_of_each).map(told).collect();
+    let differing: Vec<_> = all_told.symmetric_difference(&all_said).take(10).collect();
+    assert!(differing.is_empty(), "told and not said, or said and not told: {differing:#?}");
 
+    let mut expected: Vec<_> = Library::new().events(requests.iter()).collect();
     let mut written: Vec<_> = records
         .into_iter()
         .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
@@ -73,12 +132,12 @@ impl Library {
         Self(Enrichment::open(&EnrichSettings::read(&settings).unwrap()).unwrap())
     }
 
-    fn events(
+    fn events<'r>(
         &mut self,
-        requests: impl Iterator<Item = SignedRequest>,
+        requests: impl Iterator<Item = &'r SignedRequest>,
     ) -> impl Iterator<Item = String> {
         requests.flat_map(|request| {
-            let (provider, source) = source(&request);
+            let (provider, source) = source(request);
             let mut events = Vec::new();
             providers::split(provider, &request.body, &mut |raw| {
                 let received_at = ReceivedAt(RECEIVED_AT.parse().unwrap());

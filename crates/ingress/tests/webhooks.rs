@@ -13,11 +13,15 @@ use event::{Kind, Provider};
 use record::{RawHeaders, names};
 use testkit::{Plan, Traffic, sign};
 
+/// One source at each provider, and a second generic one.
+fn sources() -> Vec<(Provider, String)> {
+    testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned())).to_vec()
+}
+
 #[test]
 fn events_of_every_provider_are_published_by_kind_and_keyed_by_recipient() {
     let ingress = Ingress::start(devstack::shared_kafka());
-    let sources = testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned())).to_vec();
-    let plan = Plan { sources, ..Plan::small(&ingress.credentials, now_unix()) };
+    let plan = Plan { sources: sources(), ..Plan::small(&ingress.credentials, now_unix()) };
     let traffic = Traffic::new(1, plan);
     let mut accepted = 0;
     for request in traffic.requests() {
@@ -48,22 +52,15 @@ fn events_of_every_provider_are_published_by_kind_and_keyed_by_recipient() {
 #[test]
 fn a_wrong_signature_gets_a_problem_document_and_publishes_nothing() {
     let ingress = Ingress::start(devstack::shared_kafka());
-    for provider in [
-        Provider::SendGrid,
-        Provider::Mailgun,
-        Provider::Postmark,
-        Provider::Ses,
-        Provider::Mandrill,
-    ] {
-        let traffic = Traffic::new(
-            1,
-            Plan {
-                credentials: ingress.credentials.impostor(),
-                ..Plan::small(&ingress.credentials, now_unix())
-            },
-        );
-        let path = format!("/webhooks/{provider}/");
-        let forged = traffic.requests().find(|r| r.path.starts_with(&path)).unwrap();
+    let plan = Plan {
+        credentials: ingress.credentials.impostor(),
+        sources: sources(),
+        ..Plan::small(&ingress.credentials, now_unix())
+    };
+    let traffic = Traffic::new(1, plan);
+    for (provider, source) in testkit::SOURCES {
+        let path = format!("/webhooks/{provider}/{source}");
+        let forged = traffic.requests().find(|request| request.path == path).unwrap();
         let answer = ingress.post(&forged);
         let expected = if provider == Provider::Mailgun { 406 } else { 401 };
         assert_eq!(answer.status, expected, "{provider}: {}", answer.text);
@@ -121,6 +118,21 @@ fn a_verified_body_of_garbage_is_taken_and_found_whole_in_dead_letters() {
     assert!(matches!(letter.header(names::REASON), Some(b"not_utf8" | b"not_json")));
     assert_eq!(letter.header(names::STAGE), Some(&b"ingress"[..]));
     assert_eq!(letter.header(names::PROVIDER), Some(&b"postmark"[..]));
+}
+
+#[test]
+fn garbage_is_kept_whole_whoever_sends_it() {
+    let ingress = Ingress::start(devstack::shared_kafka());
+    for (n, (provider, source)) in testkit::SOURCES.into_iter().enumerate() {
+        let request = sign::garbage(&ingress.credentials, provider, source, n, now_unix());
+        let answer = ingress.post(&request);
+        assert_eq!(answer.status, 200, "{provider}: {}", answer.text);
+        assert_eq!(answer.json()["accepted"], 0, "{provider}");
+        assert_eq!(answer.json()["dead_lettered"], 1, "{provider}");
+    }
+    let records = ingress.records(&ingress.all_topics(), testkit::SOURCES.len());
+    assert_eq!(records.len(), testkit::SOURCES.len());
+    assert!(records.iter().all(|record| record.topic == ingress.topics.dead_letters));
 }
 
 #[test]

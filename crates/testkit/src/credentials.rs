@@ -9,15 +9,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 
-/// The sources of the demo, whose traffic is made for these providers: one for each, and a second
-/// generic one that signs the body alone, without a timestamp.
-pub const SOURCES: [(Provider, &str); 7] = [
+/// Invented senders: one at each provider, and last a second generic one that signs the body alone,
+/// without a timestamp.
+pub const SOURCES: [(Provider, &str); 14] = [
     (Provider::SendGrid, "acme"),
     (Provider::Mailgun, "blue-shop"),
     (Provider::Postmark, "receipts"),
     (Provider::Ses, "news"),
     (Provider::Mandrill, "city-press"),
     (Provider::Generic, "inhouse"),
+    (Provider::SparkPost, "harbour"),
+    (Provider::Resend, "dev-tools"),
+    (Provider::StandardWebhooks, "forum"),
+    (Provider::Brevo, "bakery"),
+    (Provider::Mailjet, "festival"),
+    (Provider::MailerSend, "clinic"),
+    (Provider::Postal, "campus"),
     (Provider::Generic, BODY_ONLY_SOURCE),
 ];
 

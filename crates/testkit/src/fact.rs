@@ -13,7 +13,7 @@ pub struct Fact {
     pub recipient: String,
     /// The message, as the canonical event names it; see [`crate::shape::message_id`].
     pub message_id: String,
-    /// The campaign.
+    /// The campaign, as its sender calls it; see [`Fact::told_campaign`].
     pub campaign: String,
     /// When, in UTC microseconds since the Unix epoch. Must be a whole number of the provider's
     /// units to survive the trip; see [`Fact::resolution_micros`].
@@ -67,6 +67,24 @@ impl Fact {
             | Provider::Brevo
             | Provider::MailerSend
             | Provider::Postal => 1_000,
+        }
+    }
+
+    /// The campaign, where the provider tells it for what it is; `None` where it is a tag among
+    /// others.
+    pub fn told_campaign(&self) -> Option<&str> {
+        match self.provider {
+            Provider::Brevo | Provider::MailerSend | Provider::Postal => None,
+            Provider::SendGrid
+            | Provider::Mailgun
+            | Provider::Postmark
+            | Provider::Ses
+            | Provider::Mandrill
+            | Provider::Generic
+            | Provider::SparkPost
+            | Provider::Resend
+            | Provider::StandardWebhooks
+            | Provider::Mailjet => Some(&self.campaign),
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Scope {
     Source(Provider, String),
     /// A source's mail to one group of mailbox domains; `other` holds every private domain.
     Mailbox(Provider, String, &'static str),
-    /// One campaign of a source.
+    /// One campaign of a source, where the provider tells campaigns.
     Campaign(Provider, String, String),
 }
 
@@ -161,13 +161,13 @@ pub fn timelines<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> BTreeMap<Scop
     timelines
 }
 
-fn scopes(fact: &Fact) -> [Scope; 3] {
+fn scopes(fact: &Fact) -> impl Iterator<Item = Scope> {
     let (provider, source) = (fact.provider, || fact.source.clone());
-    [
-        Scope::Source(provider, source()),
-        Scope::Mailbox(provider, source(), mailbox(domain_of(&fact.recipient))),
-        Scope::Campaign(provider, source(), fact.campaign.clone()),
-    ]
+    let campaign = fact.told_campaign();
+    let mailbox = mailbox(domain_of(&fact.recipient));
+    [Scope::Source(provider, source()), Scope::Mailbox(provider, source(), mailbox)]
+        .into_iter()
+        .chain(campaign.map(|campaign| Scope::Campaign(provider, source(), campaign.to_owned())))
 }
 
 /// Who runs the mailboxes of a domain.

@@ -38,7 +38,7 @@ pub struct Truth {
 /// What one source's distinct events amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SourceTruth {
-    /// Messages the provider took for sending; 0 where it does not say (Postmark).
+    /// Messages the provider took for sending; 0 where it does not say.
     pub accepted: u64,
     /// Messages delivered.
     pub delivered: u64,

@@ -56,7 +56,7 @@ pub(crate) struct Verdict {
     pub(crate) is_equal: bool,
 }
 
-/// A table of figures beside what they should be.
+/// Figures beside what they should be.
 struct Sheet {
     text: String,
     is_equal: bool,
@@ -72,7 +72,32 @@ impl Sheet {
         self.is_equal &= found == truth;
         let _ = writeln!(self.text, "  {what:<42}{found:>10}{truth:>10}{mark}");
     }
+
+    /// The heading of a table with a row per source, for [`Sheet::cells`].
+    fn columns(&mut self, title: &str) {
+        let names = Figure::ALL.map(|figure| figure.name).join(" ");
+        let _ = writeln!(self.text, "\n{title}\n{:SOURCE_WIDTH$} {names}", "");
+    }
+
+    /// A row of that table: what was found, and the truth where that is something else.
+    fn cells(&mut self, source: &str, found: Figures, truth: Figures) {
+        let _ = write!(self.text, "{:<SOURCE_WIDTH$}", format!("  {source}"));
+        let mut mark = "";
+        for ((Figure { name, .. }, found), truth) in Figure::ALL.into_iter().zip(found).zip(truth) {
+            let cell = if found == truth {
+                found.to_string()
+            } else {
+                (self.is_equal, mark) = (false, "  ← differs");
+                format!("{found}≠{truth}")
+            };
+            let _ = write!(self.text, " {cell:>0$}", name.len());
+        }
+        let _ = writeln!(self.text, "{mark}");
+    }
 }
+
+/// Fits the longest name of a provider with that of its source.
+const SOURCE_WIDTH: usize = 24;
 
 /// Asks ClickHouse for everything that has a truth.
 pub(crate) async fn compare(
@@ -132,50 +157,72 @@ async fn kinds(sheet: &mut Sheet, url: &str, traffic: &Traffic) -> anyhow::Resul
     Ok(())
 }
 
-#[derive(Deserialize, Default)]
-struct SourceRow {
-    provider: String,
-    source: String,
-    delivered: u64,
-    hard: u64,
-    soft: u64,
-    complained: u64,
-    unsubscribed: u64,
-    opens: u64,
-    clicks: u64,
-    machine: u64,
+/// A column of the table of sources: its name, which events count, and how many there must be.
+struct Figure {
+    name: &'static str,
+    events: &'static str,
+    truth: fn(&SourceTruth) -> u64,
 }
 
-const SOURCES: &str = "
-    SELECT toString(provider) AS provider, toString(source) AS source,
-        countIf(kind = 'delivered') AS delivered,
-        countIf(kind = 'bounced' AND bounce_permanence = 'hard') AS hard,
-        countIf(kind = 'bounced' AND bounce_permanence = 'soft') AS soft,
-        countIf(kind = 'complained') AS complained,
-        countIf(kind = 'unsubscribed') AS unsubscribed,
-        countIf(kind = 'opened' AND first_of_kind AND automation_reason = '') AS opens,
-        countIf(kind = 'clicked' AND first_of_kind AND automation_reason = '') AS clicks,
-        countIf(kind IN ('opened', 'clicked') AND automation_reason != '') AS machine
-    FROM mailpulse.events GROUP BY provider, source";
+impl Figure {
+    const ALL: [Self; 8] = [
+        Self::new("delivered", "kind = 'delivered'", |truth| truth.delivered),
+        Self::new("hard", "kind = 'bounced' AND bounce_permanence = 'hard'", |truth| {
+            truth.hard_bounces
+        }),
+        Self::new("soft", "kind = 'bounced' AND bounce_permanence = 'soft'", |truth| {
+            truth.soft_bounces
+        }),
+        Self::new("spam", "kind = 'complained'", |truth| truth.complaints),
+        Self::new("unsub", "kind = 'unsubscribed'", |truth| truth.unsubscribes),
+        Self::new(
+            "opens",
+            "kind = 'opened' AND first_of_kind AND automation_reason = ''",
+            |truth| truth.unique_opens,
+        ),
+        Self::new(
+            "clicks",
+            "kind = 'clicked' AND first_of_kind AND automation_reason = ''",
+            |truth| truth.unique_clicks,
+        ),
+        Self::new(
+            "machine",
+            "kind IN ('opened', 'clicked') AND automation_reason != ''",
+            |truth| truth.machine_engagements,
+        ),
+    ];
+
+    const fn new(name: &'static str, events: &'static str, truth: fn(&SourceTruth) -> u64) -> Self {
+        Self { name, events, truth }
+    }
+}
+
+/// In the order of [`Figure::ALL`].
+type Figures = [u64; Figure::ALL.len()];
+
+#[derive(Deserialize)]
+struct SourceRow {
+    source: String,
+    figures: Figures,
+}
 
 async fn sources(sheet: &mut Sheet, url: &str, traffic: &Traffic) -> anyhow::Result<()> {
-    let rows: Vec<SourceRow> = query(url, SOURCES).await?;
-    let rows: BTreeMap<_, _> =
-        rows.into_iter().map(|row| ((row.provider.clone(), row.source.clone()), row)).collect();
+    let figures = Figure::ALL.map(|figure| format!("countIf({})", figure.events)).join(", ");
+    let rows: Vec<SourceRow> = query(
+        url,
+        &format!(
+            "SELECT concat(provider, '/', source) AS source, [{figures}] AS figures \
+             FROM mailpulse.events GROUP BY provider, source"
+        ),
+    )
+    .await?;
+    let rows: BTreeMap<String, Figures> =
+        rows.into_iter().map(|row| (row.source, row.figures)).collect();
+    sheet.columns("each source; opens and clicks by people, once per message");
     for ((provider, source), truth) in &traffic.truth().sources {
-        let none = SourceRow::default();
-        let key = (provider.to_string(), source.clone());
-        let found = rows.get(&key).unwrap_or(&none);
-        let SourceTruth { delivered, hard_bounces, soft_bounces, complaints, .. } = *truth;
-        sheet.heading(&format!("{provider}/{source}"));
-        sheet.row("delivered", found.delivered, delivered);
-        sheet.row("hard bounces", found.hard, hard_bounces);
-        sheet.row("soft bounces", found.soft, soft_bounces);
-        sheet.row("complaints", found.complained, complaints);
-        sheet.row("unsubscribes", found.unsubscribed, truth.unsubscribes);
-        sheet.row("unique opens by people", found.opens, truth.unique_opens);
-        sheet.row("unique clicks by people", found.clicks, truth.unique_clicks);
-        sheet.row("opens and clicks by machines", found.machine, truth.machine_engagements);
+        let source = format!("{provider}/{source}");
+        let found = rows.get(&source).copied().unwrap_or_default();
+        sheet.cells(&source, found, Figure::ALL.map(|figure| (figure.truth)(truth)));
     }
     Ok(())
 }
@@ -253,4 +300,36 @@ pub(crate) async fn text(url: &str, sql: &str) -> anyhow::Result<String> {
     let text = response.text().await?;
     anyhow::ensure!(status.is_success(), "ClickHouse: {text}");
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUTH: Figures = [1_120, 158, 5, 1, 4, 470, 141, 90];
+
+    fn row(found: Figures) -> Sheet {
+        let mut sheet = Sheet { text: String::new(), is_equal: true };
+        sheet.cells("standardwebhooks/forum", found, TRUTH);
+        sheet
+    }
+
+    #[test]
+    fn a_row_of_figures_fits_a_terminal_and_stands_under_its_columns() {
+        let sheet = row(TRUTH);
+        assert!(sheet.is_equal && !sheet.text.contains('≠'));
+        let mut heading = Sheet { text: String::new(), is_equal: true };
+        heading.columns("by source");
+        let heading = heading.text.lines().last().unwrap_or_default().len();
+        assert_eq!(sheet.text.trim_end().len(), heading);
+        assert!(heading <= 80, "{heading}");
+    }
+
+    #[test]
+    fn a_cell_that_differs_says_both_figures_and_fails_the_whole() {
+        let sheet = row([1_120, 158, 5, 1, 4, 468, 141, 90]);
+        assert!(!sheet.is_equal);
+        assert!(sheet.text.contains(" 468≠470 ") && sheet.text.ends_with("← differs\n"));
+        assert_eq!(sheet.text.matches('≠').count(), 1);
+    }
 }

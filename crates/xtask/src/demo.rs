@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use reqwest::StatusCode;
 use testkit::{Plan, SignedRequest, Traffic};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -177,7 +178,11 @@ async fn post(
                 posted.take(&receipt);
                 return Ok(posted);
             }
-            Ok(response) if response.status().is_client_error() => {
+            // 429 asks to come again, which is how Brevo is told what others hear as 503.
+            Ok(response)
+                if response.status().is_client_error()
+                    && response.status() != StatusCode::TOO_MANY_REQUESTS =>
+            {
                 posted.refused += 1;
                 return Ok(posted);
             }

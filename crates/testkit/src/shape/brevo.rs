@@ -5,6 +5,8 @@ use super::{LINK, client_ip, extend, user_agent};
 use crate::Fact;
 use crate::clock::{seconds, sql};
 
+const PROXY_OPEN: &str = "proxy_open";
+
 /// Brevo's body, or an element of its batch. It has no event for a subscription to all mail;
 /// `other` is an address put on a list.
 pub fn brevo(fact: &Fact) -> Option<Value> {
@@ -17,11 +19,13 @@ pub fn brevo(fact: &Fact) -> Option<Value> {
         "date": sql(fact.occurred_at_micros),
         "ts": seconds(fact.occurred_at_micros),
         "ts_event": seconds(fact.occurred_at_micros),
-        "ts_epoch": fact.occurred_at_micros.div_euclid(1_000),
         "subject": "News for you",
         "tags": [fact.campaign, "newsletter"],
         "tag": json!([fact.campaign, "newsletter"]).to_string(),
     });
+    // An open by a proxy has its time under another name.
+    let epoch = if name == PROXY_OPEN { "s_epoch" } else { "ts_epoch" };
+    event[epoch] = fact.occurred_at_micros.div_euclid(1_000).into();
     extend(&mut event, more);
     Some(event)
 }
@@ -41,7 +45,7 @@ fn words(fact: &Fact) -> Option<(&'static str, Value)> {
         Kind::Opened => {
             let mut open = reader;
             open["link"] = "".into();
-            (if fact.machine { "proxy_open" } else { "opened" }, open)
+            (if fact.machine { PROXY_OPEN } else { "opened" }, open)
         }
         Kind::Clicked => {
             let mut click = reader;

@@ -19,7 +19,7 @@ mod ses;
 mod sparkpost;
 mod standard_webhooks;
 
-use event::Provider;
+use event::{IdBuilder, Provider};
 use serde_json::Value;
 
 use crate::Fact;
@@ -49,8 +49,8 @@ const READERS: [&str; 4] = [
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
 ];
 
-/// Mailjet's message ids are above 2^53.
-const MAILJET_IDS_FROM: u128 = 1 << 60;
+/// Mailjet's message ids are above 2^53, what a double can hold.
+const MAILJET_IDS_FROM: u64 = 1 << 60;
 
 /// The image proxy by which a machine's open is known where the provider has no flag for it.
 const IMAGE_PROXY: &str =
@@ -90,15 +90,25 @@ pub fn message_id(provider: Provider, number: u128) -> String {
         }
         Provider::Ses => format!("01020198a0c1d2e3-{}-000000", uuid_text(&number.to_be_bytes())),
         Provider::Mandrill => format!("{number:032x}"),
-        Provider::SparkPost => format!("{:020x}", number % (1 << 80)),
+        Provider::SparkPost => hex::encode(&digest(number)[..10]),
         Provider::Brevo => format!("202611211000.{number}@smtp-relay.mailin.fr"),
-        // A positive 64-bit integer, above what a double can hold.
-        Provider::Mailjet => (MAILJET_IDS_FROM + number % u128::from(u64::MAX / 4)).to_string(),
-        Provider::MailerSend => format!("{:024x}", number % (1 << 96)),
+        Provider::Mailjet => {
+            let [a, b, c, d, e, f, g, h, ..] = digest(number);
+            let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 2;
+            // A positive 64-bit integer.
+            (MAILJET_IDS_FROM + number).to_string()
+        }
+        Provider::MailerSend => hex::encode(&digest(number)[..12]),
         Provider::Postal => {
             format!("{}@rp.postal.example.com", uuid_text(&number.to_be_bytes()))
         }
     }
+}
+
+/// What stands for a number where the form of an id is too short for it. A part of the number would
+/// not do: what tells two of them apart may lie anywhere in it.
+fn digest(number: u128) -> [u8; 16] {
+    *IdBuilder::new("testkit message").part(&number.to_be_bytes()).finish().as_bytes()
 }
 
 /// 16 bytes in the 8-4-4-4-12 form.

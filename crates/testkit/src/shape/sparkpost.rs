@@ -35,6 +35,7 @@ fn words(fact: &Fact) -> Option<(&'static str, &'static str, Value)> {
     const TRACK: &str = "track_event";
     let reader = json!({
         "ip_address": client_ip(fact), "user_agent": user_agent(fact), "delv_method": "esmtp",
+        "user_agent_parsed": {"agent_family": "", "is_prefetched": fact.machine},
         "geo_ip": {"country": "DE", "region": "HH", "city": "Hamburg"},
     });
     let refused = |class: &str, code: &str, text: &str| {

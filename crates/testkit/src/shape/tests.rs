@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use event::{Kind, Permanence, Provider};
 
 use super::*;
+use crate::traffic::Says;
 
 fn fact(provider: Provider, kind: Kind) -> Fact {
     Fact::new(provider, "acme", kind, "ada@example.com", 7)
@@ -36,6 +37,31 @@ fn every_provider_words_the_kinds_it_knows() {
     }
 }
 
+/// The traffic has no fact that its provider could not tell, and leaves out none that it can.
+#[test]
+fn traffic_says_what_there_are_words_for() {
+    for provider in Provider::ALL {
+        let says = Says::of(provider);
+        let worded = |kind| json(&fact(provider, kind)).is_some();
+        let soft = fact(provider, Kind::Bounced);
+        let soft = Fact { permanence: Some(Permanence::Soft), ..soft };
+        assert_eq!(says.accepted, worded(Kind::Accepted), "{provider}");
+        assert_eq!(says.deferred, worded(Kind::Deferred), "{provider}");
+        assert_eq!(says.soft_bounced, json(&soft).is_some(), "{provider}");
+        assert_eq!(says.complained, worded(Kind::Complained), "{provider}");
+        assert_eq!(says.unsubscribed, worded(Kind::Unsubscribed), "{provider}");
+        for always in [Kind::Delivered, Kind::Bounced, Kind::Opened, Kind::Clicked] {
+            assert!(worded(always), "{provider} {always}");
+        }
+        let person = fact(provider, Kind::Opened);
+        let machine = Fact { machine: true, ..person.clone() };
+        let but_for_agent =
+            |fact: &Fact| json(fact).unwrap().to_string().replace(user_agent(fact), "");
+        let told = but_for_agent(&machine) != but_for_agent(&person);
+        assert_eq!(says.machine_opened, told, "{provider}");
+    }
+}
+
 #[test]
 fn repeats_differ_in_nothing_but_their_id() {
     for provider in [Provider::SendGrid, Provider::Mailgun, Provider::Generic] {
@@ -53,8 +79,10 @@ fn repeats_differ_in_nothing_but_their_id() {
 #[test]
 fn message_ids_are_distinct_and_of_the_providers_form() {
     for provider in Provider::ALL {
-        let ids: BTreeSet<String> = (0..100).map(|n| message_id(provider, n)).collect();
-        assert_eq!(ids.len(), 100);
+        // Numbers may differ anywhere, also in what is too high for the form of the id.
+        let numbers = (1..100_u128).flat_map(|n| [n, n << 64, n << 96]);
+        let ids: BTreeSet<String> = numbers.map(|n| message_id(provider, n)).collect();
+        assert_eq!(ids.len(), 297, "{provider}");
     }
     assert_eq!(message_id(Provider::Mandrill, 1).len(), 32);
     assert_eq!(message_id(Provider::SendGrid, 1).len(), 22);
@@ -92,6 +120,10 @@ fn machines_are_flagged_where_the_provider_can() {
     assert_eq!(machine(Provider::SendGrid)["sg_machine_open"], true);
     assert_eq!(machine(Provider::Mailgun)["client-info"]["bot"], "apple");
     assert_eq!(machine(Provider::Generic)["machine"], true);
+    assert_eq!(machine(Provider::StandardWebhooks)["data"]["machine"], true);
+    assert_eq!(machine(Provider::Brevo)["event"], "proxy_open");
+    let track = &machine(Provider::SparkPost)["msys"]["track_event"];
+    assert_eq!(track["user_agent_parsed"]["is_prefetched"], true);
     for provider in [Provider::Postmark, Provider::Ses, Provider::Mandrill] {
         assert!(machine(provider).to_string().contains("GoogleImageProxy"));
     }

@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::plan::Plan;
+use super::says::Says;
 use crate::clock::{MINUTE, SECOND};
 use crate::deck::Deck;
 use crate::{Fact, shape};
@@ -51,6 +52,7 @@ const GROUP: usize = 10;
 pub(crate) struct Journeys<'a> {
     plan: &'a Plan,
     provider: Provider,
+    says: Says,
     source: &'a str,
     index: usize,
     messages: u128,
@@ -75,12 +77,14 @@ impl<'a> Journeys<'a> {
         let (provider, source) = &plan.sources[index];
         let bounce_share = plan.burst.as_ref().map_or(0.0, |burst| burst.bounce_share);
         let hard = (bounce_share * 20.0).round() as usize;
-        let machine = if flags_machines(*provider) { plan.machine_open_share } else { 0.0 };
+        let says = Says::of(*provider);
+        let machine = if says.machine_opened { plan.machine_open_share } else { 0.0 };
         // One complaint in a thousand is an alert; so few messages must have next to none.
-        let complaint_every = if has_burst(plan, index) { 1_500 } else { 450 };
+        let complaint_every = if plan.has_burst(index) { 1_500 } else { 450 };
         Self {
             plan,
             provider: *provider,
+            says,
             source,
             index,
             messages: 0,
@@ -125,8 +129,10 @@ impl<'a> Journeys<'a> {
         let phase = self.index as i64 * 1_370_000;
         let start = plan.start_micros + phase;
         let mut sends = Vec::new();
-        self.spread(&mut sends, start, plan.duration_micros, plan.messages_per_source, false);
-        if let Some(burst) = plan.burst.as_ref().filter(|_| has_burst(plan, self.index)) {
+        let turn = plan.turn(self.index);
+        let begin = start + turn.after_micros;
+        self.spread(&mut sends, begin, turn.duration_micros, turn.messages, false);
+        if let Some(burst) = plan.burst.as_ref().filter(|_| plan.has_burst(self.index)) {
             let begin = start + burst.after_micros;
             self.spread(&mut sends, begin, burst.duration_micros, burst.messages, true);
             let recovery = begin + burst.duration_micros + 62 * MINUTE;
@@ -144,7 +150,7 @@ impl<'a> Journeys<'a> {
         count: usize,
         bad_list: bool,
     ) {
-        let group = if batches(self.provider) { GROUP } else { 1 };
+        let group = if self.says.in_batches() { GROUP } else { 1 };
         sends.extend((0..count).map(|n| {
             let first_of_group = (n / group * group) as i64;
             (start + duration * first_of_group / count as i64, bad_list)
@@ -154,21 +160,21 @@ impl<'a> Journeys<'a> {
     /// One message from its sending to its last click; all of it within five minutes.
     fn message(&mut self, sent_at: i64, outcome: Outcome) {
         let message = self.next_message();
-        if reports_accepted(self.provider) {
+        if self.says.accepted {
             self.post(&message, Kind::Accepted, 0, sent_at);
         }
         let attempt = sent_at + self.seconds(1.0, 3.0);
         match outcome {
             Outcome::Delivered => self.delivered(&message, attempt),
-            // Postmark words a deferral as a bounce, and Mailgun has no soft bounce.
-            Outcome::DeferredFirst if self.provider != Provider::Postmark => {
+            Outcome::DeferredFirst if self.says.deferred => {
                 self.post(&message, Kind::Deferred, 0, attempt);
                 let later = attempt + self.seconds(20.0, 40.0);
                 self.delivered(&message, later);
             }
-            Outcome::Soft if self.provider != Provider::Mailgun => {
+            Outcome::Soft if self.says.soft_bounced => {
                 self.bounced(&message, attempt, Permanence::Soft);
             }
+            // What the provider would not tell did not happen.
             Outcome::DeferredFirst | Outcome::Soft => self.delivered(&message, attempt),
             Outcome::Hard => self.bounced(&message, attempt, Permanence::Hard),
         }
@@ -191,7 +197,7 @@ impl<'a> Journeys<'a> {
         if opens > 0 {
             self.opened(message, delivery, opens, u32::from(machine));
         }
-        if self.complains.draw(&mut self.rng) {
+        if self.says.complained && self.complains.draw(&mut self.rng) {
             let complained = at + self.seconds(60.0, 100.0);
             self.post(message, Kind::Complained, 0, complained);
         }
@@ -218,7 +224,7 @@ impl<'a> Journeys<'a> {
             let clicked = opened_at + self.seconds(2.0, 15.0);
             self.post(message, Kind::Clicked, 0, clicked);
         }
-        if self.unsubscribes.draw(&mut self.rng) {
+        if self.says.unsubscribed && self.unsubscribes.draw(&mut self.rng) {
             let unsubscribed = opened_at + self.seconds(16.0, 30.0);
             self.post(message, Kind::Unsubscribed, 0, unsubscribed);
         }
@@ -261,24 +267,4 @@ impl<'a> Journeys<'a> {
     fn seconds(&mut self, from: f64, to: f64) -> i64 {
         (self.rng.random_range(from..to) * SECOND as f64) as i64
     }
-}
-
-/// Whether it is the plan's `index`th source that mails the bad list.
-fn has_burst(plan: &Plan, index: usize) -> bool {
-    plan.burst.as_ref().is_some_and(|burst| burst.source == plan.sources[index])
-}
-
-/// Whether the provider reports that it took a message for sending.
-pub(crate) const fn reports_accepted(provider: Provider) -> bool {
-    !matches!(provider, Provider::Postmark)
-}
-
-/// Whether the provider itself says that a machine opened a message.
-pub(crate) const fn flags_machines(provider: Provider) -> bool {
-    matches!(provider, Provider::SendGrid | Provider::Mailgun | Provider::Generic)
-}
-
-/// Whether the provider posts several events at once.
-pub(crate) const fn batches(provider: Provider) -> bool {
-    matches!(provider, Provider::SendGrid | Provider::Mandrill | Provider::Generic)
 }

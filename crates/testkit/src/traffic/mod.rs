@@ -3,17 +3,20 @@
 mod journey;
 mod plan;
 mod posting;
+mod says;
 
 use std::sync::Arc;
 
 pub use plan::{Burst, Plan};
 pub(crate) use posting::{Content, Posting};
+#[cfg(test)]
+pub(crate) use says::Says;
 
 use crate::{Fact, SignedRequest, Truth};
 
 /// Signed requests whose truth is known: the same seed and plan give the same mail.
 ///
-/// Event time moves forward over all sources together, with a disorder of at most 3 seconds;
+/// Event time moves forward over all sources together, with a disorder of at most 4 seconds;
 /// repeats of earlier requests come on top of that.
 #[derive(Debug)]
 pub struct Traffic {

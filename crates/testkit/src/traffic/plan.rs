@@ -27,6 +27,10 @@ pub struct Plan {
     pub duration_micros: i64,
     /// Messages per source, evenly spread (those of [`Plan::burst`] come on top).
     pub messages_per_source: usize,
+    /// For how long a source sends that is not the burst's, in microseconds, at the pace of one that
+    /// sends all the time. They begin one after the other; the last ends with the plan. `None`: all
+    /// the time.
+    pub turn_micros: Option<i64>,
     /// The sources that send.
     pub sources: Vec<(Provider, String)>,
     /// One source's bad quarter of an hour: the only thing in the traffic worth an alert.
@@ -35,8 +39,8 @@ pub struct Plan {
     pub duplicate_share: f64,
     /// Share of opened messages whose first open is posted before their delivery.
     pub reorder_share: f64,
-    /// Share of delivered messages that a machine opens, at providers that flag it (SendGrid,
-    /// Mailgun and generic; elsewhere only the user agent would tell).
+    /// Share of delivered messages that a machine opens, at providers that say so (elsewhere only
+    /// the user agent would tell).
     pub machine_open_share: f64,
     /// Authentic requests that cannot be read, by provider: one dead letter each.
     pub malformed: Vec<(Provider, usize)>,
@@ -64,38 +68,44 @@ pub struct Burst {
     pub recovery_messages: usize,
 }
 
+/// When a source sends its messages, and how many.
+pub(crate) struct Turn {
+    /// Microseconds after [`Plan::start_micros`].
+    pub(crate) after_micros: i64,
+    pub(crate) duration_micros: i64,
+    pub(crate) messages: usize,
+}
+
 impl Plan {
-    /// The demo: five sources, 850 messages each in 170 minutes, and SendGrid's `acme` mailing a
-    /// bad list from minute 60 to 66. `now_unix` is the caller's clock; every event lies before
-    /// it, since an event from the future would not move the pipeline's event time.
+    /// The demo: one source at each provider. SendGrid's `acme` sends 850 messages in 170 minutes and
+    /// mails a bad list from minute 60 to 66; the others send 300 in an hour, enough for a rule to
+    /// judge them by. `now_unix` is the caller's clock; every event lies before it, since an event
+    /// from the future would not move the pipeline's event time.
     pub fn demo(credentials: &Credentials, now_unix: i64) -> Self {
         let plan = Self {
             duration_micros: 170 * MINUTE,
             messages_per_source: 850,
+            turn_micros: Some(60 * MINUTE),
+            sources: named(&SOURCES[..Provider::ALL.len()]),
             burst: Some(Burst::acme()),
-            malformed: vec![
-                (Provider::SendGrid, 2),
-                (Provider::Postmark, 2),
-                (Provider::Mandrill, 1),
-                (Provider::Ses, 1),
-            ],
-            bad_signatures: 10,
+            malformed: Provider::ALL.map(|provider| (provider, 1)).to_vec(),
+            bad_signatures: Provider::ALL.len(),
             ..Self::small(credentials, now_unix)
         };
         plan.ending_at(now_unix)
     }
 
     /// A few hundred events for integration tests: five sources, 30 messages each in 10 minutes,
-    /// everything healthy, nothing malformed or forged, no closing events.
+    /// everything healthy, nothing malformed or forged; closing events follow.
     pub fn small(credentials: &Credentials, now_unix: i64) -> Self {
-        let sources = SOURCES[..5].iter().map(|&(provider, name)| (provider, name.to_owned()));
         let plan = Self {
             credentials: credentials.clone(),
             signed_at_unix: now_unix,
             start_micros: 0,
             duration_micros: 10 * MINUTE,
             messages_per_source: 30,
-            sources: sources.collect(),
+            turn_micros: None,
+            sources: named(&SOURCES[..5]),
             burst: None,
             duplicate_share: 0.05,
             reorder_share: 0.05,
@@ -114,6 +124,27 @@ impl Plan {
     pub fn ending_at(self, now_unix: i64) -> Self {
         let latest = now_unix * SECOND - self.span_micros();
         Self { start_micros: latest.div_euclid(STEP_MICROS) * STEP_MICROS, ..self }
+    }
+
+    /// Whether it is the `index`th source that mails the bad list.
+    pub(crate) fn has_burst(&self, index: usize) -> bool {
+        self.burst.as_ref().is_some_and(|burst| burst.source == self.sources[index])
+    }
+
+    /// When the `index`th source sends, and how much, without the messages of a burst.
+    pub(crate) fn turn(&self, index: usize) -> Turn {
+        let (whole, messages) = (self.duration_micros, self.messages_per_source);
+        match self.turn_micros {
+            Some(duration_micros) if duration_micros < whole && !self.has_burst(index) => {
+                let last = self.sources.len().max(2) - 1;
+                Turn {
+                    after_micros: (whole - duration_micros) * index as i64 / last as i64,
+                    duration_micros,
+                    messages: (messages as i64 * duration_micros / whole) as usize,
+                }
+            }
+            _ => Turn { after_micros: 0, duration_micros: whole, messages },
+        }
     }
 
     /// Event time from the first event to the last, closing ones included; an upper bound.
@@ -137,4 +168,8 @@ impl Burst {
             recovery_messages: 150,
         }
     }
+}
+
+fn named(sources: &[(Provider, &str)]) -> Vec<(Provider, String)> {
+    sources.iter().map(|&(provider, name)| (provider, name.to_owned())).collect()
 }

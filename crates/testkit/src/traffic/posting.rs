@@ -6,12 +6,13 @@ use event::{Kind, Provider};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::journey::{Journeys, Posted, batches, reports_accepted};
+use super::journey::{Journeys, Posted};
 use super::plan::{CLOSING_EVENTS, CLOSING_GAP_MICROS, Plan};
+use super::says::Says;
 use crate::clock::{MINUTE, SECOND};
 use crate::{Fact, SignedRequest, shape, sign};
 
-/// How long a batch waits for more, in event time: with what a journey adds, less than 3 seconds.
+/// How long a batch waits for more, in event time: with what a journey adds, less than 4 seconds.
 const BATCH_WAIT_MICROS: i64 = 1_200_000;
 
 /// One request to come.
@@ -78,28 +79,12 @@ pub(crate) fn schedule(seed: u64, plan: &Plan) -> Vec<Posting> {
     postings
 }
 
-/// The most events the provider puts into one request here; its own limits are far higher.
-const fn batch_limit(provider: Provider) -> usize {
-    match provider {
-        Provider::SendGrid => 30,
-        Provider::Mandrill | Provider::Generic => 20,
-        Provider::Mailgun | Provider::Postmark | Provider::Ses => 1,
-        Provider::SparkPost
-        | Provider::Resend
-        | Provider::StandardWebhooks
-        | Provider::Brevo
-        | Provider::Mailjet
-        | Provider::MailerSend
-        | Provider::Postal => 1,
-    }
-}
-
 /// One source's facts, cut into what it posts at once.
 fn batched(facts: Vec<Posted>) -> Vec<Posting> {
     let mut postings = Vec::new();
     let mut rest = facts.as_slice();
     while let [first, ..] = rest {
-        let limit = batch_limit(first.fact.provider).min(rest.len());
+        let limit = Says::of(first.fact.provider).at_once.min(rest.len());
         let taken = rest[..limit]
             .iter()
             .take_while(|posted| posted.at <= first.at + BATCH_WAIT_MICROS)
@@ -163,15 +148,14 @@ fn evenly(plan: &Plan, n: usize, count: usize) -> i64 {
 /// shared out among the sources that report them: to a rule, too few to judge anyone by.
 fn closing(plan: &Plan, start: i64) -> Vec<Posting> {
     let sources: Vec<_> =
-        plan.sources.iter().filter(|(provider, _)| reports_accepted(*provider)).collect();
+        plan.sources.iter().filter(|(provider, _)| Says::of(*provider).accepted).collect();
     let mut postings = Vec::new();
     for (index, (provider, source)) in sources.iter().enumerate() {
         let facts: Vec<Fact> = (index..CLOSING_EVENTS)
             .step_by(sources.len())
             .map(|n| closing_fact(plan, *provider, source, n, start))
             .collect();
-        let limit = if batches(*provider) { batch_limit(*provider) } else { 1 };
-        postings.extend(facts.chunks(limit).map(|chunk| {
+        postings.extend(facts.chunks(Says::of(*provider).at_once).map(|chunk| {
             let at = chunk.iter().map(|fact| fact.occurred_at_micros).max().unwrap_or(start);
             Posting::new(at, Content::Facts(chunk.into()))
         }));

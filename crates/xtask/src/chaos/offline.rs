@@ -72,11 +72,15 @@ pub(crate) fn timelines(answer: &str) -> Option<BTreeMap<Scope, Timeline>> {
         if counts == Counts::default() {
             continue;
         }
+        let of_campaign = ["campaign", provider, source, "", campaign];
         for scope in [
             ["source", provider, source, "", ""],
             ["mailbox_provider", provider, source, mailbox, ""],
-            ["campaign", provider, source, "", campaign],
-        ] {
+        ]
+        .into_iter()
+        // Not every provider tells campaigns.
+        .chain((!campaign.is_empty()).then_some(of_campaign))
+        {
             let scope = Scope(scope.map(str::to_owned));
             let there = panes.entry(scope).or_default().entry(pane).or_default();
             there.iter_mut().zip(counts).for_each(|(there, more)| *there += more);
@@ -259,6 +263,8 @@ mod tests {
         let answer = cell("gmail", "spring", 0, 2, 0) + &cell("yahoo", "spring", 1, 3, 1);
         let timelines = timelines(&answer).unwrap();
         assert_eq!(timelines.len(), 4, "source, two mailbox providers, campaign");
+        let without = super::timelines(&cell("gmail", "", 0, 2, 0)).unwrap();
+        assert_eq!(without.len(), 2, "source and mailbox provider");
         let windows = source(&timelines).windows(i64::MAX);
         let minute: Vec<&str> = windows
             .iter()
