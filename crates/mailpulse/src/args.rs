@@ -13,7 +13,7 @@ use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
-use crate::dead_letters::LetterId;
+use crate::letter_id::LetterId;
 
 /// The operator's tool of Mailpulse.
 #[derive(Debug, Parser)]

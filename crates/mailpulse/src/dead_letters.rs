@@ -21,8 +21,6 @@ use stream::{ClusterSettings, Connection};
 use crate::args::Verb;
 use crate::{Outcome, Unusable};
 
-pub(crate) use letter::LetterId;
-
 /// The installation the letters belong to.
 struct Site {
     connection: Connection,

@@ -11,6 +11,7 @@
 mod args;
 mod dead_letters;
 mod input;
+mod letter_id;
 mod parse;
 mod request;
 mod sign;

@@ -7,7 +7,8 @@ use record::{Origin, Stage};
 use stream::StreamError;
 use stream::letters::Letters;
 
-use super::letter::{Letter, LetterId};
+use super::letter::Letter;
+use crate::letter_id::LetterId;
 
 /// What has become of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use stream::letters::Letters;
 
 use super::Site;
 use super::book::{Book, State};
-use super::letter::{Letter, LetterId, written_at};
+use super::letter::{Letter, written_at};
 use crate::args::Ls;
+use crate::letter_id::LetterId;
 use crate::{Outcome, text};
 
 /// Lists letters as they are read, partition by partition.

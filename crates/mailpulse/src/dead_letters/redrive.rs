@@ -11,9 +11,10 @@ use stream::{Outgoing, Output, OwnedRecord, StreamError};
 
 use super::Site;
 use super::book::{Book, State};
-use super::letter::{Letter, LetterId, written_at};
+use super::letter::{Letter, written_at};
 use super::route::Route;
 use crate::args::{self, Filters};
+use crate::letter_id::LetterId;
 use crate::{Outcome, Unusable};
 
 /// How long other members' transactions may hide what is decided: theirs time out after 10 s, and

@@ -220,7 +220,7 @@ impl fmt::Display for Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letters::LetterId;
+    use crate::letter_id::LetterId;
 
     fn found(stage: &str, provider: &str, origin: &str, value: &[u8]) -> Result<Route, Stays> {
         let headers: [(&str, &[u8]); 3] = [
