@@ -85,7 +85,8 @@ impl<'a> Tally<'a> {
         label: &'static str,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = reqwest::Client::new();
+        // A connection kept while the runtime stands still is closed by the other side, unnoticed.
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
         let mut tally = Self { pipeline, runtime, client, metric, label, before: 0 };
         tally.before = tally.growth()?;
         Ok(tally)
