@@ -191,7 +191,8 @@ impl Step for Dedupe<'_> {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
-        let event = match EnrichedHeaders::read(&|name| record.header(name)) {
+        let headers = record.look_up();
+        let event = match EnrichedHeaders::read(&|name| headers.get(name)) {
             Ok(event) => event,
             Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
         };

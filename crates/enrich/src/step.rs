@@ -101,7 +101,8 @@ impl Step for Enrich {
     fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
         let Self { topics, enrichment, value } = self;
         let bytes = record.value().unwrap_or_default();
-        let raw = RawRecord::read(&|name| record.header(name), record.key(), bytes);
+        let headers = record.look_up();
+        let raw = RawRecord::read(&|name| headers.get(name), record.key(), bytes);
         let published = raw.and_then(|raw| {
             enrichment.read(&raw, |event| publish(&topics.enriched, value, record, event, out))
         });

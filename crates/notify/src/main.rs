@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
 
     cluster.prepare()?;
     let (group, alerts) = (cluster.topics.group("notify"), &cluster.topics.alerts);
-    let feed = Feed::open(&cluster.connection, &group, &[alerts])?;
+    let feed = Feed::open(&cluster.connection, "notify", &group, &[alerts])?;
     let deliveries = Deliveries::start(channels, settings.retry(), service.shutdown.clone())?;
     intake::run(feed, deliveries, &service.health, &service.shutdown)?;
     Ok(())

@@ -18,15 +18,16 @@ pub struct Feed {
 pub type Item = OwnedRecord;
 
 impl Feed {
-    /// Joins the group.
+    /// Joins the group. `job` is who reads, for client ids and metrics.
     pub fn open(
         connection: &Connection,
+        job: &'static str,
         group: &str,
         topics: &[&str],
     ) -> Result<Self, StreamError> {
-        let mut config = connection.consumer("feed", group, 16);
+        let mut config = connection.consumer(job, group, 16);
         config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "500");
-        Ok(Self { consumer: Group::join(connection, config, "feed", group, topics)? })
+        Ok(Self { consumer: Group::join(connection, config, job, group, topics)? })
     }
 
     /// The next item, or `None` when there is none within `timeout`.

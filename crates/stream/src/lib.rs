@@ -42,7 +42,7 @@ pub use error::StreamError;
 pub use output::{Outgoing, Output};
 pub use own::Cluster;
 pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
-pub use record::{OwnedRecord, Record, TopicPartition};
+pub use record::{HeaderLookup, OwnedRecord, Record, TopicPartition};
 
 /// The allocator of every binary, and by its unprefixed names of librdkafka too. librdkafka
 /// allocates on one thread and frees on another, for which glibc's allocator takes half of all CPU

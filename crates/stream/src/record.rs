@@ -10,6 +10,16 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
+/// A record's headers, to be looked up by name.
+pub struct HeaderLookup<'a>(Vec<(&'a str, &'a [u8])>);
+
+impl<'a> HeaderLookup<'a> {
+    /// The first header of that name.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(its, _)| *its == name).map(|(_, value)| *value)
+    }
+}
+
 /// A consumed record, still in librdkafka's memory.
 pub struct Record<'a>(pub(crate) &'a BorrowedMessage<'a>);
 
@@ -43,6 +53,12 @@ impl<'a> Record<'a> {
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let headers = self.0.headers()?;
         headers.iter().find(|header| header.key == name).and_then(|header| header.value)
+    }
+
+    /// The headers, read once for several look-ups: each [`Record::header`] reads them from the first
+    /// on, at some twenty nanoseconds a header.
+    pub fn look_up(&self) -> HeaderLookup<'a> {
+        HeaderLookup(self.headers().collect())
     }
 
     /// All headers in order.

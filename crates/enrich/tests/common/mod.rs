@@ -86,7 +86,7 @@ impl Stage {
 
     pub fn records(&self, topic: &str, count: usize) -> Vec<Item> {
         let group = format!("{}reader", self.topics.prefix);
-        let mut feed = Feed::open(&self.connection, &group, &[topic]).unwrap();
+        let mut feed = Feed::open(&self.connection, "test", &group, &[topic]).unwrap();
         let mut items = Vec::new();
         let deadline = Instant::now() + DEADLINE;
         let mut quiet = 0;

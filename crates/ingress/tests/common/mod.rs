@@ -139,7 +139,7 @@ impl Ingress {
     /// Everything in these topics, once there are `count` records.
     pub fn records(&self, topics: &[&str], count: usize) -> Vec<Item> {
         let group = format!("{}test-{}", self.topics.prefix, uuid::Uuid::new_v4().simple());
-        let mut feed = Feed::open(&self.connection, &group, topics).unwrap();
+        let mut feed = Feed::open(&self.connection, "test", &group, topics).unwrap();
         let mut items = Vec::new();
         let deadline = Instant::now() + DEADLINE;
         // One poll past the last one, so that a record too many is seen.

@@ -104,7 +104,7 @@ impl Stage {
     pub fn published(&self) -> Published<'_> {
         let group = format!("{}reader-{:?}", self.topics.prefix, Instant::now());
         let topics = [self.topics.rates.as_str(), self.topics.alerts.as_str()];
-        let feed = Feed::open(&self.connection, &group, &topics).unwrap();
+        let feed = Feed::open(&self.connection, "test", &group, &topics).unwrap();
         Published { stage: self, feed, rates: Vec::new(), alerts: Vec::new(), bounds: 0 }
     }
 
