@@ -88,7 +88,7 @@ impl Transactions {
     ///
     /// It is waited here until nothing is in flight. The wrapper's flush would sleep out its poll
     /// (100 ms a commit), and its poll with a timeout turns on the spot for what is left of it below
-    /// a millisecond, which was a tenth of a fast step's CPU.
+    /// a millisecond.
     pub(crate) fn commit(
         &self,
         offsets: &TopicPartitionList,
