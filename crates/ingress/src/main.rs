@@ -47,7 +47,7 @@ use stream::{Cluster, Publisher};
 fn main() -> anyhow::Result<()> {
     let service = Service::load("ingress", env!("CARGO_PKG_VERSION"))?;
     let settings = IngressSettings::read(&service.settings)?;
-    let pseudonyms = settings::pseudonyms(&service.settings)?;
+    let pseudonyms = privacy::configured(&service.settings)?;
     let sources = Sources::read(&service.settings)?;
     let cluster = Cluster::read(&service)?;
     let gate = Gate::new(Certificates::new(&settings.sns_certificates)?, &settings);

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use event::Provider;
 use ipnet::IpNet;
-use privacy::Pseudonyms;
 use serde::Deserialize;
-use service::{Secret, Settings, SettingsError};
+use service::{Settings, SettingsError};
 use stream::PublisherSettings;
 
 use crate::client::ForwardedHeader;
@@ -73,24 +72,6 @@ impl IngressSettings {
     }
 }
 
-/// `[privacy]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PrivacySettings {
-    pseudonym_key: Secret,
-}
-
-/// What makes pseudonyms of addresses, if that is wanted.
-pub(crate) fn pseudonyms(settings: &Settings) -> Result<Option<Pseudonyms>, SettingsError> {
-    let privacy: PrivacySettings = settings.section("privacy")?;
-    let key = privacy.pseudonym_key.expose();
-    if key.is_empty() {
-        return Ok(None);
-    }
-    let made = Pseudonyms::new(key.as_bytes());
-    made.map(Some).map_err(|error| settings.invalid("privacy.pseudonym_key", error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,7 +89,7 @@ mod tests {
             (read.body_bytes, read.client_header),
             (128 << 20, ForwardedHeader::XForwardedFor)
         );
-        assert!(pseudonyms(&settings).unwrap().is_none());
+        assert!(privacy::configured(&settings).unwrap().is_none());
     }
 
     #[test]
@@ -118,7 +99,7 @@ mod tests {
         let proxies = settings("INGRESS__TRUSTED_PROXIES", "[\"10.0.0.0/8\", \"ten\"]");
         let error = IngressSettings::read(&proxies).unwrap_err();
         assert!(error.to_string().contains("trusted_proxies[1]"), "{error}");
-        let error = pseudonyms(&settings("PRIVACY__PSEUDONYM_KEY", "short")).unwrap_err();
+        let error = privacy::configured(&settings("PRIVACY__PSEUDONYM_KEY", "short")).unwrap_err();
         assert!(error.to_string().contains("privacy.pseudonym_key"), "{error}");
         assert!(!error.to_string().contains("short\""), "{error}");
     }

@@ -18,6 +18,7 @@
 mod form;
 mod ids;
 mod json;
+mod settings;
 mod text;
 
 use std::borrow::Cow;
@@ -25,6 +26,8 @@ use std::borrow::Cow;
 use event::recipient_key;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+pub use settings::configured;
 
 /// The least length of a key in bytes: as much as a pseudonym tells.
 pub const LEAST_KEY_BYTES: usize = 16;

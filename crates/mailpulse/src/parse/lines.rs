@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use enrich::Unreadable;
 use event::{Event, Provider};
 use providers::SplitError;
-use record::{Reason, Stage};
+use record::Stage;
 use serde::Serialize;
 
 use super::Arrival;
@@ -24,7 +24,7 @@ pub(super) struct Lines<'a, W: Write> {
 struct DeadLetter<'a> {
     /// Who would give up on it.
     stage: &'static str,
-    /// A [`Reason`]'s code.
+    /// The code of a [`record::Reason`].
     reason: &'static str,
     detail: String,
     provider: Provider,
@@ -59,12 +59,12 @@ impl<'a, W: Write> Lines<'a, W> {
         recipient: &str,
         bytes: &[u8],
     ) -> io::Result<()> {
-        self.dead(Stage::Enrich, why.reason(), why.to_string(), recipient, bytes)
+        self.dead(Stage::Enrich, why.reason().code(), why.to_string(), recipient, bytes)
     }
 
     /// A body that the ingress gives up on, whole.
     pub(super) fn refused_body(&mut self, why: &SplitError, body: &[u8]) -> io::Result<()> {
-        self.dead(Stage::Ingress, reason_of(why), why.to_string(), "", body)
+        self.dead(Stage::Ingress, why.code(), why.to_string(), "", body)
     }
 
     /// How many events and dead letters there were, when all of them are written.
@@ -76,7 +76,7 @@ impl<'a, W: Write> Lines<'a, W> {
     fn dead(
         &mut self,
         stage: Stage,
-        reason: Reason,
+        reason: &'static str,
         detail: String,
         key: &str,
         value: &[u8],
@@ -84,7 +84,7 @@ impl<'a, W: Write> Lines<'a, W> {
         self.dead_letters += 1;
         let dead_letter = DeadLetter {
             stage: stage.code(),
-            reason: reason.code(),
+            reason,
             detail,
             provider: self.arrival.provider,
             source: self.arrival.source,
@@ -102,15 +102,5 @@ impl<'a, W: Write> Lines<'a, W> {
         line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|end| *end = b' ');
         line.push(b'\n');
         self.out.write_all(&line)
-    }
-}
-
-/// As the ingress says it.
-const fn reason_of(error: &SplitError) -> Reason {
-    match error {
-        SplitError::NotUtf8 => Reason::NotUtf8,
-        SplitError::NotJson { .. } => Reason::NotJson,
-        SplitError::NotForm(_) => Reason::NotForm,
-        SplitError::WrongShape(_) => Reason::WrongShape,
     }
 }

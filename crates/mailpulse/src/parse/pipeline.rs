@@ -9,8 +9,7 @@ use std::time::Duration;
 use enrich::{EnrichSettings, Enrichment, RawRecord};
 use privacy::Pseudonyms;
 use providers::Envelope;
-use serde::Deserialize;
-use service::{Secret, Settings, SettingsError};
+use service::Settings;
 
 use super::Arrival;
 use super::cut::Piece;
@@ -26,13 +25,6 @@ pub(super) struct Pipeline {
     enrichment: Enrichment,
 }
 
-/// `[privacy]`, as the ingress reads it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PrivacySettings {
-    pseudonym_key: Secret,
-}
-
 impl Pipeline {
     /// By this configuration. Without one by the built-in defaults alone, whatever is set or lies
     /// about: the same everywhere, and no file and no name server is asked.
@@ -43,7 +35,10 @@ impl Pipeline {
         };
         let mut enrich = EnrichSettings::read(&settings)?;
         enrich.mx_wait = enrich.mx_wait.max(PATIENCE);
-        Ok(Self { pseudonyms: pseudonyms(&settings)?, enrichment: Enrichment::open(&enrich)? })
+        Ok(Self {
+            pseudonyms: privacy::configured(&settings)?,
+            enrichment: Enrichment::open(&enrich)?,
+        })
     }
 
     /// The body as the ingress splits it: with pseudonyms, where they are wanted.
@@ -69,14 +64,4 @@ impl Pipeline {
         }
         Ok(())
     }
-}
-
-fn pseudonyms(settings: &Settings) -> Result<Option<Pseudonyms>, SettingsError> {
-    let privacy: PrivacySettings = settings.section("privacy")?;
-    let key = privacy.pseudonym_key.expose();
-    if key.is_empty() {
-        return Ok(None);
-    }
-    let made = Pseudonyms::new(key.as_bytes());
-    made.map(Some).map_err(|error| settings.invalid("privacy.pseudonym_key", error.to_string()))
 }
