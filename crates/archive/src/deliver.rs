@@ -58,6 +58,15 @@ enum Inserted {
     Unkept(Found),
 }
 
+/// What to think of the hourly sums of rows that are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sums {
+    /// They come with their rows.
+    WithRows,
+    /// After a repeat: they may be there without rows, or be missing behind their token.
+    Doubtful,
+}
+
 /// Nothing is getting on for this reason, for now.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -78,7 +87,7 @@ impl Courier {
     pub(crate) async fn run(&self, errand: Errand, hold: &(impl Fn(Hold) + Sync)) -> News {
         match errand {
             Errand::Look(table, partition, range) => {
-                let found = self.look(table, &partition, range, hold).await;
+                let found = self.look(table, &partition, range, Sums::WithRows, hold).await;
                 let (rows, recognised) = (found.offsets.len(), found.recognised);
                 tracing::info!(
                     ?partition,
@@ -116,11 +125,12 @@ impl Courier {
         table: Table,
         partition: &TopicPartition,
         range: Range,
+        sums: Sums,
         hold: &(impl Fn(Hold) + Sync),
     ) -> Found {
         let mut pauses = self.settings.pauses();
         loop {
-            match self.try_look(table, partition, range).await {
+            match self.try_look(table, partition, range, sums).await {
                 Ok(found) => return found,
                 Err(error) => hold(error.into()),
             }
@@ -135,9 +145,11 @@ impl Courier {
         table: Table,
         partition: &TopicPartition,
         range: Range,
+        sums: Sums,
     ) -> Result<Found, ClickHouseError> {
         let found = self.server.look(table, partition, range).await?;
-        if table == Table::Events && !found.recognised && !found.offsets.is_empty() {
+        let are_orphaned = !found.recognised && !found.offsets.is_empty();
+        if table == Table::Events && (sums == Sums::Doubtful || are_orphaned) {
             rollup::mend(&self.server, partition.partition, range).await?;
         }
         Ok(found)
@@ -169,7 +181,8 @@ impl Courier {
                 sleep_for(pauses.next()).await;
             }
             // Whatever it said: it may have happened, and it may be long ago by now.
-            let found = self.look(batch.table, &batch.partition, batch.recorded(), hold).await;
+            let (of, range) = (&batch.partition, batch.recorded());
+            let found = self.look(batch.table, of, range, Sums::WithRows, hold).await;
             let there = found.rows_in(batch.range);
             match error {
                 ClickHouseError::Row(detail) if there <= known_rows => {
@@ -196,14 +209,8 @@ impl Courier {
     /// repeat is answered, the first insert's rows are there or never will be. The view's part has
     /// the same gap, so the sums are mended in any case.
     async fn unkept(&self, batch: &Batch, hold: &(impl Fn(Hold) + Sync)) -> Option<Found> {
-        let mut pauses = self.settings.pauses();
-        let found = loop {
-            match self.try_confirm(batch).await {
-                Ok(found) => break found,
-                Err(error) => hold(error.into()),
-            }
-            sleep_for(pauses.next()).await;
-        };
+        let (of, range) = (&batch.partition, batch.recorded());
+        let found = self.look(batch.table, of, range, Sums::Doubtful, hold).await;
         if found.rows_in(batch.range) >= batch.block.rows + batch.left_out {
             return None;
         }
@@ -215,15 +222,6 @@ impl Courier {
         tracing::warn!(token, "taken for a repeat, and not all rows are there: sending them anew");
         meters::retried("not_kept");
         Some(Found { recognised: false, ..found })
-    }
-
-    async fn try_confirm(&self, batch: &Batch) -> Result<Found, ClickHouseError> {
-        let (partition, range) = (&batch.partition, batch.recorded());
-        let found = self.server.look(batch.table, partition, range).await?;
-        if batch.table == Table::Events {
-            rollup::mend(&self.server, partition.partition, range).await?;
-        }
-        Ok(found)
     }
 
     async fn publish(&self, letters: &[Letter], hold: &(impl Fn(Hold) + Sync)) {
