@@ -1,25 +1,54 @@
-# Recipes for people who have `just`; each is one command of cargo's.
+# Short commands for people who have `just`. Each recipe is one command of cargo.
 
-# Everything at once, with traffic and its truth.
+# Show the recipes.
+default:
+    @just --list
+
+# Check that everything compiles.
+check:
+    cargo check --workspace --all-targets
+
+# Check formatting and lints.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Run the tests of one crate, for example: just test-one dedupe
+test-one crate *args:
+    cargo test --package {{crate}} {{args}}
+
+# Run the tests that need no servers: those in the sources of all crates.
+fast:
+    cargo test --workspace --lib --bins
+
+# Build the documentation of all crates.
+docs:
+    cargo doc --workspace --no-deps
+
+# Install and fetch everything that the tasks below need.
+setup *args:
+    cargo xtask setup {{args}}
+
+# Start everything, post mail with known truth, and compare the results.
 demo *args:
     cargo xtask demo {{args}}
 
-# Everything at once, without traffic.
+# Start everything without traffic.
 up:
     cargo xtask up
 
-# Every test, on real Kafka and real ClickHouse.
+# Run all tests on real Kafka and ClickHouse, and then a short chaos run.
 test *args:
     cargo xtask test {{args}}
 
-# A million events through each leg and the whole.
+# Measure each service alone and all of them together.
 bench *args:
     cargo xtask bench {{args}}
 
-# Kill, freeze and stop everything by a seeded schedule, and balance the ledger.
+# Kill, freeze and stop everything by a seeded schedule, and compare the results.
 chaos *args:
     cargo xtask chaos {{args}}
 
-# What CI runs.
+# Run the checks of CI.
 ci:
     bash .ci/run

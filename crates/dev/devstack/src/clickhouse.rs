@@ -1,4 +1,4 @@
-//! One ClickHouse server for the demo and the tests.
+//! A ClickHouse server for the demo and the tests.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,168 +9,198 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::dirs::{RunDir, workspace};
-use crate::process::{self, Child, free_port};
-use crate::{Dirs, Error, Origin, compose, fetch, notice};
+use fetch::{notice, workspace};
 
-/// Loading the library takes a second; the rest is for machines that build at the same time.
+use crate::dirs::RunDir;
+use crate::process::{self, Child, free_port};
+use crate::{Dirs, Error, ServerKind, compose};
+
+/// Loading the library takes a second; a machine that also compiles needs longer.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// For servers that run already.
+/// The server gives requests in flight ten seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// For a server that runs already.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
-/// A first build of the server from nothing, on a slow machine.
+/// A first build of the server on a slow machine.
 const BUILD_PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// The HTTP port of the Compose service.
 const COMPOSE_PORT: u16 = 8123;
-/// The server over libchdb: a binary of this crate.
-const SERVER: &str = "devstack-clickhouse";
+/// The server over libchdb: the binary of the crate `chdb`.
+const SERVER: &str = "chdb-server";
 
-/// A ClickHouse that answers. Dropping it stops it, if it is a process of ours.
+/// A ClickHouse server that answers. Dropping it stops a child process.
 #[derive(Debug)]
 pub struct ClickHouse {
     url: String,
-    source: Source,
+    server: Server,
 }
 
 #[derive(Debug)]
-enum Source {
-    Running,
+enum Server {
+    External,
     Compose,
-    Own(Server),
+    Child(ChdbServer),
 }
 
 impl ClickHouse {
-    /// The running server that `MAILPULSE_CLICKHOUSE` names (`http://host:port` or `https://…`),
-    /// else Docker Compose's, else [`start_own`](Self::start_own).
+    /// Returns the running server that `MAILPULSE_CLICKHOUSE` names (`http://host:port` or
+    /// `https://…`), else the one of Docker Compose, else a child process.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for a variable that holds no such URL, [`Error::NotReady`] for a server
-    /// that does not answer, else as `start_own`.
+    /// [`Error::BadSetting`] if the variable is not such a URL, [`Error::NotReady`] if the server does
+    /// not answer, else as [`start_own`](Self::start_own).
     pub fn start(dirs: &Dirs) -> Result<Self, Error> {
         if let Some(url) = setting()? {
             wait_for(&url)?;
-            return Ok(Self { url, source: Source::Running });
+            return Ok(Self { url, server: Server::External });
         }
         if let Some(address) = compose::start("clickhouse", COMPOSE_PORT, dirs) {
             let url = format!("http://{address}");
             wait_for(&url)?;
-            return Ok(Self { url, source: Source::Compose });
+            return Ok(Self { url, server: Server::Compose });
         }
         Self::start_own(dirs)
     }
 
-    /// A server of our own, over libchdb, whatever else is running: for tests that
+    /// Starts a child process over libchdb, even if another server runs: for tests that
     /// [`kill`](Self::kill) it.
     ///
     /// # Errors
-    /// Those of fetching the library and building the server, and [`Error::Exited`] or
+    /// The errors of fetching the library and building the server, and [`Error::Exited`] or
     /// [`Error::NotReady`] with the last lines of the server's log.
     pub fn start_own(dirs: &Dirs) -> Result<Self, Error> {
+        Self::launch(dirs, None)
+    }
+
+    /// Starts a child process over libchdb with its data in a directory that is kept. If the directory
+    /// contains data, the server continues with it.
+    ///
+    /// # Errors
+    /// As [`start_own`](Self::start_own).
+    pub fn start_on(dirs: &Dirs, data: &Path) -> Result<Self, Error> {
+        Self::launch(dirs, Some(data))
+    }
+
+    fn launch(dirs: &Dirs, data: Option<&Path>) -> Result<Self, Error> {
         let library = fetch::libchdb(&dirs.cache)?;
-        let dir = dirs.part("clickhouse")?;
+        let dir = dirs.subdirectory("clickhouse")?;
+        let data = data.map_or_else(|| dir.join("data"), Path::to_owned);
         let program = program(&dir)?;
-        let run = dirs.guard.clone();
-        let mut server = Server { process: None, program, library, dir, port: 0, _run: run };
+        let run = dirs.owner.clone();
+        let mut server =
+            ChdbServer { process: None, program, library, dir, data, port: 0, _run: run };
         let mut attempts = 3;
         loop {
             attempts -= 1;
             server.port = free_port()?;
             match server.launch() {
-                // Between finding a free port and using it somebody else may have taken it.
+                // Another process may have taken the port since we found it free.
                 Err(Error::Exited { tail, .. })
                     if attempts > 0 && tail.contains("Address already in use") => {}
                 Err(error) => return Err(error),
-                Ok(()) => return Ok(Self { url: server.url(), source: Source::Own(server) }),
+                Ok(()) => {
+                    return Ok(Self { url: server.url(), server: Server::Child(server) });
+                }
             }
         }
     }
 
-    /// The URL of its HTTP interface, without a slash at the end.
+    /// Returns the URL of the HTTP interface, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it came from.
-    pub fn origin(&self) -> Origin {
-        match self.source {
-            Source::Running => Origin::Running,
-            Source::Compose => Origin::Compose,
-            Source::Own(_) => Origin::Fetched,
+    pub fn kind(&self) -> ServerKind {
+        match self.server {
+            Server::External => ServerKind::External,
+            Server::Compose => ServerKind::Compose,
+            Server::Child(_) => ServerKind::Child,
         }
     }
 
-    /// Kills the server with SIGKILL, as a crash would. Data and port are kept.
+    /// Kills the server with SIGKILL, like a crash. Its data and port are kept.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a server that is not a process of ours.
+    /// [`Error::NotOurs`] if the server is not a child process.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.own()?.process.as_mut().map_or(Ok(()), Child::kill)
+        self.child()?.process.as_mut().map_or(Ok(()), Child::kill)
     }
 
-    /// Starts the server again on the same port and data (killing it first if it runs), and waits
-    /// until it answers.
+    /// Stops the server with SIGTERM and waits for its end. Its data and port are kept.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a server that is not a process of ours, else as a start.
+    /// [`Error::NotOurs`] if the server is not a child process, [`Error::Io`] if it cannot be stopped.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let Some(mut process) = self.child()?.process.take() else { return Ok(()) };
+        process.terminate(STOP_PATIENCE).map(drop)
+    }
+
+    /// Starts the server again on the same port and data, and waits until it answers. Kills it first
+    /// if it runs.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] if the server is not a child process, and the errors of a start.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill()?;
-        self.own()?.launch()
+        self.child()?.launch()
     }
 
-    /// Freezes the server with SIGSTOP: connections stay, nothing is answered.
+    /// Freezes the server with SIGSTOP: its connections stay open, and it does not answer.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a server that is not a process of ours.
+    /// [`Error::NotOurs`] if the server is not a child process.
     pub fn freeze(&mut self) -> Result<(), Error> {
-        self.own()?.process.as_mut().map_or(Ok(()), Child::freeze)
+        self.child()?.process.as_mut().map_or(Ok(()), Child::freeze)
     }
 
-    /// Lets a frozen server go on.
+    /// Continues a frozen server.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a server that is not a process of ours.
+    /// [`Error::NotOurs`] if the server is not a child process.
     pub fn thaw(&mut self) -> Result<(), Error> {
-        self.own()?.process.as_mut().map_or(Ok(()), Child::thaw)
+        self.child()?.process.as_mut().map_or(Ok(()), Child::thaw)
     }
 
-    /// The process id of a server of ours, while it runs.
+    /// Returns the process id of a running child process.
     pub fn pid(&self) -> Option<u32> {
-        let Source::Own(server) = &self.source else { return None };
+        let Server::Child(server) = &self.server else { return None };
         server.process.as_ref().map(Child::pid)
     }
 
-    fn own(&mut self) -> Result<&mut Server, Error> {
-        let origin = self.origin();
-        match &mut self.source {
-            Source::Own(server) => Ok(server),
-            _ => Err(Error::NotOurs { service: "ClickHouse", origin }),
+    fn child(&mut self) -> Result<&mut ChdbServer, Error> {
+        let kind = self.kind();
+        match &mut self.server {
+            Server::Child(server) => Ok(server),
+            _ => Err(Error::NotOurs { service: "ClickHouse", kind }),
         }
     }
 }
 
-/// A server that is a process of ours.
+/// `chdb-server` as a child process.
 #[derive(Debug)]
-struct Server {
-    // Dropped first: the data goes away only once the process has.
+struct ChdbServer {
+    // Dropped first: the data must not be removed while the process runs.
     process: Option<Child>,
     program: PathBuf,
     library: PathBuf,
-    /// Data and log.
+    /// The directory of the log.
     dir: PathBuf,
+    data: PathBuf,
     port: u16,
     _run: Arc<RunDir>,
 }
 
-impl Server {
+impl ChdbServer {
     fn launch(&mut self) -> Result<(), Error> {
         let mut serve = Command::new(&self.program);
-        serve.arg("--lib").arg(&self.library).arg("--data").arg(self.dir.join("data"));
+        serve.arg("--lib").arg(&self.library).arg("--data").arg(&self.data);
         serve.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
         let process = process::spawn(serve, &self.dir.join("clickhouse.log"))?;
         let (process, url) =
             (self.process.insert(process), format!("http://127.0.0.1:{}", self.port));
         process.wait_until("ClickHouse", START_PATIENCE, |process| {
-            // The log too: another process could have taken the port, and answer in our stead.
-            answers(&url) && process.has_said("listening 127.0.0.1:")
+            // An answer alone is not enough: another process may have taken the port.
+            answers(&url) && process.has_logged("listening 127.0.0.1:")
         })
     }
 
@@ -179,14 +209,14 @@ impl Server {
     }
 }
 
-/// The server's program: the one that `MAILPULSE_DEVSTACK_CLICKHOUSE` names, else the one beside
-/// our own program unless its source is newer, else as cargo builds it now.
+/// Returns the path of `chdb-server`: the one that `MAILPULSE_CHDB_SERVER` names, else the program
+/// beside this one unless its source is newer, else the result of a build.
 fn program(logs: &Path) -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("MAILPULSE_DEVSTACK_CLICKHOUSE") {
+    if let Some(path) = std::env::var_os("MAILPULSE_CHDB_SERVER") {
         return Ok(PathBuf::from(path));
     }
-    let own = std::env::current_exe().map_err(Error::io("find our own program"))?;
-    // Tests run from a directory below that of the binaries.
+    let own = std::env::current_exe().map_err(Error::io("find the path of this program"))?;
+    // Test programs are in a directory below that of the binaries.
     let beside = own.ancestors().skip(1).take(2).map(|dir| dir.join(SERVER));
     match beside.into_iter().find(|path| is_current(path)) {
         Some(path) => Ok(path),
@@ -194,15 +224,15 @@ fn program(logs: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// Whether a program exists and is newer than the source of this crate. A test of another crate
-/// does not have cargo rebuild it.
+/// Whether a program exists and is newer than the source of the crate `chdb`. Cargo does not rebuild
+/// it for a test of another crate.
 fn is_current(program: &Path) -> bool {
     let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
     let Some(built) = modified(program) else { return false };
-    newest(&workspace().join("crates/dev/devstack/src")).is_none_or(|changed| changed <= built)
+    newest(&workspace().join("crates/dev/chdb/src")).is_none_or(|changed| changed <= built)
 }
 
-/// When the latest change under a directory was made; `None` when there is no such directory.
+/// Returns the time of the latest change under a directory, or `None` if it does not exist.
 fn newest(dir: &Path) -> Option<SystemTime> {
     let entries = fs::read_dir(dir).ok()?.flatten();
     let times = entries.filter_map(|entry| match entry.metadata() {
@@ -213,25 +243,26 @@ fn newest(dir: &Path) -> Option<SystemTime> {
     times.max()
 }
 
-/// Has cargo build the server, and takes the program from where cargo says it is.
+/// Builds the server with cargo, and reads from cargo's messages where the program is. The whole
+/// workspace is selected so that cargo uses the dependencies that it has compiled already.
 fn build(release: bool, logs: &Path) -> Result<PathBuf, Error> {
-    notice("building the server over libchdb");
+    notice("building chdb-server, the server over libchdb");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--quiet", "--package", "devstack"]);
+    command.current_dir(workspace()).args(["build", "--quiet", "--workspace"]);
     command.args(["--bin", SERVER, "--message-format=json"]);
     command.args(release.then_some("--release"));
     let log = logs.join("build.log");
     process::run(command, &log, BUILD_PATIENCE, || {})?;
-    let messages = fs::read_to_string(&log).map_err(Error::io("read what cargo says"))?;
+    let messages = fs::read_to_string(&log).map_err(Error::io("read the messages of cargo"))?;
     messages.lines().find_map(executable).ok_or_else(|| Error::CommandFailed {
         command: format!("cargo build --bin {SERVER}"),
-        outcome: "no program named".into(),
+        outcome: "its messages name no program".into(),
         tail: process::tail(&log, 20),
     })
 }
 
-/// The program in one of cargo's messages, if it is about our server.
+/// Returns the path of the program in one of cargo's messages, if it is about the server.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     if message["target"]["name"] != SERVER {
@@ -240,7 +271,7 @@ fn executable(message: &str) -> Option<PathBuf> {
     message["executable"].as_str().map(PathBuf::from)
 }
 
-/// `MAILPULSE_CLICKHOUSE`, checked.
+/// Reads and checks `MAILPULSE_CLICKHOUSE`.
 fn setting() -> Result<Option<String>, Error> {
     const VARIABLE: &str = "MAILPULSE_CLICKHOUSE";
     let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
@@ -253,20 +284,20 @@ fn setting() -> Result<Option<String>, Error> {
     Err(Error::BadSetting { variable: VARIABLE, value, expected: "http://host:port" })
 }
 
-/// The `host:port` of a plain HTTP URL; port 80 when it names none.
+/// Returns the `host:port` of a plain HTTP URL; port 80 if it has none.
 fn authority(url: &str) -> Option<String> {
     let rest = url.strip_prefix("http://")?;
     let authority = rest.split(['/', '?']).next()?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (name, port) = match host.rsplit_once(':') {
-        // The colon of an IPv6 address is not that of a port.
+        // An IPv6 address has colons too.
         Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
         _ => (host, 80_u16),
     };
     (!name.is_empty()).then(|| format!("{name}:{port}"))
 }
 
-/// Waits until a server that is not ours answers. One behind TLS is taken at its word.
+/// Waits until an external server answers. A server behind TLS is not checked.
 fn wait_for(url: &str) -> Result<(), Error> {
     let deadline = Instant::now() + ANSWER_PATIENCE;
     while url.starts_with("http://") && !answers(url) {
@@ -279,7 +310,7 @@ fn wait_for(url: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether `GET /ping` is answered with 200.
+/// Whether the answer to `GET /ping` is 200.
 fn answers(url: &str) -> bool {
     authority(url).is_some_and(|address| ping(&address).unwrap_or(false))
 }
@@ -301,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_to_ping_is_taken_from_the_url() {
+    fn the_address_to_ping_is_that_of_the_url() {
         let of = |url: &str| authority(url);
         assert_eq!(of("http://127.0.0.1:8123"), Some("127.0.0.1:8123".into()));
         assert_eq!(
@@ -317,12 +348,12 @@ mod tests {
     }
 
     #[test]
-    fn cargo_names_the_program_it_built() {
+    fn the_path_of_the_program_is_in_a_message_of_cargo() {
         let library =
-            r#"{"reason":"compiler-artifact","target":{"name":"devstack"},"executable":null}"#;
-        let server = r#"{"reason":"compiler-artifact","target":{"name":"devstack-clickhouse"},"executable":"/t/devstack-clickhouse"}"#;
+            r#"{"reason":"compiler-artifact","target":{"name":"chdb"},"executable":null}"#;
+        let server = r#"{"reason":"compiler-artifact","target":{"name":"chdb-server"},"executable":"/t/chdb-server"}"#;
         assert_eq!(executable(library), None);
-        assert_eq!(executable(server), Some("/t/devstack-clickhouse".into()));
+        assert_eq!(executable(server), Some("/t/chdb-server".into()));
         assert_eq!(executable("warning: unused"), None);
     }
 }

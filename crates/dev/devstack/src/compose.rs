@@ -1,45 +1,36 @@
-//! The services of the repository's `docker-compose.yml`, where a Docker engine answers.
+//! Servers of the repository's `docker-compose.yml`, if a Docker engine answers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::process::{self, tail};
-use crate::{Dirs, Error, dirs, notice};
+use fetch::notice;
 
-/// How long the engine may take to answer before we do without it.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
+use crate::process::{self, tail};
+use crate::{Dirs, Error};
+
 /// The first start pulls images.
 const START_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Brings a service up and returns where it listens on this machine, as `127.0.0.1:PORT`.
+/// Starts a Compose service and returns its address on this machine, as `127.0.0.1:PORT`.
 ///
-/// `None` when there is no Docker engine or no Compose file, and also (with a notice) when the
-/// service does not come up: the caller has another way.
+/// Returns `None` without a Docker engine or a Compose file, and also (with a notice) if the service
+/// does not start: the caller then starts a child process.
 pub(crate) fn start(service: &str, container_port: u16, dirs: &Dirs) -> Option<String> {
-    let file = dirs::workspace().join("docker-compose.yml");
-    let logs = dirs.part("compose").ok()?;
-    if !file.is_file() || !engine_answers(&logs.join("info.log")) {
+    let file = fetch::workspace().join("docker-compose.yml");
+    if !file.is_file() || !fetch::docker_answers() {
         return None;
     }
+    let logs = dirs.subdirectory("compose").ok()?;
     match up(service, container_port, &file, &logs) {
         Ok(address) => Some(address),
         Err(error) => {
-            notice(&format!("Docker Compose does not give us {service}, fetching it: {error}"));
+            notice(&format!(
+                "Docker Compose cannot start {service}; starting a child process instead: {error}"
+            ));
             None
         }
     }
-}
-
-/// Asked once per process: the answer costs up to two seconds.
-fn engine_answers(log: &Path) -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        let mut command = Command::new("docker");
-        command.arg("info");
-        process::run(command, log, ENGINE_PATIENCE, || {}).is_ok()
-    })
 }
 
 fn up(service: &str, port: u16, file: &Path, logs: &Path) -> Result<String, Error> {
@@ -53,7 +44,7 @@ fn up(service: &str, port: u16, file: &Path, logs: &Path) -> Result<String, Erro
     let log = logs.join("port.log");
     run(&["port", service, &port.to_string()], &log)?;
     let printed = tail(&log, 20);
-    // Warnings about the file may stand around the answer.
+    // Compose may print warnings about the file before or after the address.
     printed.lines().find_map(published_address).ok_or_else(|| Error::CommandFailed {
         command: format!("docker compose port {service} {port}"),
         outcome: "no published port".into(),
@@ -61,7 +52,7 @@ fn up(service: &str, port: u16, file: &Path, logs: &Path) -> Result<String, Erro
     })
 }
 
-/// `0.0.0.0:9092` (what Compose prints) as `127.0.0.1:9092`.
+/// Returns `127.0.0.1:9092` for `0.0.0.0:9092`, which is how Compose prints it.
 fn published_address(line: &str) -> Option<String> {
     let (_, port) = line.trim().rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;

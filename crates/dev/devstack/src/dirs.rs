@@ -1,51 +1,43 @@
-//! Where things are cached, and where the data of one run lives.
+//! The cache of fetched software, and the directory with the data of one run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use fetch::{lock_file, open_lock};
+
 use crate::Error;
 
 /// The directories of one run.
 #[derive(Debug, Clone)]
 pub struct Dirs {
-    /// What was fetched, shared by all runs: `$MAILPULSE_CACHE`, or `.mailpulse/cache` in the
-    /// workspace.
+    /// Fetched software, which all runs share; see [`fetch::cache`].
     pub cache: PathBuf,
-    /// Data and logs of this run: `.mailpulse/run/<pid>-<n>` in the workspace. Removed when the
-    /// last clone, and the last part started from it, is dropped.
+    /// Data and logs of this run: `.mailpulse/run/<pid>-<n>` in the workspace. Removed when the last
+    /// clone, and the last server started with it, is dropped.
     pub run: PathBuf,
-    pub(crate) guard: Arc<RunDir>,
+    pub(crate) owner: Arc<RunDir>,
 }
 
 impl Dirs {
-    /// Makes a run directory of its own, and sweeps away those whose process was killed.
+    /// Creates a new run directory, and removes those whose process was killed.
     ///
     /// # Errors
-    /// [`Error::Io`] when a directory cannot be made.
+    /// [`Error::Io`] if a directory cannot be created.
     pub fn new() -> Result<Self, Error> {
-        let home = workspace().join(".mailpulse");
-        let cache = match std::env::var_os("MAILPULSE_CACHE") {
-            Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-            _ => home.join("cache"),
-        };
+        let cache = fetch::cache();
         fs::create_dir_all(&cache).map_err(Error::io(format!("create {}", cache.display())))?;
-        let guard = RunDir::create(&home.join("run"))?;
-        Ok(Self { cache, run: guard.path.clone(), guard: Arc::new(guard) })
+        let owner = RunDir::create(&fetch::workspace().join(".mailpulse/run"))?;
+        Ok(Self { cache, run: owner.path.clone(), owner: Arc::new(owner) })
     }
 
-    /// A fresh subdirectory of the run directory, for one part: `<name>-<n>`.
-    pub(crate) fn part(&self, name: &str) -> Result<PathBuf, Error> {
+    /// Creates a new subdirectory `<name>-<n>` of the run directory.
+    pub(crate) fn subdirectory(&self, name: &str) -> Result<PathBuf, Error> {
         let dir = self.run.join(format!("{name}-{}", next()));
         fs::create_dir_all(&dir).map_err(Error::io(format!("create {}", dir.display())))?;
         Ok(dir)
     }
-}
-
-/// The workspace this crate was built in.
-pub(crate) fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap_or(Path::new("."))
 }
 
 fn next() -> u32 {
@@ -53,10 +45,10 @@ fn next() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A run directory and the lock beside it that says its owner lives.
+/// A run directory, and the lock beside it that is held as long as its owner lives.
 ///
-/// A process killed with SIGKILL cannot remove its directory, but its lock goes with it. A lock,
-/// unlike a process id, cannot be mistaken for that of a later process.
+/// A process killed with SIGKILL cannot remove its directory, but the kernel releases its lock. A
+/// process id would not do: a later process can have the same one.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -67,8 +59,8 @@ pub(crate) struct RunDir {
 impl RunDir {
     fn create(runs: &Path) -> Result<Self, Error> {
         fs::create_dir_all(runs).map_err(Error::io(format!("create {}", runs.display())))?;
-        // Held while we sweep and while we create, so nobody sweeps a directory whose lock is not
-        // taken yet.
+        // Held during the sweep and the creation, so that no process removes a new directory before
+        // its lock is taken.
         let _gate = lock_file(&runs.join("gate.lock"))?;
         sweep(runs);
         let path = runs.join(format!("{}-{}", std::process::id(), next()));
@@ -81,30 +73,13 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // Nothing to be done about a failure here; the next run sweeps again.
+        // If this fails, the next run removes the directory.
         let _ = fs::remove_dir_all(&self.path);
         let _ = fs::remove_file(&self.lock);
     }
 }
 
-/// Opens (creating it) and locks a file, waiting while another process holds it.
-pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
-    let file = open_lock(path)?;
-    file.lock().map_err(Error::io(format!("lock {}", path.display())))?;
-    Ok(file)
-}
-
-/// Opens a lock file without locking it.
-pub(crate) fn open_lock(path: &Path) -> Result<File, Error> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(Error::io(format!("open {}", path.display())))
-}
-
-/// Removes the run directories whose owner is gone: those whose lock nobody holds.
+/// Removes the run directories whose lock is free: their owner is dead.
 fn sweep(runs: &Path) {
     let Ok(entries) = fs::read_dir(runs) else { return };
     for dir in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
@@ -130,8 +105,8 @@ mod tests {
         fs::write(dead.join("data"), b"left behind").unwrap();
 
         let other = RunDir::create(runs.path()).unwrap();
-        assert!(live.path.is_dir(), "a run whose lock is held is left alone");
-        assert!(!dead.exists(), "a run whose owner is gone is swept away");
+        assert!(live.path.is_dir(), "a directory whose lock is held is kept");
+        assert!(!dead.exists(), "a directory whose owner is dead is removed");
 
         let path = other.path.clone();
         drop(other);

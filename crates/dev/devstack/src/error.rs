@@ -1,119 +1,73 @@
-//! What can go wrong while real parts are fetched, started and stopped.
-
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Origin;
+use crate::ServerKind;
 
-/// Why a part could not be fetched, started or stopped.
-///
-/// Every variant has a stable [`code`](Error::code); the message says what was tried and what mends
-/// it.
+/// Why a server could not be fetched, started or stopped. The message says what was tried and what
+/// to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file operation of ours failed.
+    /// A file operation failed.
     #[error("cannot {doing}: {source}")]
     Io {
         /// The operation and the path, as in `create /x/y`.
         doing: String,
-        /// What the system answered.
         source: io::Error,
     },
-    /// A program could not be started at all.
+    /// A program could not be started.
     #[error("cannot start {program}: {source}")]
-    Spawn {
-        /// The program's name or path.
-        program: String,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// A program ran and reported failure, or ran past its deadline.
+    Spawn { program: String, source: io::Error },
+    /// A program ran and failed, or did not end before its deadline.
     #[error("`{command}` failed ({outcome}); its last lines:\n{tail}")]
     CommandFailed {
-        /// The command line.
         command: String,
-        /// The exit status, or that it was stopped at its deadline.
+        /// The exit status, or that the deadline passed.
         outcome: String,
-        /// The last lines of its output.
+        /// The last lines of the output.
         tail: String,
     },
-    /// A tool of the machine is missing or too old, and we may not install it.
-    #[error("{tool} is missing; install it with: {install}")]
-    MissingTool {
-        /// What is missing.
-        tool: &'static str,
-        /// One line that mends it.
-        install: String,
-    },
-    /// A fetch ended well by its own account, but what it left is not whole.
-    #[error("the fetch of {artefact} is not whole: {reason}")]
-    IncompleteFetch {
-        /// What was fetched.
-        artefact: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The shared library exists for Linux on x86-64 with glibc only.
-    #[error(
-        "the embedded ClickHouse needs Linux on x86-64 with glibc; start Docker, or point \
-         MAILPULSE_CLICKHOUSE at a running server"
-    )]
-    UnsupportedPlatform,
-    /// An environment variable does not hold what it should.
+    /// Software could not be fetched or installed.
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// An environment variable has a wrong value.
     #[error("{variable}=`{value}` is not {expected}")]
-    BadSetting {
-        /// The variable.
-        variable: &'static str,
-        /// What it holds.
-        value: String,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// A part was started (or said to be running) and did not answer in time.
+    BadSetting { variable: &'static str, value: String, expected: &'static str },
+    /// A server was started (or an environment variable names it) and did not answer in time.
     #[error("{service} did not answer within {waited:?}{}", log_lines(.log, .tail))]
     NotReady {
-        /// The part.
         service: &'static str,
-        /// How long we waited.
         waited: Duration,
-        /// Where its log is, if it is a process of ours.
+        /// The log of a child process.
         log: Option<PathBuf>,
         /// The last lines of the log.
         tail: String,
     },
-    /// A part ended while we waited for it to answer.
+    /// A child process ended before it was ready.
     #[error("{service} ended while starting ({status}){}", log_lines(.log, .tail))]
     Exited {
-        /// The part.
         service: &'static str,
-        /// The exit status.
         status: String,
-        /// Where its log is.
         log: Option<PathBuf>,
         /// The last lines of the log.
         tail: String,
     },
-    /// Kill and restart are for processes of ours only.
-    #[error("{service} is not ours to stop ({origin:?}); unset its variable, or use `start_own`")]
-    NotOurs {
-        /// The part.
-        service: &'static str,
-        /// Where it came from.
-        origin: Origin,
-    },
+    /// Only a child process can be killed and restarted.
+    #[error(
+        "{service} is not a child process ({kind:?}) and cannot be killed; unset its variable, or \
+         use `start_own`"
+    )]
+    NotOurs { service: &'static str, kind: ServerKind },
 }
 
 impl Error {
-    /// The stable snake_case name of the variant, for logs and exit messages.
+    /// Returns the stable snake_case name of the variant, for logs and exit messages.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "io",
             Self::Spawn { .. } => "spawn",
             Self::CommandFailed { .. } => "command_failed",
-            Self::MissingTool { .. } => "missing_tool",
-            Self::IncompleteFetch { .. } => "incomplete_fetch",
-            Self::UnsupportedPlatform => "unsupported_platform",
+            Self::Fetch(error) => error.code(),
             Self::BadSetting { .. } => "bad_setting",
             Self::NotReady { .. } => "not_ready",
             Self::Exited { .. } => "exited",
@@ -121,7 +75,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: names the operation that failed.
+    /// Names the failed operation; for `map_err`.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }

@@ -1,4 +1,4 @@
-//! One Kafka broker for the demo and the tests.
+//! A Kafka broker for the demo and the tests.
 
 mod probe;
 mod properties;
@@ -12,138 +12,159 @@ use std::time::{Duration, Instant};
 
 use crate::dirs::RunDir;
 use crate::process::{self, Child, free_port};
-use crate::{Dirs, Error, Origin, compose, fetch};
+use crate::{Dirs, Error, ServerKind, compose};
 
-/// Starting takes two seconds; the rest is for machines that build at the same time.
+/// A start takes two seconds; a machine that also compiles needs longer.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// For brokers that run already.
+/// For a broker that runs already.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
-/// The port of the Compose service that is published to this machine.
+/// A controlled shutdown of one broker takes two seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// The port that the Compose service publishes to this machine.
 const COMPOSE_PORT: u16 = 9092;
-/// Any 16 bytes in Kafka's base64 will do; one of our own tells the broker apart from others.
+/// Any 16 bytes in Kafka's base64: `mailpulsedevstac`.
 const CLUSTER_ID: &str = "bWFpbHB1bHNlZGV2c3RhYw";
 
-/// A Kafka that answers. Dropping it stops it, if it is a process of ours.
+/// A Kafka cluster that answers. Dropping it stops child processes.
 #[derive(Debug)]
 pub struct Kafka {
     bootstrap: String,
-    source: Source,
+    server: Server,
 }
 
 #[derive(Debug)]
-enum Source {
-    Running,
+enum Server {
+    External,
     Compose,
-    Own(Box<Cluster>),
+    Child(Box<Cluster>),
 }
 
 impl Kafka {
-    /// The running cluster that `MAILPULSE_KAFKA` names (plaintext `host:port`, several separated by
-    /// commas), else Docker Compose's, else one process of our own, broker and controller in one.
+    /// Returns the running cluster that `MAILPULSE_KAFKA` names (plaintext `host:port`, several
+    /// separated by commas), else the broker of Docker Compose, else one child process that is both
+    /// broker and controller.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for a variable that names no address, [`Error::NotReady`] for a cluster
-    /// that does not answer, else as `start_own`.
+    /// [`Error::BadSetting`] if the variable is not a list of addresses, [`Error::NotReady`] if the
+    /// cluster does not answer, else as [`start_own`](Self::start_own).
     pub fn start(dirs: &Dirs) -> Result<Self, Error> {
         if let Some(bootstrap) = setting()? {
             wait_for(&bootstrap)?;
-            return Ok(Self { bootstrap, source: Source::Running });
+            return Ok(Self { bootstrap, server: Server::External });
         }
         if let Some(bootstrap) = compose::start("kafka", COMPOSE_PORT, dirs) {
             wait_for(&bootstrap)?;
-            return Ok(Self { bootstrap, source: Source::Compose });
+            return Ok(Self { bootstrap, server: Server::Compose });
         }
-        Self::launch(dirs, Roles::Combined)
+        Self::launch(dirs, Roles::Combined, None)
     }
 
-    /// A broker of our own, from Apache Kafka's jars, whatever else is running, with a controller
-    /// that is a process of its own: for tests that [`kill`](Self::kill) it.
+    /// Starts a broker and a separate controller as child processes, even if another cluster runs: for
+    /// tests that [`kill`](Self::kill) the broker.
     ///
-    /// A broker that is its own controller comes back as leader of its partitions, loses them when
-    /// the session of its former life ends, and gets them once more. Kafka 4.3 takes a load of group
-    /// metadata that was begun before for the one it has to begin after, and serves groups it does
-    /// not know; transactions that end in that moment were seen to hang. A controller that lives on
-    /// has taken the partitions away long before.
+    /// A broker that is its own controller restarts as the leader of its partitions, loses them when
+    /// the session of its previous process expires, and becomes leader again. Kafka 4.3 then confuses
+    /// the two loads of group metadata and serves groups without their metadata, and transactions that
+    /// end at this moment can hang. A controller that was not killed has taken the partitions away
+    /// before the broker restarts.
     ///
     /// # Errors
-    /// Those of fetching the jars, and [`Error::Exited`] or [`Error::NotReady`] with the last lines
-    /// of the broker's log.
+    /// The errors of fetching the jars, and [`Error::Exited`] or [`Error::NotReady`] with the last
+    /// lines of the broker's log.
     pub fn start_own(dirs: &Dirs) -> Result<Self, Error> {
-        Self::launch(dirs, Roles::Apart)
+        Self::launch(dirs, Roles::Separate, None)
     }
 
-    fn launch(dirs: &Dirs, roles: Roles) -> Result<Self, Error> {
+    /// Starts a broker that is its own controller as a child process, with its data in a directory
+    /// that is kept. If the directory contains the data of such a broker, the broker continues with
+    /// it, on new ports. Nothing in it expires, however old it is.
+    ///
+    /// # Errors
+    /// As [`start_own`](Self::start_own).
+    pub fn start_on(dirs: &Dirs, data: &Path) -> Result<Self, Error> {
+        Self::launch(dirs, Roles::Combined, Some(data))
+    }
+
+    fn launch(dirs: &Dirs, roles: Roles, data: Option<&Path>) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
         let mut attempts = 3;
         loop {
             attempts -= 1;
             let cluster =
-                Cluster::new(dirs, &java, &jars, roles).and_then(Cluster::format_and_launch);
+                Cluster::new(dirs, &java, &jars, roles, data).and_then(Cluster::format_and_launch);
             match cluster {
-                // Between finding a free port and using it somebody else may have taken it.
+                // Another process may have taken the port since we found it free.
                 Err(Error::Exited { tail, .. })
                     if attempts > 0 && tail.contains("Address already in use") => {}
                 Err(error) => return Err(error),
                 Ok(cluster) => {
                     let bootstrap = cluster.address();
-                    return Ok(Self { bootstrap, source: Source::Own(Box::new(cluster)) });
+                    return Ok(Self { bootstrap, server: Server::Child(Box::new(cluster)) });
                 }
             }
         }
     }
 
-    /// The bootstrap servers, as `127.0.0.1:PORT` for a broker of ours.
+    /// Returns the bootstrap servers; for a child process `127.0.0.1:PORT`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Where it came from.
-    pub fn origin(&self) -> Origin {
-        match self.source {
-            Source::Running => Origin::Running,
-            Source::Compose => Origin::Compose,
-            Source::Own(_) => Origin::Fetched,
+    pub fn kind(&self) -> ServerKind {
+        match self.server {
+            Server::External => ServerKind::External,
+            Server::Compose => ServerKind::Compose,
+            Server::Child(_) => ServerKind::Child,
         }
     }
 
-    /// Kills the broker with SIGKILL, as a crash would. Data and port are kept, and so is a
-    /// controller that is a process of its own.
+    /// Kills the broker with SIGKILL, like a crash. Its data and port are kept, and a separate
+    /// controller keeps running.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a broker that is not a process of ours.
+    /// [`Error::NotOurs`] if the broker is not a child process.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.own()?.kill()
+        self.child()?.kill()
     }
 
-    /// Kills the broker and its controller, as a power cut would.
+    /// Kills the broker and its controller, like a power cut.
     ///
     /// # Errors
     /// As [`kill`](Self::kill).
     pub fn kill_all(&mut self) -> Result<(), Error> {
-        self.own()?.kill_all()
+        self.child()?.kill_all()
     }
 
-    /// Starts the broker again on the same port and data (killing it first if it runs), and waits
-    /// until it answers.
+    /// Stops the broker with SIGTERM and waits for its end, so that its data is complete.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for a broker that is not a process of ours, else as a start.
-    pub fn restart(&mut self) -> Result<(), Error> {
-        self.kill()?;
-        self.own()?.launch()
+    /// [`Error::NotOurs`] if the broker is not a child process, [`Error::Io`] if it cannot be stopped.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let Some(mut broker) = self.child()?.broker.take() else { return Ok(()) };
+        broker.terminate(STOP_PATIENCE).map(drop)
     }
 
-    /// The process id of a broker of ours, while it runs.
+    /// Starts the broker again on the same port and data, and waits until it answers. Kills it first
+    /// if it runs.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] if the broker is not a child process, and the errors of a start.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.kill()?;
+        self.child()?.launch()
+    }
+
+    /// Returns the process id of a running child process.
     pub fn pid(&self) -> Option<u32> {
-        let Source::Own(cluster) = &self.source else { return None };
+        let Server::Child(cluster) = &self.server else { return None };
         cluster.broker.as_ref().map(Child::pid)
     }
 
-    fn own(&mut self) -> Result<&mut Cluster, Error> {
-        let origin = self.origin();
-        match &mut self.source {
-            Source::Own(cluster) => Ok(cluster),
-            _ => Err(Error::NotOurs { service: "Kafka", origin }),
+    fn child(&mut self) -> Result<&mut Cluster, Error> {
+        let kind = self.kind();
+        match &mut self.server {
+            Server::Child(cluster) => Ok(cluster),
+            _ => Err(Error::NotOurs { service: "Kafka", kind }),
         }
     }
 }
@@ -152,44 +173,56 @@ impl Kafka {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Roles {
     Combined,
-    Apart,
+    Separate,
 }
 
-/// A broker that is a process of ours, and its controller.
+/// A broker and its controller as child processes.
 #[derive(Debug)]
 struct Cluster {
-    // Dropped first: the data goes away only once the processes have.
+    // Dropped first: the data must not be removed while the processes run.
     broker: Option<Child>,
     controller: Option<Child>,
-    /// How often the controller will have said that the broker's session is over once that of its
-    /// last life is.
-    sessions_over: usize,
+    /// How many expired broker sessions the controller must have logged before the broker may start:
+    /// one for each broker process that was killed.
+    expired_sessions: usize,
     roles: Roles,
     java: PathBuf,
     jars: PathBuf,
-    /// Data, configuration and log of the broker.
+    /// The directory of the broker's data, configuration and log.
     dir: PathBuf,
-    /// Those of the controller.
+    /// The directory of the controller's data, configuration and log.
     controller_dir: PathBuf,
+    /// Whether the data directory has the data of an earlier broker.
+    is_formatted: bool,
     port: u16,
     _run: Arc<RunDir>,
 }
 
-/// What a controller says when it takes a dead broker's partitions away.
-const SESSION_OVER: &str = "Fencing broker 1 ";
+/// A controller logs this when it takes the partitions of a dead broker away.
+const SESSION_EXPIRED: &str = "Fencing broker 1 ";
 
 impl Cluster {
-    fn new(dirs: &Dirs, java: &Path, jars: &Path, roles: Roles) -> Result<Self, Error> {
-        let (dir, port, controller_port) = (dirs.part("kafka")?, free_port()?, free_port()?);
+    fn new(
+        dirs: &Dirs,
+        java: &Path,
+        jars: &Path,
+        roles: Roles,
+        data: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let (dir, port, controller_port) =
+            (dirs.subdirectory("kafka")?, free_port()?, free_port()?);
         let controller_dir = match roles {
             Roles::Combined => dir.clone(),
-            Roles::Apart => dirs.part("kafka-controller")?,
+            Roles::Separate => dirs.subdirectory("kafka-controller")?,
         };
         let configurations = match roles {
             Roles::Combined => {
-                vec![(&dir, properties::combined(&dir.join("data"), port, controller_port))]
+                let own_data = dir.join("data");
+                let text = properties::combined(data.unwrap_or(&own_data), port, controller_port);
+                let more = if data.is_some() { properties::KEEP_EVERYTHING } else { "" };
+                vec![(&dir, text + more)]
             }
-            Roles::Apart => vec![
+            Roles::Separate => vec![
                 (
                     &controller_dir,
                     properties::controller(&controller_dir.join("data"), controller_port),
@@ -204,20 +237,25 @@ impl Cluster {
         Ok(Self {
             broker: None,
             controller: None,
-            sessions_over: 0,
+            expired_sessions: 0,
             roles,
             java: java.to_owned(),
             jars: jars.to_owned(),
             dir,
             controller_dir,
+            is_formatted: data.is_some_and(|data| data.join("meta.properties").is_file()),
             port,
-            _run: dirs.guard.clone(),
+            _run: dirs.owner.clone(),
         })
     }
 
     fn format_and_launch(mut self) -> Result<Self, Error> {
+        if self.is_formatted {
+            self.launch()?;
+            return Ok(self);
+        }
         let mut all = vec![&self.controller_dir];
-        if self.roles == Roles::Apart {
+        if self.roles == Roles::Separate {
             all.push(&self.dir);
         }
         for dir in all {
@@ -232,45 +270,45 @@ impl Cluster {
     fn kill(&mut self) -> Result<(), Error> {
         let Some(mut broker) = self.broker.take() else { return Ok(()) };
         broker.kill()?;
-        let said = self.controller.as_ref().map_or(0, |process| process.times_said(SESSION_OVER));
-        self.sessions_over = said + 1;
+        let logged = self.controller.as_ref().map_or(0, |it| it.times_logged(SESSION_EXPIRED));
+        self.expired_sessions = logged + 1;
         Ok(())
     }
 
     fn kill_all(&mut self) -> Result<(), Error> {
         self.kill()?;
         if let Some(mut controller) = self.controller.take() {
-            let knew = controller.times_said(SESSION_OVER) >= self.sessions_over;
+            let has_expired = controller.times_logged(SESSION_EXPIRED) >= self.expired_sessions;
             controller.kill()?;
-            // A successor of one that did not know waits for the session anew.
-            self.sessions_over = usize::from(!knew);
+            // A new controller waits again for a session that had not expired.
+            self.expired_sessions = usize::from(!has_expired);
         }
         Ok(())
     }
 
     fn launch(&mut self) -> Result<(), Error> {
-        if self.roles == Roles::Apart {
+        if self.roles == Roles::Separate {
             self.await_controller()?;
         }
         let address = self.address();
         let mut process = self.spawn(&self.dir)?;
         process.wait_until("Kafka", START_PATIENCE, |process| {
-            // The log too: another process could have taken the port, and answer in our stead.
-            probe::answers(&address) && process.has_said(STARTED)
+            // An answer alone is not enough: another process may have taken the port.
+            probe::answers(&address) && process.has_logged(STARTED)
         })?;
         self.broker = Some(process);
         Ok(())
     }
 
-    /// A controller that runs, and knows that the broker's former life is over.
+    /// Waits until the controller runs and the session of the broker's previous process has expired.
     fn await_controller(&mut self) -> Result<(), Error> {
         if self.controller.is_none() {
             self.controller = Some(self.spawn(&self.controller_dir)?);
         }
         let Some(controller) = &mut self.controller else { return Ok(()) };
-        let sessions_over = self.sessions_over;
+        let expired_sessions = self.expired_sessions;
         controller.wait_until("Kafka's controller", START_PATIENCE, |process| {
-            process.has_said(STARTED) && process.times_said(SESSION_OVER) >= sessions_over
+            process.has_logged(STARTED) && process.times_logged(SESSION_EXPIRED) >= expired_sessions
         })
     }
 
@@ -280,10 +318,10 @@ impl Cluster {
         process::spawn(serve, &dir.join("kafka.log"))
     }
 
-    /// A JVM for one of Kafka's main classes.
+    /// Returns the command that runs one of Kafka's main classes.
     fn jvm(&self, class: &str) -> Command {
         let mut command = Command::new(&self.java);
-        // The serial collector takes the least from a machine with few cores.
+        // The serial collector uses the least CPU on a machine with few cores.
         command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
         command.args(LOGGING).arg("-cp").arg(self.jars.join("*")).arg(class);
         command
@@ -298,22 +336,22 @@ fn configuration(dir: &Path) -> PathBuf {
     dir.join("server.properties")
 }
 
-/// What a process of Kafka's says when it is up.
+/// Kafka logs this when it is ready.
 const STARTED: &str = "Kafka Server started";
 
-/// Settings of the SLF4J binding that `pom.xml` adds. The broker's chatter would bury the reason for
-/// an end under its own shutdown; what is let through is when it is up, who joins and leaves, and whose session has ended.
+/// Settings of the SLF4J binding that `pom.xml` adds. At level `info`, hundreds of lines about a
+/// shutdown would follow the reason for it. Starts, group members and expired sessions are logged.
 const LOGGING: [&str; 6] = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator.group=info",
-    // SESSION_OVER is one of its words.
+    // It logs SESSION_EXPIRED.
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.ReplicationControlManager=info",
 ];
 
-/// `MAILPULSE_KAFKA`, checked.
+/// Reads and checks `MAILPULSE_KAFKA`.
 fn setting() -> Result<Option<String>, Error> {
     const VARIABLE: &str = "MAILPULSE_KAFKA";
     let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
@@ -326,7 +364,7 @@ fn setting() -> Result<Option<String>, Error> {
     Err(Error::BadSetting {
         variable: VARIABLE,
         value,
-        expected: "host:port, or several by commas",
+        expected: "host:port, or several of them separated by commas",
     })
 }
 
@@ -336,7 +374,7 @@ fn is_address(text: &str) -> bool {
     })
 }
 
-/// Waits until one of the servers of a cluster that is not ours answers.
+/// Waits until one of the servers of an external cluster answers.
 fn wait_for(bootstrap: &str) -> Result<(), Error> {
     let deadline = Instant::now() + ANSWER_PATIENCE;
     loop {
@@ -356,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_are_taken_from_the_environment() {
+    fn the_environment_variable_must_be_a_list_of_addresses() {
         for good in ["localhost:9092", "10.0.0.1:1", "[::1]:9092", " broker.example.net:9092 "] {
             assert!(is_address(good), "{good}");
         }

@@ -1,49 +1,47 @@
-//! Real Kafka and ClickHouse for the demo, the tests and the benchmarks.
+//! Real Kafka and ClickHouse servers for the demo, the tests and the benchmarks. Not for production.
 //!
-//! Each part is taken from the first of these that is there:
-//! 1. a running one, named by `MAILPULSE_KAFKA` (bootstrap servers) or `MAILPULSE_CLICKHOUSE` (URL);
-//! 2. the service `kafka` or `clickhouse` of the repository's `docker-compose.yml`, when a Docker
+//! Each server comes from the first of these that is available:
+//! 1. a running one: `MAILPULSE_KAFKA` (bootstrap servers) or `MAILPULSE_CLICKHOUSE` (URL) names it;
+//! 2. the service `kafka` or `clickhouse` of the repository's `docker-compose.yml`, if a Docker
 //!    engine answers;
-//! 3. the real software fetched once by Maven or npm and run as a process of ours.
-//!
-//! Nothing here is for production.
+//! 3. a child process: Kafka's jars, fetched once by Maven, or `chdb-server` over libchdb, fetched
+//!    once by npm.
+#![allow(missing_docs, reason = "a tool of this repository; most names need no sentence")]
 
 pub mod clickhouse;
 mod compose;
 mod dirs;
-pub mod embedded;
 mod error;
-pub mod fetch;
 pub mod kafka;
 pub mod process;
 mod running;
 
 use std::sync::OnceLock;
 
+pub use ::fetch;
 pub use clickhouse::ClickHouse;
 pub use dirs::Dirs;
 pub use error::Error;
 pub use kafka::Kafka;
 pub use running::Running;
 
-/// Where a part came from.
+/// How a server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It was running already, and an environment variable names it.
-    Running,
-    /// Docker Compose runs it. It is left running for the next user; `docker compose down` stops it.
+pub enum ServerKind {
+    /// It ran before, and an environment variable names it.
+    External,
+    /// Docker Compose runs it. It keeps running for the next user until `docker compose down`.
     Compose,
-    /// It was fetched, and is a process of ours, which ends with us.
-    Fetched,
+    /// It is a child of this process and ends with it.
+    Child,
 }
 
-/// The bootstrap servers of the one Kafka of this process, started at first use. For tests.
-///
-/// A process of ours is killed by the kernel when this process ends.
+/// Returns the bootstrap servers of the Kafka that all tests of this process share. The first call
+/// starts it. The kernel kills a child process when this process ends.
 ///
 /// # Panics
-/// When it cannot be started: a test without its Kafka must fail, not pass by skipping.
-#[allow(clippy::panic, reason = "for tests, where there is nobody to hand the error to")]
+/// If Kafka cannot be started: a test without its Kafka must fail, not pass without a check.
+#[allow(clippy::panic, reason = "a test has no caller that could handle the error")]
 pub fn shared_kafka() -> &'static str {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     SHARED
@@ -54,13 +52,13 @@ pub fn shared_kafka() -> &'static str {
         .bootstrap()
 }
 
-/// The URL of the one ClickHouse of this process, started at first use. For tests.
-///
-/// A process of ours is killed by the kernel when this process ends.
+/// Returns the URL of the ClickHouse that all tests of this process share. The first call starts it.
+/// The kernel kills a child process when this process ends.
 ///
 /// # Panics
-/// When it cannot be started: a test without its ClickHouse must fail, not pass by skipping.
-#[allow(clippy::panic, reason = "for tests, where there is nobody to hand the error to")]
+/// If ClickHouse cannot be started: a test without its ClickHouse must fail, not pass without a
+/// check.
+#[allow(clippy::panic, reason = "a test has no caller that could handle the error")]
 pub fn shared_clickhouse() -> &'static str {
     static SHARED: OnceLock<ClickHouse> = OnceLock::new();
     SHARED
@@ -69,10 +67,4 @@ pub fn shared_clickhouse() -> &'static str {
             Err(error) => panic!("the tests need ClickHouse: {error} [{}]", error.code()),
         })
         .url()
-}
-
-/// Tells the user what takes time, or changes the machine.
-#[allow(clippy::print_stderr, reason = "runs under xtask and test harnesses, for a person to read")]
-pub(crate) fn notice(message: &str) {
-    eprintln!("devstack: {message}");
 }

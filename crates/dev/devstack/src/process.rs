@@ -1,8 +1,8 @@
-//! Child processes that cannot outlive us, their logs, and free ports.
+//! Child processes that end with this process, their logs, and free ports.
 //!
-//! Linux sends a child its parent-death signal when the *thread* that forked it ends
-//! (prctl(2), `PR_SET_PDEATHSIG`). Tests fork from short-lived threads, so all children are forked
-//! by one thread that lives as long as the process.
+//! Linux sends a child its parent-death signal when the *thread* that forked it ends (prctl(2),
+//! `PR_SET_PDEATHSIG`). Tests start children from short-lived threads, so one thread that lives as
+//! long as the process forks all children.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,33 +14,35 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use fetch::tail;
+
 use crate::Error;
 
-/// How often a condition is looked at while waiting for it.
+/// How often a condition is checked while something waits for it.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A running (or ended) child process, leader of a process group of its own.
+/// A running (or ended) child process, the leader of its own process group.
 ///
-/// It dies with this process, however this process dies. A terminal's Ctrl-C does not reach it, so
-/// whoever holds it decides the order of stopping. Dropping it kills it.
+/// The kernel kills it when this process ends, even by SIGKILL. Ctrl-C in a terminal does not reach
+/// it, so that this process decides in which order its children stop. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     inner: std::process::Child,
     program: String,
     log: PathBuf,
-    /// How long the log was before; it may hold the output of earlier processes.
+    /// The length of the log at the start: it may contain the output of earlier processes.
     log_start: u64,
 }
 
-/// Starts a program with its standard output and error appended to `log`, and nothing to read.
+/// Starts a program with an empty standard input. Standard output and error are appended to `log`.
 ///
 /// # Errors
-/// [`Error::Io`] when the log cannot be opened, [`Error::Spawn`] when the program cannot be started.
+/// [`Error::Io`] if the log cannot be opened, [`Error::Spawn`] if the program cannot be started.
 pub fn spawn(command: Command, log: &Path) -> Result<Child, Error> {
     spawn_with(Stdio::null(), command, log)
 }
 
-/// The same, with a standard input.
+/// As [`spawn`], with a standard input.
 ///
 /// # Errors
 /// As [`spawn`].
@@ -59,25 +61,25 @@ pub fn spawn_with(input: Stdio, mut command: Command, log: &Path) -> Result<Chil
 }
 
 impl Child {
-    /// The process id, which is also the id of its process group.
+    /// Returns the process id, which is also the id of the process group.
     pub fn pid(&self) -> u32 {
         self.inner.id()
     }
 
-    /// Where its output goes.
+    /// Returns the path of the log.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
     /// Whether the process has written `words` to its log.
-    pub fn has_said(&self, words: &str) -> bool {
-        self.times_said(words) > 0
+    pub fn has_logged(&self, words: &str) -> bool {
+        self.times_logged(words) > 0
     }
 
-    /// How often the process has written `words` to its log.
-    pub fn times_said(&self, words: &str) -> usize {
-        let said = read_from(&self.log, self.log_start).unwrap_or_default();
-        String::from_utf8_lossy(&said).matches(words).count()
+    /// Returns how often the process has written `words` to its log.
+    pub fn times_logged(&self, words: &str) -> usize {
+        let output = read_from(&self.log, self.log_start).unwrap_or_default();
+        String::from_utf8_lossy(&output).matches(words).count()
     }
 
     /// Whether the process has not ended yet.
@@ -85,20 +87,20 @@ impl Child {
         matches!(self.inner.try_wait(), Ok(None))
     }
 
-    /// Sends SIGKILL to the process group and reaps the process. No-op when it has ended.
+    /// Sends SIGKILL to the process group and reaps the process. Does nothing if it has ended.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses.
+    /// [`Error::Io`] if the system call fails.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.signal(libc::SIGKILL)?;
         self.inner.wait().map_err(Error::io(format!("wait for {}", self.program)))?;
         Ok(())
     }
 
-    /// Sends SIGTERM, and SIGKILL when the process has not ended within `patience`.
+    /// Sends SIGTERM, and SIGKILL if the process has not ended within `patience`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses.
+    /// [`Error::Io`] if the system call fails.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus, Error> {
         self.signal(libc::SIGTERM)?;
         if let Some(status) = self.wait(patience)? {
@@ -108,27 +110,27 @@ impl Child {
         self.inner.wait().map_err(Error::io(format!("wait for {}", self.program)))
     }
 
-    /// Stops the process group where it is with SIGSTOP, as a frozen virtual machine would be. It
-    /// keeps its connections and does not know. No-op when it has ended.
+    /// Pauses the process group with SIGSTOP, like a frozen virtual machine: its connections stay
+    /// open, and it does not notice. Does nothing if the process has ended.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses.
+    /// [`Error::Io`] if the system call fails.
     pub fn freeze(&mut self) -> Result<(), Error> {
         self.signal(libc::SIGSTOP)
     }
 
-    /// Lets a frozen process group go on with SIGCONT. No-op when it has ended.
+    /// Continues a frozen process group with SIGCONT. Does nothing if the process has ended.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses.
+    /// [`Error::Io`] if the system call fails.
     pub fn thaw(&mut self) -> Result<(), Error> {
         self.signal(libc::SIGCONT)
     }
 
-    /// Waits at most `patience` for the process to end; `None` when it is still running then.
+    /// Waits at most `patience` for the process to end. Returns `None` if it is still running.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses.
+    /// [`Error::Io`] if the system call fails.
     pub fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, Error> {
         let deadline = Instant::now() + patience;
         loop {
@@ -141,11 +143,11 @@ impl Child {
         }
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` returns true.
     ///
     /// # Errors
-    /// [`Error::Exited`] when the process ends first, [`Error::NotReady`] after `patience`; both
-    /// with the last lines of the log.
+    /// [`Error::Exited`] if the process ends first, [`Error::NotReady`] after `patience`; both with
+    /// the last lines of the log.
     pub fn wait_until(
         &mut self,
         service: &'static str,
@@ -169,7 +171,7 @@ impl Child {
     }
 
     fn signal(&mut self, signal: libc::c_int) -> Result<(), Error> {
-        // Once reaped, the id may belong to somebody else.
+        // After a process is reaped, another one may have its id.
         if !self.is_running() {
             return Ok(());
         }
@@ -190,12 +192,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A failure leaves the child to its parent-death signal.
+        // If this fails, the parent-death signal still ends the child.
         let _ = self.kill();
     }
 }
 
-/// Has the kernel kill the child when the process that forked it is gone.
+/// Makes the kernel kill the child when the process that forked it ends.
 #[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
@@ -209,7 +211,7 @@ fn die_with_parent(command: &mut Command) {
         if armed != 0 {
             return Err(io::Error::last_os_error());
         }
-        // The parent may have died before the signal was armed; then nobody would send it.
+        // If the parent died before the signal was armed, the kernel will not send it.
         if u32::try_from(now) != Ok(parent) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
@@ -222,70 +224,56 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Elsewhere there is no such signal: children end on drop only.
+/// Other systems have no such signal: children end only on drop.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: &mut Command) {}
 
-/// A command to fork, and where to send the outcome.
-type Job = (Command, mpsc::Sender<io::Result<std::process::Child>>);
+/// A command to fork, and the channel for the outcome.
+type ForkRequest = (Command, mpsc::Sender<io::Result<std::process::Child>>);
 
-/// Forks on the one thread that lives as long as the process.
+/// Forks on the thread that lives as long as the process.
 fn fork(command: Command) -> io::Result<std::process::Child> {
-    static FORKER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
-    let gone = || io::Error::other("the thread that starts processes is gone");
+    static FORKER: OnceLock<Option<mpsc::Sender<ForkRequest>>> = OnceLock::new();
+    let gone = || io::Error::other("the thread that starts processes has ended");
     let forker = FORKER.get_or_init(|| {
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let (requests, queue) = mpsc::channel::<ForkRequest>();
         let run = move || {
             for (mut command, reply) in queue {
-                // The caller waits for the answer, so there is always somebody to send it to.
+                // Sending fails only if the caller has panicked.
                 let _ = reply.send(command.spawn());
             }
         };
-        thread::Builder::new().name("devstack-fork".into()).spawn(run).ok().map(|_| jobs)
+        thread::Builder::new().name("devstack-fork".into()).spawn(run).ok().map(|_| requests)
     });
     let (reply, outcome) = mpsc::channel();
     forker.as_ref().ok_or_else(gone)?.send((command, reply)).map_err(|_| gone())?;
     outcome.recv().map_err(|_| gone())?
 }
 
-/// Runs a program to its end, calling `tick` every tenth of a second.
+/// Runs a program to its end and calls `tick` every tenth of a second.
 ///
 /// # Errors
-/// [`Error::CommandFailed`] when it fails or is not done within `patience`, else as [`spawn`].
+/// [`Error::CommandFailed`] if it fails or runs for longer than `patience`, else as [`spawn`].
 pub fn run(
     command: Command,
     log: &Path,
     patience: Duration,
     mut tick: impl FnMut(),
 ) -> Result<(), Error> {
-    let line = command_line(&command);
+    let line = fetch::command_line(&command);
     let deadline = Instant::now() + patience;
     let mut child = spawn(command, log)?;
     let outcome = loop {
         match child.wait(Duration::from_millis(100))? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => break status.to_string(),
-            None if Instant::now() >= deadline => break format!("not done after {patience:?}"),
+            None if Instant::now() >= deadline => {
+                break format!("still running after {patience:?}");
+            }
             None => tick(),
         }
     };
     Err(Error::CommandFailed { command: line, outcome, tail: tail(log, 20) })
-}
-
-fn command_line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
-}
-
-/// The last `lines` lines of a log, without the frames of Java stack traces, which would crowd out
-/// the messages; empty when it cannot be read.
-pub fn tail(log: &Path, lines: usize) -> String {
-    const LONGEST: u64 = 64 * 1024;
-    let length = std::fs::metadata(log).map_or(0, |about| about.len());
-    let end = read_from(log, length.saturating_sub(LONGEST)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&end);
-    let all: Vec<&str> = text.lines().filter(|line| !line.starts_with("\tat ")).collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 fn read_from(log: &Path, start: u64) -> io::Result<Vec<u8>> {
@@ -296,18 +284,19 @@ fn read_from(log: &Path, start: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A TCP port of 127.0.0.1 that nobody listens on.
+/// Returns a free TCP port of 127.0.0.1.
 ///
-/// Taken from below the range the kernel hands to outgoing connections. A client that keeps dialling
-/// a stopped server on a port of that range can be given the very same port as its own, connects to
-/// itself, and holds the port when the server wants it back.
+/// The port is below the range from which the kernel takes ports for outgoing connections. A client
+/// that keeps connecting to a stopped server on a port of that range can be given the same port for
+/// its own end. It then connects to itself, and the server cannot have its port back.
 ///
 /// # Errors
-/// [`Error::Io`] when no port is free.
+/// [`Error::Io`] if no port is free.
+#[expect(clippy::disallowed_methods, reason = "a source of different numbers, not a time")]
 pub fn free_port() -> Result<u16, Error> {
     const LOWEST: u16 = 10_000;
     let span = ephemeral_floor().saturating_sub(LOWEST);
-    // Any spread will do, as long as processes started together differ.
+    // It only matters that processes which start together get different ports.
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut seed = clock.map_or(0, |now| now.subsec_nanos()) ^ std::process::id().rotate_left(16);
     for _ in 0..100 {
@@ -315,7 +304,7 @@ pub fn free_port() -> Result<u16, Error> {
             break;
         }
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // The high bits of a linear congruential generator are the good ones; below `span` it fits.
+        // The high bits of a linear congruential generator are the random ones.
         let offset = u16::try_from((seed >> 16) % u32::from(span)).unwrap_or(0);
         if TcpListener::bind(("127.0.0.1", LOWEST + offset)).is_ok() {
             return Ok(LOWEST + offset);
@@ -325,7 +314,8 @@ pub fn free_port() -> Result<u16, Error> {
     Ok(bound.map_err(Error::io("find a free port"))?.port())
 }
 
-/// The first port the kernel gives to outgoing connections (ip(7), `ip_local_port_range`).
+/// Returns the first port of the kernel's range for outgoing connections (ip(7),
+/// `ip_local_port_range`).
 fn ephemeral_floor() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let first = range.ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
@@ -343,27 +333,27 @@ mod tests {
     }
 
     #[test]
-    fn output_goes_to_the_log_and_its_tail_is_the_end() {
+    fn output_goes_to_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut child = sh("seq 100; echo problem >&2", &log);
         let status = child.wait(Duration::from_secs(10)).unwrap();
         assert!(status.unwrap().success());
         assert_eq!(tail(&log, 2), "100\nproblem");
-        assert!(child.has_said("problem"));
+        assert!(child.has_logged("problem"));
         let mut next = sh("echo none", &log);
         next.wait(Duration::from_secs(10)).unwrap();
-        assert!(next.has_said("none"));
-        assert!(!next.has_said("problem"), "that was an earlier process");
+        assert!(next.has_logged("none"));
+        assert!(!next.has_logged("problem"), "an earlier process wrote this");
     }
 
     #[test]
-    fn a_child_outlives_the_thread_that_asked_for_it() {
+    fn a_child_outlives_the_thread_that_started_it() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let path = log.clone();
         let mut child = thread::spawn(move || sh("echo up; exec sleep 60", &path)).join().unwrap();
-        child.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
+        child.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("up")).unwrap();
         assert_eq!(child.wait(Duration::from_millis(200)).unwrap(), None);
     }
 
@@ -373,23 +363,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut polite = sh("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done", &log);
-        polite.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
+        polite.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("up")).unwrap();
         assert_eq!(polite.terminate(Duration::from_secs(10)).unwrap().code(), Some(3));
 
-        let log = dir.path().join("deaf");
-        let mut deaf = sh("trap '' TERM; echo up; while :; do sleep 0.01; done", &log);
-        deaf.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("up")).unwrap();
-        let status = deaf.terminate(Duration::from_millis(200)).unwrap();
+        let log = dir.path().join("stubborn");
+        let mut stubborn = sh("trap '' TERM; echo up; while :; do sleep 0.01; done", &log);
+        stubborn.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("up")).unwrap();
+        let status = stubborn.terminate(Duration::from_millis(200)).unwrap();
         assert_eq!(status.signal(), Some(libc::SIGKILL));
-        assert!(!deaf.is_running());
+        assert!(!stubborn.is_running());
     }
 
     #[test]
-    fn a_frozen_child_stands_still_until_it_is_thawed() {
+    fn a_frozen_child_is_paused_until_it_is_thawed() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut counter = sh("while :; do echo tick; sleep 0.01; done", &log);
-        counter.wait_until("sh", Duration::from_secs(10), |sh| sh.has_said("tick")).unwrap();
+        counter.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("tick")).unwrap();
         counter.freeze().unwrap();
         let state = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -397,16 +387,16 @@ mod tests {
         };
         let pid = counter.pid();
         counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) == 'T').unwrap();
-        assert!(counter.is_running(), "frozen is not ended");
+        assert!(counter.is_running(), "a frozen process has not ended");
         counter.thaw().unwrap();
         counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) != 'T').unwrap();
         counter.freeze().unwrap();
         counter.kill().unwrap();
-        assert!(!counter.is_running(), "SIGKILL reaches the frozen too");
+        assert!(!counter.is_running(), "SIGKILL ends a frozen process too");
     }
 
     #[test]
-    fn an_early_end_is_reported_with_the_log() {
+    fn the_error_of_a_process_that_ends_early_quotes_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = sh("echo no such disk; exit 7", &dir.path().join("log"));
         let error = child.wait_until("sh", Duration::from_secs(10), |_| false).unwrap_err();
@@ -415,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_start_names_itself() {
+    fn the_error_of_a_command_that_cannot_start_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let error = spawn(Command::new("/no/such/program"), &dir.path().join("log")).unwrap_err();
         assert_eq!(error.code(), "spawn");
@@ -423,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn free_ports_lie_below_the_ephemeral_range() {
+    fn free_ports_are_below_the_ephemeral_range() {
         let port = free_port().unwrap();
         assert!(port < ephemeral_floor() || ephemeral_floor() < 11_000);
         TcpListener::bind(("127.0.0.1", port)).unwrap();

@@ -8,13 +8,13 @@ use crate::process::{self, Child};
 use crate::{Dirs, Error};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
-/// One of Mailpulse's services as a process of its own, for tests: with a configuration, an admin
-/// port and a log of its own. Stopped when dropped.
+/// One of Mailpulse's services as a child process with its own configuration, admin port and log.
+/// Dropping it kills it.
 pub struct Running {
     binary: PathBuf,
-    job: &'static str,
+    service: &'static str,
     config: PathBuf,
     admin: String,
     log: PathBuf,
@@ -23,90 +23,91 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `binary` with the settings in `toml` and returns when it is ready.
-    ///
-    /// `job` names its section, to which the admin port is added through the environment.
+    /// Starts `binary` with the settings in `toml` and returns when it is ready. The admin port is set
+    /// through the environment, in the section called `service`.
     ///
     /// # Errors
-    /// When it ends or is not ready within a minute; with the end of its log.
-    pub fn start(dirs: &Dirs, binary: &Path, job: &'static str, toml: &str) -> Result<Self, Error> {
-        Self::start_as(dirs, binary, job, toml, &[])
+    /// If the process ends or is not ready within a minute; with the end of its log.
+    pub fn start(
+        dirs: &Dirs,
+        binary: &Path,
+        service: &'static str,
+        toml: &str,
+    ) -> Result<Self, Error> {
+        Self::start_as(dirs, binary, service, toml, &[])
     }
 
-    /// [`Running::start`] with further environment, such as an instance name of its own.
+    /// As [`Running::start`], with more environment variables, such as an instance name.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Running::start`].
     pub fn start_as(
         dirs: &Dirs,
         binary: &Path,
-        job: &'static str,
+        service: &'static str,
         toml: &str,
         environment: &[(&str, &str)],
     ) -> Result<Self, Error> {
         let port = process::free_port()?;
-        let config = dirs.run.join(format!("{job}-{port}.toml"));
-        let log = dirs.run.join(format!("{job}-{port}.log"));
+        let config = dirs.run.join(format!("{service}-{port}.toml"));
+        let log = dirs.run.join(format!("{service}-{port}.log"));
         std::fs::write(&config, toml).map_err(Error::io(format!("write {}", config.display())))?;
         let admin = format!("127.0.0.1:{port}");
         let environment: Vec<(String, String)> = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .chain([(format!("MAILPULSE__{}__ADMIN", job.to_uppercase()), admin.clone())])
+            .chain([(format!("MAILPULSE__{}__ADMIN", service.to_uppercase()), admin.clone())])
             .collect();
         let child = spawn(binary, &config, &log, &environment)?;
         let binary = binary.to_owned();
-        let mut running = Self { binary, job, config, admin, log, environment, child };
+        let mut running = Self { binary, service, config, admin, log, environment, child };
         running.await_ready()?;
         Ok(running)
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the process with SIGKILL.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system call fails.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.child.kill()
     }
 
-    /// Starts it again as it was, and returns when it is ready.
+    /// Starts the process again with the same settings and returns when it is ready.
     ///
     /// # Errors
-    /// As for [`Running::start`].
+    /// As [`Running::start`].
     pub fn restart(&mut self) -> Result<(), Error> {
         self.child = spawn(&self.binary, &self.config, &self.log, &self.environment)?;
         self.await_ready()
     }
 
-    /// Tells it to stop with SIGTERM and waits for it.
+    /// Sends SIGTERM and waits for the end, or sends SIGKILL after `patience`.
     ///
     /// # Errors
-    /// When it does not stop in time and had to be killed.
+    /// If a system call fails.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus, Error> {
         self.child.terminate(patience)
     }
 
-    /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.is_running()
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// The address of its admin port.
+    /// Returns the address of the admin port.
     pub fn admin(&self) -> &str {
         &self.admin
     }
 
-    /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         process::tail(&self.log, lines)
     }
 
-    /// The sum of a metric over all of its label sets; 0 when it is not there.
+    /// Returns the sum of a metric over all of its label sets, or 0 if it does not exist.
     pub fn metric(&self, name: &str) -> f64 {
         let text = http_get(&self.admin, "/metrics").unwrap_or_default();
         text.lines()
@@ -124,13 +125,13 @@ impl Running {
             }
             if !self.child.is_running() || Instant::now() > deadline {
                 return Err(Error::NotReady {
-                    service: self.job,
+                    service: self.service,
                     waited: READY_WITHIN,
                     log: Some(self.log.clone()),
                     tail: self.log_tail(20),
                 });
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -149,7 +150,7 @@ fn spawn(
     process::spawn(command, log)
 }
 
-/// The whole answer to a GET, head and body.
+/// Returns the answer to a GET, head and body.
 fn http_get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

@@ -1,5 +1,5 @@
-//! The alerts on Mailpulse itself: right by Prometheus's own tools, and about metrics that exist, on
-//! ports that are scraped, with runbooks that are written.
+//! Tests the alert rules on Mailpulse itself with Prometheus's own tools. The rules must name exported
+//! metrics, scraped ports and existing runbooks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,6 +10,7 @@ use std::process::Command;
 
 use devstack::fetch::{amtool, promtool};
 use serde::Deserialize;
+use service::{METRICS, MetricKind};
 use support::{Compose, binaries, read, root, sources, yaml};
 
 const RULES: &str = "deploy/prometheus/rules.yml";
@@ -38,86 +39,79 @@ fn rules() -> Vec<Rule> {
     yaml::<Rules>(RULES).groups.into_iter().flat_map(|group| group.rules).collect()
 }
 
-/// Runs a tool in `deploy/prometheus`; what it finds wrong is ours to mend.
-fn judge(tool: Result<PathBuf, devstack::Error>, arguments: &[&str]) {
+/// Runs a tool in `deploy/prometheus` and asserts that it succeeds.
+fn check(tool: Result<PathBuf, devstack::fetch::Error>, arguments: &[&str]) {
     let tool = tool.unwrap();
     let mut command = Command::new(&tool);
     let output = command.args(arguments).current_dir(root().join("deploy/prometheus")).output();
     let output = output.unwrap();
-    let said = [output.stdout, output.stderr].concat();
+    let text = [output.stdout, output.stderr].concat();
     let tool = tool.display();
-    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&said));
+    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&text));
 }
 
 #[test]
-fn prometheus_and_alertmanager_take_their_configuration() {
-    judge(promtool(), &["check", "config", "prometheus.yml"]);
-    judge(promtool(), &["check", "rules", "--lint-fatal", "rules.yml"]);
-    judge(amtool(), &["check-config", "alertmanager.yml"]);
+fn prometheus_and_alertmanager_accept_their_configuration() {
+    check(promtool(), &["check", "config", "prometheus.yml"]);
+    check(promtool(), &["check", "rules", "--lint-fatal", "rules.yml"]);
+    check(amtool(), &["check-config", "alertmanager.yml"]);
 }
 
 #[test]
-fn every_alert_fires_when_it_should_and_not_before() {
+fn every_alert_is_tested_and_the_tests_pass() {
     let tests = read("deploy/prometheus/rules_test.yml");
     for alert in rules().iter().filter_map(|rule| rule.alert.as_ref()) {
-        assert!(tests.contains(alert.as_str()), "{alert} is not tested");
+        assert!(tests.contains(alert.as_str()), "{alert} has no test");
     }
-    judge(promtool(), &["test", "rules", "rules_test.yml"]);
+    check(promtool(), &["test", "rules", "rules_test.yml"]);
 }
 
-/// Words of `text` that begin with `prefix`, made of letters, digits and underscores.
+/// Returns the words of `text` that begin with `prefix`. A word consists of ASCII letters, digits and
+/// underscores.
 fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(move |word| word.starts_with(prefix))
 }
 
-/// Names of metrics that the binaries export, with the kind of macro that does it.
-fn exported() -> BTreeMap<String, &'static str> {
-    let mut names = BTreeMap::new();
-    for (_, text) in sources() {
-        for kind in ["counter!", "gauge!", "histogram!"] {
-            for call in text.split(kind).skip(1) {
-                let name = call.trim_start_matches(['(', ' ', '\n']).strip_prefix('"');
-                let name = name.and_then(|rest| rest.split('"').next());
-                names.extend(name.map(|name| (name.to_owned(), kind)));
-            }
-        }
-        // Written by hand, for they are not whole numbers.
-        for name in words(&text, "process_") {
-            names.entry(name.to_owned()).or_insert("gauge!");
+/// Returns the names of the series that the services export.
+fn exported() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter | MetricKind::Gauge => drop(names.insert(metric.name.to_owned())),
+            MetricKind::Histogram(_) => names.extend(
+                ["_bucket", "_count", "_sum"].map(|suffix| format!("{}{suffix}", metric.name)),
+            ),
         }
     }
+    // The process metrics are not in the table.
+    let exposition = read("crates/libraries/service/src/exposition.rs");
+    names.extend(words(&exposition, "process_").map(str::to_owned));
     names
 }
 
 #[test]
-fn rules_are_about_metrics_that_are_exported() {
+fn rules_name_exported_metrics() {
     let exported = exported();
     let mut seen = 0;
     for rule in rules() {
-        // `mailpulse:…` are recorded by the rules themselves.
-        let own = rule.expr.replace("mailpulse:", "recorded:");
-        for name in words(&own, "mailpulse_").chain(words(&own, "process_")) {
-            let of = |suffix: &str| {
-                let base = name.strip_suffix(suffix)?;
-                exported.get(base).filter(|&&kind| kind == "histogram!")
-            };
-            let parts = ["_bucket", "_count", "_sum"].into_iter().find_map(of);
-            let there = parts.is_some() || exported.get(name).is_some_and(|k| *k != "histogram!");
-            assert!(there, "{name} is exported by nobody, or not like this");
+        // The rules record `mailpulse:…` themselves.
+        let expression = rule.expr.replace("mailpulse:", "recorded:");
+        for name in words(&expression, "mailpulse_").chain(words(&expression, "process_")) {
+            assert!(exported.contains(name), "no service exports {name}");
             seen += 1;
         }
     }
-    assert!(seen > 15, "only {seen} metrics were found in {RULES}");
+    assert!(seen > 15, "only {seen} metrics found in {RULES}");
 }
 
-/// Values of labels that the rules name have to be values somebody sets.
+/// Every label value that a rule selects occurs in the sources.
 #[test]
 fn rules_are_about_values_that_occur() {
     let sources: String = sources().into_iter().map(|(_, text)| text).collect();
     let mut values = BTreeSet::new();
     for rule in rules() {
-        for label in ["code", "outcome", "stage", "table", "job"] {
+        for label in ["code", "outcome", "stage", "table", "component", "entry"] {
             for operator in ["=\"", "=~\"", "!=\""] {
                 for selected in rule.expr.split(&format!("{label}{operator}")).skip(1) {
                     let selected = selected.split('"').next().unwrap();
@@ -130,14 +124,14 @@ fn rules_are_about_values_that_occur() {
     let binaries = binaries();
     for value in values {
         let occurs = sources.contains(&format!("\"{value}\"")) || binaries.contains(&value);
-        assert!(occurs, "{value} is nobody's");
+        assert!(occurs, "no source contains the label value {value}");
     }
 }
 
 #[test]
 fn every_alert_has_a_severity_a_summary_and_a_runbook() {
     let anchors = support::anchors(&read("docs/runbooks.md"));
-    let written = |runbook: &str| {
+    let exists = |runbook: &str| {
         let anchor = runbook.strip_prefix("docs/runbooks.md#");
         anchor.is_some_and(|anchor| anchors.contains(anchor))
     };
@@ -145,15 +139,15 @@ fn every_alert_has_a_severity_a_summary_and_a_runbook() {
         let Some(alert) = rule.alert else { continue };
         assert!(["warning", "critical"].contains(&rule.labels["severity"].as_str()), "{alert}");
         assert!(!rule.annotations["summary"].is_empty(), "{alert}");
-        assert!(written(&rule.annotations["runbook"]), "{alert}: {:?}", rule.annotations);
+        assert!(exists(&rule.annotations["runbook"]), "{alert}: {:?}", rule.annotations);
     }
-    // And monitor's.
+    // The rules of monitor name runbooks too.
     let settings = read("deploy/mailpulse.toml");
     let runbooks: Vec<_> =
         settings.lines().filter_map(|line| line.strip_prefix("runbook = ")).collect();
     assert!(runbooks.len() >= 4);
     for runbook in runbooks {
-        assert!(written(runbook.trim_matches('"')), "{runbook}");
+        assert!(exists(runbook.trim_matches('"')), "{runbook}");
     }
 }
 
@@ -164,7 +158,6 @@ struct Prometheus {
 
 #[derive(Deserialize)]
 struct Scrape {
-    honor_labels: bool,
     dns_sd_configs: Vec<Names>,
 }
 
@@ -175,15 +168,14 @@ struct Names {
 }
 
 #[test]
-fn every_admin_port_is_scraped_and_every_absence_noticed() {
+fn every_admin_port_is_scraped_and_every_missing_service_fires_an_alert() {
     let compose = Compose::load();
     let prometheus: Prometheus = yaml("deploy/prometheus/prometheus.yml");
     let [scrape] = &prometheus.scrape_configs[..] else { panic!("one scrape configuration") };
-    assert!(scrape.honor_labels, "the rules tell monitor's halves apart");
     let [target] = &scrape.dns_sd_configs[..] else { panic!("one list of names") };
     assert_eq!(target.names, compose.own().map(|(name, _)| name.to_owned()).collect());
     for (name, service) in compose.own() {
-        // That the settings say this port is checked in `compose.rs`.
+        // `compose.rs` checks that the settings have this port.
         let check = service.healthcheck.as_ref().unwrap().test.join(" ");
         assert!(check.contains(&format!("/{} ", target.port)), "{name}");
     }
@@ -191,6 +183,9 @@ fn every_admin_port_is_scraped_and_every_absence_noticed() {
     let down = rules().into_iter().find(|rule| rule.alert.as_deref() == Some("MailpulseDown"));
     let down = down.unwrap().expr;
     for binary in binaries() {
-        assert!(down.contains(&format!("absent(mailpulse_up{{job=\"{binary}\"}})")), "{binary}");
+        assert!(
+            down.contains(&format!("absent(mailpulse_up{{component=\"{binary}\"}})")),
+            "{binary}"
+        );
     }
 }

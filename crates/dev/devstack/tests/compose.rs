@@ -1,5 +1,5 @@
-//! `docker-compose.yml`, `deploy/Dockerfile` and the settings they use fit together. An engine is not
-//! needed: what `docker compose` would refuse is refused here, and more.
+//! Tests that `docker-compose.yml`, `deploy/Dockerfile` and their settings fit together. They need no
+//! Docker engine, and find all errors that `docker compose config` would find.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -14,24 +14,25 @@ use support::{Compose, Condition, PullPolicy, Service, binaries, read, root};
 
 const CONFIG: &str = "/etc/mailpulse/mailpulse.toml";
 
-/// Of `[kafka]`, and of each binary's section.
+/// The section `[kafka]`.
 #[derive(Deserialize)]
 struct Kafka {
     bootstrap: String,
 }
 
+/// The section of a service.
 #[derive(Deserialize)]
 struct Admin {
     admin: SocketAddr,
 }
 
 #[test]
-fn every_binary_is_a_service_and_every_service_of_ours_a_binary() {
+fn every_service_of_the_workspace_is_in_the_compose_file() {
     let compose = Compose::load();
     let commands: BTreeSet<String> = compose
         .own()
         .map(|(name, service)| {
-            assert_eq!(service.command, [name], "the command is the service's name");
+            assert_eq!(service.command, [name], "the command is the name of the service");
             name.to_owned()
         })
         .collect();
@@ -58,7 +59,7 @@ fn images_are_pinned_or_built_once() {
                 assert!(tag.is_some_and(|tag| tag != "latest"), "{name}: {image} has no version");
             }
             None => {
-                assert!(built.contains(&service.image), "{name}: nobody builds {image}");
+                assert!(built.contains(&service.image), "{name}: no service builds {image}");
                 assert!(service.pull_policy.is_some(), "{name}: {image} is in no registry");
             }
         }
@@ -66,7 +67,7 @@ fn images_are_pinned_or_built_once() {
 }
 
 #[test]
-fn whoever_is_waited_for_says_when_it_is_healthy() {
+fn dependencies_have_a_health_check() {
     let compose = Compose::load();
     let check = |name: &str| {
         let check = compose.services[name].healthcheck.as_ref();
@@ -86,7 +87,7 @@ fn whoever_is_waited_for_says_when_it_is_healthy() {
             }
         }
     }
-    // `devstack` brings these up with --wait.
+    // `devstack` starts these two with --wait.
     ["kafka", "clickhouse"].iter().for_each(|name| check(name));
     for (name, service) in compose.own() {
         assert!(service.depends_on.contains_key("kafka"), "{name}");
@@ -95,7 +96,7 @@ fn whoever_is_waited_for_says_when_it_is_healthy() {
 }
 
 #[test]
-fn what_is_mounted_is_there_and_what_is_declared_is_used() {
+fn mounted_files_exist_and_declared_volumes_are_used() {
     let compose = Compose::load();
     let mut used = BTreeSet::new();
     for (name, service) in &compose.services {
@@ -135,13 +136,13 @@ fn no_port_is_used_twice_or_open_to_others() {
             assert_eq!(earlier, None, "{name}: {port}");
         }
     }
-    // Where `devstack` looks for them.
+    // `devstack` connects to these ports.
     assert_eq!(compose.services["kafka"].ports, ["127.0.0.1:9092:9092"]);
     assert_eq!(compose.services["clickhouse"].ports, ["127.0.0.1:8123:8123"]);
 }
 
 #[test]
-fn the_settings_lead_from_container_to_container() {
+fn the_settings_contain_the_addresses_of_the_containers() {
     let compose = Compose::load();
     for (name, service) in compose.own() {
         let settings = settings_of(service);
@@ -151,7 +152,10 @@ fn the_settings_lead_from_container_to_container() {
         let advertised = |address: &str| listeners.split(',').any(|l| l.ends_with(address));
         assert!(advertised(&format!("//{bootstrap}")), "{name}: {bootstrap} not in {listeners}");
         assert!(advertised("//127.0.0.1:9092"), "clients on this machine: {listeners}");
-        assert!(bootstrap.starts_with("kafka:"), "{name}: the service's name is its host name");
+        assert!(
+            bootstrap.starts_with("kafka:"),
+            "{name}: the name of a Compose service is its host name"
+        );
 
         let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
         assert_eq!(clickhouse.url, "http://clickhouse:8123", "{name}");
@@ -163,7 +167,7 @@ fn the_settings_lead_from_container_to_container() {
     }
 }
 
-/// The settings as a service would read them.
+/// Loads the settings like the service in its container.
 fn settings_of(service: &Service) -> Settings {
     let config = service.mounted(CONFIG).expect("the configuration is not mounted");
     let environment =
@@ -172,35 +176,36 @@ fn settings_of(service: &Service) -> Settings {
 }
 
 #[test]
-fn the_image_has_what_is_run_and_what_is_built_is_in_its_context() {
+fn the_image_contains_all_services_and_its_context_all_sources() {
     let dockerfile = read("deploy/Dockerfile");
     for excluded in dockerfile.split("--exclude ").skip(1) {
         let name = excluded.split_whitespace().next().unwrap();
-        assert!(root().join("crates").join(name).is_dir(), "{name} is no crate");
-        assert!(!binaries().contains(name), "{name} is to be run");
+        let is_member = support::members().iter().any(|member| member.ends_with(name));
+        assert!(is_member, "{name} is not a crate");
+        assert!(!binaries().contains(name), "the image must contain the service {name}");
     }
     assert!(dockerfile.contains(&format!("WORKDIR {}", CONFIG.rsplit_once('/').unwrap().0)));
 
     let ignore = read("deploy/Dockerfile.dockerignore");
-    let sent = |path: &str| ignore.lines().any(|line| line == format!("!{path}"));
-    assert!(ignore.lines().any(|line| line == "*"), "only what is named is sent");
-    assert!(["Cargo.toml", "Cargo.lock", "crates"].into_iter().all(sent));
-    // What sources include from outside of the crates, and what the Dockerfile copies.
+    let in_context = |path: &str| ignore.lines().any(|line| line == format!("!{path}"));
+    assert!(ignore.lines().any(|line| line == "*"), "only listed paths are in the context");
+    assert!(["Cargo.toml", "Cargo.lock", "crates"].into_iter().all(in_context));
+    // Files outside of the crates that sources include.
     for (path, text) in support::sources() {
         for included in text.split("\"../../../../").skip(1) {
             let top = included.split(['/', '"']).next().unwrap();
-            assert!(sent(top), "{} includes from {top}/", path.display());
+            assert!(in_context(top), "{} includes from {top}/", path.display());
         }
     }
     for copied in
         dockerfile.lines().filter(|line| line.starts_with("COPY") && line.contains("deploy/"))
     {
         let file = copied.split_whitespace().find(|word| word.starts_with("deploy/")).unwrap();
-        assert!(root().join(file).is_file() && sent("deploy"), "{copied}");
+        assert!(root().join(file).is_file() && in_context("deploy"), "{copied}");
     }
 }
 
-/// The real judge, where there is one.
+/// Runs `docker compose config` if Docker Compose is installed.
 #[test]
 fn docker_compose_agrees() {
     let compose = || {
@@ -209,7 +214,7 @@ fn docker_compose_agrees() {
         command
     };
     if !compose().arg("version").output().is_ok_and(|output| output.status.success()) {
-        return; // The tests above are what is left; they are no skipped ones.
+        return; // The other tests check the file without Docker Compose.
     }
     let file = root().join("docker-compose.yml");
     for profile in [&[][..], &["--profile", "observability"]] {

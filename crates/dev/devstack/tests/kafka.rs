@@ -1,4 +1,5 @@
-//! A broker of ours answers, survives SIGKILL with its data, and does not outlive us.
+//! Tests a broker that is a child process: it keeps its data when it is killed, and ends with its
+//! parent.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{TcpListener, TcpStream};
@@ -7,22 +8,22 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use devstack::{Dirs, Kafka, Origin, process, shared_kafka};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use devstack::{Dirs, Kafka, ServerKind, process, shared_kafka};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
-/// For everything that takes milliseconds on an idle machine.
+/// For operations that take milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
-fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
+fn a_killed_broker_restarts_with_its_data_on_the_same_port() {
     let dirs = Dirs::new().unwrap();
     let mut kafka = Kafka::start_own(&dirs).unwrap();
-    assert_eq!(kafka.origin(), Origin::Fetched);
+    assert_eq!(kafka.kind(), ServerKind::Child);
     let bootstrap = kafka.bootstrap().to_owned();
     create_topic(&bootstrap, "kept");
     produce_in_a_transaction(&bootstrap, "kept", &["one", "two"]);
@@ -31,8 +32,8 @@ fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
     let first = kafka.pid().unwrap();
     kafka.kill().unwrap();
     assert!(!is_alive(first));
-    assert!(TcpStream::connect(&bootstrap).is_err(), "nobody listens any more");
-    kafka.kill().expect("killing a dead broker changes nothing");
+    assert!(TcpStream::connect(&bootstrap).is_err(), "the port is closed");
+    kafka.kill().expect("killing a dead broker does nothing");
 
     kafka.restart().unwrap();
     assert_eq!(kafka.bootstrap(), bootstrap);
@@ -42,33 +43,33 @@ fn a_killed_broker_comes_back_with_its_data_on_the_same_port() {
 
     let (last, run) = (kafka.pid().unwrap(), dirs.run.clone());
     drop(dirs);
-    assert!(run.is_dir(), "the data stays as long as the broker");
+    assert!(run.is_dir(), "the data lives as long as the broker");
     drop(kafka);
     assert!(!is_alive(last), "stopped on drop");
-    assert!(!run.exists(), "and the data goes with it");
+    assert!(!run.exists(), "the data is removed with the broker");
 }
 
 #[test]
-fn a_parent_killed_with_sigkill_leaves_no_orphan() {
+fn the_broker_of_a_killed_parent_ends() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report");
-    // Dropping it stops it too, should this test fail half-way.
+    // If this test fails, dropping the parent stops it.
     let mut parent = process::spawn(helper("park", &report), &dir.path().join("log")).unwrap();
-    wait_until("the parent to report its broker", || report.exists());
-    let told = std::fs::read_to_string(&report).unwrap();
-    let (pid, bootstrap) = told.split_once(' ').unwrap();
+    wait_until("the report of the parent", || report.exists());
+    let text = std::fs::read_to_string(&report).unwrap();
+    let (pid, bootstrap) = text.split_once(' ').unwrap();
     let pid = pid.parse().unwrap();
     assert!(is_alive(pid));
     assert!(TcpStream::connect(bootstrap).is_ok());
 
-    parent.kill().unwrap(); // SIGKILL, to its own process group: no destructor of it runs
-    // The process counts as dead a moment before its last thread gives up the sockets.
+    parent.kill().unwrap(); // SIGKILL: no destructor runs.
+    // The last thread of a dead process closes the sockets a moment later.
     let gone = || !is_alive(pid) && TcpStream::connect(bootstrap).is_err();
-    wait_until("the broker to die and its port to close", gone);
+    wait_until("the end of the broker and of its listening socket", gone);
 }
 
 #[test]
-fn a_running_cluster_is_used_and_never_touched() {
+fn an_external_cluster_is_used_and_never_stopped() {
     let dirs = Dirs::new().unwrap();
     let kafka = Kafka::start_own(&dirs).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -76,74 +77,74 @@ fn a_running_cluster_is_used_and_never_touched() {
     let mut other = helper("use", &report);
     let status = other.env("MAILPULSE_KAFKA", kafka.bootstrap()).status().unwrap();
     assert!(status.success());
-    let told = std::fs::read_to_string(&report).unwrap();
-    assert_eq!(told, format!("Running not_ours {0} {0}", kafka.bootstrap()));
-    assert!(is_alive(kafka.pid().unwrap()), "its user is gone, the cluster is not");
+    let text = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(text, format!("External not_ours {0} {0}", kafka.bootstrap()));
+    assert!(is_alive(kafka.pid().unwrap()), "the cluster still runs when its user has ended");
 
-    let report = dir.path().join("refused");
+    let report = dir.path().join("bad-setting");
     let status = helper("use", &report).env("MAILPULSE_KAFKA", "nonsense").status().unwrap();
     assert!(status.success());
     assert_eq!(std::fs::read_to_string(&report).unwrap(), "bad_setting");
 }
 
 #[test]
-fn a_broker_that_cannot_start_says_why() {
+fn the_error_of_a_broker_that_cannot_start_contains_the_reason() {
     let dirs = Dirs::new().unwrap();
     let mut kafka = Kafka::start_own(&dirs).unwrap();
     kafka.kill().unwrap();
-    let squatter = TcpListener::bind(kafka.bootstrap()).unwrap();
+    let occupied = TcpListener::bind(kafka.bootstrap()).unwrap();
     let error = kafka.restart().unwrap_err();
     assert_eq!(error.code(), "exited");
     assert!(error.to_string().contains("Address already in use"), "{error}");
-    drop(squatter);
+    drop(occupied);
     kafka.restart().unwrap();
 }
 
-/// Not a test of its own: the other process of the tests above, which run this binary once more.
+/// Not a test: the other process of the tests above, which start this binary again.
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "a process of the tests above"]
 fn other_process() {
-    let (Ok(job), Ok(report)) = (std::env::var("DEVSTACK_JOB"), std::env::var("DEVSTACK_REPORT"))
+    let (Ok(role), Ok(report)) = (std::env::var("DEVSTACK_ROLE"), std::env::var("DEVSTACK_REPORT"))
     else {
         return;
     };
     let report = Path::new(&report);
     let dirs = Dirs::new().unwrap();
-    if job == "park" {
-        // From a thread that ends at once: the broker's life hangs on the process, not on it.
+    if role == "park" {
+        // From a thread that ends at once: the broker must end with the process, not with the thread.
         let start = move || Kafka::start_own(&dirs).unwrap();
         let kafka = thread::spawn(start).join().unwrap();
-        tell(report, &format!("{} {}", kafka.pid().unwrap(), kafka.bootstrap()));
+        write_report(report, &format!("{} {}", kafka.pid().unwrap(), kafka.bootstrap()));
         loop {
             thread::park();
         }
     }
     match Kafka::start(&dirs) {
         Ok(mut kafka) => {
-            let refusal = kafka.kill().unwrap_err().code();
-            let (origin, shared) = (kafka.origin(), shared_kafka());
-            tell(report, &format!("{origin:?} {refusal} {} {shared}", kafka.bootstrap()));
+            let code = kafka.kill().unwrap_err().code();
+            let (kind, shared) = (kafka.kind(), shared_kafka());
+            write_report(report, &format!("{kind:?} {code} {} {shared}", kafka.bootstrap()));
         }
-        Err(error) => tell(report, error.code()),
+        Err(error) => write_report(report, error.code()),
     }
 }
 
-/// Whole or not at all, as the reader only waits for the file to exist.
-fn tell(report: &Path, text: &str) {
+/// Writes the report atomically, because the reader waits only until the file exists.
+fn write_report(report: &Path, text: &str) {
     let draft = report.with_extension("draft");
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(&draft, report).unwrap();
 }
 
-fn helper(job: &str, report: &Path) -> Command {
+fn helper(role: &str, report: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "other_process", "--include-ignored", "--quiet"]);
-    command.env("DEVSTACK_JOB", job).env("DEVSTACK_REPORT", report).stdout(Stdio::null());
+    command.env("DEVSTACK_ROLE", role).env("DEVSTACK_REPORT", report).stdout(Stdio::null());
     command
 }
 
-/// Whether a process exists and is not merely waiting to be reaped (proc(5), `stat`: the state
-/// follows the name in parentheses).
+/// Whether a process exists and is not a zombie (proc(5), `stat`: the state follows the name in
+/// parentheses).
 fn is_alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -152,7 +153,7 @@ fn is_alive(pid: u32) -> bool {
 fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -183,7 +184,7 @@ fn produce_in_a_transaction(bootstrap: &str, topic: &str, values: &[&str]) {
     producer.commit_transaction(PATIENCE).unwrap();
 }
 
-/// The first `count` committed values of a topic, read by a new group of the KIP-848 protocol.
+/// Reads the first `count` committed values of a topic with a new group of the KIP-848 protocol.
 fn consume(bootstrap: &str, topic: &str, count: usize) -> Vec<String> {
     let mut config = client(bootstrap);
     config.set("group.id", format!("devstack-test-{count}")).set("group.protocol", "consumer");

@@ -1,24 +1,24 @@
-//! What the stages tell each other and themselves: records of the changelogs, of `mail.events`,
-//! `mail.panes`, `mail.rates` and `mail.alerts`. The first byte chooses which.
+//! Values that stages read: of the changelogs, `mail.events`, `mail.panes`, `mail.rates` and
+//! `mail.alerts`. The first byte chooses the kind of value.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use state::Entry;
-use window::{Alert, Episodes, Pane, PaneDelta, Scope, ScopeRate, WindowResult};
+use window::{Alert, OpenEpisodes, Pane, PaneDelta, Scope, ScopeRate, WindowResult};
 
-/// Checks that what is read can be written and is then read as the same, so that a restart takes
-/// nothing away and adds nothing.
+/// Checks that every value that can be read is unchanged after it is written and read again, so that a
+/// restart loses and adds nothing.
 pub fn check(data: &[u8]) {
-    reads(data);
+    check_value(data);
 }
 
-/// The same, and whether it is a record at all.
-fn reads(data: &[u8]) -> bool {
+/// Like [`check`]. Returns whether the bytes are a valid value.
+fn check_value(data: &[u8]) -> bool {
     let Some((&choice, record)) = data.split_first() else { return false };
     match choice % 8 {
         0 => check_entry(record),
         1 => check_json::<Pane>(record),
-        2 => check_json::<Episodes>(record),
+        2 => check_json::<OpenEpisodes>(record),
         3 => check_json::<PaneDelta>(record),
         4 => check_json::<ScopeRate>(record) && check_rates(record),
         5 => check_json::<Alert>(record),
@@ -27,7 +27,8 @@ fn reads(data: &[u8]) -> bool {
     }
 }
 
-/// A record of `dedupe`'s: 25 bytes, 20 more for an id, 21 more for a mark.
+/// A value of dedupe's changelog has 25 bytes, 20 for each event id, and 21 (version 1) or 41
+/// (version 2) for each engagement.
 fn check_entry(record: &[u8]) -> bool {
     let Ok(entry) = Entry::decode(record) else { return false };
     let ids = &record[21..];
@@ -36,9 +37,10 @@ fn check_entry(record: &[u8]) -> bool {
     for ((hour, id), bytes) in entry.ids().zip(ids.chunks(20)) {
         assert_eq!([&hour.0.to_be_bytes()[..], &id.0].concat(), bytes);
     }
-    assert_eq!((record.len() - 25 - 20 * entry.ids().len()) % 21, 0);
-    assert!(Entry::decode(&record[..record.len() - 1]).is_err(), "its length is part of it");
-    assert!(Entry::decode(&[record, &[0]].concat()).is_err(), "its length is part of it");
+    let engagement = if record[0] == 1 { 21 } else { 41 };
+    assert_eq!((record.len() - 25 - 20 * entry.ids().len()) % engagement, 0);
+    assert!(Entry::decode(&record[..record.len() - 1]).is_err(), "the length is checked");
+    assert!(Entry::decode(&[record, &[0]].concat()).is_err(), "the length is checked");
     true
 }
 
@@ -46,13 +48,13 @@ fn check_json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
     record: &[u8],
 ) -> bool {
     let Ok(value) = serde_json::from_slice::<T>(record) else { return false };
-    let written = serde_json::to_vec(&value).expect("what was read can be written");
-    let again: T = serde_json::from_slice(&written).expect("what was written can be read");
-    assert_eq!(again, value);
+    let written = serde_json::to_vec(&value).expect("a value that was read can be written");
+    let reread: T = serde_json::from_slice(&written).expect("a value that was written can be read");
+    assert_eq!(reread, value);
     true
 }
 
-/// The rates of any counts arrive as `monitor` computed them: `archive` stores what it reads.
+/// `archive` stores the rates that it reads, so they must be equal to those that `monitor` computed.
 fn check_rates(record: &[u8]) -> bool {
     let Ok(ScopeRate { window, .. }) = serde_json::from_slice(record) else { return false };
     let computed = WindowResult::new(window.width, window.end, window.counts, window.revision);
@@ -65,10 +67,10 @@ fn check_rates(record: &[u8]) -> bool {
 fn check_event(record: &[u8]) -> bool {
     let Ok(event) = serde_json::from_slice::<event::Event<'_>>(record) else { return false };
     let written = serde_json::to_vec(&event).expect("an event can be written");
-    let again: event::Event<'_> = serde_json::from_slice(&written).expect("and read");
-    assert_eq!(again.event_id, event.event_id);
-    assert_eq!(again.engagement_id(), event.engagement_id());
-    assert_eq!(serde_json::to_vec(&again).expect("and written"), written);
+    let reread: event::Event<'_> = serde_json::from_slice(&written).expect("and read");
+    assert_eq!(reread.event_id, event.event_id);
+    assert_eq!(reread.engagement_id(), event.engagement_id());
+    assert_eq!(serde_json::to_vec(&reread).expect("and written"), written);
     true
 }
 
@@ -84,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_seed_is_a_record() {
+    fn every_seed_is_a_valid_value() {
         let seeds = crate::seeds("changelog");
-        assert!(seeds.iter().all(|(path, seed)| reads(seed) || panic!("{path:?}")));
+        assert!(seeds.iter().all(|(path, seed)| check_value(seed) || panic!("{path:?}")));
         let choices: std::collections::BTreeSet<u8> =
             seeds.iter().map(|(_, seed)| seed[0]).collect();
-        assert_eq!(choices.len(), 8, "of every kind");
+        assert_eq!(choices.len(), 8, "every kind of value has a seed");
     }
 }

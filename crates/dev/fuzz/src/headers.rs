@@ -1,16 +1,17 @@
-//! Headers of records, as lines `name: value`.
+//! Headers of records. The input has lines `name: value`.
 
 use event::{Kind, Provider};
 use record::{
-    DeadLetter, EnrichedHeaders, EventHeaders, FirstSight, Origin, RawHeaders, Reason, Stage, names,
+    DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, Origin, RawHeaders, Reason, Stage,
+    names,
 };
 
 use crate::head_and_body;
 
 type Header<'a> = (&'a str, &'a [u8]);
 
-/// Checks that what is read was there, and that a dead letter gives back the headers its record
-/// had before it died.
+/// Checks that parsed headers have the values of the input, and that a dead letter returns the original
+/// headers of its record.
 pub fn check(data: &[u8]) {
     let lines = head_and_body(data).0;
     let headers: Vec<Header<'_>> = lines
@@ -21,7 +22,7 @@ pub fn check(data: &[u8]) {
         |name: &str| headers.iter().rfind(|(key, _)| *key == name).map(|(_, value)| *value);
     check_raw(&of_name);
     check_event(&of_name);
-    check_letter(&headers);
+    check_dead_letter(&headers);
     for text in headers.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()) {
         check_codes(text);
     }
@@ -33,11 +34,11 @@ fn check_raw<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
     assert_eq!(Some(raw.source.as_bytes()), headers(names::SOURCE));
     assert_eq!(Some(raw.request_id.as_bytes()), headers(names::REQUEST_ID));
     let written = raw.received_at.micros().to_string();
-    let again = |name: &str| match name {
+    let rewritten = |name: &str| match name {
         names::RECEIVED_AT => Some(written.as_bytes()),
         name => headers(name),
     };
-    assert_eq!(RawHeaders::read(&again), Ok(raw));
+    assert_eq!(RawHeaders::read(&rewritten), Ok(raw));
 }
 
 fn check_event<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
@@ -54,20 +55,20 @@ fn check_event<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
     }
 }
 
-fn check_letter(before: &[Header<'_>]) {
-    let said: [Header<'_>; 4] = [
+fn check_dead_letter(original: &[Header<'_>]) {
+    let added: [Header<'_>; 4] = [
         (names::REASON, Reason::NotJson.code().as_bytes()),
         (names::DETAIL, b"why"),
         (names::STAGE, Stage::Enrich.code().as_bytes()),
         (names::ORIGIN, b"mail.raw.delivered/1/2"),
     ];
-    let all = [before, &said].concat();
-    let letter = DeadLetter::read(&all);
-    assert_eq!((letter.reason, letter.detail, letter.stage), ("not_json", "why", "enrich"));
-    assert_eq!(letter.origin, "mail.raw.delivered/1/2");
-    assert_eq!(DeadLetter::original_headers(&all), before);
-    let _ = DeadLetter::read(before);
-    assert!(DeadLetter::original_headers(before).len() <= before.len());
+    let all = [original, &added].concat();
+    let read = DeadLetterHeaders::read(&all);
+    assert_eq!((read.reason, read.detail, read.stage), ("not_json", "why", "enrich"));
+    assert_eq!(read.origin, "mail.raw.delivered/1/2");
+    assert_eq!(DeadLetterHeaders::original(&all), original);
+    let _ = DeadLetterHeaders::read(original);
+    assert!(DeadLetterHeaders::original(original).len() <= original.len());
 }
 
 fn check_codes(text: &str) {
@@ -78,6 +79,6 @@ fn check_codes(text: &str) {
     assert!(Stage::from_code(text).is_none_or(|stage| stage.code() == text));
     assert!(text.parse::<Provider>().is_err() || text.parse().map(Provider::as_str) == Ok(text));
     assert!(text.parse::<Kind>().is_err() || text.parse().map(Kind::as_str) == Ok(text));
-    let first = FirstSight::from_header(text.as_bytes());
-    assert!(first.is_err() || first.map(FirstSight::as_header) == Ok(text));
+    let first = FirstSeen::from_header(text.as_bytes());
+    assert!(first.is_err() || first.map(FirstSeen::as_header) == Ok(text));
 }

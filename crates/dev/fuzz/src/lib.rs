@@ -1,8 +1,10 @@
-//! What must hold of every reader of foreign bytes, whatever the bytes are.
+//! Properties of every parser of untrusted bytes.
 //!
-//! One module per fuzz target, each with a function `check` that panics when something does not
-//! hold. The targets in `fuzz_targets/` call them with what libFuzzer makes up; the test below
-//! calls them with `seeds/`, on any compiler. How to run and what was found: `docs/fuzzing.md`.
+//! Each fuzz target has a module with a function `check`, which panics if a property does not hold. The
+//! targets in `fuzz_targets/` call it with libFuzzer's inputs, and the test below with the files in
+//! `seeds/`, on any compiler. `docs/fuzzing.md` describes how to run the targets and what they found.
+
+#![allow(missing_docs, reason = "a comment is only written where the name does not say it")]
 
 pub mod changelog;
 pub mod headers;
@@ -15,13 +17,12 @@ pub mod verify;
 
 use event::Provider;
 
-/// A unix time in seconds for everything that has to know what time it is.
+/// The current time for all targets, in unix seconds.
 pub const NOW: i64 = 1_795_255_200;
 
-/// A target: its name, the folder of its seeds, and what it checks.
+/// The name of a target, the folder of its seeds, and its check.
 pub type Target = (&'static str, &'static str, fn(&[u8]));
 
-/// Every target.
 pub const TARGETS: [Target; 8] = [
     ("split", "bodies", split::check),
     ("parse", "bodies", parse::check),
@@ -33,22 +34,22 @@ pub const TARGETS: [Target; 8] = [
     ("settings", "settings", settings::check),
 ];
 
-/// The provider that the first byte chooses, and the rest.
+/// Splits off the first byte, which chooses the provider.
 pub(crate) fn provider_and_rest(data: &[u8]) -> Option<(Provider, &[u8])> {
     let (&choice, rest) = data.split_first()?;
     Some((Provider::ALL[usize::from(choice) % Provider::ALL.len()], rest))
 }
 
-/// A line `name: value`.
+/// The name and the value of a line `name: value`.
 pub(crate) type Line<'a> = (&'a [u8], &'a [u8]);
 
-/// Lines up to an empty one, and what is behind that.
+/// Reads lines up to an empty one. Returns them and the bytes after the empty line.
 pub(crate) fn head_and_body(data: &[u8]) -> (Vec<Line<'_>>, &[u8]) {
     let mut head = Vec::new();
     let mut rest = data;
     while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-        let (line, behind) = (&rest[..end], &rest[end + 1..]);
-        rest = behind;
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        rest = after;
         if line.is_empty() {
             break;
         }
@@ -59,7 +60,7 @@ pub(crate) fn head_and_body(data: &[u8]) -> (Vec<Line<'_>>, &[u8]) {
     (head, rest)
 }
 
-/// The seeds in a folder, with their paths.
+/// Returns the paths and bytes of the seeds in a folder.
 #[cfg(test)]
 fn seeds(folder: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(folder);
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_holds_of_every_seed() {
+    fn every_check_passes_with_every_seed() {
         for (target, folder, check) in TARGETS {
             let seeds = seeds(folder);
             assert!(seeds.len() > 3, "{target} has seeds");

@@ -1,5 +1,5 @@
-//! The settings file and the environment. If the first byte is even the rest is a file, else it is
-//! lines `NAME: value` of the environment, the prefix left out.
+//! The settings file and environment variables. If the first byte is even, the rest is a file;
+//! otherwise it has lines `NAME: value` with variables without their prefix.
 
 use std::cell::RefCell;
 
@@ -15,23 +15,22 @@ thread_local! {
         RefCell::new(tempfile::NamedTempFile::new().expect("a file"));
 }
 
-/// Checks that any text is read or refused with a message, and that a source that is read can be
-/// built or refused likewise.
+/// Checks that settings and the sources in them are either valid or rejected with a message.
 pub fn check(data: &[u8]) {
     let Some((&choice, text)) = data.split_first() else { return };
-    let Some(settings) = (if choice % 2 == 0 { of_file(text) } else { of_environment(text) })
+    let Some(settings) = (if choice % 2 == 0 { from_file(text) } else { from_environment(text) })
     else {
         return;
     };
     match settings.list::<Source>("source") {
-        Ok(sources) => sources.into_iter().for_each(build),
+        Ok(sources) => sources.into_iter().for_each(create_authenticator),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     let _ = settings.section::<toml::Table>("ingress");
     let _ = settings.section::<toml::Table>("kafka");
 }
 
-fn of_file(text: &[u8]) -> Option<Settings> {
+fn from_file(text: &[u8]) -> Option<Settings> {
     FILE.with_borrow(|file| {
         std::fs::write(file.path(), text).expect("the file");
         let settings = Settings::load(Some(file.path()), std::iter::empty());
@@ -39,7 +38,7 @@ fn of_file(text: &[u8]) -> Option<Settings> {
     })
 }
 
-fn of_environment(lines: &[u8]) -> Option<Settings> {
+fn from_environment(lines: &[u8]) -> Option<Settings> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     let variables = head_and_body(lines).0.into_iter().filter_map(|(name, value)| {
         Some((format!("{ENVIRONMENT_PREFIX}{}", text(name)?), text(value)?.to_owned()))
@@ -48,7 +47,7 @@ fn of_environment(lines: &[u8]) -> Option<Settings> {
     settings.map_err(|error| assert!(!error.to_string().is_empty())).ok()
 }
 
-/// A `[[source]]`, as the ingress reads it but for `env:` and `file:`.
+/// A `[[source]]` without `env:` and `file:` secrets.
 #[derive(Deserialize)]
 struct Source {
     provider: Provider,
@@ -59,13 +58,13 @@ struct Source {
     options: toml::Table,
 }
 
-fn build(source: Source) {
+fn create_authenticator(source: Source) {
     let Source { provider, name, secrets, options } = source;
-    // Durations are read in the same file.
+    // Durations are settings, too.
     let _ = units::parse_duration(&name);
-    let Ok(options) = options.try_into::<Options>() else { return };
+    let Ok(options) = Options::read(provider, options) else { return };
     let secrets = secrets.into_iter().map(Into::into).collect();
-    let settings = SourceSettings { provider, name, secrets, options };
+    let settings = SourceSettings { name, secrets, options };
     if let Err(error) = Authenticator::new(&settings) {
         assert!(!error.to_string().is_empty());
     }

@@ -1,43 +1,51 @@
-//! Bodies of every provider, cut into events. The first byte chooses the provider.
+//! Bodies of every provider, split into raw events. The first byte chooses the provider.
 
 use event::{Kind, Provider};
-use providers::{RawEvent, Split, SplitError};
+use providers::{Content, SplitError};
 
 use crate::provider_and_rest;
 
-/// Checks that splitting is a function of the bytes, that a body that is refused has handed nothing
-/// over, and that the pieces are the provider's own bytes.
+/// Checks that splitting is deterministic, that a body that cannot be split gives no events, and that raw
+/// events have the provider's bytes.
 pub fn check(data: &[u8]) {
     let Some((provider, body)) = provider_and_rest(data) else { return };
-    let (outcome, pieces) = pieces(provider, body);
-    match &outcome {
-        Ok(Split::Events(count)) => assert_eq!(*count, pieces.len()),
-        _ => assert!(pieces.is_empty(), "nothing is handed over of {outcome:?}"),
+    let (content, events) = raw_events(provider, body);
+    match &content {
+        Ok(Content::Events(count)) => assert_eq!(*count, events.len()),
+        _ => assert!(events.is_empty(), "events of {content:?}"),
     }
-    for piece in &pieces {
-        assert!(!piece.recipient.bytes().any(|byte| byte.is_ascii_uppercase()), "{piece:?}");
+    for event in &events {
+        assert!(!event.recipient.bytes().any(|byte| byte.is_ascii_uppercase()), "{event:?}");
     }
-    assert_eq!(self::pieces(provider, body), (outcome, pieces));
+    assert_eq!(raw_events(provider, body), (content, events));
 }
 
-/// A [`RawEvent`] of one's own.
+/// An owned [`providers::RawEvent`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct OwnedRawEvent {
     pub(crate) kind: Kind,
     pub(crate) recipient: String,
     pub(crate) raw: Vec<u8>,
 }
 
-/// What is handed over of a body.
-pub(crate) fn pieces(provider: Provider, body: &[u8]) -> (Result<Split, SplitError>, Vec<Piece>) {
-    let mut pieces = Vec::new();
-    let outcome = providers::split(provider, body, &mut |event: RawEvent<'_>| {
-        let RawEvent { kind, recipient, raw } = event;
-        // Fields of a form are decoded; everything else is cut out.
-        assert!(body.as_ptr_range().contains(&raw.as_ptr()) || !is_json(body));
-        pieces.push(Piece { kind, recipient: recipient.to_owned(), raw: raw.to_vec() });
+pub(crate) fn raw_events(
+    provider: Provider,
+    body: &[u8],
+) -> (Result<Content, SplitError>, Vec<OwnedRawEvent>) {
+    let split = match providers::split(provider, body) {
+        Ok(split) => split,
+        Err(error) => return (Err(error), Vec::new()),
+    };
+    let events = split.events().map(|event| {
+        // Only forms are decoded. All other events are slices of the body.
+        assert!(body.as_ptr_range().contains(&event.raw.as_ptr()) || !is_json(body));
+        OwnedRawEvent {
+            kind: event.kind,
+            recipient: event.recipient.to_owned(),
+            raw: event.raw.to_vec(),
+        }
     });
-    (outcome, pieces)
+    (Ok(split.content().clone()), events.collect())
 }
 
 fn is_json(body: &[u8]) -> bool {

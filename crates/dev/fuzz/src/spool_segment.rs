@@ -1,13 +1,13 @@
-//! Segments of the spool: bytes of any origin, and good ones that were cut or changed.
+//! Segments of the spool: arbitrary bytes, and valid segments that were truncated or changed.
 
-use spool::{End, FRAME_BYTES, Records};
+use spool::{End, Entries, FRAME_BYTES};
 
-/// Checks that what is read as a record has its checksum, and that damage to a good segment costs
-/// the records from there on, never one before and never a wrong one.
+/// Checks that every entry has the right checksum. Also checks that damage to a valid segment loses only
+/// entries from the damaged one on, and never returns a wrong entry.
 pub fn check(data: &[u8]) {
-    assert_framed(data);
+    check_frames(data);
 
-    // The same bytes as orders: what records to write, and where to break them.
+    // The same bytes also determine which entries to write, and where to damage them.
     let Some((&[at_high, at_low, change], payloads)) = data.split_first_chunk::<3>() else {
         return;
     };
@@ -19,7 +19,7 @@ pub fn check(data: &[u8]) {
 
     let (found, end) = read(&segment[..at]);
     assert!(payloads.starts_with(&found));
-    assert_ne!(end, End::Damaged, "a cut is a torn write at worst");
+    assert_ne!(end, End::Damaged, "a truncated segment is not damaged");
 
     if let Some(changed) = segment.get(at).map(|byte| byte ^ change.max(1)) {
         let mut segment = segment;
@@ -30,33 +30,33 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Checks each record against the form that the spool documents, by hand.
-fn assert_framed(bytes: &[u8]) {
-    let mut records = Records::of(bytes);
+/// Checks the frame of each entry against the documented format.
+fn check_frames(bytes: &[u8]) {
+    let mut entries = Entries::of(bytes);
     let mut at = 0;
-    while let Some(payload) = records.next() {
+    while let Some(payload) = entries.next() {
         assert_eq!(&bytes[at..at + FRAME_BYTES], &frame(payload)[..], "at {at}");
         at += FRAME_BYTES;
         assert_eq!(&bytes[at..at + payload.len()], payload);
         at += payload.len();
-        assert_eq!(records.read_bytes(), at);
+        assert_eq!(entries.read_bytes(), at);
     }
-    assert_eq!(records.end() == End::Clean, at == bytes.len());
-    assert!(records.next().is_none(), "it stays at its end");
+    assert_eq!(entries.end() == End::Clean, at == bytes.len());
+    assert!(entries.next().is_none(), "an iterator stays at its end");
 }
 
 fn read(bytes: &[u8]) -> (Vec<&[u8]>, End) {
-    let mut records = Records::of(bytes);
-    let found = records.by_ref().collect();
-    (found, records.end())
+    let mut entries = Entries::of(bytes);
+    let found = entries.by_ref().collect();
+    (found, entries.end())
 }
 
-/// A segment of these records.
+/// Returns a segment with these entries.
 pub fn segment(payloads: &[&[u8]]) -> Vec<u8> {
     payloads.iter().flat_map(|payload| [&frame(payload)[..], payload].concat()).collect()
 }
 
-/// Length and checksum before a payload.
+/// Returns the length and the checksum that precede a payload.
 fn frame(payload: &[u8]) -> [u8; FRAME_BYTES] {
     let length = (payload.len() as u32).to_le_bytes();
     let mut checksum = crc32fast::Hasher::new();

@@ -1,17 +1,19 @@
-//! Requests that nobody signed, to every source of [`testkit::SOURCES`].
+//! Requests without a valid signature, for every source of [`testkit::SOURCES`].
 //!
-//! The first byte chooses the source; then lines `name: value`, an empty line, the body.
+//! The first byte chooses the source. Then follow lines `name: value`, an empty line and the body.
 
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use providers::{Authenticator, Certificate, Received, Refusal, SourceSettings, Verified};
+use providers::{
+    Authenticator, Certificate, Options, ReceivedRequest, Rejection, SourceSettings, Verified,
+};
 use testkit::Credentials;
 
 use crate::{NOW, head_and_body};
 
-/// Checks that nothing is taken for genuine: the keys are not in the seeds, so whoever gets in has
-/// found a hole.
+/// Checks that no request is authentic. The seeds do not contain the keys, so an authentic request is a
+/// security hole.
 pub fn check(data: &[u8]) {
     let Some((&choice, request)) = data.split_first() else { return };
     let (head, body) = head_and_body(request);
@@ -24,21 +26,21 @@ pub fn check(data: &[u8]) {
         }
     }
     let verdict = verdict(usize::from(choice), &headers, body);
-    assert!(verdict.is_err(), "a request that nobody signed was taken");
-    // An SNS certificate comes from elsewhere, too.
+    assert!(verdict.is_err(), "a request without a valid signature is authentic");
+    // SNS certificates are untrusted bytes, too.
     let _ = Certificate::parse(body);
 }
 
-fn verdict(source: usize, headers: &HeaderMap, body: &[u8]) -> Result<Verified, Refusal> {
+fn verdict(source: usize, headers: &HeaderMap, body: &[u8]) -> Result<Verified, Rejection> {
     let certificate = |_: &str| Some(Arc::clone(&CERTIFICATE));
-    let received = Received { headers, body, remote_ip: None, now: NOW };
-    SOURCES[source % SOURCES.len()].verify(&received, &certificate)
+    let request = ReceivedRequest { headers, body, remote_ip: None, now: NOW };
+    SOURCES[source % SOURCES.len()].verify(&request, &certificate)
 }
 
-/// The certificate of the key that the real SNS messages of a test are signed with.
+/// The certificate of the key that signs SNS messages in tests.
 static CERTIFICATE: LazyLock<Arc<Certificate>> = LazyLock::new(|| {
     let pem = credentials().sns_certificate_pem();
-    Arc::new(Certificate::parse(pem.as_bytes()).expect("the testkit's certificate"))
+    Arc::new(Certificate::parse(pem.as_bytes()).expect("a valid certificate"))
 });
 
 static SOURCES: LazyLock<Vec<Authenticator>> = LazyLock::new(|| {
@@ -47,26 +49,26 @@ static SOURCES: LazyLock<Vec<Authenticator>> = LazyLock::new(|| {
     testkit::SOURCES.into_iter().map(source).collect()
 });
 
-/// The keys of all sources.
 pub fn credentials() -> Credentials {
     Credentials::new("https://hooks.example.com")
 }
 
-/// The one source of a settings file.
+/// Creates the authenticator of the only source in a settings file.
 fn authenticator(toml: &str) -> Authenticator {
-    let mut file: toml::Table = toml.parse().expect("the testkit writes TOML");
+    let mut file: toml::Table = toml.parse().expect("valid TOML");
     let mut entry: Entry = file
         .remove("source")
         .and_then(|sources| sources.as_array()?.first().cloned())
         .and_then(|source| source.try_into().ok())
-        .expect("the testkit writes sources");
-    let options = std::mem::take(&mut entry.options).try_into().expect("known options");
+        .expect("a source");
+    let options = Options::read(entry.provider, std::mem::take(&mut entry.options));
     let secrets = entry.secrets.into_iter().map(Into::into).collect();
-    let settings = SourceSettings { provider: entry.provider, name: entry.name, secrets, options };
-    Authenticator::new(&settings).expect("the testkit's keys are good")
+    let options = options.expect("known options");
+    let settings = SourceSettings { name: entry.name, secrets, options };
+    Authenticator::new(&settings).expect("valid keys")
 }
 
-/// A `[[source]]`, as the ingress reads it.
+/// A `[[source]]`.
 #[derive(serde::Deserialize)]
 struct Entry {
     provider: event::Provider,
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_signed_is_taken() {
+    fn signed_requests_are_authentic() {
         let sources = testkit::SOURCES.map(|(provider, name)| (provider, name.to_owned()));
         let plan = Plan { sources: sources.to_vec(), ..Plan::small(&credentials(), NOW) };
         let traffic = Traffic::new(1, plan);

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 
-/// Invented senders: one at each provider, and last a second generic one that signs the body alone,
+/// Invented senders: one for each provider, and a second generic source that signs only the body,
 /// without a timestamp.
 pub const SOURCES: [(Provider, &str); 14] = [
     (Provider::SendGrid, "acme"),
@@ -28,19 +28,30 @@ pub const SOURCES: [(Provider, &str); 14] = [
     (Provider::Generic, BODY_ONLY_SOURCE),
 ];
 
-/// The generic source whose signature covers the body alone ([`crate::sign::generic_body`]).
+/// The providers whose requests this crate can generate. A provider that is not in [`SOURCES`] is
+/// tested with its own fixtures and vectors only.
+pub const PROVIDERS: [Provider; SOURCES.len() - 1] = {
+    let mut providers = [Provider::SendGrid; SOURCES.len() - 1];
+    let mut index = 0;
+    while index < providers.len() {
+        providers[index] = SOURCES[index].0;
+        index += 1;
+    }
+    providers
+};
+
+/// The generic source whose signature covers only the body ([`crate::sign::generic_body`]).
 pub(crate) const BODY_ONLY_SOURCE: &str = "legacy";
 
-/// What the Resend and Standard Webhooks sources are configured with: `whsec_` and base64 of the
-/// key.
+/// Precedes the base64 of the key in the configuration of Resend and Standard Webhooks sources.
 const WEBHOOK_SECRET_PREFIX: &str = "whsec_";
 
 const POSTAL_PUBLIC_KEY_PEM: &str = include_str!("../keys/postal-public-key.pem");
 const CERTIFICATE_PEM: &str = include_str!("../keys/sns-certificate.pem");
 
-/// Both sides of every provider's secret: what requests are signed with, and what the
-/// configuration must hold to believe them. The same for every call of [`Credentials::new`], so
-/// one process may write the configuration and another post.
+/// The keys that sign requests, and the configuration that verifies them. Every call of
+/// [`Credentials::new`] returns the same keys, so one process can write the configuration and another
+/// can post.
 #[derive(Clone)]
 pub struct Credentials {
     public_base_url: String,
@@ -60,8 +71,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The keys the configuration trusts. `public_base_url` (scheme, host and port, no trailing
-    /// slash) is where the providers would post to; Mandrill signs it.
+    /// Returns the keys that the configuration trusts. `public_base_url` (scheme, host and port) is
+    /// the address to which the providers would post; Mandrill signs it.
     pub fn new(public_base_url: &str) -> Self {
         Self {
             public_base_url: public_base_url.trim_end_matches('/').to_owned(),
@@ -81,8 +92,8 @@ impl Credentials {
         }
     }
 
-    /// Keys nobody has configured: what is signed with them has the right form and must be
-    /// refused.
+    /// Returns keys that are not in the configuration. Requests signed with them have the right form
+    /// and must be rejected.
     #[must_use]
     pub fn impostor(&self) -> Self {
         Self {
@@ -103,7 +114,7 @@ impl Credentials {
         }
     }
 
-    /// The key a SendGrid source is configured with: base64 of the DER `SubjectPublicKeyInfo`.
+    /// Returns the secret of a SendGrid source: base64 of the DER `SubjectPublicKeyInfo`.
     pub fn sendgrid_public_key(&self) -> String {
         self.sendgrid
             .public_key()
@@ -112,42 +123,42 @@ impl Credentials {
             .unwrap_or_default()
     }
 
-    /// The certificate SNS messages are checked with, as PEM.
+    /// Returns the certificate that verifies SNS messages, as PEM.
     pub fn sns_certificate_pem(&self) -> &'static str {
         CERTIFICATE_PEM
     }
 
-    /// The `SigningCertURL` of SNS messages: of AWS's form, known to nobody at AWS.
+    /// Returns the `SigningCertURL` of SNS messages. It has the form of AWS's addresses and does not
+    /// exist.
     pub fn sns_certificate_url(&self) -> &'static str {
         "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-7e577e577e577e577e577e577e577e57.pem"
     }
 
-    /// The key a Postal source is configured with: base64 of the DER `SubjectPublicKeyInfo`.
+    /// Returns the secret of a Postal source: base64 of the DER `SubjectPublicKeyInfo`.
     pub fn postal_public_key(&self) -> String {
         POSTAL_PUBLIC_KEY_PEM.lines().filter(|line| !line.starts_with("-----")).collect()
     }
 
-    /// The SNS topic of every SES source.
+    /// Returns the SNS topic of every SES source.
     pub fn topic_arn(&self) -> &'static str {
         "arn:aws:sns:eu-west-1:123456789012:mail-events"
     }
 
-    /// The exact URL a Mandrill source is configured with.
+    /// Returns the `public_url` of a Mandrill source.
     pub fn mandrill_url(&self, source: &str) -> String {
         format!("{}{}", self.public_base_url, path(Provider::Mandrill, source))
     }
 
-    /// The secret of generic sources.
     pub fn generic_secret(&self) -> &'static str {
         self.generic_secret
     }
 
-    /// `[[source]]` tables of [`SOURCES`] for `mailpulse.toml`.
+    /// Returns the `[[source]]` tables of [`SOURCES`] for `mailpulse.toml`.
     pub fn sources_toml(&self) -> String {
         SOURCES.map(|(provider, name)| self.source_toml(provider, name)).join("\n")
     }
 
-    /// One `[[source]]` table that trusts these keys under any source name.
+    /// Returns a `[[source]]` table with these keys and any source name.
     pub fn source_toml(&self, provider: Provider, name: &str) -> String {
         let (secret, options) = self.secret_and_options(provider, name);
         let secrets = secret.map_or(String::new(), |secret| format!("\"{secret}\""));
@@ -156,7 +167,7 @@ impl Credentials {
         )
     }
 
-    /// The configured secret (SNS has a certificate instead) and the further lines of the table.
+    /// Returns the configured secret (SNS has a certificate instead) and the other lines of the table.
     fn secret_and_options(&self, provider: Provider, name: &str) -> (Option<String>, String) {
         let secret = |secret: &str| Some(secret.to_owned());
         match provider {
@@ -178,14 +189,16 @@ impl Credentials {
             Provider::Mailjet => (secret(self.mailjet_login), String::new()),
             Provider::MailerSend => (secret(self.mailersend_secret), String::new()),
             Provider::Postal => (Some(self.postal_public_key()), String::new()),
+            #[allow(unreachable_patterns, reason = "a provider that is not in `PROVIDERS`")]
+            _ => (None, String::new()),
         }
     }
 
-    /// Writes the SNS certificate into `dir` (made if missing) under the last segment of its URL,
-    /// where the ingress looks with `sns_certificates = "dir"`.
+    /// Writes the SNS certificate into `dir`, which is created if it is missing, for
+    /// `sns_certificates = "dir"` of the ingress. The file name is the last segment of the URL.
     ///
     /// # Errors
-    /// When the directory or the file cannot be written.
+    /// If the directory or the file cannot be written.
     pub fn write_certificates(&self, dir: &Path) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
         let url = self.sns_certificate_url();
@@ -204,8 +217,8 @@ fn webhook_secret(key: &[u8]) -> String {
     format!("{WEBHOOK_SECRET_PREFIX}{}", STANDARD.encode(key))
 }
 
-/// Says the defaults too, so that the configuration shows what is signed. Without a signed time
-/// there is nothing a tolerance could be of.
+/// Includes the defaults, so that the configuration shows what is signed. `tolerance_seconds` needs a
+/// signed timestamp.
 fn generic_options(name: &str) -> String {
     let signed = if name == BODY_ONLY_SOURCE {
         "signed = \"body\"\n"
@@ -216,7 +229,6 @@ fn generic_options(name: &str) -> String {
     format!("header = \"X-Mailpulse-Signature\"\nprefix = \"sha256=\"\n{signed}")
 }
 
-/// The path of a source.
 pub(crate) fn path(provider: Provider, source: &str) -> String {
     format!("/webhooks/{provider}/{source}")
 }

@@ -1,6 +1,6 @@
-//! Events by the million, for load tests: bodies are copied together from a few pieces, so that
-//! the generator costs little beside what it measures, and each request is signed when it is
-//! sent, since the generic scheme refuses stale signatures.
+//! Generates millions of events for load tests. Bodies are assembled from a few constant parts, so
+//! that generating them costs little compared with what is measured. Each request is signed when it
+//! is sent, because the ingress rejects old signatures of the generic scheme.
 
 use std::io::Write;
 
@@ -9,9 +9,9 @@ use event::Kind;
 use hmac::Hmac;
 use sha2::Sha256;
 
-use crate::{Credentials, SignedRequest, seal, sign};
+use crate::{Credentials, SignedRequest, sign, signers};
 
-/// Kinds in the proportion of ordinary mail.
+/// In the proportions of ordinary mail.
 const KINDS: [Kind; 8] = [
     Kind::Accepted,
     Kind::Delivered,
@@ -23,13 +23,13 @@ const KINDS: [Kind; 8] = [
     Kind::Bounced,
 ];
 
-/// Events of one message: so many follow each other with the same message id and recipient.
+/// Number of consecutive events with the same message id and recipient.
 const EVENTS_PER_MESSAGE: u64 = 3;
 
-/// Brings an event to about 700 bytes, as a provider's headers and variables do.
+/// Makes an event about 700 bytes long, like those of real providers.
 const FILLER: &str = "\"user_agent\":\"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\",\"ip\":\"203.0.113.77\",\"url\":\"https://shop.example.com/offer?utm_source=mail&utm_medium=email&utm_campaign=autumn-sale&reader=4711\",\"variables\":{\"order\":\"2026-11-000482\",\"segment\":\"returning customers, northern region\",\"experiment\":\"subject-line-b\",\"template\":\"autumn-sale/v7/en\",\"warehouse\":\"hamburg-2\",\"loyalty\":\"silver since 2021\"}";
 
-/// A stream of requests for one generic source. Ids are unique within a `run`.
+/// Generates requests for one generic source. Event ids are unique within a run.
 #[derive(Clone)]
 pub struct Load {
     keyed: Hmac<Sha256>,
@@ -40,9 +40,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Requests of `events_per_request` events (1: an object; more: an array) for a generic
-    /// source. `run` goes into every id and must be JSON-safe text of its own for each run;
-    /// `first` is the number of the first event, so that several senders can share a run.
+    /// Makes bodies of `events_per_request` events (1: an object; more: an array). `run` becomes part
+    /// of every id; it must differ between runs and need no escaping in JSON. `first` is the number
+    /// of the first event, so that several senders can share a run.
     pub fn new(
         credentials: &Credentials,
         source: &str,
@@ -51,7 +51,7 @@ impl Load {
         first: u64,
     ) -> Self {
         Self {
-            keyed: seal::keyed_sha256(credentials.generic_secret().as_bytes()),
+            keyed: signers::keyed_sha256(credentials.generic_secret().as_bytes()),
             source: source.to_owned(),
             run: run.to_owned(),
             events_per_request,
@@ -59,24 +59,26 @@ impl Load {
         }
     }
 
-    /// The next request, its events dated `now_unix_millis` and signed for that second.
+    /// Returns the next request. Its events have the time `now_unix_millis`, and it is signed for that
+    /// second.
     pub fn next_request(&mut self, now_unix_millis: i64) -> SignedRequest {
         let body = event_batch(&self.run, self.next, self.events_per_request, now_unix_millis);
         self.next += self.events_per_request as u64;
         self.sign(body, now_unix_millis / 1_000)
     }
 
-    /// Signs a body made before with [`event_batch`], for senders that want bodies ready.
+    /// Signs a body of [`event_batch`], for senders that generate bodies in advance.
     pub fn sign(&self, body: Bytes, now_unix: i64) -> SignedRequest {
         sign::generic_keyed(&self.keyed, &self.source, body, now_unix)
     }
 }
 
-/// How much earlier a delivery is than the opens and clicks of the same body: these are people's.
+/// How much earlier a delivery is than the opens and clicks of the same body. If it were less,
+/// dedupe would classify them as automated.
 const READ_AFTER_MILLIS: i64 = 60_000;
 
-/// The body of one generic request: events number `first` to `first + count - 1` of a run, about
-/// 700 bytes each. One event is an object, more are an array.
+/// Returns the body of one generic request: the events `first` to `first + count - 1` of a run, about
+/// 700 bytes each. One event is an object, several are an array.
 pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64) -> Bytes {
     let mut body = Vec::with_capacity(count * 760 + 2);
     let array = count != 1;

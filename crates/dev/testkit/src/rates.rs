@@ -1,29 +1,28 @@
-//! Sliding windows the slow way: sorted times and two binary searches. What the pipeline's rates
-//! are held against, so it shares nothing with them.
+//! Computes sliding windows by two binary searches in sorted times. Slow, but it shares no code with
+//! the pipeline, whose rates are compared with these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use event::{Kind, Provider, domain_of};
 
-use crate::Fact;
-use crate::clock::{MINUTE, SECOND};
+use crate::MailEvent;
+use crate::time_formats::{MINUTE, SECOND};
 
-/// The step by which windows slide, in microseconds.
+/// The step by which windows slide.
 pub const STEP_MICROS: i64 = 10 * SECOND;
-/// The demo's wide window, in microseconds.
+/// The demo's wide window.
 pub const HOUR_MICROS: i64 = 60 * MINUTE;
-/// The demo's narrow window, in microseconds.
+/// The demo's narrow window.
 pub const QUARTER_MICROS: i64 = 15 * MINUTE;
 
-/// What a rate is of.
+/// What a rate is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// All of a source.
     Source(Provider, String),
-    /// A source's mail to one group of mailbox domains; `other` holds every private domain.
+    /// The mail of a source to one mailbox provider; `other` contains every private domain.
     Mailbox(Provider, String, &'static str),
-    /// One campaign of a source, where the provider tells campaigns.
+    /// One campaign of a source, if the provider reports campaigns.
     Campaign(Provider, String, String),
 }
 
@@ -41,40 +40,35 @@ pub struct Timeline {
     engaged: Vec<i64>,
 }
 
-/// What happened in one window.
+/// Counts of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Messages the provider took for sending.
     pub accepted: usize,
-    /// Messages delivered.
     pub delivered: usize,
-    /// Final refusals.
     pub hard: usize,
-    /// Refusals that are not final.
     pub soft: usize,
-    /// Complaints.
     pub complained: usize,
-    /// Messages a person opened for the first time.
+    /// Messages that a person opened for the first time.
     pub opened: usize,
-    /// Messages a person opened or clicked in for the first time.
+    /// Messages that a person opened or clicked for the first time.
     pub engaged: usize,
 }
 
 impl Counts {
-    /// Messages sent: those accepted, or, where the provider does not report these, those
-    /// delivered or bounced.
+    /// Returns the accepted messages or, if the provider does not report them, the delivered and
+    /// bounced ones.
     pub const fn sent(&self) -> usize {
         if self.accepted > 0 { self.accepted } else { self.delivered + self.hard + self.soft }
     }
 
-    /// Hard bounces in one message sent; 0 where nothing was.
+    /// Returns the hard bounces per sent message, or 0 if nothing was sent.
     pub fn hard_rate(&self) -> f64 {
         if self.sent() == 0 { 0.0 } else { self.hard as f64 / self.sent() as f64 }
     }
 }
 
 impl Timeline {
-    /// What happened in the window that ends at `end`: its first moment is in it, `end` is not.
+    /// Counts the window that ends at `end`. Its first microsecond belongs to it, `end` does not.
     pub fn window(&self, end: i64, width_micros: i64) -> Counts {
         let count = |times: &[i64]| {
             times.partition_point(|&t| t < end) - times.partition_point(|&t| t < end - width_micros)
@@ -90,7 +84,7 @@ impl Timeline {
         }
     }
 
-    /// The ends of all windows of a width that can hold anything, step by step.
+    /// Returns the ends of all windows of this width that can contain an event.
     pub fn ends(&self, width_micros: i64) -> impl Iterator<Item = i64> {
         let times = || [&self.accepted, &self.delivered, &self.hard, &self.soft, &self.engaged];
         let first = times().iter().filter_map(|t| t.first().copied()).min().unwrap_or(0);
@@ -101,34 +95,34 @@ impl Timeline {
             .take_while(move |end| *end <= last + width_micros)
     }
 
-    /// The stretches of window ends at which at least `min_sent` were sent and more than
-    /// `threshold` of them bounced hard.
+    /// Returns the ranges of window ends at which at least `min_sent` messages were sent and more than
+    /// the share `threshold` of them bounced hard.
     pub fn bounce_breaches(
         &self,
         width_micros: i64,
         min_sent: usize,
         threshold: f64,
     ) -> Vec<RangeInclusive<i64>> {
-        let mut stretches: Vec<RangeInclusive<i64>> = Vec::new();
+        let mut breaches: Vec<RangeInclusive<i64>> = Vec::new();
         for end in self.ends(width_micros) {
             let counts = self.window(end, width_micros);
             if counts.sent() < min_sent || counts.hard_rate() <= threshold {
                 continue;
             }
-            match stretches.last_mut() {
+            match breaches.last_mut() {
                 Some(last) if *last.end() + STEP_MICROS == end => *last = *last.start()..=end,
-                _ => stretches.push(end..=end),
+                _ => breaches.push(end..=end),
             }
         }
-        stretches
+        breaches
     }
 
-    fn add(&mut self, fact: &Fact, first_open: bool, first_engagement: bool) {
-        let at = fact.occurred_at_micros;
-        match fact.kind {
+    fn add(&mut self, event: &MailEvent, first_open: bool, first_engagement: bool) {
+        let at = event.occurred_at_micros;
+        match event.kind {
             Kind::Accepted => self.accepted.push(at),
             Kind::Delivered => self.delivered.push(at),
-            Kind::Bounced if fact.is_hard_bounce() => self.hard.push(at),
+            Kind::Bounced if event.is_hard_bounce() => self.hard.push(at),
             Kind::Bounced => self.soft.push(at),
             Kind::Complained => self.complained.push(at),
             _ => {}
@@ -142,35 +136,35 @@ impl Timeline {
     }
 }
 
-/// The timelines of every scope of some facts, each fact given once, in any order.
-pub fn timelines<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> BTreeMap<Scope, Timeline> {
-    let mut facts: Vec<&Fact> = facts.into_iter().collect();
-    facts.sort_by_key(|fact| fact.occurred_at_micros);
+/// Returns the timeline of every scope. The events must be distinct; their order does not matter.
+pub fn timelines<'a>(events: impl IntoIterator<Item = &'a MailEvent>) -> BTreeMap<Scope, Timeline> {
+    let mut events: Vec<&MailEvent> = events.into_iter().collect();
+    events.sort_by_key(|event| event.occurred_at_micros);
     let mut opened = BTreeSet::new();
     let mut engaged = BTreeSet::new();
     let mut timelines: BTreeMap<Scope, Timeline> = BTreeMap::new();
-    for fact in facts {
-        let message = (fact.provider, &fact.source, &fact.message_id, &fact.recipient);
-        let human = fact.is_human_engagement();
-        let first_open = human && fact.kind == Kind::Opened && opened.insert(message);
+    for event in events {
+        let message = (event.provider, &event.source, &event.message_id, &event.recipient);
+        let human = event.is_human_engagement();
+        let first_open = human && event.kind == Kind::Opened && opened.insert(message);
         let first_engagement = human && engaged.insert(message);
-        for scope in scopes(fact) {
-            timelines.entry(scope).or_default().add(fact, first_open, first_engagement);
+        for scope in scopes(event) {
+            timelines.entry(scope).or_default().add(event, first_open, first_engagement);
         }
     }
     timelines
 }
 
-fn scopes(fact: &Fact) -> impl Iterator<Item = Scope> {
-    let (provider, source) = (fact.provider, || fact.source.clone());
-    let campaign = fact.told_campaign();
-    let mailbox = mailbox(domain_of(&fact.recipient));
+fn scopes(event: &MailEvent) -> impl Iterator<Item = Scope> {
+    let (provider, source) = (event.provider, || event.source.clone());
+    let campaign = event.reported_campaign();
+    let mailbox = mailbox(domain_of(&event.recipient));
     [Scope::Source(provider, source()), Scope::Mailbox(provider, source(), mailbox)]
         .into_iter()
         .chain(campaign.map(|campaign| Scope::Campaign(provider, source(), campaign.to_owned())))
 }
 
-/// Who runs the mailboxes of a domain.
+/// Returns the mailbox provider of a domain.
 fn mailbox(domain: &str) -> &'static str {
     match domain {
         "gmail.com" => "gmail",
@@ -202,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn breaches_are_stretches() {
+    fn breaches_are_ranges_of_window_ends() {
         let at = |second: i64| second * SECOND;
         let line = Timeline {
             accepted: (0..100).map(|n| at(n * 10 + 5)).collect(),

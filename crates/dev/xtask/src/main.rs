@@ -1,50 +1,103 @@
-//! The project's own tasks, run as `cargo xtask TASK`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
+//! `cargo xtask TASK`: prepares this machine, compiles the workspace once, and starts the program
+//! `tasks`, which runs the task.
+//!
+//! This program has no dependencies outside of the workspace. It compiles in seconds, so that the
+//! terminal shows at once what will happen. It selects the whole workspace in one cargo command, so
+//! that cargo compiles every dependency once, with one set of features.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
-mod bench;
-mod build;
-mod chaos;
-mod check;
-mod demo;
-mod pipeline;
-mod scrape;
-mod suite;
-mod supervisor;
-mod view;
+mod needs;
+mod prefetch;
+mod setup;
+mod task;
 
-use clap::{Parser, Subcommand};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
 
-/// What to do.
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "Mailpulse's own tasks")]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
+use needs::Needs;
+use task::{Invocation, Task};
 
-#[derive(Subcommand)]
-enum Task {
-    /// Build, start everything, post signed webhooks of five ESPs with known truth, watch them
-    /// become rows and an alert, and compare. Stays up until Ctrl-C.
-    Demo(demo::Arguments),
-    /// Build and start everything, without traffic. Stays up until Ctrl-C.
-    Up,
-    /// Build for release and measure each service alone, then all of them together.
-    Bench(bench::Arguments),
-    /// Build, start everything with several members of each group, post signed webhooks for as long
-    /// as it takes, kill, freeze and stop whatever runs by a seeded schedule, and prove that every
-    /// event, sum, window and alert is as if nothing had happened.
-    Chaos(chaos::Arguments),
-    /// Start Kafka and ClickHouse and run every test against them.
-    Test(suite::Arguments),
-}
+const HELP: &str = "\
+Usage: cargo xtask TASK [OPTIONS]
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
-        Task::Demo(arguments) => demo::demo(&arguments),
-        Task::Up => demo::up(),
-        Task::Bench(arguments) => bench::bench(&arguments),
-        Task::Chaos(arguments) => chaos::chaos(&arguments),
-        Task::Test(arguments) => suite::test(&arguments),
+Tasks:
+  demo    Start everything, post signed webhooks of all thirteen providers, and compare what arrives
+          in ClickHouse with the known truth. Keeps running until Ctrl-C; --once ends by itself
+  up      Start everything without traffic. Keeps running until Ctrl-C
+  test    Run all tests on real Kafka and ClickHouse, and then a short chaos run. With arguments for
+          `cargo test` (for example -p dedupe), run these tests only
+  chaos   Kill, freeze and stop everything by a seeded schedule while mail flows, and prove that no
+          event, sum, window or alert is affected
+  record  Run an installation, stop it in the middle of its work, and pack what it leaves on its disks
+          into DIRECTORY. Done once for each release; see crates/dev/tasks/recordings
+  upgrade Start the services on recorded installations of earlier releases (all, or one ARCHIVE), and
+          compare the results with what is known
+  bench   Measure each service alone, then all of them together, in a release build
+  setup   Install and fetch everything that these tasks need, and end
+
+Options:
+  --yes   Install missing system packages without a question
+  --help  After a task: print the options of the task
+";
+
+fn main() -> ExitCode {
+    let Some(invocation) = Invocation::parse(std::env::args().skip(1)) else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    if invocation.task == Task::Help {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
     }
+    match run(&invocation) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns only if the task cannot be started, or for `setup`.
+fn run(invocation: &Invocation) -> Result<ExitCode, String> {
+    let needs = Needs::of(invocation);
+    eprintln!("{}", invocation.announcement(&needs));
+    let agreed = setup::install_missing(&needs.tools(), invocation.yes)?;
+    let downloads = prefetch::start(&needs);
+    if invocation.task != Task::Setup && !compile(invocation)? {
+        return Err("the workspace does not compile; see above".to_owned());
+    }
+    prefetch::finish(downloads)?;
+    if invocation.task == Task::Setup {
+        eprintln!("Everything is installed.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let program = program(invocation)?;
+    let mut command = Command::new(&program);
+    command.args(&invocation.arguments);
+    if agreed {
+        fetch::Permission::pass_to(&mut command);
+    }
+    Err(format!("cannot start {}: {}", program.display(), command.exec()))
+}
+
+/// Compiles the workspace; cargo shows its progress.
+fn compile(invocation: &Invocation) -> Result<bool, String> {
+    let started = Instant::now();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(fetch::workspace()).args(invocation.cargo_arguments());
+    eprintln!("==> {}", fetch::command_line(&cargo));
+    let status = cargo.status().map_err(|error| format!("cannot start cargo: {error}"))?;
+    eprintln!("==> compiled in {} s", started.elapsed().as_secs());
+    Ok(status.success())
+}
+
+/// Returns the path of the program `tasks` that [`compile`] has built.
+fn program(invocation: &Invocation) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
+    // .../target/debug/xtask
+    let target = own.ancestors().nth(2).ok_or("xtask is not in a target directory")?;
+    Ok(target.join(invocation.profile_directory()).join("tasks"))
 }

@@ -1,27 +1,26 @@
 use serde::{Deserialize, Serialize};
 
-/// Why an open or click is held to be a machine's.
+/// Why an open or click is attributed to a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutomationReason {
-    /// Apple Mail Privacy Protection fetched it: the provider says so, or its user agent does.
+    /// Apple Mail Privacy Protection fetched it, according to the provider or the user agent.
     AppleMpp,
-    /// The provider names an image proxy or prefetcher.
+    /// An image proxy or a prefetcher fetched it.
     Proxy,
-    /// The provider flags it as a bot without saying which.
+    /// The provider flags it as a bot and does not name the bot.
     Bot,
-    /// The user agent is a link scanner's, a crawler's or a program's.
+    /// The user agent belongs to a link scanner, a crawler or another program.
     Scanner,
-    /// The address is in a data centre, where no people sit.
+    /// The address belongs to a data centre.
     DataCentre,
-    /// It came within moments of the delivery.
+    /// It happened within moments of the delivery.
     Immediate,
     /// Many different links of one message were followed within moments.
     LinkBurst,
 }
 
 impl AutomationReason {
-    /// Every reason.
     pub const ALL: &'static [Self] = &[
         Self::AppleMpp,
         Self::Proxy,
@@ -32,7 +31,7 @@ impl AutomationReason {
         Self::LinkBurst,
     ];
 
-    /// The stable snake-case name: JSON value and ClickHouse value.
+    /// The stable name in JSON and ClickHouse.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AppleMpp => "apple_mpp",
@@ -46,12 +45,11 @@ impl AutomationReason {
     }
 }
 
-/// A machine, not a person, opened or clicked. Such events are kept and counted apart.
+/// A machine and not a person opened or clicked. Such events are kept and counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Automation {
-    /// Why we think so.
     pub reason: AutomationReason,
-    /// How sure we are, from 0 to 1.
+    /// From 0 (a guess) to 1 (the provider states it).
     pub confidence: f32,
 }
 

@@ -2,54 +2,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
-/// Whether trying the same address again can ever succeed.
+/// Whether sending to the same address again can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permanence {
-    /// Never: the address does not exist.
+    /// It cannot succeed: the address does not exist or refuses all mail.
     Hard,
-    /// Perhaps later.
+    /// It may succeed later.
     Soft,
-    /// The provider does not say, or cannot know.
+    /// The provider does not distinguish hard and soft refusals here.
     Undetermined,
 }
 
-/// Why a message was refused. Closed, with [`BounceClass::Other`] for words we have no class for;
-/// the provider's own words stay in [`Bounce::diagnostic`].
+/// Why a message was refused. The set is closed; [`BounceClass::Other`] covers reasons without a
+/// class. [`Bounce::diagnostic`] keeps the original text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BounceClass {
     /// The mailbox does not exist.
     InvalidRecipient,
-    /// The domain does not exist or takes no mail.
+    /// The domain does not exist or accepts no mail.
     InvalidDomain,
     /// The mailbox exists and is disabled or inactive.
     MailboxDisabled,
-    /// The mailbox is full.
     MailboxFull,
-    /// The message is too large.
     MessageTooLarge,
-    /// Refused for what the message says or carries.
+    /// The text or an attachment of the message was refused.
     Content,
-    /// Refused for the sender's reputation or a block list.
+    /// The sender has a bad reputation or is on a block list.
     Reputation,
-    /// Refused by the recipient's or provider's policy.
+    /// A policy of the recipient's server or of the provider.
     Policy,
     /// SPF, DKIM or DMARC failed (RFC 7372).
     Authentication,
-    /// Too many messages at once; includes greylisting.
+    /// Too many messages in a short time. Includes greylisting.
     RateLimited,
-    /// DNS, connection or protocol trouble between the servers.
+    /// A DNS, connection or protocol failure between the servers.
     Technical,
-    /// On the provider's suppression list; it was never tried.
+    /// The address is on the provider's suppression list; the message was never sent.
     Suppressed,
     /// An automatic reply, not a bounce.
     AutoReply,
-    /// None of these.
+    /// Any other reason.
     Other,
 }
 
-/// Whose doing a bounce is: only a recipient-side one says anything about the address.
+/// Which side caused a bounce. Only a bounce on the recipient's side is evidence
+/// against the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BounceSide {
@@ -57,19 +56,17 @@ pub enum BounceSide {
     Recipient,
     /// The sender: reputation, content, authentication, rate.
     Sender,
-    /// The network between.
+    /// The network between the servers.
     Network,
-    /// Not known.
     Unknown,
 }
 
 macro_rules! names {
     ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
-            /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The stable snake-case name: JSON value and ClickHouse value.
+            /// The stable name in JSON and ClickHouse.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
@@ -99,7 +96,7 @@ names!(BounceSide {
 });
 
 impl BounceClass {
-    /// Whose doing a bounce of this class is.
+    /// Which side causes bounces of this class.
     pub const fn side(self) -> BounceSide {
         match self {
             Self::InvalidRecipient
@@ -120,22 +117,19 @@ impl BounceClass {
     }
 }
 
-/// What is known of a refusal; on `bounced`, `deferred` and `dropped` events.
+/// Why a message was not delivered. Present on `bounced`, `deferred` and `dropped` events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounce<'a> {
-    /// Whether it is final.
     pub permanence: Permanence,
-    /// Why.
     pub class: BounceClass,
-    /// Whose doing it is.
     pub side: BounceSide,
-    /// Enhanced status code such as `5.1.1` (RFC 3463).
+    /// The enhanced status code (RFC 3463), such as `5.1.1`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Text<'a>>,
-    /// The provider's or the receiving server's own words.
+    /// The answer of the receiving server, or else the provider's explanation.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub diagnostic: Option<Text<'a>>,
-    /// Came after the message had been reported as delivered (out of band).
+    /// True if the message had already been reported as delivered (an out-of-band bounce).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late: bool,
 }

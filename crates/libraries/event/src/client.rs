@@ -2,30 +2,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
-/// What sort of thing fetched the picture or followed the link.
+/// The kind of device or program that fetched the tracking pixel or the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
-    /// A desk or lap computer.
+    /// A desktop or laptop computer.
     Desktop,
-    /// A telephone.
     Phone,
-    /// A tablet.
     Tablet,
-    /// A console, a television.
+    /// A games console or a television.
     Appliance,
-    /// A server that fetches for a reader and hides the reader's own device and place.
+    /// A server that fetches on behalf of a reader and hides the reader's device and location.
     Proxy,
-    /// A program that nobody sits in front of.
+    /// A program that no person operates.
     Bot,
 }
 
 impl Device {
-    /// Every sort.
     pub const ALL: &'static [Self] =
         &[Self::Desktop, Self::Phone, Self::Tablet, Self::Appliance, Self::Proxy, Self::Bot];
 
-    /// The stable snake-case name: JSON value and ClickHouse value.
+    /// The stable name in JSON and ClickHouse.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Desktop => "desktop",
@@ -37,19 +34,18 @@ impl Device {
         }
     }
 
-    /// Whether this is the reader's own machine, so that its address tells where the reader is.
+    /// True if this is the reader's own device, so that its address gives the reader's location.
     pub const fn is_the_readers(self) -> bool {
         !matches!(self, Self::Proxy | Self::Bot)
     }
 }
 
-/// What opened or clicked, as its user agent says. What is not known is left out.
+/// The program that opened or clicked, according to its user agent. Unknown fields are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Client<'a> {
-    /// What sort of thing it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
-    /// Its operating system, such as `iOS`.
+    /// The operating system, such as `iOS`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub os: Option<Text<'a>>,
     /// The mail program, browser, proxy or scanner, such as `Thunderbird`.
@@ -57,7 +53,7 @@ pub struct Client<'a> {
     pub name: Option<Text<'a>>,
 }
 
-/// Where an address is, as the operator's databases say. What they do not say is left out.
+/// The location of an address according to the operator's databases. Unknown fields are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Geo<'a> {
     /// ISO 3166-1 alpha-2, such as `NL`.
@@ -66,13 +62,13 @@ pub struct Geo<'a> {
     /// The part of ISO 3166-2 after the hyphen, such as `NH`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Text<'a>>,
-    /// Its English name.
+    /// The English name.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub city: Option<Text<'a>>,
     /// The number of the autonomous system that announces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
-    /// The name of the organisation behind that number.
+    /// The name of the organisation that has this number.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Text<'a>>,
 }

@@ -4,18 +4,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// The identity of one event at one recipient: 128 bits of a SHA-256, written as 32 lower-case
-/// hexadecimal digits. The same provider bytes always give the same id, so a repeat can be told.
+/// The id of one event of one recipient: 128 bits of a SHA-256, written as 32 lower-case
+/// hexadecimal digits. The same bytes of a provider always give the same id, so duplicates have equal
+/// ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(pub [u8; 16]);
 
 impl EventId {
-    /// The bytes, for keys.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Reads the 16 bytes of a key or header.
+    /// Reads the 16 bytes of a key or a header.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -28,12 +28,12 @@ impl EventId {
 pub struct IdBuilder(Sha256);
 
 impl IdBuilder {
-    /// Starts a digest in a domain of its own, such as `"event"`.
+    /// Starts a digest. Ids of different domains, such as `"event"` and `"engagement"`, never
+    /// collide.
     pub fn new(domain: &str) -> Self {
         Self(Sha256::new()).part(domain.as_bytes())
     }
 
-    /// Adds one part.
     #[must_use]
     pub fn part(mut self, bytes: &[u8]) -> Self {
         self.0.update((bytes.len() as u64).to_le_bytes());
@@ -41,7 +41,7 @@ impl IdBuilder {
         self
     }
 
-    /// The first 128 bits of the digest.
+    /// Returns the first 128 bits of the digest.
     pub fn finish(self) -> EventId {
         let digest = self.0.finalize();
         let mut id = [0; 16];

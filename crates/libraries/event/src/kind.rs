@@ -3,37 +3,38 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a message. One Kafka topic `mail.raw.<kind>` each.
+/// What happened to a message. Each kind has its own Kafka topic, `mail.raw.<kind>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Kind {
-    /// The provider took the message for sending (`processed`, `send`, `injection`): it was *sent*.
+    /// The provider accepted the message for sending (`processed`, `send`, `injection`).
     Accepted = 0,
-    /// The recipient's server took it.
+    /// The recipient's server accepted it.
     Delivered = 1,
-    /// A temporary refusal; the provider goes on trying.
+    /// The recipient's server refused it for now; the provider retries.
     Deferred = 2,
-    /// The recipient's server refused it for good, or the provider gave up.
+    /// The recipient's server refused it permanently, or the provider gave up.
     Bounced = 3,
-    /// Never tried: suppressed, invalid, rejected by the provider's own policy.
+    /// The provider never sent it: the address is suppressed or invalid, or a policy of the
+    /// provider rejected the message.
     Dropped = 4,
-    /// The message was opened (a tracking pixel was fetched).
+    /// The tracking pixel was fetched.
     Opened = 5,
-    /// A link in it was followed.
+    /// A link was clicked.
     Clicked = 6,
-    /// Reported as spam.
+    /// The recipient reported it as spam.
     Complained = 7,
     /// The recipient no longer wants this mail.
     Unsubscribed = 8,
-    /// The recipient wants it (again).
+    /// The recipient wants this mail (again).
     Subscribed = 9,
-    /// Something else: kept, never guessed at.
+    /// Anything else. Such events are stored and not interpreted.
     Other = 10,
 }
 
 impl Kind {
-    /// Every kind, in the order of its number.
+    /// Every kind, in numeric order.
     pub const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Delivered,
@@ -48,7 +49,7 @@ impl Kind {
         Self::Other,
     ];
 
-    /// The stable lower-case name: topic suffix, JSON value, ClickHouse value, metric label.
+    /// The stable name in topics, JSON, ClickHouse and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -65,7 +66,7 @@ impl Kind {
         }
     }
 
-    /// Whether a recipient's reading is meant: the kinds counted once per message and recipient.
+    /// True for the kinds that are counted once per message and recipient.
     pub const fn is_engagement(self) -> bool {
         matches!(self, Self::Opened | Self::Clicked)
     }
@@ -77,7 +78,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The name is none of the kinds.
+/// No kind has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a kind of event")]
 pub struct UnknownKind(pub String);

@@ -1,7 +1,7 @@
-//! The vocabulary of Mailpulse: what an email event is, once the provider's own words are gone.
+//! The canonical event: the form of every email event, independent of its provider.
 //!
-//! No I/O and no clocks. The JSON form of [`Event`] is the value of the Kafka topics
-//! `mail.enriched` and `mail.events`; its JSON Schema is `schemas/event.schema.json`.
+//! This crate does no I/O and reads no clock. The JSON form of [`Event`] is the value of the Kafka
+//! topics `mail.enriched` and `mail.events`; its JSON Schema is `schemas/event.schema.json`.
 
 mod automation;
 mod bounce;
@@ -23,10 +23,10 @@ pub use provider::Provider;
 pub use text::Text;
 pub use time::{OccurredAt, ReceivedAt};
 
-/// Lower-cases a mailbox address as the key of its events: ASCII letters only, surrounding
-/// white space and angle brackets removed. Borrows when nothing has to change.
+/// Returns the key of a recipient's events: the address with ASCII letters in lower case, without
+/// surrounding white space and angle brackets. Borrows if nothing changes.
 ///
-/// Local parts are case-sensitive on paper (RFC 5321 §2.4) and nowhere in practice.
+/// RFC 5321 §2.4 makes local parts case-sensitive; in practice no server treats them so.
 pub fn recipient_key(address: &str) -> std::borrow::Cow<'_, str> {
     let trimmed = address.trim().trim_start_matches('<').trim_end_matches('>');
     if trimmed.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -36,7 +36,7 @@ pub fn recipient_key(address: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// The part after the last `@` of an address, or `""` where there is none.
+/// Returns the part of an address after the last `@`, or `""` if there is no `@`.
 pub fn domain_of(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
@@ -46,10 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipients_become_keys() {
+    fn addresses_are_normalised_to_keys() {
         assert_eq!(recipient_key(" <Ada@Example.COM> "), "ada@example.com");
         assert!(matches!(recipient_key("ada@example.com"), std::borrow::Cow::Borrowed(_)));
         assert_eq!(domain_of("\"a@b\"@example.org"), "example.org");
-        assert_eq!(domain_of("nobody"), "");
+        assert_eq!(domain_of("no-domain"), "");
     }
 }

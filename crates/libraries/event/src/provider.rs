@@ -3,93 +3,62 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An email service provider whose webhooks we take. A closed set: adding one is a folder in the
-/// `providers` crate and the matches the compiler then names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u8)]
-pub enum Provider {
-    /// Twilio SendGrid's Event Webhook.
-    SendGrid = 1,
-    /// Mailgun (Sinch).
-    Mailgun = 2,
-    /// Postmark (ActiveCampaign).
-    Postmark = 3,
-    /// Amazon SES, delivered by Amazon SNS over HTTP.
-    #[serde(alias = "sns", alias = "amazon-ses")]
-    Ses = 4,
-    /// Mandrill (Mailchimp Transactional).
-    #[serde(alias = "mailchimp")]
-    Mandrill = 5,
-    /// Any sender that posts our generic JSON and signs it with an HMAC.
-    Generic = 6,
-    /// SparkPost (Bird).
-    #[serde(alias = "bird")]
-    SparkPost = 7,
-    /// Resend.
-    Resend = 8,
-    /// Any sender that signs as the Standard Webhooks specification says, Svix among them.
-    #[serde(alias = "standard-webhooks", alias = "svix")]
-    StandardWebhooks = 9,
-    /// Brevo, once Sendinblue.
-    #[serde(alias = "sendinblue")]
-    Brevo = 10,
-    /// Mailjet (Sinch).
-    Mailjet = 11,
-    /// MailerSend.
-    MailerSend = 12,
-    /// Postal, a mail server one runs oneself.
-    Postal = 13,
+/// Declares [`Provider`] from one line per provider: number, name, and other names that settings
+/// and URLs accept. Numbers and names are stored in Kafka and ClickHouse and never change.
+macro_rules! providers {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal $(, alias $alias:literal)*;)+) => {
+        /// An email service provider that posts webhooks. The set is closed; see
+        /// `docs/adding-a-provider.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[repr(u8)]
+        pub enum Provider {
+            $($(#[$doc])* #[serde(rename = $name $(, alias = $alias)*)] $variant = $number,)+
+        }
+
+        impl Provider {
+            /// Every provider, in numeric order.
+            pub const ALL: [Self; [$($number),+].len()] = [$(Self::$variant),+];
+
+            /// The stable name in URLs, record headers, JSON and metric labels.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Other names that are accepted in settings and URLs. They are never written.
+            pub const fn aliases(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($alias),*],)+ }
+            }
+        }
+    };
 }
 
-impl Provider {
-    /// Every provider.
-    pub const ALL: [Self; 13] = [
-        Self::SendGrid,
-        Self::Mailgun,
-        Self::Postmark,
-        Self::Ses,
-        Self::Mandrill,
-        Self::Generic,
-        Self::SparkPost,
-        Self::Resend,
-        Self::StandardWebhooks,
-        Self::Brevo,
-        Self::Mailjet,
-        Self::MailerSend,
-        Self::Postal,
-    ];
-
-    /// The stable lower-case name: URL segment, header, JSON value, metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SendGrid => "sendgrid",
-            Self::Mailgun => "mailgun",
-            Self::Postmark => "postmark",
-            Self::Ses => "ses",
-            Self::Mandrill => "mandrill",
-            Self::Generic => "generic",
-            Self::SparkPost => "sparkpost",
-            Self::Resend => "resend",
-            Self::StandardWebhooks => "standardwebhooks",
-            Self::Brevo => "brevo",
-            Self::Mailjet => "mailjet",
-            Self::MailerSend => "mailersend",
-            Self::Postal => "postal",
-        }
-    }
-
-    /// Other names that people know it by: taken where a name is read, never written.
-    pub const fn aliases(self) -> &'static [&'static str] {
-        match self {
-            Self::Ses => &["sns", "amazon-ses"],
-            Self::Mandrill => &["mailchimp"],
-            Self::SparkPost => &["bird"],
-            Self::StandardWebhooks => &["standard-webhooks", "svix"],
-            Self::Brevo => &["sendinblue"],
-            _ => &[],
-        }
-    }
+providers! {
+    /// Twilio SendGrid's Event Webhook.
+    SendGrid = 1, "sendgrid";
+    /// Mailgun (Sinch).
+    Mailgun = 2, "mailgun";
+    /// Postmark (ActiveCampaign).
+    Postmark = 3, "postmark";
+    /// Amazon SES, delivered by Amazon SNS over HTTP.
+    Ses = 4, "ses", alias "sns", alias "amazon-ses";
+    /// Mandrill (Mailchimp Transactional).
+    Mandrill = 5, "mandrill", alias "mailchimp";
+    /// Any sender that posts Mailpulse's own JSON form and signs it with an HMAC.
+    Generic = 6, "generic";
+    /// SparkPost (Bird).
+    SparkPost = 7, "sparkpost", alias "bird";
+    /// Resend.
+    Resend = 8, "resend";
+    /// Any sender that signs according to the Standard Webhooks specification, such as Svix.
+    StandardWebhooks = 9, "standardwebhooks", alias "standard-webhooks", alias "svix";
+    /// Brevo, formerly Sendinblue.
+    Brevo = 10, "brevo", alias "sendinblue";
+    /// Mailjet (Sinch).
+    Mailjet = 11, "mailjet";
+    /// MailerSend.
+    MailerSend = 12, "mailersend";
+    /// Postal, a self-hosted mail server.
+    Postal = 13, "postal";
 }
 
 impl fmt::Display for Provider {
@@ -98,7 +67,7 @@ impl fmt::Display for Provider {
     }
 }
 
-/// The name is none of the providers.
+/// No provider has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a provider")]
 pub struct UnknownProvider(pub String);
@@ -127,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_are_read_and_are_nobody_elses_name() {
+    fn aliases_are_read_and_are_no_other_providers_name() {
         for provider in Provider::ALL {
             for &alias in provider.aliases() {
                 assert_eq!(alias.parse(), Ok(provider));

@@ -5,24 +5,22 @@ use std::ops::Deref;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A string that borrows from the JSON it was read from whenever no escape stands in the way,
-/// also inside an `Option` or a `Vec` (where serde's own `Cow` always copies).
+/// A string that borrows from the JSON it was read from unless it contains an escape. It also
+/// borrows inside an `Option` or a `Vec`, where serde's `Cow` always copies.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize)]
 #[serde(transparent)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
 impl<'a> Text<'a> {
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same text, owned.
     pub fn into_owned(self) -> Text<'static> {
         Text(Cow::Owned(self.0.into_owned()))
     }
 
-    /// `None` for the empty text: providers send `""` for "not known".
+    /// Returns `None` for the empty text: providers send `""` for an unknown value.
     pub fn non_empty(self) -> Option<Self> {
         (!self.0.is_empty()).then_some(self)
     }

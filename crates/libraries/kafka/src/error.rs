@@ -1,112 +1,117 @@
 use rdkafka::error::KafkaError;
 
-use crate::TopicPartition;
+use crate::{NextOffset, Offset, TopicPartition};
 
-/// What can go wrong between us and Kafka.
+/// What can go wrong between a service and Kafka.
 #[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// A property is unknown to librdkafka or has a value it does not take.
-    #[error("kafka setting refused: {0}; see [kafka] and [kafka.properties]")]
-    Settings(String),
-    /// A topic has another number of partitions than the settings say: a recipient would lie on
-    /// different partitions of different topics. No waiting mends that.
+pub enum Error {
+    /// librdkafka does not know a property, or rejects its value.
     #[error(
-        "topic `{topic}` has {there} partitions where the settings say {wanted}; mend [topics] or \
-         the topic"
+        "librdkafka rejected a Kafka setting: {0}; correct it in [kafka] or [kafka.properties]"
+    )]
+    Settings(String),
+    /// A topic has another number of partitions than the settings. A recipient would have different
+    /// partition numbers in different topics, so waiting does not help.
+    #[error(
+        "topic `{topic}` has {found} partitions, but the settings say {expected}; change [topics], or \
+         recreate the topic"
     )]
     Partitions {
-        /// Which.
         topic: String,
-        /// How many it has.
-        there: i32,
-        /// How many it should have.
-        wanted: i32,
+        /// How many partitions it has.
+        found: i32,
+        /// How many the settings say.
+        expected: i32,
     },
-    /// A topic is missing and may not be created, or was not read in time.
-    #[error("topic `{topic}`: {problem}")]
+    /// A topic is missing and may not be created, or could not be read in time.
+    #[error("topic `{topic}` {problem}")]
     Topic {
-        /// Which.
         topic: String,
-        /// What is wrong with it, and the mend.
+        /// What is wrong with it, and the fix.
         problem: String,
     },
-    /// The broker or librdkafka said no.
-    #[error("kafka: {0}")]
+    /// The broker or librdkafka returned an error.
+    #[error("Kafka returned an error: {0}")]
     Kafka(#[from] KafkaError),
     /// Restoring a changelog took longer than allowed.
-    #[error("changelog `{topic}` partition {partition} was not restored within {seconds} s")]
+    #[error(
+        "partition {partition} of the changelog `{topic}` could not be restored within {seconds} s; \
+         check that the brokers are up and not overloaded"
+    )]
     RestoreTimeout {
-        /// Which.
+        /// The changelog's topic.
         topic: String,
-        /// Which.
         partition: i32,
         /// The limit.
         seconds: u64,
     },
-    /// So many records in a row were refused that it must be our fault; the partition is held.
+    /// A partition has reached the refusal limit and is held.
     #[error(
-        "{in_a_row} records in a row were refused, the last at {}/{}/{offset}; the partition is held",
-        partition.topic, partition.partition
+        "{in_a_row} records in a row became dead letters, the last at {partition}/{offset}; the \
+         partition is held"
     )]
-    Refusals {
-        /// How many.
+    RefusalLimit {
+        /// The number of dead letters in a row.
         in_a_row: u32,
-        /// Of which partition.
         partition: TopicPartition,
-        /// Of the last.
-        offset: i64,
+        /// The last of the records.
+        offset: Offset,
     },
-    /// A partition of ours has records that the client does not fetch, see `watch.rs`: the process
-    /// must not go on.
+    /// The client no longer fetches a partition that has records, see `lag.rs`. The process must end.
     #[error(
-        "{}/{} is not being read any more; only a new process reads on", partition.topic,
-        partition.partition
+        "the Kafka client no longer fetches {partition}, which has unread records; the process must \
+         be restarted"
     )]
-    Silent {
-        /// Which.
-        partition: TopicPartition,
-    },
-    /// The client gave a record that was committed before: the process must not go on.
+    Silent { partition: TopicPartition },
+    /// The client returned a record that was committed before. The process must end.
     #[error(
-        "{}/{} was read at offset {offset} where the last commit ended at {expected}",
-        partition.topic, partition.partition
+        "the Kafka client returned offset {found} of {partition}, but the last commit ended before \
+         {expected}; the process must be restarted"
     )]
-    WentBack {
-        /// Which.
+    OffsetRegressed {
         partition: TopicPartition,
-        /// What should have come, or something after it.
-        expected: i64,
-        /// What came.
-        offset: i64,
+        /// The lowest offset that may follow the last commit.
+        expected: NextOffset,
+        /// The offset that was returned.
+        found: Offset,
     },
-    /// A step's own state failed: the process must not go on.
-    #[error("state: {0}")]
+    /// The state of a stage failed. The process must end; it restores its state when it starts again.
+    #[error("the state of the stage failed: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl StreamError {
-    /// Wraps an error of a step's own state.
+impl Error {
+    /// Wraps an error of a stage's own state.
     pub fn state(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::State(error.into())
     }
 
-    /// Whether waiting may mend it.
-    pub const fn is_passing(&self) -> bool {
+    pub(crate) fn settings(error: &KafkaError) -> Self {
+        Self::Settings(error.to_string())
+    }
+
+    /// Returns whether the error may pass by itself.
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Topic { .. } | Self::Kafka(_) | Self::RestoreTimeout { .. })
     }
 
     /// The stable code, for logs and metrics.
-    pub fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::Settings(_) => "kafka_settings",
             Self::Partitions { .. } => "kafka_partitions",
             Self::Topic { .. } => "kafka_topic",
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
-            Self::Refusals { .. } => "refusals",
+            Self::RefusalLimit { .. } => "refusals",
             Self::Silent { .. } => "silent_partition",
-            Self::WentBack { .. } => "went_back",
+            Self::OffsetRegressed { .. } => "went_back",
             Self::State(_) => "state",
         }
     }
+}
+
+/// Returns whether librdkafka recovers from the error by itself while it is polled.
+pub(crate) const fn is_transient(error: &KafkaError) -> bool {
+    !matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

@@ -1,45 +1,42 @@
-//! What lies in a topic and how far a group has read it. For tests and the operator's tool: nothing
-//! on an event's way is built on it.
+//! Reads the records of a topic and the committed offsets of a group. For tests and the operator's
+//! tool; no service uses it to process events.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Offset as Position, TopicPartitionList};
 
-use crate::changelog::is_passing;
-use crate::connection::Quiet;
-use crate::{Connection, OwnedRecord, Record, StreamError, admin};
+use crate::client::{KAFKA_REQUEST_TIMEOUT, ReaderContext};
+use crate::error::is_transient;
+use crate::{Connection, Error, OwnedRecord, Record, topics};
 
-const CALL: Duration = Duration::from_secs(30);
-
-/// Every committed record of a topic as of now, by partition in the order of their offsets. All of
-/// it in memory.
+/// Returns all committed records of a topic, ordered by partition and offset.
 ///
 /// # Errors
-/// [`StreamError::Topic`] when the topic is not there or was not read within `deadline`.
+/// [`Error::Topic`] if the topic is missing or could not be read within `deadline`.
 pub fn committed_records(
     connection: &Connection,
     topic: &str,
     deadline: Duration,
-) -> Result<Vec<OwnedRecord>, StreamError> {
+) -> Result<Vec<OwnedRecord>, Error> {
     let until = Instant::now() + deadline;
     let problem =
-        |problem: &str| StreamError::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
+        |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
     let partitions =
-        *admin::partition_counts(connection)?.get(topic).ok_or_else(|| problem("is missing"))?;
+        *topics::partition_counts(connection)?.get(topic).ok_or_else(|| problem("is missing"))?;
     let consumer = reader(connection, "mailpulse-inspect")?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        assignment.add_partition_offset(topic, partition, Position::Beginning)?;
     }
     consumer.assign(&assignment)?;
     let mut unfinished: HashSet<i32> = (0..partitions).collect();
     let mut records = Vec::new();
     while !unfinished.is_empty() {
         if Instant::now() >= until {
-            return Err(problem("was not read in time"));
+            return Err(problem("could not be read in time"));
         }
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
@@ -47,7 +44,9 @@ pub fn committed_records(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unfinished.remove(&partition);
             }
-            Some(Err(error)) if is_passing(&error) => tracing::warn!(%error, topic, "inspect"),
+            Some(Err(error)) if is_transient(&error) => {
+                tracing::warn!(%error, topic, "Kafka poll failed; retrying");
+            }
             Some(Err(error)) => return Err(error.into()),
         }
     }
@@ -55,19 +54,19 @@ pub fn committed_records(
     Ok(records)
 }
 
-/// The group's committed offset of each partition of a topic, and its metadata; `None` where
-/// nothing was committed yet. Waits for open transactions over them.
+/// Returns the offset and the metadata that the group has committed for each partition of a topic, or
+/// `None` before the first commit. Waits for open transactions over these offsets.
 pub fn committed_offsets(
     connection: &Connection,
     group: &str,
     topic: &str,
     partitions: i32,
-) -> Result<Vec<Option<(i64, String)>>, StreamError> {
+) -> Result<Vec<Option<(i64, String)>>, Error> {
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition(topic, partition);
     }
-    let committed = reader(connection, group)?.committed_offsets(list, CALL)?;
+    let committed = reader(connection, group)?.committed_offsets(list, KAFKA_REQUEST_TIMEOUT)?;
     Ok(committed
         .elements()
         .iter()
@@ -78,9 +77,9 @@ pub fn committed_offsets(
         .collect())
 }
 
-fn reader(connection: &Connection, group: &str) -> Result<BaseConsumer<Quiet>, StreamError> {
+fn reader(connection: &Connection, group: &str) -> Result<BaseConsumer<ReaderContext>, Error> {
     connection
         .reader("inspect", group)
-        .create_with_context(Quiet)
-        .map_err(|error| StreamError::Settings(error.to_string()))
+        .create_with_context(ReaderContext)
+        .map_err(|error| Error::settings(&error))
 }

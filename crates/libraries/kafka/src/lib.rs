@@ -1,51 +1,59 @@
-//! Kafka, and nothing but Kafka: the only crate that imports rdkafka.
+//! Everything that talks to Kafka. This is the only crate that imports rdkafka.
 //!
-//! - [`Publisher`]: the ingress's idempotent producer; a request is done when every record is
-//!   acknowledged by all in-sync replicas.
-//! - [`step`]: consume, process, produce and commit in one Kafka transaction; `enrich`, `dedupe` and
-//!   both halves of `monitor` are steps.
-//! - [`ranges`]: fixed offset ranges with the pending one recorded in the group's offset metadata;
-//!   `archive` is built on it.
-//! - [`feed`]: at-least-once, for `notify`.
-//! - [`tally`]: what became of each partition's records, committed with their offsets.
-//! - [`admin`] creates and checks the topics.
-//! - [`inspect`]: what is there, for tests and the operator's tool.
-//! - [`letters`]: the dead letters and their way back, for the operator's tool.
-//! - [`bare`]: producing with nothing around it, for the benchmarks.
+//! Consuming:
+//! - [`Stage`] and [`run`]: consume, process, produce and commit in one Kafka transaction. `enrich`,
+//!   `dedupe` and the two stages of `monitor` are built on it.
+//! - [`ranges`]: fixed offset ranges, recorded in the group's offset metadata before their records
+//!   are written elsewhere. `archive` is built on it.
+//! - [`feed`]: at-least-once consumption, for `notify`.
+//!
+//! Producing:
+//! - [`Publisher`]: an idempotent producer; a batch is complete when all in-sync replicas have
+//!   acknowledged each of its records.
+//! - [`DeadLetterWriter`]: dead letters of services that do not run a [`Stage`].
+//!
+//! Everything else:
+//! - [`ledger`]: counts of each partition's records by outcome, committed with their offsets.
+//! - [`topics`] creates and checks topics.
+//! - [`inspect`] and [`dead_letters`] read whole topics, for tests and the operator's tool.
+//! - [`baseline`]: a producer without any of our code around it, for the benchmarks.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
-pub mod admin;
-pub mod bare;
-mod changelog;
+pub mod baseline;
+mod client;
 mod cluster;
-mod connection;
+pub mod dead_letters;
 mod error;
 pub mod feed;
-mod guard;
+mod group;
 pub mod inspect;
-pub mod letters;
-mod output;
-mod own;
+mod lag;
+pub mod ledger;
 mod publisher;
 pub mod ranges;
-mod rebalance;
 mod record;
-pub mod step;
-pub mod tally;
+mod restore;
+mod settings;
+pub mod stage;
+pub mod topics;
 mod transaction;
-mod watch;
 
-pub use changelog::{Restore, Restored};
-pub use cluster::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
-pub use connection::Connection;
-pub use error::StreamError;
-pub use output::{Outgoing, Output};
-pub use own::Cluster;
+pub use ::record::{NextOffset, Offset};
+pub use client::Connection;
+pub use cluster::Cluster;
+pub use dead_letters::{DeadLetterWriter, FailedRecord};
+pub use error::Error;
 pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
 pub use record::{HeaderLookup, OwnedRecord, Record, TopicPartition};
+pub use restore::{Restore, Restored};
+pub use settings::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
+pub use stage::{
+    AfterRollback, BatchSettings, CommittedCounter, Inputs, Outcome, Outgoing, Output, Stage, run,
+    run_all,
+};
 
-/// The allocator of every binary, and by its unprefixed names of librdkafka too. librdkafka
-/// allocates on one thread and frees on another, for which glibc's allocator takes half of all CPU
-/// between a consumer and a producer.
+/// The allocator of every service. It also serves librdkafka, by its unprefixed names. librdkafka
+/// allocates on one thread and frees on another; with glibc's allocator this took a third of the CPU
+/// time of a process that consumes and produces.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -10,36 +10,38 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
-use crate::output::owned_headers;
-use crate::{Connection, StreamError};
+use crate::client::log_client_error;
+use crate::stage::owned_headers;
+use crate::{Connection, Error};
 
-/// How the publisher trades latency, memory and patience.
+/// Settings that trade latency and memory for throughput.
 #[derive(Debug, Clone, Copy)]
 pub struct PublisherSettings {
     /// How long librdkafka waits to fill a batch.
     pub linger: Duration,
-    /// Bytes of records waiting for acknowledgement before [`Batch::send`] refuses.
+    /// How many bytes of records may wait for acknowledgement. Beyond it, [`Batch::send`] returns
+    /// [`PublishError::QueueFull`].
     pub queue_bytes: usize,
-    /// After this long an unacknowledged record counts as failed; `None` for never. One that
-    /// failed may have others behind it that did not: only with `None` the order of what is sent
-    /// is the order of what is there.
+    /// How long to wait for the acknowledgement of a record. `None` waits without limit. A record that
+    /// times out may be followed by records that do not, so only `None` preserves the order of
+    /// sending.
     pub ack_timeout: Option<Duration>,
 }
 
-/// Why records of a request are not durable.
+/// Why the records of a batch are not all durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// More waits for Kafka than is allowed.
-    #[error("too much waits for kafka")]
+    /// The producer's queue is full.
+    #[error("the producer's queue is full, because Kafka acknowledges too slowly")]
     QueueFull,
-    /// Kafka did not acknowledge in time.
-    #[error("kafka did not acknowledge in time")]
+    /// Kafka did not acknowledge a record in time.
+    #[error("Kafka did not acknowledge a record in time")]
     Timeout,
-    /// Larger than the topic takes.
-    #[error("a record is larger than kafka takes")]
+    /// A record is larger than the topic accepts.
+    #[error("a record is larger than the Kafka topic accepts")]
     TooLarge,
-    /// Kafka refused a record.
-    #[error("kafka refused a record: {0}")]
+    /// Kafka rejected a record.
+    #[error("Kafka rejected a record: {0}")]
     Refused(RDKafkaErrorCode),
 }
 
@@ -55,36 +57,44 @@ impl PublishError {
     }
 }
 
-/// How often acknowledgements are looked for while some are awaited. To be woken for each would cost
-/// as much as answering its request; this way a wake-up serves many.
-const GATHER: Duration = Duration::from_micros(500);
-/// How often librdkafka is asked for news while nothing is awaited.
-const IDLE: Duration = Duration::from_millis(100);
+/// How often acknowledgements are collected while some are outstanding. Waking a request for each
+/// acknowledgement would cost as much as answering it; this way one wake-up serves many.
+const ACK_POLL: Duration = Duration::from_micros(500);
+/// How often librdkafka is polled while no acknowledgement is outstanding.
+const IDLE_POLL: Duration = Duration::from_millis(100);
 
-/// The ingress's producer: idempotent, `acks=all`, shared by all connections. One thread of its own
-/// polls it and wakes the requests whose last record was acknowledged.
+/// An idempotent producer with `acks=all` that many tasks share. A thread of its own polls it and
+/// wakes the batches whose last record was acknowledged.
 pub struct Publisher {
-    producer: Arc<BaseProducer<Reports>>,
+    producer: Arc<BaseProducer<DeliveryReports>>,
     stop: Arc<AtomicBool>,
     poller: Option<JoinHandle<()>>,
 }
 
 impl Publisher {
-    /// Connects in the background; the first records wait for it.
-    pub fn open(connection: &Connection, settings: PublisherSettings) -> Result<Self, StreamError> {
-        let mut config = connection.producer("ingress");
+    /// Connects in the background; the first records wait for the connection. `component` becomes part
+    /// of the client id.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub fn open(
+        connection: &Connection,
+        component: &str,
+        settings: PublisherSettings,
+    ) -> Result<Self, Error> {
+        let mut config = connection.producer(component);
         config
             .set("linger.ms", settings.linger.as_millis().to_string())
             .set("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1).to_string())
-            // 0 is for ever to librdkafka.
+            // Zero means no limit to librdkafka.
             .set(
                 "message.timeout.ms",
                 settings.ack_timeout.map_or(0, |t| t.as_millis()).to_string(),
             );
-        let producer: Arc<BaseProducer<Reports>> = Arc::new(
+        let producer: Arc<BaseProducer<DeliveryReports>> = Arc::new(
             config
-                .create_with_context(Reports::default())
-                .map_err(|error| StreamError::Settings(error.to_string()))?,
+                .create_with_context(DeliveryReports::default())
+                .map_err(|error| Error::settings(&error))?,
         );
         let stop = Arc::new(AtomicBool::new(false));
         let poller = std::thread::Builder::new()
@@ -93,19 +103,19 @@ impl Publisher {
                 let (producer, stop) = (Arc::clone(&producer), Arc::clone(&stop));
                 move || {
                     while !stop.load(Ordering::Relaxed) {
-                        attend(&producer);
+                        poll_acks(&producer);
                     }
                 }
             })
-            .map_err(StreamError::state)?;
+            .map_err(Error::state)?;
         Ok(Self { producer, stop, poller: Some(poller) })
     }
 
-    /// Wakes requests from within the runtime they run on, many at once. Without it each is woken
-    /// from the producer's thread, at a system call a request. To be called once, at the start.
+    /// Makes a task of `runtime` wake complete batches, many at once. Otherwise the producer's thread
+    /// wakes each of them with a system call. Call it once, at startup.
     pub fn wake_through(&self, runtime: &Handle) {
         let (sender, mut finished) = mpsc::unbounded_channel::<Vec<Arc<Acks>>>();
-        if self.producer.context().gathered.set(sender).is_ok() {
+        if self.producer.context().waker.set(sender).is_ok() {
             runtime.spawn(async move {
                 while let Some(finished) = finished.recv().await {
                     finished.iter().for_each(|acks| acks.done.notify_one());
@@ -114,42 +124,45 @@ impl Publisher {
         }
     }
 
-    /// Starts the records of one request.
+    /// Starts a batch.
     pub fn batch(&self) -> Batch<'_> {
         Batch { publisher: self, acks: Arc::new(Acks::default()) }
     }
 
-    /// Whether a broker answers a metadata request within `timeout`. Blocks.
-    pub fn reachable(&self, timeout: Duration) -> bool {
+    /// Returns whether a broker answers a metadata request within `timeout`. Blocks.
+    pub fn is_reachable(&self, timeout: Duration) -> bool {
         self.producer.client().fetch_metadata(Some("mailpulse-reachable"), timeout).is_ok()
     }
 
-    /// Records not acknowledged yet.
+    /// Returns the number of records that are not acknowledged yet.
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// Waits until nothing is in flight. Blocks.
-    pub fn flush(&self, timeout: Duration) -> Result<(), StreamError> {
+    /// Waits until no record is in flight. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] after `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         Ok(self.producer.flush(timeout)?)
     }
 }
 
-/// One round of the producer's thread: what was acknowledged since the last, and who waits for it.
-fn attend(producer: &BaseProducer<Reports>) {
+/// Polls the producer once, and wakes the batches that became complete.
+fn poll_acks(producer: &BaseProducer<DeliveryReports>) {
     if producer.in_flight_count() == 0 {
-        std::thread::park_timeout(IDLE); // `send` unparks
+        std::thread::park_timeout(IDLE_POLL); // `send` unparks
     }
-    std::thread::sleep(GATHER);
+    std::thread::sleep(ACK_POLL);
     let reports = producer.context();
     loop {
-        let seen = reports.seen.load(Ordering::Relaxed);
-        producer.poll(Duration::ZERO); // one event, of many acknowledgements
-        if reports.seen.load(Ordering::Relaxed) == seen {
+        let reported = reports.reported.load(Ordering::Relaxed);
+        producer.poll(Duration::ZERO); // one event may report many acknowledgements
+        if reports.reported.load(Ordering::Relaxed) == reported {
             break;
         }
     }
-    reports.wake();
+    reports.wake_completed();
 }
 
 impl Drop for Publisher {
@@ -162,25 +175,28 @@ impl Drop for Publisher {
     }
 }
 
-/// Headers prepared once for all records of a request.
+/// Headers in librdkafka's form, built once for many records.
 #[derive(Clone)]
 pub struct PreparedHeaders(OwnedHeaders);
 
 impl PreparedHeaders {
-    /// Prepares them.
+    /// Builds the headers.
     pub fn new<'a>(headers: &[(&'a str, &'a [u8])]) -> Self {
         Self(owned_headers(headers.iter().copied()))
     }
 }
 
-/// The records of one request: all are durable, or the request failed.
+/// Records that succeed together: either all are durable, or the batch has failed.
 pub struct Batch<'p> {
     publisher: &'p Publisher,
     acks: Arc<Acks>,
 }
 
 impl Batch<'_> {
-    /// Hands a record to librdkafka, which copies it.
+    /// Passes a record to librdkafka, which copies it.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the record, which is then not part of the batch.
     pub fn send(
         &self,
         topic: &str,
@@ -197,8 +213,8 @@ impl Batch<'_> {
             poller.thread().unpark();
         }
         sent.map_err(|(error, record)| {
-            // librdkafka did not take it, so no report will come for it.
-            record.delivery_opaque.count(Ok(()));
+            // librdkafka will not report on this record.
+            record.delivery_opaque.complete_one(Ok(()));
             match error {
                 KafkaError::MessageProduction(code) => error_of(code),
                 _ => PublishError::Refused(RDKafkaErrorCode::Fail),
@@ -206,14 +222,17 @@ impl Batch<'_> {
         })
     }
 
-    /// Waits until every record is acknowledged, or one has failed for good.
+    /// Waits until every record is acknowledged or has failed.
+    ///
+    /// # Errors
+    /// The first failure.
     pub async fn acknowledged(self) -> Result<(), PublishError> {
-        self.acks.count(Ok(()));
+        self.acks.complete_one(Ok(()));
         let woken = self.acks.done.notified();
         if self.acks.pending.load(Ordering::Acquire) > 0 {
             woken.await;
         }
-        self.acks.failure.get().map_or(Ok(()), |&failure| Err(failure))
+        self.acks.first_failure.get().map_or(Ok(()), |&failure| Err(failure))
     }
 }
 
@@ -228,17 +247,17 @@ fn error_of(code: RDKafkaErrorCode) -> PublishError {
     }
 }
 
-/// Acknowledgements of one request: a count down to zero, one of it held by the request itself.
+/// The outstanding acknowledgements of one batch. The batch itself holds one more, so that it cannot
+/// complete while records are still being added.
 struct Acks {
     pending: AtomicUsize,
-    /// The failure that came first.
-    failure: OnceLock<PublishError>,
+    first_failure: OnceLock<PublishError>,
     done: Notify,
 }
 
 impl Default for Acks {
     fn default() -> Self {
-        Self { pending: AtomicUsize::new(1), failure: OnceLock::new(), done: Notify::new() }
+        Self { pending: AtomicUsize::new(1), first_failure: OnceLock::new(), done: Notify::new() }
     }
 }
 
@@ -248,57 +267,57 @@ impl Acks {
         Arc::clone(self)
     }
 
-    /// Returns whether it was the last.
-    fn count(&self, result: Result<(), RDKafkaErrorCode>) -> bool {
+    /// Returns whether this was the last one.
+    fn complete_one(&self, result: Result<(), RDKafkaErrorCode>) -> bool {
         if let Err(code) = result {
-            let _ = self.failure.set(error_of(code));
+            let _ = self.first_failure.set(error_of(code));
         }
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
 #[derive(Default)]
-struct Reports {
-    /// Acknowledgements and failures so far.
-    seen: AtomicUsize,
-    /// Requests whose last record was acknowledged since the last [`Reports::wake`].
-    finished: Mutex<Vec<Arc<Acks>>>,
-    /// Where they are woken, if not here.
-    gathered: OnceLock<mpsc::UnboundedSender<Vec<Arc<Acks>>>>,
+struct DeliveryReports {
+    /// The number of acknowledgements and failures so far.
+    reported: AtomicUsize,
+    /// Batches that completed since the last [`DeliveryReports::wake_completed`].
+    completed: Mutex<Vec<Arc<Acks>>>,
+    /// The task that wakes them, if there is one.
+    waker: OnceLock<mpsc::UnboundedSender<Vec<Arc<Acks>>>>,
 }
 
-impl Reports {
-    fn wake(&self) {
-        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        let finished = std::mem::take(&mut *finished);
-        if finished.is_empty() {
+impl DeliveryReports {
+    fn wake_completed(&self) {
+        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        let completed = std::mem::take(&mut *completed);
+        if completed.is_empty() {
             return;
         }
-        match self.gathered.get() {
-            // Closed only when the runtime has ended, and its requests with it.
-            Some(runtime) => drop(runtime.send(finished)),
-            None => finished.iter().for_each(|acks| acks.done.notify_one()),
+        match self.waker.get() {
+            // The channel closes only when the runtime has ended, and its requests with it.
+            Some(waker) => drop(waker.send(completed)),
+            None => completed.iter().for_each(|acks| acks.done.notify_one()),
         }
     }
 }
 
-impl ClientContext for Reports {
+impl ClientContext for DeliveryReports {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer");
+        log_client_error("producer", &error, reason);
     }
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = Arc<Acks>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, acks: Arc<Acks>) {
-        self.seen.fetch_add(1, Ordering::Relaxed);
-        let is_last = acks.count(match result {
+        self.reported.fetch_add(1, Ordering::Relaxed);
+        let is_last = acks.complete_one(match result {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         });
         if is_last {
-            self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(acks);
+            self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(acks);
         }
     }
 }

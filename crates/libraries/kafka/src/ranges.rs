@@ -1,189 +1,188 @@
-//! Fixed offset ranges, the pending one recorded before it is acted on.
+//! Fixed offset ranges. Each range is recorded in Kafka before its records are written elsewhere.
 //!
-//! The group's committed offset of a partition is the first offset not yet done; its metadata names
-//! the range that is being done, as `first-last`. Who takes the partition over knows from it which
-//! range may or may not have happened, and cuts its first batch exactly there.
+//! The committed offset of a partition is the first offset that is not done. Its metadata names the
+//! range that is in progress, as `first-last`. From this the next owner of the partition knows which
+//! range may already have been written, and cuts its first batch at exactly that range.
 
 use std::time::Duration;
 
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::TopicPartitionList;
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 
-use crate::changelog::is_passing;
-use crate::rebalance::{Change, Group};
-use crate::tally::Tally;
-use crate::{Connection, Record, StreamError, TopicPartition};
+use crate::error::is_transient;
+use crate::group::{Committed, Group, OwnershipChange, add_offset};
+use crate::ledger::Ledger;
+use crate::{Connection, Error, NextOffset, Offset, Record, TopicPartition};
 
-const CALL: Duration = Duration::from_secs(30);
-
-/// Offsets `first..=last` of one partition.
+/// The offsets `first..=last` of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
-    /// The first offset.
-    pub first: i64,
-    /// The last offset, included.
-    pub last: i64,
+    pub first: Offset,
+    pub last: Offset,
 }
 
 impl Range {
-    /// The form in the offset's metadata.
+    /// Returns the range as text for the metadata of an offset.
     pub fn to_metadata(self) -> String {
         format!("{}-{}", self.first, self.last)
     }
 
-    /// Reads it back; `None` for anything else.
+    /// Reads the text of [`Range::to_metadata`]. Returns `None` for any other text.
     pub fn from_metadata(metadata: &str) -> Option<Self> {
         let (first, last) = metadata.split_once('-')?;
-        let range = Self { first: first.parse().ok()?, last: last.parse().ok()? };
-        (0 <= range.first && range.first <= range.last).then_some(range)
+        let (first, last): (i64, i64) = (first.parse().ok()?, last.parse().ok()?);
+        (0 <= first && first <= last).then_some(Self { first: Offset(first), last: Offset(last) })
     }
 }
 
-/// A partition that is ours from now on.
+/// A partition that was assigned to this member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Which.
     pub partition: TopicPartition,
-    /// The first offset not done; `None` before the first commit ever.
-    pub next: Option<i64>,
-    /// The range its predecessor may or may not have finished. It begins at `next`.
+    /// The first offset that is not done. `None` before the first commit.
+    pub next: Option<NextOffset>,
+    /// The range that the previous owner may or may not have finished. It begins at `next`.
     pub pending: Option<Range>,
-    /// What became of everything before `next`.
-    pub tally: Tally,
+    /// Counts all records before `next` by outcome.
+    pub ledger: Ledger,
 }
 
-/// What a poll brought.
+impl Assignment {
+    fn new(Committed { partition, next, metadata }: Committed) -> Self {
+        let (range, ledger) = Ledger::split_from(&metadata);
+        let pending =
+            Range::from_metadata(range).filter(|range| next == Some(NextOffset(range.first.0)));
+        Self { partition, next, pending, ledger }
+    }
+}
+
+/// The result of a poll.
 pub enum Polled<'a> {
-    /// Partitions that came; polling goes on at their `next`.
+    /// Partitions were assigned. Polling continues at their `next`.
     Assigned(Vec<Assignment>),
-    /// Partitions that went: what is not marked done is their new owner's.
+    /// Partitions were revoked. Their new owners process everything that is not marked as done.
     Revoked(Vec<TopicPartition>),
-    /// A record.
     Record(&'a Record<'a>),
 }
 
 /// A member of the group.
 pub struct Ranges {
-    consumer: Group,
+    group: Group,
 }
 
 impl Ranges {
-    /// Joins the group. `partitions` is their number in all topics together.
+    /// Joins the group. `partitions` is the number of partitions of all topics together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] or [`Error::Kafka`].
     pub fn open(
         connection: &Connection,
-        job: &'static str,
+        component: &'static str,
         group: &str,
         topics: &[&str],
         partitions: usize,
-    ) -> Result<Self, StreamError> {
-        let config = connection.consumer(job, group, partitions);
-        Ok(Self { consumer: Group::join(connection, config, job, group, topics)? })
+    ) -> Result<Self, Error> {
+        let config = connection.consumer(component, group, partitions);
+        Ok(Self { group: Group::join(connection, config, component, group, topics)? })
     }
 
-    /// Polls once and hands over what came, ownership changes before the record that may have come
-    /// with them. To be called at least every five minutes (`max.poll.interval.ms`), also while
+    /// Polls once. Passes changes of ownership to `handle` before the record that may have arrived
+    /// with them. Call this at least every five minutes (`max.poll.interval.ms`), also while
     /// partitions are paused.
-    pub fn poll<E: From<StreamError>>(
+    ///
+    /// # Errors
+    /// Those of `handle`, and errors from which only a new process recovers.
+    pub fn poll<E: From<Error>>(
         &self,
         timeout: Duration,
-        mut then: impl FnMut(Polled<'_>) -> Result<(), E>,
+        mut handle: impl FnMut(Polled<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.consumer.check()?;
-        let polled = self.consumer.poll(timeout);
-        for change in self.consumer.changes() {
+        self.group.check_progress()?;
+        let polled = self.group.poll(timeout);
+        for change in self.group.take_changes() {
             match change {
-                Change::Assigned(partitions) => {
-                    then(Polled::Assigned(self.assignments(&partitions)?))?;
+                OwnershipChange::Assigned(partitions) => {
+                    let committed = self.group.committed(&partitions)?;
+                    let assignments = committed.into_iter().map(Assignment::new).collect();
+                    handle(Polled::Assigned(assignments))?;
                 }
-                Change::Revoked(partitions) => then(Polled::Revoked(partitions))?,
+                OwnershipChange::Revoked(partitions) => handle(Polled::Revoked(partitions))?,
             }
         }
         match polled {
-            Some(Ok(message)) => then(Polled::Record(&Record(&message))),
+            Some(Ok(message)) => handle(Polled::Record(&Record(&message))),
             Some(Err(KafkaError::PartitionEOF(_))) | None => Ok(()),
-            Some(Err(error)) if is_passing(&error) => {
-                tracing::warn!(%error, "consume");
+            Some(Err(error)) if is_transient(&error) => {
+                tracing::warn!(%error, "Kafka poll failed; retrying");
                 Ok(())
             }
-            Some(Err(error)) => Err(StreamError::from(error).into()),
+            Some(Err(error)) => Err(Error::from(error).into()),
         }
     }
 
-    fn assignments(&self, partitions: &[TopicPartition]) -> Result<Vec<Assignment>, StreamError> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&partition.topic, partition.partition);
-        }
-        let committed = self.consumer.committed_offsets(list, CALL)?;
-        Ok(committed
-            .elements()
-            .iter()
-            .map(|element| {
-                let next = element.offset().to_raw().filter(|&offset| offset >= 0);
-                let (range, tally) = Tally::split_from(element.metadata());
-                Assignment {
-                    partition: TopicPartition {
-                        topic: element.topic().to_owned(),
-                        partition: element.partition(),
-                    },
-                    next,
-                    pending: Range::from_metadata(range).filter(|range| Some(range.first) == next),
-                    tally,
-                }
-            })
-            .collect())
-    }
-
-    /// Records, durably and for all given partitions at once, that these ranges are being done and
-    /// everything before them is, with what became of that.
+    /// Records durably, for all given partitions at once, that these ranges are in progress and
+    /// everything before them is done.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
     pub fn mark_pending<'p>(
         &self,
-        ranges: impl Iterator<Item = (&'p TopicPartition, Range, Tally)>,
-    ) -> Result<(), StreamError> {
-        self.commit(ranges.map(|(partition, range, tally)| {
-            (partition, range.first, tally.append_to(&range.to_metadata()))
+        ranges: impl Iterator<Item = (&'p TopicPartition, Range, Ledger)>,
+    ) -> Result<(), Error> {
+        self.commit(ranges.map(|(partition, range, ledger)| {
+            (partition, NextOffset(range.first.0), ledger.append_to(&range.to_metadata()))
         }))
     }
 
-    /// Records that everything before `next` is done, and what became of it.
+    /// Records durably that everything before the given offsets is done.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
     pub fn mark_done<'p>(
         &self,
-        next: impl Iterator<Item = (&'p TopicPartition, i64, Tally)>,
-    ) -> Result<(), StreamError> {
-        self.commit(next.map(|(partition, next, tally)| (partition, next, tally.append_to(""))))
+        offsets: impl Iterator<Item = (&'p TopicPartition, NextOffset, Ledger)>,
+    ) -> Result<(), Error> {
+        self.commit(
+            offsets.map(|(partition, next, ledger)| (partition, next, ledger.append_to(""))),
+        )
     }
 
     fn commit<'p>(
         &self,
-        offsets: impl Iterator<Item = (&'p TopicPartition, i64, String)>,
-    ) -> Result<(), StreamError> {
+        offsets: impl Iterator<Item = (&'p TopicPartition, NextOffset, String)>,
+    ) -> Result<(), Error> {
         let mut list = TopicPartitionList::new();
-        for (partition, offset, metadata) in offsets {
-            let mut element = list.add_partition(&partition.topic, partition.partition);
-            element.set_offset(Offset::Offset(offset))?;
-            element.set_metadata(metadata);
+        for (partition, next, metadata) in offsets {
+            add_offset(&mut list, partition, next, metadata)?;
         }
         if list.count() == 0 {
             return Ok(());
         }
-        Ok(self.consumer.commit(&list, CommitMode::Sync)?)
+        self.group.commit(&list)
     }
 
-    /// Stops fetching a partition; records already fetched are kept back too.
-    pub fn pause(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        self.consumer.pause(partition)
+    /// Stops fetching a partition. Records that were already fetched are not returned either.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
+    pub fn pause(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.group.pause(partition)
     }
 
-    /// Goes on fetching a partition.
-    pub fn resume(&self, partition: &TopicPartition) -> Result<(), StreamError> {
-        self.consumer.resume(partition)
+    /// Continues to fetch a partition.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
+    pub fn resume(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.group.resume(partition)
     }
 
     /// Reads a partition again from `offset`.
-    pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), StreamError> {
-        let offset = Offset::Offset(offset);
-        Ok(self.consumer.seek(&partition.topic, partition.partition, offset, CALL)?)
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
+    pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
+        self.group.seek(partition, Some(NextOffset(offset.0)))
     }
 }
 
@@ -193,7 +192,7 @@ mod tests {
 
     #[test]
     fn ranges_round_trip_through_metadata() {
-        let range = Range { first: 7, last: 7 };
+        let range = Range { first: Offset(7), last: Offset(7) };
         assert_eq!(Range::from_metadata(&range.to_metadata()), Some(range));
         for wrong in ["", "7", "8-7", "-1-3", "a-b", "1-2-3"] {
             assert_eq!(Range::from_metadata(wrong), None, "{wrong}");

@@ -1,62 +1,67 @@
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use record::names;
+use std::fmt;
 
-/// A partition of a topic.
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use record::{Origin, Stage, names};
+
+use crate::Offset;
+
+/// A partition of a topic. Displayed as `topic/partition`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// The topic's name.
     pub topic: String,
-    /// The partition's number.
     pub partition: i32,
 }
 
-/// A record's headers, to be looked up by name.
-pub struct HeaderLookup<'a>(Vec<(&'a str, &'a [u8])>);
-
-impl<'a> HeaderLookup<'a> {
-    /// The first header of that name.
-    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(its, _)| *its == name).map(|(_, value)| *value)
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
     }
 }
 
-/// A consumed record, still in librdkafka's memory.
+/// The headers of one record, for several look-ups by name.
+pub struct HeaderLookup<'a>(Vec<(&'a str, &'a [u8])>);
+
+impl<'a> HeaderLookup<'a> {
+    /// Returns the first header of that name.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+}
+
+/// A consumed record in librdkafka's memory.
 pub struct Record<'a>(pub(crate) &'a BorrowedMessage<'a>);
 
 impl<'a> Record<'a> {
-    /// Its topic.
     pub fn topic(&self) -> &'a str {
         self.0.topic()
     }
 
-    /// Its partition.
     pub fn partition(&self) -> i32 {
         self.0.partition()
     }
 
-    /// Its offset.
-    pub fn offset(&self) -> i64 {
-        self.0.offset()
+    pub fn offset(&self) -> Offset {
+        Offset(self.0.offset())
     }
 
-    /// Its key; empty when it has none.
+    /// The key. A missing key is empty.
     pub fn key(&self) -> &'a [u8] {
         self.0.key().unwrap_or_default()
     }
 
-    /// Its value; `None` is a tombstone.
+    /// The value. `None` is a tombstone.
     pub fn value(&self) -> Option<&'a [u8]> {
         self.0.payload()
     }
 
-    /// The first header of that name.
+    /// Returns the first header of that name.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let headers = self.0.headers()?;
         headers.iter().find(|header| header.key == name).and_then(|header| header.value)
     }
 
-    /// The headers, read once for several look-ups: each [`Record::header`] reads them from the first
-    /// on, at some twenty nanoseconds a header.
+    /// Reads all headers once, for several look-ups. Each [`Record::header`] searches from the first
+    /// header, at about twenty nanoseconds per header.
     pub fn look_up(&self) -> HeaderLookup<'a> {
         HeaderLookup(self.headers().collect())
     }
@@ -70,23 +75,23 @@ impl<'a> Record<'a> {
             .map(|header| (header.key, header.value.unwrap_or_default()))
     }
 
-    /// Whether an operator sent it back for this stage alone, by its code, that had given up on it:
-    /// all other readers of its topic have had it. The header that says so
-    /// ([`names::REDRIVEN`]) is the last one, which makes this a look and not a search.
-    pub fn is_again_for(&self, stage: &str) -> bool {
+    /// Returns true if an operator redrove this record for `stage` only. Other consumers of the topic
+    /// have already processed it and must skip it. [`names::REDRIVEN`] is always the last header, so
+    /// this looks at one header only.
+    pub fn is_redriven_for(&self, stage: Stage) -> bool {
         let Some(headers) = self.0.headers() else { return false };
         let last = headers.count().checked_sub(1).and_then(|index| headers.try_get(index));
         last.is_some_and(|header| {
-            header.key == names::REDRIVEN && header.value == Some(stage.as_bytes())
+            header.key == names::REDRIVEN && header.value == Some(stage.code().as_bytes())
         })
     }
 
-    /// Where it is, as `topic/partition/offset`.
-    pub fn origin(&self) -> String {
-        format!("{}/{}/{}", self.topic(), self.partition(), self.offset())
+    /// The position in the cluster.
+    pub fn origin(&self) -> Origin<'a> {
+        Origin { topic: self.topic(), partition: self.partition(), offset: self.offset() }
     }
 
-    /// A copy that outlives the poll it came from.
+    /// Copies the record, so that it outlives the poll that returned it.
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
             topic: self.topic().to_owned(),
@@ -102,23 +107,25 @@ impl<'a> Record<'a> {
 /// A record that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedRecord {
-    /// Its topic.
     pub topic: String,
-    /// Its partition.
     pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Its key; empty when it has none.
+    pub offset: Offset,
+    /// The key. A missing key is empty.
     pub key: Vec<u8>,
-    /// Its value; `None` is a tombstone.
+    /// The value. `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// All headers in order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl OwnedRecord {
-    /// The first header of that name.
+    /// Returns the first header of that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The position in the cluster.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { topic: &self.topic, partition: self.partition, offset: self.offset }
     }
 }

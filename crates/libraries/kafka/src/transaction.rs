@@ -1,4 +1,4 @@
-//! One transactional producer, rebuilt whenever its fate is unclear.
+//! A transactional producer that is rebuilt whenever the outcome of its transaction is unknown.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,36 +10,37 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::StreamError;
+use crate::Error;
+use crate::client::KAFKA_REQUEST_TIMEOUT;
 
-/// How long a broker keeps a transaction open whose owner has vanished. Readers of committed
-/// records wait that long behind it, unless a member of the same name comes back sooner.
+/// How long the broker keeps a transaction open after its owner has vanished. Readers of committed
+/// records wait behind it for that long, unless a member with the same name returns earlier.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-const CALL: Duration = Duration::from_secs(30);
-/// How long a broker may take to give us the transactional id.
-const REGISTERED_WITHIN: Duration = Duration::from_secs(60);
-const RETRY: Duration = Duration::from_millis(200);
-/// How often a commit looks whether its records have arrived: a few of them take that long.
-const LOOK: Duration = Duration::from_micros(250);
+/// How long the broker may take to register the transactional id.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often a commit checks whether its records are delivered. Delivery takes a few of these
+/// polls.
+const DELIVERY_POLL: Duration = Duration::from_micros(250);
 
-/// Counts failed deliveries of the open transaction.
+/// Counts the failed deliveries of the open transaction.
 #[derive(Default)]
-pub(crate) struct Deliveries {
+pub(crate) struct DeliveryReports {
     failed: AtomicU64,
 }
 
-impl ClientContext for Deliveries {
+impl ClientContext for DeliveryReports {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer");
+        crate::client::log_client_error("transactional producer", &error, reason);
     }
 }
 
-impl ProducerContext for Deliveries {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            tracing::warn!(%error, "delivery in a transaction");
+            tracing::warn!(%error, "record of a transaction was not delivered");
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -47,83 +48,83 @@ impl ProducerContext for Deliveries {
 
 pub(crate) struct Transactions {
     config: ClientConfig,
-    producer: BaseProducer<Deliveries>,
+    producer: BaseProducer<DeliveryReports>,
 }
 
 impl Transactions {
-    /// Registers the transactional id: a predecessor of that name is fenced and its open
-    /// transaction ended.
-    pub(crate) fn open(mut config: ClientConfig, id: &str) -> Result<Self, StreamError> {
+    /// Registers the transactional id. The broker fences a predecessor with the same id and ends its
+    /// open transaction.
+    pub(crate) fn open(mut config: ClientConfig, id: &str) -> Result<Self, Error> {
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.timeout.ms", "9000")
             .set("linger.ms", "2")
-            // Nobody asks which deliveries succeeded, and being told costs 8 % of a step's CPU.
+            // We do not use reports of successful deliveries; they would cost 8 % of a stage's CPU.
             .set("delivery.report.only.error", "true")
             .set("queue.buffering.max.kbytes", "65536");
         let producer = register(&config)?;
         Ok(Self { config, producer })
     }
 
-    /// A new producer under the same id; the old one's open transaction is ended by it.
-    pub(crate) fn rebuild(&mut self) -> Result<(), StreamError> {
+    /// Replaces the producer by a new one with the same id. This ends the open transaction of the old
+    /// producer.
+    pub(crate) fn rebuild(&mut self) -> Result<(), Error> {
         self.producer = register(&self.config)?;
         Ok(())
     }
 
-    pub(crate) fn begin(&self) -> Result<&BaseProducer<Deliveries>, StreamError> {
+    pub(crate) fn begin(&self) -> Result<&BaseProducer<DeliveryReports>, Error> {
         self.producer.context().failed.store(0, Ordering::Relaxed);
         self.producer.begin_transaction()?;
         Ok(&self.producer)
     }
 
-    /// Ends a transaction nothing was written to.
-    pub(crate) fn forget(&self) -> Result<(), StreamError> {
-        self.producer.abort_transaction(CALL)?;
+    /// Aborts the open transaction, which must have no records.
+    pub(crate) fn abort_empty(&self) -> Result<(), Error> {
+        self.producer.abort_transaction(KAFKA_REQUEST_TIMEOUT)?;
         Ok(())
     }
 
-    /// Outputs and input offsets become visible together or not at all.
+    /// Makes outputs and input offsets visible together, or returns an error.
     ///
-    /// It is waited here until nothing is in flight. The wrapper's flush would sleep out its poll
-    /// (100 ms a commit), and its poll with a timeout turns on the spot for what is left of it below
-    /// a millisecond.
+    /// We wait here until no message is in flight. rdkafka's `flush` sleeps a full poll interval
+    /// (100 ms per commit), and polling with a sub-millisecond timeout busy-loops.
     pub(crate) fn commit(
         &self,
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
-    ) -> Result<(), StreamError> {
+    ) -> Result<(), Error> {
         if offsets.count() > 0 {
-            self.producer.send_offsets_to_transaction(offsets, group, CALL)?;
+            self.producer.send_offsets_to_transaction(offsets, group, KAFKA_REQUEST_TIMEOUT)?;
         }
-        let deadline = Instant::now() + CALL;
+        let deadline = Instant::now() + KAFKA_REQUEST_TIMEOUT;
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(Duration::ZERO);
-            std::thread::sleep(LOOK);
+            std::thread::sleep(DELIVERY_POLL);
         }
         if self.producer.context().failed.load(Ordering::Relaxed) > 0 {
             return Err(KafkaError::Canceled.into());
         }
-        self.producer.commit_transaction(CALL)?;
+        self.producer.commit_transaction(KAFKA_REQUEST_TIMEOUT)?;
         Ok(())
     }
 }
 
-fn register(config: &ClientConfig) -> Result<BaseProducer<Deliveries>, StreamError> {
-    let producer: BaseProducer<Deliveries> = config
-        .create_with_context(Deliveries::default())
-        .map_err(|error| StreamError::Settings(error.to_string()))?;
-    let until = Instant::now() + REGISTERED_WITHIN;
+fn register(config: &ClientConfig) -> Result<BaseProducer<DeliveryReports>, Error> {
+    let producer: BaseProducer<DeliveryReports> = config
+        .create_with_context(DeliveryReports::default())
+        .map_err(|error| Error::settings(&error))?;
+    let deadline = Instant::now() + REGISTRATION_TIMEOUT;
     loop {
-        match producer.init_transactions(CALL) {
+        match producer.init_transactions(KAFKA_REQUEST_TIMEOUT) {
             Ok(()) => return Ok(producer),
-            // The broker still ends a predecessor's transaction, or has only just come back.
+            // The broker is still ending a predecessor's transaction, or has just restarted.
             Err(KafkaError::Transaction(error))
-                if error.is_retriable() && Instant::now() < until =>
+                if error.is_retriable() && Instant::now() < deadline =>
             {
-                tracing::warn!(%error, "transactional id not registered yet");
-                std::thread::sleep(RETRY);
+                tracing::warn!(%error, "transactional id is not registered yet; retrying");
+                std::thread::sleep(RETRY_PAUSE);
             }
             Err(error) => return Err(error.into()),
         }

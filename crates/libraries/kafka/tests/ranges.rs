@@ -1,4 +1,4 @@
-//! Who takes a partition over knows which range its predecessor may or may not have finished.
+//! The new owner of a partition knows which range its predecessor may or may not have finished.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -6,27 +6,29 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, wait_until};
+use common::{cluster, connection, put};
+use devstack::process;
+use harness::{Cluster, Committed, DEADLINE, eventually, layout, seen};
+use kafka::ledger::Ledger;
 use kafka::ranges::{Assignment, Polled, Range, Ranges};
-use kafka::tally::Tally;
-use kafka::{StreamError, TopicPartition, inspect};
+use kafka::{NextOffset, Offset, TopicPartition};
 
-fn open(place: &Place) -> Ranges {
-    let topic = place.name("in");
-    Ranges::open(&place.connection, "cut", &place.name("cut"), &[&topic], 1).unwrap()
+fn open(cluster: &Cluster) -> Ranges {
+    let (group, topic) = (cluster.name("cut"), cluster.name("in"));
+    Ranges::open(&connection(cluster), "cut", &group, &[&topic], 1).unwrap()
 }
 
-/// Polls until the partition came and `count` records after it; returns both.
-fn take(ranges: &Ranges, count: usize) -> (Assignment, Vec<i64>) {
+/// Polls until the partition is assigned and `count` records have arrived; returns both.
+fn poll(ranges: &Ranges, count: usize) -> (Assignment, Vec<i64>) {
     let (mut assignment, mut offsets) = (None, Vec::new());
-    let until = Instant::now() + PATIENCE;
+    let start = Instant::now();
     while assignment.is_none() || offsets.len() < count {
-        assert!(Instant::now() < until, "{assignment:?} {offsets:?}");
+        assert!(start.elapsed() < DEADLINE, "only {assignment:?} and {offsets:?}");
         ranges
-            .poll::<StreamError>(Duration::from_millis(100), |polled| {
+            .poll::<kafka::Error>(Duration::from_millis(100), |polled| {
                 match polled {
                     Polled::Assigned(mut all) => assignment = all.pop(),
-                    Polled::Record(record) => offsets.push(record.offset()),
+                    Polled::Record(record) => offsets.push(record.offset().0),
                     Polled::Revoked(_) => {}
                 }
                 Ok(())
@@ -36,19 +38,25 @@ fn take(ranges: &Ranges, count: usize) -> (Assignment, Vec<i64>) {
     (assignment.unwrap(), offsets)
 }
 
-const PLACE: &str = "MAILPULSE_TEST_PLACE";
-const TALLY: Tally = Tally { read: 8, passed: 7, dropped: 0, dead: 1, again: 0 };
-const FIRST: Range = Range { first: 0, last: 7 };
+const fn range(first: i64, last: i64) -> Range {
+    Range { first: Offset(first), last: Offset(last) }
+}
+
+const PREFIX: &str = "MAILPULSE_TEST_PREFIX";
+const LEDGER: Ledger =
+    Ledger { read: 8, passed: 7, dropped: 0, counted: 0, dead_letters: 1, redriven: 0 };
+const FIRST: Range = range(0, 7);
 
 #[test]
-#[ignore = "a process of the test below"]
-fn an_owner_to_be_killed() {
-    let place = Place::existing(std::env::var(PLACE).unwrap());
-    let first = open(&place);
-    let (assignment, offsets) = take(&first, 20);
-    assert_eq!((assignment.next, assignment.pending), (None, None), "nothing was done ever");
+#[ignore = "run by the_pending_range_outlives_its_owner"]
+fn an_owner_that_is_killed() {
+    let prefix = std::env::var(PREFIX).unwrap();
+    let cluster = Cluster::existing(harness::shared_kafka(), &prefix, layout(1, 1));
+    let first = open(&cluster);
+    let (assignment, offsets) = poll(&first, 20);
+    assert_eq!((assignment.next, assignment.pending), (None, None), "nothing was committed");
     assert_eq!(offsets, (0..20).collect::<Vec<_>>());
-    first.mark_pending([(&assignment.partition, FIRST, TALLY)].into_iter()).unwrap();
+    first.mark_pending([(&assignment.partition, FIRST, LEDGER)].into_iter()).unwrap();
     loop {
         std::thread::park();
     }
@@ -56,43 +64,44 @@ fn an_owner_to_be_killed() {
 
 #[test]
 fn the_pending_range_outlives_its_owner() {
-    let place = Place::new(&[("in", 1)]);
-    place.put(&place.producer(None), "in", 0..20);
-    let partition = TopicPartition { topic: place.name("in"), partition: 0 };
+    let cluster = cluster(&[("in", 1)]);
+    put(&cluster, &cluster.producer(), "in", 0..20);
+    let partition = TopicPartition { topic: cluster.name("in"), partition: 0 };
 
-    let mut first = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "an_owner_to_be_killed"])
-        .env(PLACE, place.name(""))
-        .env("MAILPULSE_KAFKA", &place.connection.bootstrap)
-        .spawn()
-        .unwrap();
-    let (group, topic) = (place.name("cut"), place.name("in"));
-    wait_until("the first owner to record its range", || {
-        let all = inspect::committed_offsets(&place.connection, &group, &topic, 1).unwrap();
-        all == [Some((0, format!("{}@8,7,0,1,0", FIRST.to_metadata())))]
+    let mut first = Command::new(std::env::current_exe().unwrap());
+    first.args(["--exact", "--ignored", "--nocapture", "an_owner_that_is_killed"]);
+    first.env(PREFIX, &cluster.topics.prefix).env("MAILPULSE_KAFKA", &cluster.bootstrap);
+    let home = tempfile::tempdir().unwrap();
+    let mut first = process::spawn(first, &home.path().join("log")).unwrap();
+    let metadata = format!("{}@8,7,0,1,0", FIRST.to_metadata());
+    let expected = vec![Some(Committed { offset: 0, metadata })];
+    eventually("the first owner to record its range", DEADLINE, || {
+        assert!(first.is_running(), "{}", process::tail(first.log(), 30));
+        let committed = cluster.committed(&cluster.name("cut"), &cluster.name("in"));
+        seen(committed, |committed| *committed == expected)
     });
-    first.kill().unwrap(); // SIGKILL: the group finds out by its silence
-    first.wait().unwrap();
+    // SIGKILL: the group notices only that the member is silent.
+    first.kill().unwrap();
 
-    let second = open(&place);
-    let (assignment, offsets) = take(&second, 20);
-    assert_eq!((assignment.next, assignment.pending), (Some(0), Some(FIRST)));
-    assert_eq!(offsets[0], 0, "it reads from the first offset not done");
-    second.mark_done([(&partition, 8, TALLY)].into_iter()).unwrap();
-    let range = Range { first: 8, last: 12 };
-    second.mark_pending([(&partition, range, TALLY)].into_iter()).unwrap();
+    let second = open(&cluster);
+    let (assignment, offsets) = poll(&second, 20);
+    assert_eq!((assignment.next, assignment.pending), (Some(NextOffset(0)), Some(FIRST)));
+    assert_eq!(offsets[0], 0, "it reads from the first offset that is not done");
+    second.mark_done([(&partition, NextOffset(8), LEDGER)].into_iter()).unwrap();
+    let pending = range(8, 12);
+    second.mark_pending([(&partition, pending, LEDGER)].into_iter()).unwrap();
     drop(second);
 
-    let third = open(&place);
-    let (assignment, offsets) = take(&third, 12);
-    assert_eq!((assignment.next, assignment.pending), (Some(8), Some(range)));
-    assert_eq!(assignment.tally, TALLY);
+    let third = open(&cluster);
+    let (assignment, offsets) = poll(&third, 12);
+    assert_eq!((assignment.next, assignment.pending), (Some(NextOffset(8)), Some(pending)));
+    assert_eq!(assignment.ledger, LEDGER);
     assert_eq!(offsets[0], 8);
-    third.mark_done([(&partition, 13, TALLY)].into_iter()).unwrap();
+    third.mark_done([(&partition, NextOffset(13), LEDGER)].into_iter()).unwrap();
     drop(third);
 
-    let (assignment, offsets) = take(&open(&place), 7);
-    assert_eq!((assignment.next, assignment.pending), (Some(13), None));
-    assert_eq!(assignment.tally, TALLY);
+    let (assignment, offsets) = poll(&open(&cluster), 7);
+    assert_eq!((assignment.next, assignment.pending), (Some(NextOffset(13)), None));
+    assert_eq!(assignment.ledger, LEDGER);
     assert_eq!(offsets, (13..20).collect::<Vec<_>>());
 }

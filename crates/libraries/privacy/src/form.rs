@@ -1,20 +1,20 @@
-//! Addresses in the fields of forms.
+//! Replaces addresses in forms.
 
 use std::borrow::Cow;
 
-use crate::ids::holds_message_id;
-use crate::{Pseudonyms, text};
+use crate::message_id_fields::holds_message_id;
+use crate::{Pseudonymizer, text};
 
-/// A form with its addresses replaced; `None` for what is none.
-pub(crate) fn rewrite<'b>(pseudonyms: &Pseudonyms, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+/// Returns a form with its addresses replaced, or `None` if the body is not a form.
+pub(crate) fn rewrite<'b>(pseudonymizer: &Pseudonymizer, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
     if body.starts_with(b"--") {
-        return multipart(pseudonyms, body).map(Cow::Owned);
+        return rewrite_multipart(pseudonymizer, body).map(Cow::Owned);
     }
-    is_urlencoded(body).then(|| Cow::Owned(urlencoded(pseudonyms, body)))
+    is_urlencoded(body).then(|| Cow::Owned(rewrite_urlencoded(pseudonymizer, body)))
 }
 
-/// Whether a body looks like `application/x-www-form-urlencoded`: names and values without a
-/// character that would have been encoded.
+/// Returns true if a body looks like `application/x-www-form-urlencoded`: its names and values
+/// contain no character that an encoder escapes.
 fn is_urlencoded(body: &[u8]) -> bool {
     let body = body.trim_ascii_end();
     let plain = |&byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
@@ -23,24 +23,25 @@ fn is_urlencoded(body: &[u8]) -> bool {
     body.iter().all(plain) && !name.is_empty() && name != body && name.iter().all(in_name)
 }
 
-/// Fields in which something was replaced are encoded anew.
-fn urlencoded(pseudonyms: &Pseudonyms, body: &[u8]) -> Vec<u8> {
+/// Only fields that contain an address are encoded again.
+fn rewrite_urlencoded(pseudonymizer: &Pseudonymizer, body: &[u8]) -> Vec<u8> {
     let fields = body.split(|&byte| byte == b'&');
-    let fields: Vec<Cow<'_, [u8]>> = fields.map(|field| field_of(pseudonyms, field)).collect();
+    let fields: Vec<Cow<'_, [u8]>> =
+        fields.map(|field| rewrite_field(pseudonymizer, field)).collect();
     fields.join(&b'&')
 }
 
-fn field_of<'b>(pseudonyms: &Pseudonyms, field: &'b [u8]) -> Cow<'b, [u8]> {
+fn rewrite_field<'b>(pseudonymizer: &Pseudonymizer, field: &'b [u8]) -> Cow<'b, [u8]> {
     let equals = field.iter().position(|&byte| byte == b'=');
     let Some((name, value)) = equals.map(|at| (&field[..at], &field[at + 1..])) else {
-        return text::rewrite(pseudonyms, field);
+        return text::rewrite(pseudonymizer, field);
     };
-    // What is not UTF-8 is no address: it may become something else in a field that has one.
-    let read = form_urlencoded::parse(field).next();
-    let (read_name, read_value) = read.unwrap_or_default();
-    let value = match holds_message_id(&read_name) {
+    // Bytes that are not UTF-8 are lost here if the same field contains an address.
+    let decoded = form_urlencoded::parse(field).next();
+    let (decoded_name, decoded_value) = decoded.unwrap_or_default();
+    let value = match holds_message_id(&decoded_name) {
         true => Cow::Borrowed(value),
-        false => match pseudonyms.value(&read_value) {
+        false => match pseudonymizer.rewrite_value(&decoded_value) {
             Cow::Borrowed(_) => Cow::Borrowed(value),
             Cow::Owned(replaced) => {
                 let encoded: String =
@@ -49,49 +50,49 @@ fn field_of<'b>(pseudonyms: &Pseudonyms, field: &'b [u8]) -> Cow<'b, [u8]> {
             }
         },
     };
-    match (text::rewrite(pseudonyms, name), value) {
+    match (text::rewrite(pseudonymizer, name), value) {
         (Cow::Borrowed(_), Cow::Borrowed(_)) => Cow::Borrowed(field),
         (name, value) => Cow::Owned([&*name, b"=", &*value].concat()),
     }
 }
 
-/// `--` and 70 characters (RFC 2046 §5.1.1).
-const LONGEST_DELIMITER: usize = 72;
+/// A delimiter is `--` and at most 70 characters (RFC 2046 §5.1.1).
+const MAX_DELIMITER_BYTES: usize = 72;
 
-/// `multipart/form-data` (RFC 7578). The delimiter is the first line; each part is replaced for
-/// itself and goes back between the delimiters as they were.
-fn multipart(pseudonyms: &Pseudonyms, body: &[u8]) -> Option<Vec<u8>> {
-    let delimiter = &body[..find(&body[..body.len().min(LONGEST_DELIMITER + 2)], b"\r\n")?];
+/// Rewrites `multipart/form-data` (RFC 7578). The first line is the delimiter. Each part is
+/// rewritten separately, and the delimiters stay unchanged.
+fn rewrite_multipart(pseudonymizer: &Pseudonymizer, body: &[u8]) -> Option<Vec<u8>> {
+    let delimiter = &body[..find(&body[..body.len().min(MAX_DELIMITER_BYTES + 2)], b"\r\n")?];
     let mut rewritten = Vec::with_capacity(body.len());
     let mut rest = body;
     while let Some(at) = find(rest, delimiter) {
-        rewritten.extend_from_slice(&part_of(pseudonyms, &rest[..at]));
+        rewritten.extend_from_slice(&rewrite_part(pseudonymizer, &rest[..at]));
         rewritten.extend_from_slice(delimiter);
         rest = &rest[at + delimiter.len()..];
     }
-    rewritten.extend_from_slice(&text::rewrite(pseudonyms, rest));
+    rewritten.extend_from_slice(&text::rewrite(pseudonymizer, rest));
     Some(rewritten)
 }
 
-/// What stands between two delimiters: head, empty line, content.
-fn part_of<'b>(pseudonyms: &Pseudonyms, part: &'b [u8]) -> Cow<'b, [u8]> {
+/// Rewrites the bytes between two delimiters: head, empty line, content.
+fn rewrite_part<'b>(pseudonymizer: &Pseudonymizer, part: &'b [u8]) -> Cow<'b, [u8]> {
     const EMPTY_LINE: &[u8] = b"\r\n\r\n";
     let Some(content) = find(part, EMPTY_LINE).map(|at| at + EMPTY_LINE.len()) else {
-        return text::rewrite(pseudonyms, part);
+        return text::rewrite(pseudonymizer, part);
     };
     let (head, content) = part.split_at(content);
-    if name_of(head).is_some_and(|name| holds_message_id(&name)) {
+    if field_name(head).is_some_and(|name| holds_message_id(&name)) {
         return Cow::Borrowed(part);
     }
     let content = match std::str::from_utf8(content) {
-        Ok(content) => Cow::Owned(pseudonyms.value(content).into_owned().into_bytes()),
-        Err(_) => text::rewrite(pseudonyms, content),
+        Ok(content) => Cow::Owned(pseudonymizer.rewrite_value(content).into_owned().into_bytes()),
+        Err(_) => text::rewrite(pseudonymizer, content),
     };
-    Cow::Owned([&*text::rewrite(pseudonyms, head), &*content].concat())
+    Cow::Owned([&*text::rewrite(pseudonymizer, head), &*content].concat())
 }
 
-/// The name in a part's `Content-Disposition`.
-fn name_of(head: &[u8]) -> Option<Cow<'_, str>> {
+/// Returns the field name in the `Content-Disposition` of a part.
+fn field_name(head: &[u8]) -> Option<Cow<'_, str>> {
     const NAME: &[u8] = b" name=\"";
     let value = &head[find(head, NAME)? + NAME.len()..];
     let end = value.iter().position(|&byte| byte == b'"')?;
@@ -107,17 +108,17 @@ mod tests {
     use super::*;
     use crate::with_test_key;
 
-    /// The form with `~` for Ada's pseudonym.
+    /// Returns the form with `~` in place of Ada's pseudonym.
     fn rewritten(body: &str) -> Option<String> {
-        let pseudonyms = with_test_key();
-        let ada = pseudonyms.of("ada@example.com").unwrap();
+        let pseudonymizer = with_test_key();
+        let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        let body = rewrite(&pseudonyms, body.as_bytes())?.into_owned();
+        let body = rewrite(&pseudonymizer, body.as_bytes())?.into_owned();
         Some(String::from_utf8(body).unwrap().replace(ada, "~"))
     }
 
     #[test]
-    fn values_and_names_of_fields() {
+    fn addresses_in_values_and_names_of_fields_are_replaced() {
         for (body, expected) in [
             ("a=b%20c&recipient=ada%40example.com", "a=b%20c&recipient=~%40example.com"),
             ("recipient=Ada@Example.com&x", "recipient=~%40Example.com&x"),
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_form() {
+    fn addresses_in_parts_of_a_multipart_form_are_replaced() {
         let part = |name: &str, content: &str| {
             format!("--b0\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n")
         };

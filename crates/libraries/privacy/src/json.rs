@@ -1,40 +1,40 @@
-//! Addresses in JSON: in every string, be it a key, and in JSON within a string.
+//! Replaces addresses in JSON: in every string and key, and in JSON inside a string.
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use crate::ids::holds_message_id;
-use crate::{Pseudonyms, text};
+use crate::message_id_fields::holds_message_id;
+use crate::{Pseudonymizer, text};
 
-/// JSON's white space (RFC 8259 §2).
-const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
+/// The white space of JSON (RFC 8259 §2).
+const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Whether a text is a whole JSON object or array.
+/// Returns true if a text is a complete JSON object or array.
 pub(crate) fn is_document(text: &str) -> bool {
-    text.trim_start_matches(WHITE).starts_with(['{', '['])
+    text.trim_start_matches(WHITESPACE).starts_with(['{', '['])
         && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// A document with its addresses replaced; what has none keeps its bytes.
+/// Returns a document with its addresses replaced. Strings without an address keep their bytes.
 ///
-/// It is walked string by string. Of its structure only this matters: whether a string is the
-/// value of a message id's field.
-pub(crate) fn rewrite<'t>(pseudonyms: &Pseudonyms, document: &'t str) -> Cow<'t, str> {
+/// This visits one string literal after the other. It needs the structure of the document only to
+/// recognize the values of message id fields.
+pub(crate) fn rewrite<'t>(pseudonymizer: &Pseudonymizer, document: &'t str) -> Cow<'t, str> {
     let mut rewritten = String::new();
     let mut copied = 0;
-    let mut before = Before::default();
+    let mut preceding = PrecedingLiterals::default();
     let mut rest = 0;
     while let Some(literal) = Literal::next(document, rest) {
         rest = literal.end;
-        if !before.names_message_id(&literal)
-            && let Some(replaced) = literal.replaced(pseudonyms)
+        if !preceding.name_message_id(&literal)
+            && let Some(replaced) = literal.rewrite(pseudonymizer)
         {
             rewritten.push_str(&document[copied..literal.start]);
             rewritten.push_str(&replaced);
             copied = literal.end;
         }
-        before.pass(literal);
+        preceding.push(literal);
     }
     if copied == 0 {
         return Cow::Borrowed(document);
@@ -43,7 +43,7 @@ pub(crate) fn rewrite<'t>(pseudonyms: &Pseudonyms, document: &'t str) -> Cow<'t,
     Cow::Owned(rewritten)
 }
 
-/// A string of the document, with its quotation marks.
+/// A string literal of the document; `start` and `end` include its quotation marks.
 #[derive(Clone, Copy)]
 struct Literal<'t> {
     document: &'t str,
@@ -52,7 +52,7 @@ struct Literal<'t> {
 }
 
 impl<'t> Literal<'t> {
-    /// The first one from this place on.
+    /// Returns the first literal at or after byte `from`.
     fn next(document: &'t str, from: usize) -> Option<Self> {
         let start = from + document[from..].find('"')?;
         let mut end = start + 1;
@@ -61,7 +61,7 @@ impl<'t> Literal<'t> {
             if document.as_bytes()[end] == b'"' {
                 return Some(Self { document, start, end: end + 1 });
             }
-            end += 2; // in a document, an ASCII character follows a backslash
+            end += 2; // a backslash is always followed by an ASCII character
         }
     }
 
@@ -70,46 +70,47 @@ impl<'t> Literal<'t> {
     }
 
     fn is_key(&self) -> bool {
-        self.document[self.end..].trim_start_matches(WHITE).starts_with(':')
+        self.document[self.end..].trim_start_matches(WHITESPACE).starts_with(':')
     }
 
-    /// The literal with its addresses replaced, if it has any.
-    fn replaced(&self, pseudonyms: &Pseudonyms) -> Option<String> {
+    /// Returns the literal with its addresses replaced, or `None` if it contains none.
+    fn rewrite(&self, pseudonymizer: &Pseudonymizer) -> Option<String> {
         let inner = self.inner();
-        if !text::may_hold_address(inner.as_bytes()) {
+        if !text::may_contain_address(inner.as_bytes()) {
             return None;
         }
-        let read = match serde_json::from_str::<String>(&self.document[self.start..self.end]) {
-            Ok(read) => read,
-            // Half a pair of surrogates: no text, but its escapes can be seen through as they are.
+        let value = match serde_json::from_str::<String>(&self.document[self.start..self.end]) {
+            Ok(value) => value,
+            // The literal contains an unpaired surrogate, so it has no value as text. The text
+            // rewriter finds addresses in spite of the escapes.
             Err(_) => {
-                let bytes = text::rewrite(pseudonyms, inner.as_bytes());
+                let bytes = text::rewrite(pseudonymizer, inner.as_bytes());
                 return Some(format!("\"{}\"", String::from_utf8_lossy(&bytes)));
             }
         };
-        match pseudonyms.value(&read) {
+        match pseudonymizer.rewrite_value(&value) {
             Cow::Borrowed(_) => None,
             Cow::Owned(value) => serde_json::to_string(&value).ok(),
         }
     }
 }
 
-/// The last two strings before some place.
+/// The last two literals before the current one.
 #[derive(Default)]
-struct Before<'t>([Option<Literal<'t>>; 2]);
+struct PrecedingLiterals<'t>([Option<Literal<'t>>; 2]);
 
-impl<'t> Before<'t> {
-    fn pass(&mut self, literal: Literal<'t>) {
+impl<'t> PrecedingLiterals<'t> {
+    fn push(&mut self, literal: Literal<'t>) {
         self.0 = [self.0[1], Some(literal)];
     }
 
-    /// Whether a string is a message id, by what stands before it: `"Message-Id": "…"`, or as
-    /// headers of a mail are given, `{"name": "Message-ID", "value": "…"}` and
-    /// `["Message-Id", "<…>"]`.
-    fn names_message_id(&self, literal: &Literal<'t>) -> bool {
+    /// Returns true if the text before a literal shows that it is a message id:
+    /// `"Message-Id": "…"`, or the two forms in which providers list mail headers,
+    /// `{"name": "Message-ID", "value": "…"}` and `["Message-Id", "<…>"]`.
+    fn name_message_id(&self, literal: &Literal<'t>) -> bool {
         let Some(last) = self.0[1].filter(|_| !literal.is_key()) else { return false };
         let between = &literal.document[last.end..literal.start];
-        let between = between.trim_matches(WHITE);
+        let between = between.trim_matches(WHITESPACE);
         match (between, self.0[0]) {
             (":", Some(name)) if last.inner() == "value" => holds_message_id(name.inner()),
             (":", _) => holds_message_id(last.inner()),
@@ -124,17 +125,17 @@ mod tests {
     use super::*;
     use crate::with_test_key;
 
-    /// The document with `~` for Ada's pseudonym.
+    /// Returns the document with `~` in place of Ada's pseudonym.
     fn rewritten(document: &str) -> String {
         assert!(is_document(document), "{document}");
-        let pseudonyms = with_test_key();
-        let ada = pseudonyms.of("ada@example.com").unwrap();
+        let pseudonymizer = with_test_key();
+        let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        rewrite(&pseudonyms, document).replace(ada, "~")
+        rewrite(&pseudonymizer, document).replace(ada, "~")
     }
 
     #[test]
-    fn every_string_is_looked_at() {
+    fn addresses_in_every_string_and_key_are_replaced() {
         for (document, expected) in [
             (r#"{"email":"ada@example.com","n":40}"#, r#"{"email":"~@example.com","n":40}"#),
             (r#"{"to":["Ada@example.com","x"]}"#, r#"{"to":["~@example.com","x"]}"#),
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn json_within_a_string_is_json() {
+    fn addresses_in_json_inside_a_string_are_replaced() {
         assert_eq!(
             rewritten(
                 r#"{"Message":"{\"mail\":{\"messageId\":\"<1@mx.test>\",\"destination\":[\"ada@example.com\"]}}\n"}"#
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn message_ids_are_left_alone_and_nothing_else_is() {
+    fn only_message_ids_stay_unchanged() {
         for same in [
             r#"{"smtp-id":"<1@mx.test>"}"#,
             r#"{"headers":{"message-id" : "1@mx.test"}}"#,

@@ -1,28 +1,29 @@
-//! Addresses in running text.
+//! Replaces addresses in plain text.
 
 use std::borrow::Cow;
 
-use crate::Pseudonyms;
+use crate::Pseudonymizer;
 
-/// Whether a search is worth it: an `@`, or one that is written as `%40` (`%2540`…) or `\u0040`.
-pub(crate) fn may_hold_address(text: &[u8]) -> bool {
+/// Returns true if a text contains `@` or its escape `%40` (`%2540`…) or `\u0040`. Only then is a
+/// search for addresses necessary.
+pub(crate) fn may_contain_address(text: &[u8]) -> bool {
     text.contains(&b'@') || text.windows(2).any(|pair| pair == b"40")
 }
 
-/// The text with every address's local part replaced. Domains, and whatever stands around, keep
-/// their bytes.
-pub(crate) fn rewrite<'t>(pseudonyms: &Pseudonyms, text: &'t [u8]) -> Cow<'t, [u8]> {
-    if !may_hold_address(text) {
+/// Returns the text with the local part of every address replaced. All other bytes, domains
+/// included, stay unchanged.
+pub(crate) fn rewrite<'t>(pseudonymizer: &Pseudonymizer, text: &'t [u8]) -> Cow<'t, [u8]> {
+    if !may_contain_address(text) {
         return Cow::Borrowed(text);
     }
-    let view = View::of(text);
+    let decoded = Decoded::from(text);
     let mut rewritten = Vec::new();
     let mut copied = 0;
-    for found in addresses(&view.bytes) {
-        let (start, at) = (view.place(found.start), view.place(found.at));
+    for found in addresses(&decoded.bytes) {
+        let (start, at) = (decoded.position(found.start), decoded.position(found.at));
         rewritten.extend_from_slice(&text[copied..start]);
-        let address = &view.bytes[found.start..found.end];
-        rewritten.extend_from_slice(pseudonyms.digits(address).as_bytes());
+        let address = &decoded.bytes[found.start..found.end];
+        rewritten.extend_from_slice(pseudonymizer.digest(address).as_bytes());
         copied = at;
     }
     if copied == 0 {
@@ -32,59 +33,59 @@ pub(crate) fn rewrite<'t>(pseudonyms: &Pseudonyms, text: &'t [u8]) -> Cow<'t, [u
     Cow::Owned(rewritten)
 }
 
-/// A text as it reads with its escapes undone, and where each byte of that comes from.
-struct View<'t> {
+/// A text without escapes, and the position of each byte in the original text.
+struct Decoded<'t> {
     bytes: Cow<'t, [u8]>,
-    /// For each byte where it starts in the text; empty where that is the same place.
-    places: Vec<usize>,
+    /// The position in the original of each byte; empty if the text contains no escapes.
+    positions: Vec<usize>,
 }
 
-impl<'t> View<'t> {
-    fn of(text: &'t [u8]) -> Self {
+impl<'t> Decoded<'t> {
+    fn from(text: &'t [u8]) -> Self {
         if !text.iter().any(|byte| matches!(byte, b'%' | b'\\')) {
-            return Self { bytes: Cow::Borrowed(text), places: Vec::new() };
+            return Self { bytes: Cow::Borrowed(text), positions: Vec::new() };
         }
-        let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::new());
+        let (mut bytes, mut positions) = (Vec::with_capacity(text.len()), Vec::new());
         let mut at = 0;
         while at < text.len() {
             let rest = &text[at..];
-            let (read, length) = match rest[0] {
-                b'%' => percent(rest),
-                b'\\' => backslash(rest),
-                byte => (Read::from(byte), 1),
+            let (character, length) = match rest[0] {
+                b'%' => decode_percent(rest),
+                b'\\' => decode_backslash(rest),
+                byte => (Character::from(byte), 1),
             };
-            bytes.extend_from_slice(read.bytes());
-            places.resize(bytes.len(), at);
+            bytes.extend_from_slice(character.bytes());
+            positions.resize(bytes.len(), at);
             at += length;
         }
-        Self { bytes: Cow::Owned(bytes), places }
+        Self { bytes: Cow::Owned(bytes), positions }
     }
 
-    /// Where a byte of the view starts in the text.
-    fn place(&self, at: usize) -> usize {
-        self.places.get(at).copied().unwrap_or(at)
+    /// Returns the position in the original text of the decoded byte `at`.
+    fn position(&self, at: usize) -> usize {
+        self.positions.get(at).copied().unwrap_or(at)
     }
 }
 
-/// What an escape stands for: a byte, or a character's UTF-8 form.
-struct Read {
+/// A decoded escape: one byte, or the UTF-8 bytes of a character.
+struct Character {
     bytes: [u8; 4],
     length: usize,
 }
 
-impl Read {
+impl Character {
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
-impl From<u8> for Read {
+impl From<u8> for Character {
     fn from(byte: u8) -> Self {
         Self { bytes: [byte, 0, 0, 0], length: 1 }
     }
 }
 
-impl From<char> for Read {
+impl From<char> for Character {
     fn from(character: char) -> Self {
         let mut bytes = [0; 4];
         let length = character.encode_utf8(&mut bytes).len();
@@ -92,109 +93,111 @@ impl From<char> for Read {
     }
 }
 
-/// `%40`, and what was encoded again and again: `%2540`, `%252540`. A `%` without two digits
-/// stands for itself. With it, its length.
-fn percent(text: &[u8]) -> (Read, usize) {
+/// Decodes `%40`, also if it was encoded several times: `%2540`, `%252540`. A `%` without two digits
+/// is a percent sign. Returns the character and the length of its escape.
+fn decode_percent(text: &[u8]) -> (Character, usize) {
     let (mut byte, mut length) = (b'%', 1);
     while byte == b'%' {
         let Some(&[high, low]) = text.get(length..length + 2) else { break };
-        let (Some(high), Some(low)) = (digit(high), digit(low)) else { break };
+        let (Some(high), Some(low)) = (hex_digit(high), hex_digit(low)) else { break };
         byte = (high << 4 | low) as u8;
         length += 2;
     }
-    (Read::from(byte), length)
+    (Character::from(byte), length)
 }
 
-/// JSON's escapes (RFC 8259 §7) behind any number of backslashes, as there are where JSON was put
-/// into JSON. Other backslashes stand for themselves. With it, its length.
-fn backslash(text: &[u8]) -> (Read, usize) {
+/// Decodes a JSON escape (RFC 8259 §7) after any number of backslashes, because JSON inside JSON has
+/// several. Backslashes before another character are one backslash. Returns the character and the
+/// length of its escape.
+fn decode_backslash(text: &[u8]) -> (Character, usize) {
     let slashes = text.iter().take_while(|&&byte| byte == b'\\').count();
     match text.get(slashes) {
-        Some(b'u') => unicode(text, slashes).unwrap_or((Read::from(b'\\'), slashes)),
-        Some(b'b' | b'f' | b'n' | b'r' | b't') => (Read::from(b'\n'), slashes + 1),
-        Some(&byte @ (b'"' | b'/')) => (Read::from(byte), slashes + 1),
-        _ => (Read::from(b'\\'), slashes),
+        Some(b'u') => decode_unicode(text, slashes).unwrap_or((Character::from(b'\\'), slashes)),
+        Some(b'b' | b'f' | b'n' | b'r' | b't') => (Character::from(b'\n'), slashes + 1),
+        Some(&byte @ (b'"' | b'/')) => (Character::from(byte), slashes + 1),
+        _ => (Character::from(b'\\'), slashes),
     }
 }
 
-/// `\u0040`, or a pair of surrogates; half a pair is some character.
-fn unicode(text: &[u8], slashes: usize) -> Option<(Read, usize)> {
+/// Decodes `\u0040`, or a surrogate pair. An unpaired surrogate becomes U+FFFD.
+fn decode_unicode(text: &[u8], slashes: usize) -> Option<(Character, usize)> {
     let length = slashes + 5;
-    let first = unit(text, slashes)?;
+    let first = code_unit(text, slashes)?;
     if let Some(character) = char::from_u32(first) {
-        return Some((Read::from(character), length));
+        return Some((Character::from(character), length));
     }
-    let second = text.get(length..).and_then(|rest| unit(rest, slashes)).unwrap_or_default();
+    let second = text.get(length..).and_then(|rest| code_unit(rest, slashes)).unwrap_or_default();
     let units = [first, second].map(|unit| u16::try_from(unit).unwrap_or_default());
     match char::decode_utf16(units).next() {
-        Some(Ok(character)) => Some((Read::from(character), 2 * length)),
-        _ => Some((Read::from(char::REPLACEMENT_CHARACTER), length)),
+        Some(Ok(character)) => Some((Character::from(character), 2 * length)),
+        _ => Some((Character::from(char::REPLACEMENT_CHARACTER), length)),
     }
 }
 
-/// The number of a `\uXXXX` behind so many backslashes.
-fn unit(text: &[u8], slashes: usize) -> Option<u32> {
+/// Returns the UTF-16 code unit of `uXXXX` after exactly `slashes` backslashes.
+fn code_unit(text: &[u8], slashes: usize) -> Option<u32> {
     let (head, digits) = text.get(..slashes + 5)?.split_at(slashes + 1);
     let is_escape = head.ends_with(b"u") && head[..slashes].iter().all(|&byte| byte == b'\\');
-    let value = |value, &byte: &u8| Some(value << 4 | digit(byte)?);
+    let value = |value, &byte: &u8| Some(value << 4 | hex_digit(byte)?);
     is_escape.then(|| digits.iter().try_fold(0, value)).flatten()
 }
 
-fn digit(byte: u8) -> Option<u32> {
+fn hex_digit(byte: u8) -> Option<u32> {
     char::from(byte).to_digit(16)
 }
 
-/// An address in a text.
+/// The byte range of an address in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
+struct AddressSpan {
     start: usize,
-    /// Of the `@`.
+    /// The position of the `@`.
     at: usize,
     end: usize,
 }
 
-/// All addresses of a text, in a single pass.
-fn addresses(text: &[u8]) -> impl Iterator<Item = Found> + '_ {
-    let mut left = Left::default();
+/// Returns all addresses of a text in a single pass.
+fn addresses(text: &[u8]) -> impl Iterator<Item = AddressSpan> + '_ {
+    let mut scanner = LocalPartScanner::default();
     text.iter().enumerate().filter_map(move |(at, &byte)| {
         let found = (byte == b'@').then(|| {
             let end = at + 1 + domain_length(&text[at + 1..]);
-            Found { start: left.start_of_local(at), at, end }
+            AddressSpan { start: scanner.local_part_start(at), at, end }
         });
-        left.step(text, at, byte);
+        scanner.advance(text, at, byte);
         found.filter(|found| found.start < at && at + 1 < found.end)
     })
 }
 
-/// What is known of the text before some place: where a local part that ended there would start.
+/// Reads a text byte by byte and remembers where a local part that ends at the current byte starts.
 #[derive(Default)]
-struct Left {
-    /// The start of the characters in a row that a local part may consist of.
-    run: usize,
-    /// The last two quotation marks of the line: a local part may be a quoted string.
+struct LocalPartScanner {
+    /// The start of the current sequence of characters that are allowed in a local part.
+    atom_start: usize,
+    /// The last two quotation marks of the line, because a local part may be a quoted string.
     quotes: [Option<usize>; 2],
-    /// Whether this is within a URL, and where its part or parameter value starts.
+    /// True inside a URL.
     in_url: bool,
-    part: usize,
-    /// Whether `part` is the start of a parameter, whose name is still to come.
-    is_parameter: bool,
+    /// The start of the current path segment or parameter of the URL.
+    part_start: usize,
+    /// True inside the name of a URL parameter, before its `=`.
+    in_parameter_name: bool,
 }
 
-impl Left {
-    /// Where the local part before the `@` at this place starts.
+impl LocalPartScanner {
+    /// Returns the start of the local part before the `@` at position `at`.
     ///
-    /// Local parts may contain `/?&=#` (RFC 5322 §3.2.3), and forwarded mail's often do: only
-    /// within a URL do these end one.
-    fn start_of_local(&self, at: usize) -> usize {
+    /// A local part may contain `/?&=#` (RFC 5322 §3.2.3), and addresses of forwarded mail often do.
+    /// Only inside a URL do these characters separate it from the text before.
+    fn local_part_start(&self, at: usize) -> usize {
         match self.quotes {
             [Some(open), Some(close)] if close + 1 == at => open,
-            _ => self.run.max(self.part),
+            _ => self.atom_start.max(self.part_start),
         }
     }
 
-    fn step(&mut self, text: &[u8], at: usize, byte: u8) {
+    fn advance(&mut self, text: &[u8], at: usize, byte: u8) {
         if !is_atom(byte) {
-            self.run = at + 1;
+            self.atom_start = at + 1;
         }
         match byte {
             b'"' => self.quotes = [self.quotes[1], Some(at)],
@@ -203,27 +206,29 @@ impl Left {
         }
         match byte {
             _ if byte <= b' ' || b"\"<>".contains(&byte) => {
-                (self.in_url, self.is_parameter, self.part) = (false, false, 0);
+                (self.in_url, self.in_parameter_name, self.part_start) = (false, false, 0);
             }
             b'/' if text[..at].ends_with(b":/") => {
-                (self.in_url, self.is_parameter, self.part) = (true, false, at + 1);
+                (self.in_url, self.in_parameter_name, self.part_start) = (true, false, at + 1);
             }
             b'/' | b'?' | b'&' | b'#' | b';' if self.in_url => {
-                (self.is_parameter, self.part) = (byte != b'/', at + 1);
+                (self.in_parameter_name, self.part_start) = (byte != b'/', at + 1);
             }
-            b'=' if self.is_parameter => (self.is_parameter, self.part) = (false, at + 1),
+            b'=' if self.in_parameter_name => {
+                (self.in_parameter_name, self.part_start) = (false, at + 1);
+            }
             _ => {}
         }
     }
 }
 
-/// Whether a byte may stand in an unquoted local part: RFC 5322's `atext`, the full stop, and all
-/// beyond ASCII (RFC 6531).
+/// Returns true if an unquoted local part may contain the byte: `atext` of RFC 5322, the full stop,
+/// and every byte that is not ASCII (RFC 6531).
 fn is_atom(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || !byte.is_ascii() || b".!#$%&'*+-/=?^_`{|}~".contains(&byte)
 }
 
-/// The length of the domain, or address literal, that a text starts with.
+/// Returns the length of the domain or address literal at the start of a text.
 fn domain_length(text: &[u8]) -> usize {
     if text.first() == Some(&b'[') {
         let closing = text.iter().take(64).position(|&byte| byte == b']');
@@ -232,7 +237,7 @@ fn domain_length(text: &[u8]) -> usize {
     let may_be =
         |byte: &&u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b".-_".contains(*byte);
     let name = &text[..text.iter().take_while(may_be).count()];
-    // "… to ada@example.com."
+    // In "… to ada@example.com." the last full stop ends the sentence.
     name.len() - name.iter().rev().take_while(|byte| b".-_".contains(byte)).count()
 }
 
@@ -241,21 +246,21 @@ mod tests {
     use super::*;
     use crate::with_test_key;
 
-    /// What was found, in the text's own spelling, and the text with `~` for each pseudonym.
+    /// Returns the text with `~` in place of each pseudonym.
     fn rewritten(text: &str) -> String {
-        let pseudonyms = with_test_key();
+        let pseudonymizer = with_test_key();
         let mut rewritten =
-            String::from_utf8(rewrite(&pseudonyms, text.as_bytes()).into_owned()).unwrap();
-        let view = View::of(text.as_bytes());
-        for found in addresses(&view.bytes) {
-            let digits = pseudonyms.digits(&view.bytes[found.start..found.end]);
-            rewritten = rewritten.replace(&digits, "~");
+            String::from_utf8(rewrite(&pseudonymizer, text.as_bytes()).into_owned()).unwrap();
+        let decoded = Decoded::from(text.as_bytes());
+        for found in addresses(&decoded.bytes) {
+            let digest = pseudonymizer.digest(&decoded.bytes[found.start..found.end]);
+            rewritten = rewritten.replace(&digest, "~");
         }
         rewritten
     }
 
     #[test]
-    fn addresses_are_found_wherever_text_has_them() {
+    fn addresses_in_text_are_replaced() {
         for (text, expected) in [
             ("ada@example.com", "~@example.com"),
             ("<Ada+List@Example.COM>: 550 5.1.1 unknown", "<~@Example.COM>: 550 5.1.1 unknown"),
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_url_only_the_value_goes() {
+    fn addresses_in_urls_are_replaced_without_the_text_before_them() {
         for (text, expected) in [
             (
                 "https://example.com/u?email=ada@example.com&x=1",
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_seen_through() {
+    fn escaped_addresses_are_replaced() {
         for (text, expected) in [
             ("ada%40example.com", "~%40example.com"),
             ("%61da%2540example.com", "~%2540example.com"),
@@ -323,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_stays() {
+    fn text_without_an_address_stays_unchanged() {
         for text in
             ["", "@", "@example.com", "ada@", "ada@ example", "@media print", "a \"@\" b", "404"]
         {
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn one_pass_however_many_there_are() {
+    fn many_addresses_are_replaced_in_one_pass() {
         let text = "a@".repeat(1 << 15) + "a";
         assert_eq!(rewrite(&with_test_key(), text.as_bytes()).len(), (1 << 15) * 33 + 1);
     }

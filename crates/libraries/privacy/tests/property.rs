@@ -1,42 +1,42 @@
-//! Whatever the body and however an address is written in it: it is not found in what is
-//! published.
+//! No address is left in a rewritten body, whatever the format of the body and the spelling of the
+//! address.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use event::recipient_key;
-use privacy::Pseudonyms;
+use privacy::Pseudonymizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn pseudonyms() -> Pseudonyms {
-    Pseudonyms::new(b"a key of the tests alone").unwrap()
+fn pseudonymizer() -> Pseudonymizer {
+    Pseudonymizer::new(b"a key of the tests alone").unwrap()
 }
 
-/// An address in any case. Its local part ends with a letter that no hexadecimal digit is, so that
-/// the end of a pseudonym is never taken for it.
+/// Generates addresses. The local part ends with a letter that is not a hexadecimal digit, so the end
+/// of a pseudonym never equals a local part.
 fn address() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9][a-zA-Z0-9.+_=-]{0,9}[g-zG-Z]@[a-zA-Z0-9]{1,8}(\\.[a-z]{2,5}){0,2}"
 }
 
-/// How a text is written.
+/// How a text is escaped.
 #[derive(Debug, Clone)]
 enum Spelling {
-    AsItIs,
-    /// Each character percent-encoded where the mask has a bit, so many times over.
+    Plain,
+    /// The characters at the bits of the mask are percent-encoded this number of times.
     Percent(u64, usize),
-    /// Each character as `\uXXXX` where the mask has a bit.
+    /// The characters at the bits of the mask are written as `\uXXXX`.
     Unicode(u64),
 }
 
 fn spelling() -> impl Strategy<Value = Spelling> {
     prop_oneof![
-        Just(Spelling::AsItIs),
+        Just(Spelling::Plain),
         (any::<u64>(), 1_usize..4).prop_map(|(mask, times)| Spelling::Percent(mask, times)),
         any::<u64>().prop_map(Spelling::Unicode),
     ]
 }
 
 impl Spelling {
-    fn of(&self, text: &str) -> String {
+    fn escape(&self, text: &str) -> String {
         let chosen = |mask: u64, at: usize| mask >> (at % 64) & 1 == 1;
         let each = text.chars().enumerate().map(|(at, c)| match *self {
             Self::Percent(mask, times) if chosen(mask, at) => {
@@ -49,26 +49,26 @@ impl Spelling {
     }
 }
 
-/// Where providers put addresses.
-fn event(address: &str, spelled: &str) -> Value {
+/// Returns an event with an address in the fields in which providers put addresses.
+fn event(address: &str, escaped: &str) -> Value {
     json!({
         "email": address,
         "smtp-id": "<1@mx.test>",
-        "to": [format!("Ada <{spelled}>"), spelled],
-        "reason": format!("550 5.1.1 <{spelled}>: no such user, see https://help.test/?a=1"),
-        "url": format!("https://shop.test/u?a=1&email={spelled}&x=2#top"),
-        "link": format!("https://shop.test/u/{spelled}/end"),
-        address: spelled,
+        "to": [format!("Ada <{escaped}>"), escaped],
+        "reason": format!("550 5.1.1 <{escaped}>: no such user, see https://help.test/?a=1"),
+        "url": format!("https://shop.test/u?a=1&email={escaped}&x=2#top"),
+        "link": format!("https://shop.test/u/{escaped}/end"),
+        address: escaped,
     })
 }
 
-/// The bodies that an event comes in.
+/// Returns bodies in all formats that contain the event.
 fn bodies(address: &str, spelling: &Spelling) -> Vec<Vec<u8>> {
-    let event = event(address, &spelling.of(address));
+    let event = event(address, &spelling.escape(address));
     let text = event.to_string();
     let escaped = match spelling {
-        // Within its strings only.
-        Spelling::Unicode(_) => text.replace(address, &spelling.of(address)),
+        // JSON allows these escapes only inside its strings.
+        Spelling::Unicode(_) => text.replace(address, &spelling.escape(address)),
         _ => text.clone(),
     };
     let form = form_urlencoded::Serializer::new(String::new())
@@ -83,47 +83,47 @@ fn bodies(address: &str, spelling: &Spelling) -> Vec<Vec<u8>> {
         json!({"Type": "Notification", "Message": text}).to_string().into_bytes(),
         json!([[json!([text]).to_string()]]).to_string().into_bytes(),
         form.into_bytes(),
-        format!("recipient={}&event=opened", spelling.of(address)).into_bytes(),
+        format!("recipient={}&event=opened", spelling.escape(address)).into_bytes(),
         format!("{}{}--b--\r\n", part("recipient", address), part("x", &text)).into_bytes(),
-        format!("\u{feff}{} wrote", spelling.of(address)).into_bytes(),
+        format!("\u{feff}{} wrote", spelling.escape(address)).into_bytes(),
         [b"\xff ", address.as_bytes()].concat(),
     ]
 }
 
-/// A body with everything undone that a reader might undo, in lower case.
-fn laid_bare(body: &[u8]) -> String {
+/// Returns a body in lower case with all its escapes decoded.
+fn decoded(body: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(body).to_lowercase();
     loop {
-        let mut undone = text.replace('\\', "");
+        let mut next = text.replace('\\', "");
         for byte in 0x21..0x7f_u8 {
             let character = char::from(byte).to_string();
-            undone = undone.replace(&format!("%{byte:02x}"), &character);
-            undone = undone.replace(&format!("u{byte:04x}"), &character);
+            next = next.replace(&format!("%{byte:02x}"), &character);
+            next = next.replace(&format!("u{byte:04x}"), &character);
         }
-        if undone == text {
+        if next == text {
             return text.to_lowercase();
         }
-        text = undone;
+        text = next;
     }
 }
 
 proptest! {
     #[test]
-    fn no_address_is_found_in_what_is_published(address in address(), spelling in spelling()) {
+    fn rewritten_bodies_contain_no_address(address in address(), spelling in spelling()) {
         for body in bodies(&address, &spelling) {
-            let published = pseudonyms().body(&body).into_owned();
-            let bare = laid_bare(&published);
-            prop_assert!(laid_bare(&body).contains(&address.to_lowercase()), "the test looks for it");
+            let published = pseudonymizer().rewrite_body(&body).into_owned();
+            let text = decoded(&published);
+            prop_assert!(decoded(&body).contains(&address.to_lowercase()), "the original body contains it");
             prop_assert!(
-                !bare.contains(&address.to_lowercase()),
+                !text.contains(&address.to_lowercase()),
                 "{address}\n{}\n{}", String::from_utf8_lossy(&body), String::from_utf8_lossy(&published)
             );
         }
     }
 
-    /// Garbage that begins like a body, as dead letters do.
+    /// Truncated bodies cannot be split and go to the dead letters.
     #[test]
-    fn nor_in_what_is_left_of_a_body(
+    fn rewritten_truncated_bodies_contain_no_address(
         address in address(),
         spelling in spelling(),
         which in 0_usize..8,
@@ -131,17 +131,20 @@ proptest! {
     ) {
         let body = &bodies(&address, &spelling)[which];
         let cut = &body[..(body.len() as f64 * share) as usize];
-        let bare = laid_bare(&pseudonyms().body(cut));
-        prop_assert!(!bare.contains(&address.to_lowercase()), "{address}\n{}\n{bare}", String::from_utf8_lossy(cut));
+        let text = decoded(&pseudonymizer().rewrite_body(cut));
+        prop_assert!(
+            !text.contains(&address.to_lowercase()),
+            "{address}\n{}\n{text}", String::from_utf8_lossy(cut)
+        );
     }
 
     #[test]
-    fn an_event_stays_what_it_was_but_for_its_addresses(address in address(), spelling in spelling()) {
-        let pseudonyms = pseudonyms();
+    fn an_event_changes_only_in_its_addresses(address in address(), spelling in spelling()) {
+        let pseudonymizer = pseudonymizer();
         let body = &bodies(&address, &spelling)[0];
-        let published: Value = serde_json::from_slice(&pseudonyms.body(body)).unwrap();
+        let published: Value = serde_json::from_slice(&pseudonymizer.rewrite_body(body)).unwrap();
         let email = recipient_key(published["email"].as_str().unwrap()).into_owned();
-        prop_assert_eq!(Some(email), pseudonyms.of(&address));
+        prop_assert_eq!(Some(email), pseudonymizer.pseudonym(&address));
         prop_assert_eq!(&published["smtp-id"], "<1@mx.test>");
         let url = published["url"].as_str().unwrap();
         prop_assert!(url.starts_with("https://shop.test/u?a=1&email="), "{}", url);
@@ -149,13 +152,15 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_taken_and_give_the_same_again(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert_eq!(pseudonyms().body(&body), pseudonyms().body(&body));
+    fn arbitrary_bytes_always_give_the_same_result(
+        body in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        prop_assert_eq!(pseudonymizer().rewrite_body(&body), pseudonymizer().rewrite_body(&body));
     }
 
     #[test]
-    fn any_text_of_our_alphabet_is_taken(body in "[-a@.%40u\\\\\"{}\\[\\]:,=&;<> \r\n/?é]{0,60}") {
-        let published = pseudonyms().body(body.as_bytes()).into_owned();
+    fn text_of_special_characters_stays_text(body in "[-a@.%40u\\\\\"{}\\[\\]:,=&;<> \r\n/?é]{0,60}") {
+        let published = pseudonymizer().rewrite_body(body.as_bytes()).into_owned();
         prop_assert!(String::from_utf8(published).is_ok());
     }
 }

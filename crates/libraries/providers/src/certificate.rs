@@ -3,10 +3,10 @@ use aws_lc_rs::signature::{
 };
 use x509_cert::der::{DecodePem, Encode};
 
-/// An SNS signing certificate: its public key and the dates it is good between.
+/// A signing certificate of Amazon SNS: its public key and its period of validity.
 ///
-/// The chain above it is not checked: its trust comes from having been fetched over TLS from the
-/// host that [`crate::Authenticator::verify`] had checked.
+/// The certificate chain is not checked. The certificate is trusted because it was fetched over TLS
+/// from a host that [`crate::Authenticator::verify`] had checked, or because it was configured.
 #[derive(Debug)]
 pub struct Certificate {
     sha1: ParsedPublicKey,
@@ -15,19 +15,17 @@ pub struct Certificate {
     not_after: i64,
 }
 
-/// The PEM text is not a certificate that SNS could have signed with.
+/// Why a PEM text is not a certificate that SNS could have signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// Not a PEM block with an X.509 certificate.
     #[error("not an X.509 certificate in PEM")]
     NotACertificate,
-    /// The public key is not RSA of 2048 to 8192 bits.
     #[error("the certificate's key is not RSA of 2048 to 8192 bits")]
     UnusableKey,
 }
 
 impl Certificate {
-    /// Reads the first certificate of a PEM text.
+    /// Reads a PEM text that contains one certificate.
     pub fn parse(pem: &[u8]) -> Result<Self, CertificateError> {
         const BROKEN: CertificateError = CertificateError::NotACertificate;
         let certificate = x509_cert::Certificate::from_pem(pem).map_err(|_| BROKEN)?;
@@ -37,11 +35,12 @@ impl Certificate {
             i64::try_from(time.to_unix_duration().as_secs()).map_err(|_| BROKEN)
         };
         let dates = signed.validity();
-        Self::of_key(&key, seconds(&dates.not_before)?, seconds(&dates.not_after)?)
+        Self::from_key(&key, seconds(&dates.not_before)?, seconds(&dates.not_after)?)
     }
 
-    /// From a DER SubjectPublicKeyInfo and the first and last unix second it is good at.
-    pub(crate) fn of_key(
+    /// Builds a certificate from a DER SubjectPublicKeyInfo and the first and last unix second of
+    /// its validity.
+    pub(crate) fn from_key(
         key: &[u8],
         not_before: i64,
         not_after: i64,
@@ -56,22 +55,22 @@ impl Certificate {
         })
     }
 
-    /// Whether it is good at a moment in unix seconds.
+    /// True if the certificate is valid at this unix second.
     pub fn is_valid_at(&self, now: i64) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
 
-    /// The unix seconds it is good between, both included.
+    /// Returns the first and the last unix second of the validity.
     pub fn validity(&self) -> (i64, i64) {
         (self.not_before, self.not_after)
     }
 
-    /// Signature version 1: RSA PKCS#1 v1.5 with SHA-1.
+    /// Verifies a signature of version 1: RSA PKCS#1 v1.5 with SHA-1.
     pub(crate) fn verifies_sha1(&self, message: &[u8], signature: &[u8]) -> bool {
         self.sha1.verify_sig(message, signature).is_ok()
     }
 
-    /// Signature version 2: RSA PKCS#1 v1.5 with SHA-256.
+    /// Verifies a signature of version 2: RSA PKCS#1 v1.5 with SHA-256.
     pub(crate) fn verifies_sha256(&self, message: &[u8], signature: &[u8]) -> bool {
         self.sha256.verify_sig(message, signature).is_ok()
     }
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn anything_else_is_an_error() {
         let error = |pem: &str| Certificate::parse(pem.as_bytes()).unwrap_err();
         assert_eq!(error(""), CertificateError::NotACertificate);
         assert_eq!(error(&RSA[..200]), CertificateError::NotACertificate);

@@ -3,22 +3,21 @@ use serde_json::value::RawValue;
 
 use crate::ParseError;
 
-/// What the ingress knows of a raw event beyond its bytes: the record's key and headers.
+/// The key and the headers of a raw event's record.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// The configured source.
+    /// The name of the configured source.
     pub source: &'a str,
-    /// The recipient that [`crate::split`] gave: the record's key, empty where nobody is named.
-    /// It is the event's recipient, and tells which of an SES message's recipients is meant.
+    /// The record's key: the recipient that [`crate::split`] found, empty if the event names none.
+    /// It selects one of the recipients of an SES message.
     pub recipient: &'a str,
-    /// When the request had been read.
+    /// When the ingress had read the request.
     pub received_at: ReceivedAt,
-    /// The HTTP request it came in.
     pub request_id: &'a str,
 }
 
 impl<'a> Envelope<'a> {
-    /// The event's identity: a digest of provider, source, the provider's own key, and recipient.
+    /// Returns the event's id: a digest of provider, source, the provider's key and the recipient.
     pub(crate) fn event_id<'k>(
         &self,
         provider: Provider,
@@ -29,20 +28,21 @@ impl<'a> Envelope<'a> {
         key.into_iter().fold(start, IdBuilder::part).part(self.recipient.as_bytes()).finish()
     }
 
-    /// When the event happened. One of a kind we do not know may keep its time where we do not
-    /// know of it: it is kept all the same, at the moment of receipt.
+    /// Returns when the event happened. If an event of an unknown kind has no readable time, returns
+    /// the time of receipt.
     pub(crate) fn time(
         &self,
         kind: Kind,
-        read: Result<OccurredAt, ParseError>,
+        time: Result<OccurredAt, ParseError>,
     ) -> Result<OccurredAt, ParseError> {
-        match (kind, read) {
+        match (kind, time) {
             (Kind::Other, Err(_)) => Ok(OccurredAt(self.received_at.micros())),
-            (_, read) => read,
+            (_, time) => time,
         }
     }
 
-    /// The event with what every provider's has; the rest is for the provider to fill in.
+    /// Returns the event with the fields that all providers have in common. Each provider's `parse`
+    /// adds the others.
     pub(crate) fn event(
         &self,
         provider: Provider,
@@ -83,7 +83,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// A field as part of an event's key.
+/// Returns a field as a part of an event's key.
 pub(crate) fn bytes<'t>(text: &'t Option<Text<'_>>) -> &'t [u8] {
     text.as_deref().unwrap_or_default().as_bytes()
 }

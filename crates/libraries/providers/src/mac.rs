@@ -1,19 +1,40 @@
-//! HMACs under several keys, any of which may have made the tag.
+//! Verifies HMACs under several keys, any of which may have made the tag.
 
 use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
-use crate::Algorithm;
+/// The length of the longest tag, that of SHA-512.
+const MAX_TAG: usize = 64;
 
-/// The length of the longest tag, SHA-512's.
-const LONGEST: usize = 64;
+/// The hash of an HMAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Only for senders that have nothing better.
+    Sha1,
+    #[default]
+    Sha256,
+    Sha512,
+}
 
-/// Keys with their padding already hashed in, cloned for each request.
+impl Algorithm {
+    /// The name in settings and in the default prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+}
+
+/// Keys whose padding has already been hashed. They are cloned for each request.
 pub(crate) enum Keys {
     Sha1(Vec<Hmac<Sha1>>),
     Sha256(Vec<Hmac<Sha256>>),
@@ -35,17 +56,17 @@ impl Keys {
         }
     }
 
-    /// The key that makes `tag` of the parts one after the other. The comparison takes the same
-    /// time whatever the difference; a tag of another length is never right.
+    /// Returns the index of the key for which `tag` is the HMAC of the concatenated parts. The
+    /// comparison takes constant time; a tag of another length never matches.
     pub(crate) fn find(&self, parts: &[&[u8]], tag: &[u8]) -> Option<usize> {
         match self {
-            Self::Sha1(keys) => keys.iter().position(|key| makes(key, parts, tag)),
-            Self::Sha256(keys) => keys.iter().position(|key| makes(key, parts, tag)),
-            Self::Sha512(keys) => keys.iter().position(|key| makes(key, parts, tag)),
+            Self::Sha1(keys) => keys.iter().position(|key| matches(key, parts, tag)),
+            Self::Sha256(keys) => keys.iter().position(|key| matches(key, parts, tag)),
+            Self::Sha512(keys) => keys.iter().position(|key| matches(key, parts, tag)),
         }
     }
 
-    /// How many there are.
+    /// Returns the number of keys.
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::Sha1(keys) => keys.len(),
@@ -55,12 +76,12 @@ impl Keys {
     }
 }
 
-/// An HMAC takes keys of any length, so none is left out.
+/// An HMAC accepts keys of any length, so no key is filtered out.
 fn prepare<M: Mac + KeyInit, K: AsRef<[u8]>>(keys: &[K]) -> Vec<M> {
     keys.iter().filter_map(|key| <M as KeyInit>::new_from_slice(key.as_ref()).ok()).collect()
 }
 
-fn makes<M: Mac + Clone>(key: &M, parts: &[&[u8]], tag: &[u8]) -> bool {
+fn matches<M: Mac + Clone>(key: &M, parts: &[&[u8]], tag: &[u8]) -> bool {
     let mut mac = key.clone();
     for part in parts {
         mac.update(part);
@@ -68,24 +89,24 @@ fn makes<M: Mac + Clone>(key: &M, parts: &[&[u8]], tag: &[u8]) -> bool {
     mac.verify_slice(tag).is_ok()
 }
 
-/// A tag decoded from its text, without allocating.
+/// A tag decoded from text, without allocating.
 pub(crate) struct Tag {
-    // Base64 may need a little room to spare.
-    bytes: [u8; LONGEST + 2],
+    // The base64 decoder needs up to two bytes more than it returns.
+    bytes: [u8; MAX_TAG + 2],
     length: usize,
 }
 
 impl Tag {
-    /// `None` where it is not hexadecimal, or longer than any tag.
+    /// Returns `None` if the text is not hexadecimal or is longer than any tag.
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        let (mut bytes, length) = ([0; LONGEST + 2], text.len() / 2);
+        let (mut bytes, length) = ([0; MAX_TAG + 2], text.len() / 2);
         hex::decode_to_slice(text, bytes.get_mut(..length)?).ok()?;
         Some(Self { bytes, length })
     }
 
-    /// `None` where it is not standard base64, or longer than any tag.
+    /// Returns `None` if the text is not standard base64 or is longer than any tag.
     pub(crate) fn from_base64(text: &str) -> Option<Self> {
-        let mut bytes = [0; LONGEST + 2];
+        let mut bytes = [0; MAX_TAG + 2];
         let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
         Some(Self { bytes, length })
     }

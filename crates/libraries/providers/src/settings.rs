@@ -1,313 +1,199 @@
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::de::value::MapDeserializer;
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use crate::Signed;
+use crate::Options;
 
-/// What one configured source needs to authenticate its provider. Secrets are resolved already.
+/// The settings by which the requests of one configured source are verified.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
-    /// Whose webhooks these are.
-    pub provider: Provider,
-    /// The source's name, unique under its provider; used in messages.
+    /// The name of the source; used in error messages.
     pub name: String,
-    /// Every secret that is good now: two or more while one is being replaced.
-    ///
-    /// SendGrid: public keys, base64 of a DER SubjectPublicKeyInfo. Mailgun: webhook signing keys.
-    /// Mandrill: webhook keys. Generic: HMAC keys. Resend and Standard Webhooks: `whsec_` secrets,
-    /// or `whpk_` public keys. MailerSend: signing secrets. Postal: public keys, PEM or base64 of
-    /// DER. SES: none, or certificates in PEM, which are then the only ones taken. Postmark,
-    /// SparkPost, Brevo and Mailjet: what [`Options::scheme`] or [`Options::header`] asks for.
+    /// Every secret that is valid now, already resolved: two or more while one replaces another.
+    /// Each provider's `Verifier` documents the form of that provider's secrets.
     pub secrets: Vec<SecretString>,
-    /// The rest.
+    /// The other keys of the `[[source]]`. Their variant decides the provider.
     pub options: Options,
 }
 
-/// How a source's requests are authenticated, beyond its secrets. Every key is optional; one that
-/// the provider has no use for is refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// The networks that requests may come from, such as `192.0.2.0/24`, or single addresses; empty
-    /// for any.
-    #[serde(deserialize_with = "networks")]
-    pub allow_ips: Vec<IpNet>,
-    /// Postmark, SparkPost, Brevo and Mailjet: take requests with neither secrets nor `allow_ips`.
-    pub unverified: bool,
-    /// Mandrill: the webhook URL exactly as configured there, which is part of what is signed.
-    pub public_url: Option<String>,
-    /// SES: the TopicArns whose messages are taken.
-    pub topics: Vec<String>,
-    /// SES: 2 refuses messages signed with SHA-1 (signature version 1).
-    pub signature_version: Option<u8>,
-    /// Greatest distance in seconds between the signed time and now, either way. SendGrid,
-    /// Mailgun, SES (not checked unless set), Resend, Standard Webhooks and generic.
-    pub tolerance_seconds: Option<u64>,
-    /// Generic: the header that carries the signature. Postmark, SparkPost, Brevo and Mailjet: the
-    /// header that carries the secret, in place of `Authorization`.
-    pub header: Option<String>,
-    /// Postmark, SparkPost, Brevo and Mailjet: how the secret stands in `Authorization`.
-    pub scheme: Option<Scheme>,
-    /// Generic: the header that carries the signed unix time.
-    pub timestamp_header: Option<String>,
-    /// Generic: the unit of that time.
-    pub timestamp_unit: Option<TimeUnit>,
-    /// Generic: the header that carries the signed id.
-    pub id_header: Option<String>,
-    /// Generic: what stands before the signature in its header; by default the algorithm and `=`,
-    /// such as `sha256=`.
-    pub prefix: Option<String>,
-    /// Generic: how the signature is written.
-    pub encoding: Option<Encoding>,
-    /// Generic: what is signed.
-    pub signed: Option<Signed>,
-    /// Generic: the hash of the HMAC.
-    pub algorithm: Option<Algorithm>,
-    /// Generic: how the secrets are written.
-    pub secret_encoding: Option<SecretEncoding>,
-}
+/// The networks that requests may come from. If there are none, any address is allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
 
-/// Networks, among which a single address is one of its own.
-fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
-    let written: Vec<String> = Vec::deserialize(from)?;
-    let network = |text: &String| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(IpNet::from(address)),
-        Err(_) => text
-            .parse()
-            .map_err(|_| D::Error::custom(format!("`{text}` is no network such as 192.0.2.0/24"))),
-    };
-    written.iter().map(network).collect()
-}
-
-/// How a signature is written as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// Hexadecimal, either case.
-    #[default]
-    Hex,
-    /// Standard base64, padded.
-    Base64,
-}
-
-/// How the secret of a source without signatures stands in `Authorization`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// HTTP basic authentication (RFC 7617); the secret is `user:password`.
-    #[default]
-    Basic,
-    /// A bearer token (RFC 6750).
-    Bearer,
-}
-
-/// The unit of a signed unix time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TimeUnit {
-    /// Seconds.
-    #[default]
-    Seconds,
-    /// Milliseconds.
-    Milliseconds,
-}
-
-/// The hash of a generic HMAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// SHA-1: for senders that have nothing better.
-    Sha1,
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-512.
-    Sha512,
-}
-
-impl Algorithm {
-    /// The name in settings and in the default prefix.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sha1 => "sha1",
-            Self::Sha256 => "sha256",
-            Self::Sha512 => "sha512",
-        }
+impl<'de> Deserialize<'de> for Networks {
+    /// Reads networks such as `192.0.2.0/24`, and single addresses.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let network = |text: &String| match text.parse::<IpAddr>() {
+            Ok(address) => Ok(IpNet::from(address)),
+            Err(_) => text.parse().map_err(|_| {
+                D::Error::custom(format!("`{text}` is not a network such as 192.0.2.0/24"))
+            }),
+        };
+        Vec::<String>::deserialize(from)?.iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// How a secret is written in the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretEncoding {
-    /// The key is the text itself.
-    #[default]
-    Raw,
-    /// The key is the decoded hexadecimal text.
-    Hex,
-    /// The key is the decoded base64 text.
-    Base64,
-}
-
-/// A source that cannot work as configured. Each message names the key and the mend.
+/// A source that cannot work as configured. Each message names the key and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// No secret, where the provider needs one.
-    #[error("source {source_name} ({provider}): `secrets` is empty; {mend}")]
+    /// The provider needs a secret and there is none.
+    #[error("source {source_name} ({provider}): `secrets` is empty; {fix}")]
     NoSecret {
-        /// Whose source it is.
         provider: Provider,
-        /// Which source.
         source_name: String,
-        /// What to put there.
-        mend: &'static str,
+        /// What to do.
+        fix: &'static str,
     },
-    /// A secret that cannot be what the provider issues. Its value is never shown.
-    #[error("source {source_name} ({provider}): secrets[{index}] cannot be used; {mend}")]
+    /// The provider does not issue secrets of this form. The message never shows the secret.
+    #[error("source {source_name} ({provider}): secrets[{index}] cannot be used; {fix}")]
     BadSecret {
-        /// Whose source it is.
         provider: Provider,
-        /// Which source.
         source_name: String,
-        /// Which of its secrets, from 0.
+        /// The position in `secrets`, from 0.
         index: usize,
-        /// What it should be.
-        mend: &'static str,
+        /// What to do.
+        fix: &'static str,
     },
-    /// An option that is missing or has a value that makes no sense.
-    #[error("source {source_name} ({provider}): `{key}` {mend}")]
+    /// An option is missing, or its value cannot be used.
+    #[error("source {source_name} ({provider}): `{key}` {fix}")]
     BadOption {
-        /// Whose source it is.
         provider: Provider,
-        /// Which source.
         source_name: String,
-        /// The key at fault.
         key: &'static str,
-        /// What it should be.
-        mend: &'static str,
+        /// What the value must be.
+        fix: &'static str,
     },
 }
 
 impl SourceSettings {
-    pub(crate) fn bad_option(&self, key: &'static str, mend: &'static str) -> SettingsError {
-        let (provider, source_name) = (self.provider, self.name.clone());
-        SettingsError::BadOption { provider, source_name, key, mend }
+    /// The provider whose requests the source receives.
+    pub const fn provider(&self) -> Provider {
+        self.options.provider()
     }
 
-    /// Every secret as `prepare` makes it; `mend` says what a secret of this provider looks like.
-    pub(crate) fn prepared<T>(
+    pub(crate) fn bad_option(&self, key: &'static str, fix: &'static str) -> SettingsError {
+        let (provider, source_name) = (self.provider(), self.name.clone());
+        SettingsError::BadOption { provider, source_name, key, fix }
+    }
+
+    /// Converts every secret with `read`, which returns `None` for an unusable one. `fix`
+    /// describes a valid secret of this provider.
+    pub(crate) fn read_secrets<T>(
         &self,
-        mend: &'static str,
-        prepare: impl Fn(&str) -> Option<T>,
+        fix: &'static str,
+        read: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, SettingsError> {
-        let (provider, name) = (self.provider, &self.name);
+        let (provider, name) = (self.provider(), &self.name);
         if self.secrets.is_empty() {
-            return Err(SettingsError::NoSecret { provider, source_name: name.clone(), mend });
+            return Err(SettingsError::NoSecret { provider, source_name: name.clone(), fix });
         }
         let each = |(index, secret): (usize, &SecretString)| {
-            prepare(secret.expose_secret()).ok_or_else(|| SettingsError::BadSecret {
+            read(secret.expose_secret()).ok_or_else(|| SettingsError::BadSecret {
                 provider,
                 source_name: name.clone(),
                 index,
-                mend,
+                fix,
             })
         };
         self.secrets.iter().enumerate().map(each).collect()
     }
-
-    /// Refuses options that the provider has no use for: they are a misunderstanding, and a
-    /// misunderstanding about authentication should not start.
-    pub(crate) fn check_options(&self) -> Result<(), SettingsError> {
-        use Provider::{
-            Brevo, Generic, Mailgun, Mailjet, Mandrill, Postmark, Resend, SendGrid, Ses, SparkPost,
-            StandardWebhooks,
-        };
-        const DATED: &[Provider] = &[SendGrid, Mailgun, Ses, Resend, StandardWebhooks, Generic];
-        const UNSIGNED: &[Provider] = &[Postmark, SparkPost, Brevo, Mailjet];
-        let given = &self.options;
-        let in_header = given.header.is_some();
-        let rules: [(&'static str, bool, &[Provider]); 15] = [
-            ("unverified", given.unverified, UNSIGNED),
-            ("public_url", given.public_url.is_some(), &[Mandrill]),
-            ("topics", !given.topics.is_empty(), &[Ses]),
-            ("signature_version", given.signature_version.is_some(), &[Ses]),
-            ("tolerance_seconds", given.tolerance_seconds.is_some(), DATED),
-            ("header", in_header, &[Generic, Postmark, SparkPost, Brevo, Mailjet]),
-            ("scheme", given.scheme.is_some(), UNSIGNED),
-            ("timestamp_header", given.timestamp_header.is_some(), &[Generic]),
-            ("timestamp_unit", given.timestamp_unit.is_some(), &[Generic]),
-            ("id_header", given.id_header.is_some(), &[Generic]),
-            ("prefix", given.prefix.is_some(), &[Generic]),
-            ("encoding", given.encoding.is_some(), &[Generic]),
-            ("signed", given.signed.is_some(), &[Generic]),
-            ("algorithm", given.algorithm.is_some(), &[Generic]),
-            ("secret_encoding", given.secret_encoding.is_some(), &[Generic]),
-        ];
-        let misplaced =
-            rules.iter().find(|(_, given, users)| *given && !users.contains(&self.provider));
-        match misplaced {
-            Some((key, ..)) => Err(self.bad_option(key, "means nothing here: remove it")),
-            None => Ok(()),
-        }
-    }
 }
 
-impl SecretEncoding {
-    /// The key's bytes; `None` when the text is not in this encoding, or is empty.
-    pub(crate) fn decode(self, secret: &str) -> Option<Vec<u8>> {
-        let key = match self {
-            Self::Raw => secret.as_bytes().to_vec(),
-            Self::Hex => hex::decode(secret).ok()?,
-            Self::Base64 => STANDARD.decode(secret).ok()?,
-        };
-        (!key.is_empty()).then_some(key)
+/// Returns a secret that is used as it is written; `None` if it is empty.
+pub(crate) fn text_secret(secret: &str) -> Option<Vec<u8>> {
+    (!secret.is_empty()).then(|| secret.as_bytes().to_vec())
+}
+
+/// Returns the keys of a struct that derives `Deserialize`.
+pub(crate) fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut keys: &'static [&'static str] = &[];
+    // The result does not matter: `Keys` has recorded the names that the struct expects.
+    let _ = T::deserialize(Keys(&mut keys));
+    keys
+}
+
+/// A deserializer that records the field names a struct expects, and returns an empty map.
+struct Keys<'k>(&'k mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Keys<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    #[test]
-    fn options_have_the_names_of_the_settings_file() {
-        let options: Options = serde_json::from_str(
-            r#"{"header":"X-Signature","timestamp_header":"X-Timestamp","prefix":"v1=",
-                "encoding":"base64","signed":"timestamp.body","algorithm":"sha512",
-                "secret_encoding":"hex","tolerance_seconds":300}"#,
-        )
-        .unwrap();
-        assert_eq!(options.encoding, Some(Encoding::Base64));
-        assert_eq!(options.signed, Some(Signed::default()));
-        assert_eq!(options.algorithm, Some(Algorithm::Sha512));
-        assert_eq!(options.secret_encoding, Some(SecretEncoding::Hex));
-        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
-        assert!(serde_json::from_str::<Options>(r#"{"topic":"x"}"#).is_err());
-        let options: Options = serde_json::from_str(
-            r#"{"allow_ips":["192.0.2.0/24","198.51.100.7","2001:db8::1"],"scheme":"bearer",
-                "timestamp_unit":"milliseconds","id_header":"X-Id","unverified":true}"#,
-        )
-        .unwrap();
-        let networks = ["192.0.2.0/24", "198.51.100.7/32", "2001:db8::1/128"];
-        assert_eq!(options.allow_ips, networks.map(|network| network.parse().unwrap()));
-        assert_eq!(options.timestamp_unit, Some(TimeUnit::Milliseconds));
-        assert_eq!(options.scheme, Some(Scheme::Bearer));
-        assert!(serde_json::from_str::<Options>(r#"{"allow_ips":["example.com"]}"#).is_err());
+    fn read(provider: Provider, options: Value) -> Result<Options, String> {
+        Options::read(provider, options).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn secrets_decode_as_told_and_are_never_empty() {
-        assert_eq!(SecretEncoding::Raw.decode("6b"), Some(b"6b".to_vec()));
-        assert_eq!(SecretEncoding::Hex.decode("6b"), Some(b"k".to_vec()));
-        assert_eq!(SecretEncoding::Base64.decode("aw=="), Some(b"k".to_vec()));
-        assert_eq!(SecretEncoding::Hex.decode("6"), None);
-        for encoding in [SecretEncoding::Raw, SecretEncoding::Hex, SecretEncoding::Base64] {
-            assert_eq!(encoding.decode(""), None);
+    fn options_belong_to_one_provider() {
+        let Ok(Options::Ses(ses)) = read(Provider::Ses, json!({"topics": ["arn:aws:sns:r:1:t"]}))
+        else {
+            panic!("SES has `topics`");
+        };
+        assert_eq!((ses.topics.len(), ses.signature_version), (1, None));
+        let error = read(Provider::Mailgun, json!({"topics": ["arn:aws:sns:r:1:t"]})).unwrap_err();
+        assert!(error.contains("`topics`") && error.contains("`tolerance_seconds`"), "{error}");
+        for provider in Provider::ALL {
+            assert!(read(provider, json!({})).is_ok(), "{provider}");
+            assert!(read(provider, json!({"heder": "X"})).is_err(), "{provider}");
+            assert_eq!(read(provider, json!({})).map(|options| options.provider()), Ok(provider));
         }
+    }
+
+    #[test]
+    fn the_keys_of_a_provider_are_known() {
+        assert_eq!(
+            Options::keys(Provider::Mandrill),
+            ["allow_ips", "public_url"],
+            "in the order of the struct"
+        );
+        for provider in Provider::ALL {
+            let keys = Options::keys(provider);
+            assert!(keys.contains(&"allow_ips"), "{provider}: {keys:?}");
+            let is_dated = ["sendgrid", "mailgun", "ses", "resend", "standardwebhooks", "generic"]
+                .contains(&provider.as_str());
+            assert_eq!(keys.contains(&"tolerance_seconds"), is_dated, "{provider}: {keys:?}");
+        }
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        let networks = |text: &[&str]| {
+            read(Provider::Postal, json!({ "allow_ips": text })).map(|o| o.allow_ips().0.clone())
+        };
+        assert_eq!(
+            networks(&["192.0.2.0/24", "198.51.100.7", "2001:db8::1"]).unwrap(),
+            ["192.0.2.0/24", "198.51.100.7/32", "2001:db8::1/128"].map(|net| net.parse().unwrap())
+        );
+        assert!(networks(&["example.com"]).unwrap_err().contains("`example.com`"));
     }
 }

@@ -1,35 +1,36 @@
-//! Reading the providers' times into whole microseconds, without a detour through floating point.
+//! Reads the providers' times as whole microseconds. Floating point is avoided, because it would
+//! lose digits.
 
 use event::OccurredAt;
 use serde_json::value::RawValue;
 
 use crate::ParseError;
 
-/// The end of the year 2199: later than any event, and inside ClickHouse's `DateTime64`.
+/// The end of the year 2199. No event is later, and ClickHouse's `DateTime64` still holds it.
 const LAST_SECOND: i64 = 7_258_118_399;
-/// Unix times above this are in milliseconds: as seconds it is the year 5138.
-const MOST_SECONDS: i64 = 100_000_000_000;
+/// Unix times above this are in milliseconds. In seconds it would be the year 5138.
+const MAX_SECONDS: i64 = 100_000_000_000;
 
-/// A unix time, a number or a text: seconds with or without a fraction, or milliseconds when
-/// above 10^11. Digits after the microsecond are cut off.
+/// Reads a unix time, which may be a number or a text: seconds with or without a fraction, or
+/// milliseconds above 10^11. Digits after the microsecond are cut off.
 pub(crate) fn unix(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
     decimal(unquoted(value)?)
 }
 
-/// An RFC 3339 time in a text, with `Z` or an offset. Digits after the microsecond are cut off.
+/// Reads an RFC 3339 time with `Z` or an offset. Digits after the microsecond are cut off.
 pub(crate) fn rfc3339(text: Option<&str>) -> Result<OccurredAt, ParseError> {
     let text = text.ok_or(ParseError::MissingTime)?;
     let time: jiff::Timestamp = text.parse().map_err(|_| ParseError::UnreadableTime)?;
     in_range(time.as_microsecond())
 }
 
-/// Either of them.
+/// Reads a unix time or an RFC 3339 time.
 pub(crate) fn any(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
     let text = unquoted(value)?;
     if text.contains(['T', 't', ':']) { rfc3339(Some(text)) } else { decimal(text) }
 }
 
-/// The characters of a number or of a text without escapes.
+/// Returns the characters of a number, or of a text without escapes.
 fn unquoted(value: Option<&RawValue>) -> Result<&str, ParseError> {
     let written = value.map(RawValue::get).ok_or(ParseError::MissingTime)?;
     let text = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
@@ -50,8 +51,8 @@ fn decimal(text: &str) -> Result<OccurredAt, ParseError> {
         return Err(UNREADABLE);
     }
     let whole: i64 = whole.parse().map_err(|_| ParseError::TimeOutOfRange)?;
-    // Digits of a second that still fit: six below a second, three below a millisecond.
-    let (unit, places) = if whole > MOST_SECONDS { (1_000, 3) } else { (1_000_000, 6) };
+    // The number of decimals down to a microsecond: six of a second, three of a millisecond.
+    let (unit, places) = if whole > MAX_SECONDS { (1_000, 3) } else { (1_000_000, 6) };
     let fraction = (0..places).fold(0, |micros, place| {
         micros * 10 + fraction.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'))
     });
@@ -59,11 +60,11 @@ fn decimal(text: &str) -> Result<OccurredAt, ParseError> {
     in_range(micros.ok_or(ParseError::TimeOutOfRange)?)
 }
 
-/// `1.529692198641821e9`: how some writers put a large number. A double holds such a time to a
-/// quarter of a microsecond.
+/// Reads `1.529692198641821e9`, as some JSON libraries write large numbers. A double represents
+/// such a time to a quarter of a microsecond.
 fn exponent(text: &str) -> Result<OccurredAt, ParseError> {
     let value: f64 = text.parse().map_err(|_| ParseError::UnreadableTime)?;
-    let unit = if value > MOST_SECONDS as f64 { 1e3 } else { 1e6 };
+    let unit = if value > MAX_SECONDS as f64 { 1e3 } else { 1e6 };
     in_range((value * unit).round() as i64)
 }
 
@@ -85,34 +86,34 @@ mod tests {
     }
 
     #[test]
-    fn every_providers_way_of_writing_a_time() {
+    fn every_providers_time_format_is_read() {
         let cases = [
             ("SendGrid", "1513299569", 1_513_299_569_000_000),
             ("SendGrid, as text", "\"123456789\"", 123_456_789_000_000),
-            ("SendGrid, single send", "1591726752372", 1_591_726_752_372_000),
+            ("SendGrid, Single Send", "1591726752372", 1_591_726_752_372_000),
             ("Mailgun", "1529692198.641821", 1_529_692_198_641_821),
             ("Mailgun, one digit", "1529692198.6", 1_529_692_198_600_000),
             ("Mailgun, seven digits", "1666214138.4046676", 1_666_214_138_404_667),
-            ("a large number's other form", "1.529692198641821e9", 1_529_692_198_641_821),
+            ("a large number with an exponent", "1.529692198641821e9", 1_529_692_198_641_821),
             ("Postmark", "\"2025-04-05T16:33:54.9070259Z\"", 1_743_870_834_907_025),
             ("Postmark, offset", "\"2014-08-01T13:28:10.2735393-04:00\"", 1_406_914_090_273_539),
             ("SES", "\"2017-08-05T00:41:02.669Z\"", 1_501_893_662_669_000),
             ("SparkPost, as text", "\"1762787700\"", 1_762_787_700_000_000),
             ("Brevo", "1762787700250", 1_762_787_700_250_000),
-            ("Brevo, seconds where milliseconds belong", "1604933654", 1_604_933_654_000_000),
+            ("Brevo, seconds in a milliseconds field", "1604933654", 1_604_933_654_000_000),
             ("Mailjet", "1762787700", 1_762_787_700_000_000),
             ("Resend", "\"2025-11-10T15:15:00.123456+00:00\"", 1_762_787_700_123_456),
             ("MailerSend", "\"2025-11-10T15:15:00.123456Z\"", 1_762_787_700_123_456),
             ("Postal", "1762787700.5", 1_762_787_700_500_000),
             ("milliseconds with a fraction", "1591726752372.25", 1_591_726_752_372_250),
         ];
-        for (who, json, micros) in cases {
-            assert_eq!(read(json), Ok(micros), "{who}");
+        for (case, json, micros) in cases {
+            assert_eq!(read(json), Ok(micros), "{case}");
         }
     }
 
     #[test]
-    fn what_is_no_time_says_why() {
+    fn an_unusable_time_has_a_reason() {
         assert_eq!(any(None), Err(ParseError::MissingTime));
         assert_eq!(read("null"), Err(ParseError::MissingTime));
         assert_eq!(read("\"\""), Err(ParseError::MissingTime));

@@ -1,34 +1,24 @@
-//! Captured payloads, read from `../shared` beside the workspace where that folder exists: each
-//! becomes a sensible event. Our own cases are the fixtures; the public signature vectors are in
-//! `vectors.rs`.
+//! Tests that captured payloads become the right events. They are in `../shared` beside the
+//! workspace, because they are not ours to publish; run the tests with
+//! `cargo test -p providers -- --ignored shared`. Payloads of our own are the fixtures in
+//! `src/<provider>/fixtures/`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 
 use event::{Kind, Provider, ReceivedAt};
-use providers::{Envelope, RawEvent, Split, parse, split};
+use providers::{Content, Envelope, RawEvent, parse, split};
 use serde_json::json;
 
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared").join(path);
-    path.exists().then_some(path)
-}
-
-/// The kinds of one payload's events, each of which must parse.
+/// Returns the kinds of a payload's events, after checking each event.
 fn kinds(provider: Provider, body: &[u8], file: &Path) -> Vec<Kind> {
-    let mut kinds = Vec::new();
-    let split = split(provider, body, &mut |raw: RawEvent<'_>| {
-        assert_sensible(provider, raw, file);
-        kinds.push(raw.kind);
-    });
-    assert_eq!(
-        split.unwrap_or_else(|e| panic!("{}: {e}", file.display())),
-        Split::Events(kinds.len())
-    );
-    kinds
+    let split = split(provider, body).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    assert_eq!(*split.content(), Content::Events(split.len()));
+    split.events().for_each(|raw| check_event(provider, raw, file));
+    split.kinds().collect()
 }
 
-fn assert_sensible(provider: Provider, raw: RawEvent<'_>, file: &Path) {
+fn check_event(provider: Provider, raw: RawEvent<'_>, file: &Path) {
     let envelope = Envelope {
         source: "acme",
         recipient: raw.recipient,
@@ -43,19 +33,23 @@ fn assert_sensible(provider: Provider, raw: RawEvent<'_>, file: &Path) {
     if event.kind != Kind::Other && event.provider_event.as_str() != "rejected" {
         assert!(event.recipient.is_some(), "{}", file.display());
     }
-    let refused = matches!(event.kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
-    assert_eq!(event.bounce.is_some(), refused, "{}", file.display());
+    let is_refused = matches!(event.kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
+    assert_eq!(event.bounce.is_some(), is_refused, "{}", file.display());
 }
 
+/// Returns the samples of a provider with their paths.
 fn samples(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let Some(folder) = shared(&format!("samples/{folder}")) else { return Vec::new() };
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared/samples").join(folder);
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
     files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// What a file's name says, where it says it.
+/// Returns the kind that the name of a file implies.
 fn expected(name: &str) -> Option<Kind> {
     const NAMES: [(&str, Kind); 22] = [
         ("account_status", Kind::Other),
@@ -89,7 +83,8 @@ fn name(path: &Path) -> &str {
 }
 
 #[test]
-fn sendgrid_samples() {
+#[ignore = "needs ../shared"]
+fn shared_sendgrid_samples() {
     for (path, body) in samples("sendgrid") {
         let kinds = kinds(Provider::SendGrid, &body, &path);
         match (name(&path), expected(name(&path))) {
@@ -104,9 +99,10 @@ fn sendgrid_samples() {
     }
 }
 
-/// These are the values of `event-data`.
+/// The samples are values of `event-data`.
 #[test]
-fn mailgun_samples() {
+#[ignore = "needs ../shared"]
+fn shared_mailgun_samples() {
     for (path, data) in samples("mailgun") {
         let body = [b"{\"event-data\":".as_slice(), &data, b"}"].concat();
         let kinds = kinds(Provider::Mailgun, &body, &path);
@@ -115,16 +111,18 @@ fn mailgun_samples() {
 }
 
 #[test]
-fn postmark_samples() {
+#[ignore = "needs ../shared"]
+fn shared_postmark_samples() {
     for (path, body) in samples("postmark") {
         let kinds = kinds(Provider::Postmark, &body, &path);
         assert_eq!(Some(kinds[0]), expected(name(&path)), "{}", name(&path));
     }
 }
 
-/// SES records are put into an SNS envelope; the envelopes among the samples are taken as they are.
+/// SES events are put into an SNS envelope. Samples that are envelopes are used as they are.
 #[test]
-fn ses_samples() {
+#[ignore = "needs ../shared"]
+fn shared_ses_samples() {
     for (path, body) in samples("ses") {
         let name = name(&path);
         if name.starts_with("docs_event") || name.starts_with("docs_notification") {
@@ -136,39 +134,41 @@ fn ses_samples() {
             assert!(kinds.iter().all(|kind| Some(*kind) == expected(name)), "{name}: {kinds:?}");
             continue;
         }
-        // The printed requests have their headers before an empty line.
+        // Samples of whole requests have headers and an empty line before the body.
         let text = String::from_utf8(body).unwrap().replace("\r\n", "\n");
         let body =
             text.split_once("\n\n").filter(|_| text.starts_with("POST")).map_or(&*text, |s| s.1);
-        let outcome = split(Provider::Ses, body.as_bytes(), &mut |_| panic!("{name}"));
+        let content = split(Provider::Ses, body.as_bytes()).map(|split| split.content().clone());
         match name {
             _ if name.contains("unsubscribe") => {
-                assert!(matches!(outcome, Ok(Split::Unsubscribed { .. })), "{name}");
+                assert!(matches!(content, Ok(Content::Unsubscribed { .. })), "{name}");
             }
             _ if name.contains("subscriptionconfirmation") => {
-                assert!(matches!(outcome, Ok(Split::ConfirmSubscription { .. })), "{name}");
+                assert!(matches!(content, Ok(Content::ConfirmSubscription { .. })), "{name}");
             }
-            // `Hello world!` is no event; Lambda's records are no envelope.
+            // `Hello world!` is not an event, and Lambda's records are not an envelope.
             "docs_sns_notification" | "docs_sns_http_notification" => {
-                assert_eq!(outcome.unwrap_err().code(), "not_json", "{name}");
+                assert_eq!(content.unwrap_err().code(), "not_json", "{name}");
             }
-            _ => assert_eq!(outcome.unwrap_err().code(), "wrong_shape", "{name}"),
+            _ => assert_eq!(content.unwrap_err().code(), "wrong_shape", "{name}"),
         }
     }
 }
 
-/// The kinds of each sample of a provider's folder, by the file's name.
+/// Checks the kinds of every sample of a provider, by the name of the file.
 fn check_kinds(provider: Provider, expected: &[(&str, &[Kind])]) {
     for (path, body) in samples(provider.as_str()) {
         let name = name(&path);
         let known = expected.iter().find(|(known, _)| *known == name);
-        let (_, kinds_expected) = known.unwrap_or_else(|| panic!("{name} is new"));
+        let (_, kinds_expected) =
+            known.unwrap_or_else(|| panic!("no kinds are expected of {name}"));
         assert_eq!(kinds(provider, &body, &path), *kinds_expected, "{name}");
     }
 }
 
 #[test]
-fn resend_samples() {
+#[ignore = "needs ../shared"]
+fn shared_resend_samples() {
     check_kinds(
         Provider::Resend,
         &[
@@ -181,7 +181,8 @@ fn resend_samples() {
 }
 
 #[test]
-fn mailersend_samples() {
+#[ignore = "needs ../shared"]
+fn shared_mailersend_samples() {
     check_kinds(
         Provider::MailerSend,
         &[
@@ -199,9 +200,10 @@ fn mailersend_samples() {
     );
 }
 
-/// The one called a bounce says that it is `MessageDelayed`.
+/// The sample named after a bounce contains a `MessageDelayed`.
 #[test]
-fn postal_samples() {
+#[ignore = "needs ../shared"]
+fn shared_postal_samples() {
     check_kinds(
         Provider::Postal,
         &[
@@ -212,16 +214,18 @@ fn postal_samples() {
 }
 
 #[test]
-fn standard_webhooks_samples() {
+#[ignore = "needs ../shared"]
+fn shared_standard_webhooks_samples() {
     check_kinds(
         Provider::StandardWebhooks,
         &[("spec_example_event", &[Kind::Other]), ("spec_thin_payload", &[Kind::Other])],
     );
 }
 
-/// The `.json` ones are the decoded form field.
+/// The `.json` samples are decoded form fields.
 #[test]
-fn mandrill_samples() {
+#[ignore = "needs ../shared"]
+fn shared_mandrill_samples() {
     for (path, body) in samples("mandrill") {
         let body = if path.extension().is_some_and(|extension| extension == "json") {
             form_urlencoded::Serializer::new(String::new())

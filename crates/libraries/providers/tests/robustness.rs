@@ -1,22 +1,21 @@
-//! Whatever comes in: nothing panics, nothing depends on anything but the bytes, and what `split`
-//! hands over `parse` understands in the same way.
+//! For any input: nothing panics, the results depend on the bytes only, and `parse` agrees with
+//! `split`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use event::{Kind, Provider, ReceivedAt};
 use proptest::prelude::*;
-use providers::{Envelope, ParseError, RawEvent, Split, SplitError, parse, split};
+use providers::{Content, Envelope, ParseError, SplitError, parse, split};
 
-type Piece = (Kind, String, Vec<u8>);
+type OwnedEvent = (Kind, String, Vec<u8>);
 
-fn pieces(provider: Provider, body: &[u8]) -> (Result<Split, SplitError>, Vec<Piece>) {
-    let mut pieces = Vec::new();
-    let outcome = split(provider, body, &mut |raw: RawEvent<'_>| {
-        pieces.push((raw.kind, raw.recipient.to_owned(), raw.raw.to_vec()));
-    });
-    (outcome, pieces)
+fn events(provider: Provider, body: &[u8]) -> Result<(Content, Vec<OwnedEvent>), SplitError> {
+    let split = split(provider, body)?;
+    let events = split.events();
+    let owned = events.map(|event| (event.kind, event.recipient.to_owned(), event.raw.to_vec()));
+    Ok((split.content().clone(), owned.collect()))
 }
 
-fn meaning(provider: Provider, recipient: &str, raw: &[u8]) -> Result<(Kind, String), ParseError> {
+fn parsed(provider: Provider, recipient: &str, raw: &[u8]) -> Result<(Kind, String), ParseError> {
     let envelope = Envelope {
         source: "acme",
         recipient,
@@ -27,28 +26,29 @@ fn meaning(provider: Provider, recipient: &str, raw: &[u8]) -> Result<(Kind, Str
     Ok((event.kind, serde_json::to_string(&event).unwrap()))
 }
 
-fn hold_together(provider: Provider, body: &[u8]) {
-    let (outcome, found) = pieces(provider, body);
-    assert_eq!(pieces(provider, body), (outcome.clone(), found.clone()), "split is deterministic");
-    match outcome {
-        Ok(Split::Events(count)) => assert_eq!(count, found.len()),
-        _ => assert!(found.is_empty(), "nothing is published of {outcome:?}"),
+fn check_consistency(provider: Provider, body: &[u8]) {
+    let outcome = events(provider, body);
+    assert_eq!(events(provider, body), outcome, "split is deterministic");
+    let (content, found) = outcome.unwrap_or((Content::Ping, Vec::new()));
+    match content {
+        Content::Events(count) => assert_eq!(count, found.len()),
+        other => assert!(found.is_empty(), "{other:?} has events"),
     }
     for (kind, recipient, raw) in found {
-        let event = meaning(provider, &recipient, &raw);
-        assert_eq!(event, meaning(provider, &recipient, &raw), "parse is deterministic");
-        if let Ok((parsed, _)) = event {
-            assert_eq!(parsed, kind, "split and parse agree");
+        let event = parsed(provider, &recipient, &raw);
+        assert_eq!(event, parsed(provider, &recipient, &raw), "parse is deterministic");
+        if let Ok((parsed_kind, _)) = event {
+            assert_eq!(parsed_kind, kind, "split and parse agree");
         }
     }
-    let _ = meaning(provider, "", body);
+    let _ = parsed(provider, "", body);
 }
 
 fn provider() -> impl Strategy<Value = Provider> {
     prop::sample::select(&Provider::ALL)
 }
 
-/// Every fixture with its provider.
+/// Returns every fixture with its provider.
 fn fixtures() -> Vec<(Provider, Vec<u8>)> {
     let mut fixtures = Vec::new();
     for provider in Provider::ALL {
@@ -66,12 +66,12 @@ proptest! {
 
     #[test]
     fn any_bytes(provider in provider(), body in prop::collection::vec(any::<u8>(), 0..64)) {
-        hold_together(provider, &body);
+        check_consistency(provider, &body);
     }
 
     #[test]
     fn anything_like_json(provider in provider(), body in "[\\[\\]{}\",:\\\\ue0-9.tfn \r\n]{0,48}") {
-        hold_together(provider, body.as_bytes());
+        check_consistency(provider, body.as_bytes());
     }
 
     #[test]
@@ -81,49 +81,50 @@ proptest! {
         cut: prop::sample::Index,
     ) {
         let mut damaged = body.clone();
-        for (place, byte) in damage {
-            let offset = place.index(damaged.len());
+        for (index, byte) in damage {
+            let offset = index.index(damaged.len());
             damaged[offset] = byte;
         }
-        hold_together(provider, &damaged);
-        hold_together(provider, &body[..cut.index(body.len())]);
+        check_consistency(provider, &damaged);
+        check_consistency(provider, &body[..cut.index(body.len())]);
     }
 
-    /// A key that is not ours, whatever its value, changes nothing but the raw bytes.
+    /// An unknown key, whatever its value, changes only the raw bytes.
     #[test]
     fn unknown_keys_pass(value in prop::sample::select(&["null", "[[]]", "{\"a\":{}}", "1e9", "\"\\u00e9\""])) {
         let with = |extra: &str| format!(
             r#"[{{"event":"open"{extra},"email":"ada@example.com","timestamp":1762787700,"sg_event_id":"x"}}]"#
         );
-        let plain = pieces(Provider::SendGrid, with("").as_bytes()).1;
-        let extra = pieces(Provider::SendGrid, with(&format!(r#","new key":{value}"#)).as_bytes()).1;
+        let plain = events(Provider::SendGrid, with("").as_bytes()).unwrap().1;
+        let body = with(&format!(r#","new key":{value}"#));
+        let extra = events(Provider::SendGrid, body.as_bytes()).unwrap().1;
         prop_assert_eq!(plain[0].0, extra[0].0);
         prop_assert_eq!(&plain[0].1, &extra[0].1);
-        let id = |piece: &Piece| {
+        let id = |event: &OwnedEvent| {
             let envelope = Envelope {
-                source: "acme", recipient: &piece.1, received_at: ReceivedAt(0), request_id: "r",
+                source: "acme", recipient: &event.1, received_at: ReceivedAt(0), request_id: "r",
             };
-            parse(Provider::SendGrid, &piece.2, &envelope).map(|event| event.event_id)
+            parse(Provider::SendGrid, &event.2, &envelope).map(|event| event.event_id)
         };
         prop_assert_eq!(id(&plain[0]), id(&extra[0]));
     }
 }
 
-/// The same of every provider's fixtures: a key that nobody knows, first in the body's first object.
+/// The same for the fixtures of every provider: the body's first object gets an unknown key.
 #[test]
 fn unknown_keys_change_nothing_but_the_raw_bytes() {
     let understood = |provider: Provider, body: &str| -> Vec<_> {
-        let (_, pieces) = pieces(provider, body.as_bytes());
-        let told = pieces.iter().map(|(kind, recipient, raw)| {
-            let meaning = meaning(provider, recipient, raw).map(|(_, json)| {
+        let Ok((_, found)) = events(provider, body.as_bytes()) else { return Vec::new() };
+        let understood = found.iter().map(|(kind, recipient, raw)| {
+            let fields = parsed(provider, recipient, raw).map(|(_, json)| {
                 let mut event: serde_json::Value = serde_json::from_str(&json).unwrap();
-                // Where the provider gives no id, the bytes are the identity.
+                // Without an id of the provider, the id is a digest of the bytes.
                 event.as_object_mut().unwrap().retain(|key, _| key != "raw" && key != "event_id");
                 event
             });
-            (*kind, recipient.clone(), meaning)
+            (*kind, recipient.clone(), fields)
         });
-        told.collect()
+        understood.collect()
     };
     let mut bodies = 0;
     for (provider, body) in fixtures() {
@@ -141,7 +142,7 @@ fn unknown_keys_change_nothing_but_the_raw_bytes() {
     assert!(bodies > 100, "{bodies}");
 }
 
-/// What makes an event itself, and what does not.
+/// Which fields make up the id of an event.
 #[test]
 fn ids_tell_events_apart_and_repeats_not() {
     let id = |provider, source, recipient, request_id, raw: &str| {
@@ -166,7 +167,7 @@ fn ids_tell_events_apart_and_repeats_not() {
     ] {
         assert_ne!(first, other);
     }
-    // Mailgun's ids come back after a day.
+    // Mailgun reuses ids after a day.
     let mailgun = |ts: &str| format!(r#"{{"id":"same","event":"opened","timestamp":{ts}}}"#);
     let day = |ts| id(Provider::Mailgun, "acme", "ada@example.com", "r-1", &mailgun(ts));
     assert_eq!(day("1762732800.5"), day("1762819199.5"));
@@ -184,7 +185,7 @@ fn ids_tell_events_apart_and_repeats_not() {
     };
     assert_eq!(bounce("eventType", "a", "2.1"), bounce("notificationType", "b", "2.1"));
     assert_ne!(bounce("eventType", "a", "2.1"), bounce("eventType", "a", "2.2"));
-    // MailerSend's twins are two events, of which one is counted.
+    // MailerSend posts two events of a first open, of which one is counted.
     let open = |name: &str| {
         format!(
             r#"{{"type":"activity.{name}","data":{{"id":"a","created_at":"2025-11-10T15:15:00Z"}}}}"#
@@ -192,7 +193,7 @@ fn ids_tell_events_apart_and_repeats_not() {
     };
     let open = |name| id(Provider::MailerSend, "acme", "ada@example.com", "r-1", &open(name));
     assert_ne!(open("opened"), open("opened_unique"));
-    // Of a kind we do not know, without a time, and tried again a day later.
+    // A retry, a day later, of an event of an unknown kind without a time.
     let received = |micros| {
         let (recipient, received_at) = ("ada@example.com", ReceivedAt(micros));
         let envelope = Envelope { source: "acme", recipient, received_at, request_id: "r-1" };

@@ -1,44 +1,47 @@
+use std::borrow::Cow;
+
 use event::{EventId, Kind, OccurredAt, Provider, ReceivedAt};
+use serde::{Deserialize, Serialize};
 
 /// Names of record headers.
 pub mod names {
-    /// The provider's lower-case name.
+    /// The provider's name in lower case.
     pub const PROVIDER: &str = "provider";
     /// The configured source.
     pub const SOURCE: &str = "source";
-    /// When the ingress had read the request: decimal UTC microseconds.
+    /// When the ingress received the request: UTC microseconds in decimal.
     pub const RECEIVED_AT: &str = "received-at";
-    /// The HTTP request an event came in.
+    /// The id of the HTTP request that contained the event.
     pub const REQUEST_ID: &str = "request-id";
-    /// 16 bytes: the event's identity.
+    /// The event id, 16 bytes.
     pub const EVENT_ID: &str = "event-id";
-    /// The provider's time: decimal UTC microseconds.
+    /// When the event happened, by the provider's clock: UTC microseconds in decimal.
     pub const OCCURRED_AT: &str = "occurred-at";
-    /// The kind's lower-case name.
+    /// The kind's name in lower case.
     pub const KIND: &str = "kind";
-    /// 16 bytes: the identity of "this message at this recipient"; deliveries, opens and clicks only.
+    /// A digest of message and recipient, 16 bytes. Only on deliveries, opens and clicks.
     pub const ENGAGEMENT_ID: &str = "engagement-id";
-    /// There, and empty, on opens and clicks that are held to be a machine's.
+    /// Present and empty on opens and clicks that a machine probably caused.
     pub const MACHINE: &str = "machine";
-    /// 4 bytes: which link was followed, as a digest that tells a message's links apart; clicks only.
+    /// A digest of the link, 4 bytes: enough to distinguish the links of one message. Only on clicks.
     pub const LINK: &str = "link";
-    /// What is the first of its sort for its message and recipient: `kind`, `engagement`, or both
-    /// as `kind,engagement`; empty for neither. Opens and clicks only.
+    /// What an open or click is the first of, for its message and recipient: `kind`, `engagement`, both
+    /// as `kind,engagement`, or empty for neither.
     pub const FIRST: &str = "first";
-    /// A dead letter's coded reason.
+    /// The reason code of a dead letter.
     pub const REASON: &str = "reason";
-    /// A dead letter's reason in words.
+    /// The explanation of a dead letter for people.
     pub const DETAIL: &str = "detail";
-    /// The binary that gave up on it.
+    /// The stage that gave up on a record.
     pub const STAGE: &str = "stage";
-    /// The topic, partition and offset a dead letter came from, as `topic/partition/offset`.
+    /// Where a dead letter came from, as `topic/partition/offset`.
     pub const ORIGIN: &str = "origin";
-    /// On a record that was sent back: the stage whose dead letter it was. All other readers of its
-    /// topic took it when it first came by, and pass over it. The last of the record's headers.
+    /// On a redriven record: the only stage that should process it. Other readers of the topic have
+    /// already processed the original record. Always the last header.
     pub const REDRIVEN: &str = "redriven";
 }
 
-/// A header is missing or not in its form.
+/// A header is missing or malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("header `{0}` is missing or malformed")]
 pub struct HeaderError(pub &'static str);
@@ -58,21 +61,23 @@ fn number_header<'a>(
     text_header(headers, name)?.parse().map_err(|_| HeaderError(name))
 }
 
-/// The headers of `mail.raw.*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The headers of `mail.raw.*`. Their JSON form is part of the format of spool entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawHeaders<'a> {
-    /// Who posted it.
     pub provider: Provider,
-    /// Under which configured source.
+    /// The configured source.
     pub source: &'a str,
-    /// When.
+    /// When the ingress received the request.
     pub received_at: ReceivedAt,
-    /// In which request.
+    /// The id of the HTTP request.
     pub request_id: &'a str,
 }
 
 impl<'a> RawHeaders<'a> {
-    /// Reads them through a look-up by name.
+    /// Reads the headers through a look-up by name.
+    ///
+    /// # Errors
+    /// Names the header that is missing or malformed.
     pub fn read(headers: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, HeaderError> {
         Ok(Self {
             provider: text_header(headers, names::PROVIDER)?
@@ -83,27 +88,40 @@ impl<'a> RawHeaders<'a> {
             request_id: text_header(headers, names::REQUEST_ID)?,
         })
     }
+
+    /// Returns the headers as names and values.
+    pub fn headers(&self) -> [(&'static str, Cow<'a, [u8]>); 4] {
+        let received_at = self.received_at.micros().to_string();
+        [
+            (names::PROVIDER, Cow::Borrowed(self.provider.as_str().as_bytes())),
+            (names::SOURCE, Cow::Borrowed(self.source.as_bytes())),
+            (names::RECEIVED_AT, Cow::Owned(received_at.into_bytes())),
+            (names::REQUEST_ID, Cow::Borrowed(self.request_id.as_bytes())),
+        ]
+    }
 }
 
-/// The headers of `mail.enriched`: all that `dedupe` needs, so it never parses a value.
+/// The headers of `mail.enriched`. They contain everything that dedupe needs, so that it parses no
+/// value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnrichedHeaders {
-    /// Which event.
     pub event_id: EventId,
-    /// What kind.
     pub kind: Kind,
-    /// When it happened.
+    /// When the event happened.
     pub occurred_at: OccurredAt,
-    /// Which message at which recipient, for deliveries, opens and clicks.
+    /// The digest of message and recipient, for deliveries, opens and clicks.
     pub engagement_id: Option<EventId>,
-    /// Whether an open or click is held to be a machine's.
+    /// Whether a machine probably caused the open or click.
     pub machine: bool,
-    /// Which link a click followed.
+    /// The digest of the link, for clicks.
     pub link: Option<u32>,
 }
 
 impl EnrichedHeaders {
-    /// Reads them through a look-up by name.
+    /// Reads the headers through a look-up by name.
+    ///
+    /// # Errors
+    /// Names the header that is missing or malformed.
     pub fn read<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, HeaderError> {
         let id = |name| {
             headers(name)
@@ -129,15 +147,15 @@ fn link(bytes: &[u8]) -> Result<u32, HeaderError> {
 
 /// What an open or click is the first of, for its message and recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FirstSight {
-    /// The first of this kind.
+pub struct FirstSeen {
+    /// It is the first of its kind.
     pub of_kind: bool,
-    /// The first engagement of any kind.
+    /// It is the first engagement of any kind.
     pub of_engagement: bool,
 }
 
-impl FirstSight {
-    /// The header's value.
+impl FirstSeen {
+    /// Returns the header's value.
     pub const fn as_header(self) -> &'static str {
         match (self.of_kind, self.of_engagement) {
             (true, true) => "kind,engagement",
@@ -160,22 +178,25 @@ impl FirstSight {
     }
 }
 
-/// The headers of `mail.events`: those of `mail.enriched` and what `dedupe` found.
+/// The headers of `mail.events`: those of `mail.enriched`, and the one that dedupe adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHeaders {
-    /// As in `mail.enriched`.
+    /// The headers of `mail.enriched`.
     pub enriched: EnrichedHeaders,
-    /// Opens and clicks only; nothing for the other kinds.
-    pub first: FirstSight,
+    /// What an open or click is the first of. For other kinds both fields are false.
+    pub first: FirstSeen,
 }
 
 impl EventHeaders {
-    /// Reads them through a look-up by name.
+    /// Reads the headers through a look-up by name.
+    ///
+    /// # Errors
+    /// Names the header that is missing or malformed.
     pub fn read<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, HeaderError> {
         Ok(Self {
             enriched: EnrichedHeaders::read(headers)?,
             first: headers(names::FIRST)
-                .map_or(Ok(FirstSight::default()), FirstSight::from_header)?,
+                .map_or(Ok(FirstSeen::default()), FirstSeen::from_header)?,
         })
     }
 }
@@ -185,14 +206,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_sight_round_trips() {
+    fn first_seen_round_trips() {
         for of_kind in [false, true] {
             for of_engagement in [false, true] {
-                let first = FirstSight { of_kind, of_engagement };
-                assert_eq!(FirstSight::from_header(first.as_header().as_bytes()), Ok(first));
+                let first = FirstSeen { of_kind, of_engagement };
+                assert_eq!(FirstSeen::from_header(first.as_header().as_bytes()), Ok(first));
             }
         }
-        assert!(FirstSight::from_header(b"yes").is_err());
+        assert!(FirstSeen::from_header(b"yes").is_err());
+    }
+
+    #[test]
+    fn raw_headers_are_read_as_they_were_written() {
+        let headers = RawHeaders {
+            provider: Provider::Mailgun,
+            source: "shop",
+            received_at: ReceivedAt(1_795_255_200_123_456),
+            request_id: "r1",
+        };
+        let written = headers.headers();
+        let lookup = |name: &str| {
+            written.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..])
+        };
+        assert_eq!(RawHeaders::read(&lookup), Ok(headers));
     }
 
     #[test]
@@ -207,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_click_says_of_itself_is_read() {
+    fn the_headers_of_a_click_are_read() {
         let read = |link: &'static [u8], machine: bool| {
             EnrichedHeaders::read(&|name: &str| match name {
                 names::EVENT_ID => Some(&[7; 16][..]),

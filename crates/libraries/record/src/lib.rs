@@ -1,14 +1,16 @@
-//! What travels between the binaries: topic names, keys, headers, dead letters.
+//! What travels between the services: topic names, record keys and headers, offsets, dead letters.
 //!
-//! Every record carries its headers as UTF-8 text except `event-id` and `engagement-id`, which are
-//! 16 raw bytes. Nothing here touches Kafka; the `stream` crate moves what this crate describes.
+//! Headers are UTF-8 text, except for `event-id` and `engagement-id` (16 raw bytes) and `link`
+//! (4 raw bytes). Nothing here talks to Kafka; the crate `kafka` moves what this crate describes.
 
-mod dead;
+mod dead_letter;
 mod headers;
+mod offset;
 mod topics;
 
-pub use dead::{DEAD_LETTER_REASONS, DeadLetter, Origin, Reason, Stage};
+pub use dead_letter::{DEAD_LETTER_REASONS, DeadLetter, DeadLetterHeaders, Origin, Reason, Stage};
 pub use headers::{
-    EnrichedHeaders, EventHeaders, FirstSight, HeaderError, RawHeaders, names, text_header,
+    EnrichedHeaders, EventHeaders, FirstSeen, HeaderError, RawHeaders, names, text_header,
 };
+pub use offset::{NextOffset, Offset};
 pub use topics::{Layout, TopicSpec, Topics};

@@ -1,58 +1,59 @@
 use event::Kind;
 
-/// The names of all topics under one prefix. The prefix is empty in production; tests and shared
-/// clusters use one to keep apart.
+/// The names of all topics. The prefix is empty in production; installations that share a cluster have
+/// different ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     /// Prepended to every topic, consumer group and transactional id.
     pub prefix: String,
     raw: [String; Kind::ALL.len()],
-    /// Canonical events, repeats included. Key: recipient.
+    /// Canonical events with duplicates. Keyed by recipient.
     pub enriched: String,
-    /// Canonical events, each once. Key: recipient.
+    /// Canonical events without duplicates. Keyed by recipient.
     pub events: String,
-    /// Pane deltas and watermarks. Key: scope.
+    /// Pane deltas and watermarks. Keyed by scope.
     pub panes: String,
-    /// Window results. Key: scope.
+    /// Rates. Keyed by scope.
     pub rates: String,
-    /// Alert transitions. Key: scope.
+    /// Alert transitions. Keyed by scope.
     pub alerts: String,
-    /// What could not go on, with the reason. Original key.
+    /// Records that could not be processed. Keyed as the original record.
     pub dead_letters: String,
-    /// `dedupe`'s changelog: ids seen, one record per commit and partition.
+    /// The changelog of dedupe: event ids and engagements, one record per commit and partition.
     pub dedupe_changelog: String,
-    /// `monitor`'s changelog: panes, clocks and open episodes, compacted.
+    /// The changelog of monitor-rate: panes, clocks and open episodes. Compacted.
     pub monitor_changelog: String,
 }
 
-/// How many partitions each group of topics has.
+/// The partitions, replication and retention of all topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Of every topic keyed by recipient; one number, so a recipient has the same partition in all.
+    /// The number of partitions of every topic keyed by recipient. It is the same for all of them, so
+    /// that a recipient has one partition number everywhere.
     pub recipient_partitions: i32,
-    /// Of every topic keyed by scope.
+    /// The number of partitions of every topic keyed by scope.
     pub scope_partitions: i32,
-    /// Copies of each partition.
+    /// The replication factor.
     pub replication: i32,
-    /// How far back `dedupe` remembers, in hours: its changelog is kept that long and a day more.
+    /// How many hours dedupe remembers an event. Its changelog is retained for one day longer.
     pub dedupe_horizon_hours: u32,
 }
 
-/// One topic as it should be created.
+/// How a topic is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Full name.
+    /// The full name.
     pub name: String,
-    /// Number of partitions.
+    /// The number of partitions.
     pub partitions: i32,
-    /// Copies of each partition.
+    /// The replication factor.
     pub replication: i32,
-    /// Topic settings in Kafka's own names.
+    /// Topic settings by their Kafka names.
     pub settings: Vec<(&'static str, String)>,
 }
 
 impl Topics {
-    /// The names under `prefix`.
+    /// Returns the names with a prefix.
     pub fn new(prefix: &str) -> Self {
         let name = |rest: &str| format!("{prefix}{rest}");
         Self {
@@ -69,30 +70,30 @@ impl Topics {
         }
     }
 
-    /// The raw topic of a kind.
+    /// Returns the raw topic of a kind.
     pub fn raw(&self, kind: Kind) -> &str {
         &self.raw[kind as usize]
     }
 
-    /// All raw topics.
+    /// Returns all raw topics.
     pub fn all_raw(&self) -> impl Iterator<Item = &str> {
         self.raw.iter().map(String::as_str)
     }
 
-    /// A consumer group's name, or the stem of a transactional id.
-    pub fn group(&self, job: &str) -> String {
-        format!("{}mailpulse-{job}", self.prefix)
+    /// Returns the name of a stage's consumer group, which is also the stem of its transactional id.
+    pub fn group(&self, stage: &str) -> String {
+        format!("{}mailpulse-{stage}", self.prefix)
     }
 
-    /// Every topic with its partitions and retention.
+    /// Returns how every topic is created.
     pub fn specs(&self, layout: Layout) -> Vec<TopicSpec> {
         const HOUR: u64 = 3_600_000;
-        let spec = |name: &str, partitions, keep_hours: u64| TopicSpec {
+        let spec = |name: &str, partitions, retention_hours: u64| TopicSpec {
             name: name.to_owned(),
             partitions,
             replication: layout.replication,
             settings: vec![
-                ("retention.ms", (keep_hours * HOUR).to_string()),
+                ("retention.ms", (retention_hours * HOUR).to_string()),
                 ("cleanup.policy", "delete".to_owned()),
                 ("max.message.bytes", (20 << 20).to_string()),
             ],

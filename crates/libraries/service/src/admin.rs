@@ -1,5 +1,5 @@
-//! The admin port and the signals, on a thread of their own, so that neither a busy nor a stuck
-//! main loop silences them.
+//! The admin port and the signal handlers. They have their own thread, so that they work while the
+//! main loop is busy or stuck.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,16 +20,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{Health, Liveness, Readiness, Shutdown, exposition};
 
-/// How often histograms are folded when nobody scrapes; samples pile up until then.
+/// Histogram samples occupy memory until a scrape or this regular upkeep aggregates them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a client may take to send its request's head.
+/// The time in which a client must send the head of its request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The exit status of a process whose second signal found it still draining.
-const IMPATIENT_EXIT: i32 = 130;
+/// The exit status after a second signal.
+const EXIT_AFTER_SECOND_SIGNAL: i32 = 130;
 
-/// What the endpoints answer from.
+/// The state that the endpoints report.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) health: Health,
@@ -38,30 +38,30 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address`, watches the signals, and serves both from a new thread until the
-    /// process ends. Returns the address it got, which differs when the port was 0.
+    /// Listens on `address` and installs the signal handlers, on a new thread that runs until the
+    /// process ends. Returns the address with the actual port, which differs if the port was 0.
     ///
     /// # Errors
-    /// When the address is taken or not ours, or signals cannot be watched.
+    /// Fails if the address cannot be bound or the signal handlers cannot be installed.
     pub(crate) fn open(self, address: SocketAddr) -> anyhow::Result<SocketAddr> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime
             .block_on(TcpListener::bind(address))
-            .with_context(|| format!("the admin port {address} cannot be opened"))?;
+            .with_context(|| format!("cannot open the admin port {address}"))?;
         let address = listener.local_addr()?;
         let signals = {
-            let _inside = runtime.enter();
+            let _entered = runtime.enter();
             [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?]
         };
         thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || self.run(&runtime, listener, signals))
-            .context("the admin thread cannot be started")?;
+            .context("cannot start the admin thread")?;
         Ok(address)
     }
 
     fn run(self, runtime: &Runtime, listener: TcpListener, signals: [Signal; 2]) {
-        runtime.spawn(watch(signals, self.shutdown.clone(), self.health.clone()));
+        runtime.spawn(await_signals(signals, self.shutdown.clone(), self.health.clone()));
         runtime.spawn(upkeep(self.metrics.clone()));
         runtime.block_on(self.accept(listener));
     }
@@ -71,8 +71,9 @@ impl Admin {
             match listener.accept().await {
                 Ok((stream, _)) => drop(tokio::spawn(self.clone().serve(stream))),
                 Err(error) => {
-                    // Out of file descriptors, most likely: it passes, and must not spin.
-                    tracing::warn!(%error, "the admin port cannot accept");
+                    // Most likely the process has no free file descriptor. A pause avoids a busy
+                    // loop until it has.
+                    tracing::warn!(%error, "cannot accept a connection on the admin port");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -80,21 +81,21 @@ impl Admin {
     }
 
     async fn serve(self, stream: TcpStream) {
-        let answer = service_fn(|request| {
-            let response = self.answer(&request);
+        let respond = service_fn(|request| {
+            let response = self.respond(&request);
             async { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), answer)
+            .serve_connection(TokioIo::new(stream), respond)
             .await;
         if let Err(error) = served {
-            tracing::debug!(%error, "an admin connection ended early");
+            tracing::debug!(%error, "connection to the admin port ended with an error");
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/livez") => self.live(),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
@@ -113,7 +114,7 @@ impl Admin {
         match self.health.liveness() {
             Liveness::Alive => status(StatusCode::OK, "alive", None),
             Liveness::Stuck(age) => {
-                let reason = format!("the main loop has not moved for {} s", age.as_secs());
+                let reason = format!("the main loop has made no progress for {} s", age.as_secs());
                 status(StatusCode::SERVICE_UNAVAILABLE, "stuck", Some(&reason))
             }
         }
@@ -123,34 +124,40 @@ impl Admin {
         let readiness = self.health.readiness();
         let stopping = self.shutdown.requested() || readiness == Readiness::Draining;
         match readiness {
-            _ if stopping => {
-                status(StatusCode::SERVICE_UNAVAILABLE, "draining", Some("told to stop"))
-            }
+            _ if stopping => status(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                Some("the process is shutting down"),
+            ),
             Readiness::Ready => status(StatusCode::OK, "ready", None),
             Readiness::Held(reason) => {
                 status(StatusCode::SERVICE_UNAVAILABLE, "held", Some(&reason))
             }
             Readiness::Starting | Readiness::Draining => {
-                status(StatusCode::SERVICE_UNAVAILABLE, "starting", Some("not at work yet"))
+                status(StatusCode::SERVICE_UNAVAILABLE, "starting", Some("the process is starting"))
             }
         }
     }
 }
 
-/// The first signal asks for the end; a second one, of somebody who cannot wait, is the end.
-async fn watch([mut terminate, mut interrupt]: [Signal; 2], shutdown: Shutdown, health: Health) {
+/// Requests the shutdown on the first signal and exits at once on the second.
+async fn await_signals(
+    [mut terminate, mut interrupt]: [Signal; 2],
+    shutdown: Shutdown,
+    health: Health,
+) {
     for first in [true, false] {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
         if first {
-            tracing::info!(signal = name, "stopping");
+            tracing::info!(signal = name, "signal received; shutting down");
             shutdown.request();
             health.draining();
         } else {
-            tracing::warn!(signal = name, "stopping at once");
-            std::process::exit(IMPATIENT_EXIT);
+            tracing::warn!(signal = name, "second signal received; exiting at once");
+            std::process::exit(EXIT_AFTER_SECOND_SIGNAL);
         }
     }
 }
@@ -162,7 +169,7 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-/// `{"status":…}` or `{"status":…,"reason":…}`.
+/// Returns a response with the body `{"status":…}` or `{"status":…,"reason":…}`.
 fn status(code: StatusCode, status: &str, reason: Option<&str>) -> Response<Full<Bytes>> {
     let mut body = serde_json::json!({ "status": status });
     if let Some(reason) = reason {

@@ -1,63 +1,52 @@
 use std::path::PathBuf;
 
-/// Why the settings cannot be used. Every message names the key, where its value came from and
-/// what to write instead.
+/// An error in the settings. Every message names the key, its origin (a file, an environment
+/// variable or the defaults) and the fix.
+#[allow(missing_docs, reason = "the messages explain the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file cannot be read.
     #[error("cannot read {}: {source}; give the right path with --config", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The text is not TOML. The message does not quote it, since it may hold secrets.
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The text is not TOML. The message does not quote it because it may contain secrets.
     #[error("{origin} is not TOML: line {line}: {problem}")]
     NotToml {
-        /// The file or environment variable.
         origin: String,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// What was expected.
         problem: String,
     },
-    /// A key that means nothing.
     #[error("unknown key `{key}` ({origin}){}", nearest_hint(nearest.as_deref()))]
     UnknownKey {
-        /// Dotted path.
+        /// The dotted path, as in all variants.
         key: String,
-        /// Where it was written.
         origin: String,
-        /// The known key that looks most like it, dotted path.
+        /// The known key with the most similar spelling.
         nearest: Option<String>,
     },
-    /// A value of another type than the default.
+    /// The value has another type than the default.
     #[error("`{key}` ({origin}) must be {expected}, not {found}")]
     WrongType {
-        /// Dotted path.
         key: String,
-        /// Where it was written.
         origin: String,
-        /// What the default is, with an example.
+        /// The type of the default, with an example.
         expected: String,
-        /// What was written.
+        /// The type of the value.
         found: &'static str,
     },
     /// A required key is absent.
     #[error("`{key}` is missing; add it to the configuration file")]
-    Missing {
-        /// Dotted path.
-        key: String,
-    },
-    /// A value that cannot be used.
+    Missing { key: String },
+    /// A renamed setting is given under both of its names.
+    #[error(
+        "`{old}` and `{new}` ({origin}) are the old and the new name of one setting; remove `{old}`"
+    )]
+    BothNames { old: &'static str, new: &'static str, origin: String },
+    /// The value has the right type but cannot be used.
     #[error("`{key}` ({origin}): {problem}")]
     Invalid {
-        /// Dotted path.
         key: String,
-        /// Where it was written.
         origin: String,
-        /// What is wrong and what would be right.
+        /// The fault and the fix.
         problem: String,
     },
 }
@@ -69,7 +58,11 @@ impl SettingsError {
         Self::NotToml { origin: origin.to_owned(), line, problem: error.message().to_owned() }
     }
 
-    /// The stable code, for logs and tests.
+    pub(crate) fn both_names(old: &'static str, new: &'static str, origin: &str) -> Self {
+        Self::BothNames { old, new, origin: origin.to_owned() }
+    }
+
+    /// Returns the stable code, for logs and tests.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "settings_unreadable",
@@ -77,6 +70,7 @@ impl SettingsError {
             Self::UnknownKey { .. } => "settings_unknown_key",
             Self::WrongType { .. } => "settings_wrong_type",
             Self::Missing { .. } => "settings_missing_key",
+            Self::BothNames { .. } => "settings_both_names",
             Self::Invalid { .. } => "settings_invalid_value",
         }
     }
@@ -86,14 +80,15 @@ fn nearest_hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; the nearest known key is `{key}`"))
 }
 
-/// The candidate that begins like `word` or else has the least edit distance (Levenshtein) to it.
+/// Returns the candidate that begins like `word`, or else the one with the least edit distance
+/// (Levenshtein) to it.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     candidates.into_iter().min_by_key(|candidate| {
-        let is_cut_short = candidate.starts_with(word) || word.starts_with(candidate);
-        if is_cut_short { 1 } else { distance(word, candidate) }
+        let is_prefix = candidate.starts_with(word) || word.starts_with(candidate);
+        if is_prefix { 1 } else { distance(word, candidate) }
     })
 }
 

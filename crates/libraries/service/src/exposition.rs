@@ -1,68 +1,111 @@
-//! `/metrics`: the recorder behind the `metrics` macros, and figures of the process itself.
+//! `/metrics`: the recorder behind the `metrics` macros, and the metrics of the process itself.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::collector;
 
-/// Upper bounds of histograms whose names end in `_seconds`.
-const SECONDS: [f64; 15] =
-    [0.001, 0.002, 0.004, 0.006, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+use crate::metrics_table::{METRICS, MetricKind};
 
-/// `USER_HZ`: the unit of times in `/proc/self/stat` on every Linux architecture we build for.
-const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
-
-/// Installs the recorder of this process and sets the figures that never change.
+/// Installs the recorder of this process, registers the HELP texts of all metrics and sets the
+/// metrics that never change.
 ///
 /// # Errors
-/// When the process has a recorder already.
+/// Fails if the process has a recorder already.
 pub(crate) fn install(
-    job: &'static str,
+    component: &'static str,
     version: &'static str,
 ) -> anyhow::Result<PrometheusHandle> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .context("the metrics recorder cannot be installed")?;
-    metrics::gauge!("mailpulse_build_info", "job" => job, "version" => version).set(1.0);
-    metrics::gauge!("mailpulse_up").set(1.0);
+    let mut builder = PrometheusBuilder::new();
+    for metric in METRICS {
+        if let MetricKind::Histogram(bounds) = metric.kind {
+            let name = Matcher::Full(metric.name.to_owned());
+            builder = builder.set_buckets_for_metric(name, bounds)?;
+        }
+    }
+    let handle = builder.install_recorder().context("cannot install the metrics recorder")?;
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => {
+                metrics::describe_counter!(metric.name, metric.unit, metric.help)
+            }
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram(_) => {
+                metrics::describe_histogram!(metric.name, metric.unit, metric.help);
+            }
+        }
+    }
+    metrics::gauge!("mailpulse_build_info", "component" => component, "version" => version)
+        .set(1.0);
+    metrics::gauge!("mailpulse_up", "component" => component).set(1.0);
     Ok(handle)
 }
 
-/// Everything in Prometheus's text format.
+/// Returns all metrics in Prometheus's text format.
 pub(crate) fn render(handle: &PrometheusHandle) -> String {
     let mut text = handle.render();
-    // Not through the recorder: its counters are whole numbers.
-    if let Some(seconds) = cpu_seconds() {
-        let _ = write!(
-            text,
-            "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {seconds}\n\n"
-        );
-    }
-    if let Some(bytes) = resident_bytes() {
-        let _ = write!(
-            text,
-            "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {bytes}\n\n"
-        );
-    }
+    append_process_metrics(&mut text);
     text
 }
 
-/// User and system time, from proc_pid_stat(5). `None` where there is no such file.
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the command in parentheses and may hold spaces; utime and stime are the
-    // 14th and 15th, so the 12th and 13th after it.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some((user + system) / CLOCK_TICKS_PER_SECOND)
+/// Appends Prometheus's standard process metrics.
+///
+/// They do not go through the recorder because its counters are integers, and a CPU time in whole
+/// seconds is useless over short ranges.
+fn append_process_metrics(text: &mut String) {
+    let process = collector::collect();
+    // 0 means no limit. Prometheus's own clients omit an unknown limit.
+    let limited = |limit: Option<u64>| limit.filter(|&limit| limit > 0);
+    let mut counter = Exposition { text, kind: "counter" };
+    counter.metric(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        process.cpu_seconds_total,
+    );
+    let mut gauge = Exposition { text, kind: "gauge" };
+    for (name, help, value) in [
+        ("process_open_fds", "Number of open file descriptors.", process.open_fds),
+        ("process_max_fds", "Maximum number of open file descriptors.", limited(process.max_fds)),
+        (
+            "process_virtual_memory_bytes",
+            "Virtual memory size in bytes.",
+            process.virtual_memory_bytes,
+        ),
+        (
+            "process_virtual_memory_max_bytes",
+            "Maximum amount of virtual memory available in bytes.",
+            limited(process.virtual_memory_max_bytes),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            process.resident_memory_bytes,
+        ),
+        (
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds.",
+            process.start_time_seconds,
+        ),
+        ("process_threads", "Number of OS threads in the process.", process.threads),
+    ] {
+        gauge.metric(name, help, value);
+    }
 }
 
-/// `VmRSS` of proc_pid_status(5), which is in KiB.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+/// Metrics of one kind in the text format.
+struct Exposition<'a> {
+    text: &'a mut String,
+    kind: &'static str,
+}
+
+impl Exposition<'_> {
+    fn metric(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            let kind = self.kind;
+            // Writing to a String does not fail.
+            let _ =
+                write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
+        }
+    }
 }

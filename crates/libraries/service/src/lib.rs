@@ -1,4 +1,4 @@
-//! What every binary needs around its work: settings, log, metrics, health and signals.
+//! The parts that every service shares: settings, log, metrics, health and signals.
 //!
 //! ```no_run
 //! # use std::net::SocketAddr;
@@ -14,22 +14,24 @@
 //! # fn main() -> anyhow::Result<()> {
 //! let service = service::Service::load("enrich", "0.1.0")?;
 //! let settings: EnrichSettings = service.settings.section("enrich")?;
-//! service.open(settings.admin)?; // everything is parsed; only now a port opens
+//! service.open(settings.admin)?; // the first port opens after all settings are read
 //! service.health.ready();
 //! while !service.shutdown.requested() {
-//!     service.health.beat();
-//!     // the work
+//!     service.health.mark_alive();
+//!     // process the next batch
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
 mod admin;
+mod aliases;
 mod error;
 mod exposition;
 mod health;
 mod logging;
 mod merge;
+mod metrics_table;
 mod read;
 mod secret;
 mod sections;
@@ -41,8 +43,9 @@ pub mod units;
 pub use error::SettingsError;
 pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
 pub use logging::init as init_log;
+pub use metrics_table::{METRICS, Metric, MetricKind};
 pub use secret::{Secret, SecretError, resolve};
-pub use sections::{ClickHouseSettings, LogFormat, ServiceSettings};
+pub use sections::{ClickHouseSettings, LogFormat, ServiceSettings, SourceTable};
 pub use settings::{DEFAULT_PATH, ENVIRONMENT_PREFIX, REFERENCE, Settings};
 pub use shutdown::Shutdown;
 pub use start::{Args, Service};

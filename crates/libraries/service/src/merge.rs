@@ -1,5 +1,5 @@
-//! Laying a file and environment variables over the defaults. The defaults are the schema: their
-//! keys are the known ones and their types the right ones.
+//! Overrides the defaults by a file and by environment variables. The defaults serve as the schema:
+//! they define the known keys and the types of their values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use toml::{Table, Value};
 use crate::error::nearest;
 use crate::{ENVIRONMENT_PREFIX, SettingsError};
 
-/// The one table whose keys are not ours to know: librdkafka's.
+/// The only table with keys that we do not know, because librdkafka defines them.
 const OPEN_TABLE: &str = "kafka.properties";
 
-/// Which keys are not the default, and who says so: dotted key to file or variable.
+/// The files or variables that set keys, by dotted key. Keys with default values are absent.
 #[derive(Clone, Default)]
 pub(crate) struct Origins(BTreeMap<String, String>);
 
 impl Origins {
-    /// Who set `key`, or the key it lies under.
+    /// Returns the origin of `key` or of the closest key above it.
     pub(crate) fn of(&self, key: &str) -> &str {
         let mut rest = key;
         loop {
@@ -38,7 +38,7 @@ impl fmt::Debug for Origins {
     }
 }
 
-/// Lays `over` on `base`.
+/// Overrides values of `base` by those of `over`.
 pub(crate) fn overlay(
     base: &mut Table,
     over: Table,
@@ -71,7 +71,7 @@ fn overlay_at(
             (Value::Table(base), Value::Table(over)) => {
                 overlay_at(&key, base, over, origin, origins)?;
             }
-            (slot, value) if slot.same_type(&value) || is_whole_for_real(slot, &value) => {
+            (slot, value) if slot.same_type(&value) || is_integer_for_float(slot, &value) => {
                 origins.0.insert(key, origin.to_owned());
                 *slot = value;
             }
@@ -83,19 +83,20 @@ fn overlay_at(
     Ok(())
 }
 
-/// `threshold = 1` for `1.0`.
-fn is_whole_for_real(slot: &Value, value: &Value) -> bool {
+/// Allows `threshold = 1` instead of `1.0`.
+fn is_integer_for_float(slot: &Value, value: &Value) -> bool {
     slot.is_float() && value.is_integer()
 }
 
-/// The dotted key an environment variable overrides; `None` for other people's variables.
+/// Returns the key that an environment variable overrides, or `None` if it does not have our
+/// prefix.
 pub(crate) fn environment_key(name: &str) -> Option<Vec<String>> {
     let ours = name.get(..ENVIRONMENT_PREFIX.len())?.eq_ignore_ascii_case(ENVIRONMENT_PREFIX);
     let parts = || name[ENVIRONMENT_PREFIX.len()..].split("__").map(str::to_ascii_lowercase);
     ours.then(|| parts().collect())
 }
 
-/// The tables that set `key` to what `text` means for the type of its default.
+/// Returns the table that sets `key` to `text`, parsed according to the type of its default.
 pub(crate) fn environment_value(
     defaults: &Table,
     key: &[String],
@@ -107,7 +108,7 @@ pub(crate) fn environment_value(
         && format!("{section}.{table}") == OPEN_TABLE
         && !property.is_empty()
     {
-        // No librdkafka property has an underscore, and shells allow no dots in names.
+        // Names of variables cannot contain dots, and no librdkafka property has an underscore.
         let property = property.join(".").replace('_', ".");
         key = vec![section.clone(), table.clone(), property];
     }

@@ -1,4 +1,4 @@
-//! Reads a section into its type, keeping track of the key, so that every error can name it.
+//! Deserializes a section and tracks the key being read, so that every error can name it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::SettingsError;
 use crate::error::nearest;
 use crate::merge::Origins;
 
-/// Reads `value`, found under `key`.
+/// Deserializes `value`, which the settings have under `key`.
 pub(crate) fn read<T: DeserializeOwned>(
     value: Value,
     key: &str,
@@ -33,7 +33,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 
 #[derive(Debug)]
 struct ReadError {
-    /// Of the innermost value that was being read; set on the way out.
+    /// The key of the innermost value being read. `None` until the error leaves that value's reader.
     key: Option<String>,
     problem: Problem,
 }
@@ -81,7 +81,7 @@ impl de::Error for ReadError {
     }
 }
 
-/// A value and the key it was found under.
+/// A value and its dotted key.
 struct Reader {
     value: Value,
     key: String,
@@ -152,8 +152,8 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         seed: T,
     ) -> Result<Option<T::Value>, ReadError> {
         let Some((index, value)) = self.rest.next() else { return Ok(None) };
-        // Also here, not only in the reader: a tagged enum is read into a buffer first, and its
-        // errors come when the reader is through.
+        // The reader alone cannot set the key for all errors: serde reads a tagged enum into a
+        // buffer first, and its errors occur after the reader has returned.
         let key = format!("{}[{index}]", self.key);
         let element = seed.deserialize(Reader { value, key: key.clone() });
         element.map(Some).map_err(|error| error.at(&key))
@@ -186,7 +186,8 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        let before_key = || -> ReadError { de::Error::custom("a value before its key") };
+        let before_key =
+            || -> ReadError { de::Error::custom("serde asked for a value before its key") };
         let reader = self.next.take().ok_or_else(before_key)?;
         let key = reader.key.clone();
         seed.deserialize(reader).map_err(|error| error.at(&key))

@@ -3,12 +3,12 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-/// A secret of the settings: written literally, as `env:NAME` or as `file:PATH`, and read when the
-/// settings are. Its `Debug` form hides it and its memory is wiped when it is dropped.
+/// A secret in the settings, written literally, as `env:NAME` or as `file:PATH`. It is resolved when
+/// the settings are read. `Debug` does not show it, and its memory is wiped on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
-/// A secret that is named cannot be read.
+/// An error in the resolution of `env:NAME` or `file:PATH`.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The environment variable is absent or not UTF-8.
@@ -20,22 +20,22 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// A literal secret, for tests and tools.
+    /// Returns a literal secret, for tests and tools.
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
     }
 
-    /// The secret itself.
+    /// Returns the text of the secret.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-/// What `env:NAME`, `file:PATH` or a literal stands for. A file's trailing line end is not part
-/// of the secret.
+/// Returns the text behind `env:NAME` or `file:PATH`, or the literal itself. The trailing line end
+/// of a file is not part of the secret.
 ///
 /// # Errors
-/// Names the variable or the file that is not there.
+/// Fails if the variable or the file does not exist. The error names it.
 pub fn resolve(text: &str) -> Result<String, SecretError> {
     if let Some(name) = text.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| SecretError::NoVariable(name.to_owned()));

@@ -1,39 +1,88 @@
+use std::num::NonZeroU32;
+
+use event::Provider;
 use serde::Deserialize;
 
 use crate::Secret;
 
-/// `[service]`.
+/// The section `[service]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSettings {
-    /// This process's name among its peers, stable over restarts; empty for a random one.
+    /// A name that no other running process of the service has, stable over restarts. Empty for a
+    /// random name.
     pub instance: String,
-    /// Filter of the log, in the syntax of `tracing`'s `EnvFilter`.
+    /// The log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
-    /// How log lines are written.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// `[clickhouse]`. (`[kafka]` and `[topics]` are read by the `stream` crate.)
+/// The section `[clickhouse]`. (The crate `kafka` reads `[kafka]` and `[topics]`.)
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSettings {
-    /// Of the HTTP interface.
+    /// The URL of ClickHouse's HTTP interface.
     pub url: String,
-    /// Its database.
+    /// The database with Mailpulse's tables.
     pub database: String,
-    /// Its user.
+    /// The ClickHouse user.
     pub user: String,
-    /// The user's password; may be empty.
+    /// The user's password, which may be empty.
     pub password: Secret,
+}
+
+/// One `[[source]]` table; see [`Settings::sources`](crate::Settings::sources). `docs/sources.md`
+/// explains each key.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SourceTable {
+    /// The provider whose requests the source receives.
+    pub provider: Provider,
+    /// The name of the source, unique for its provider.
+    pub name: String,
+    /// All valid secrets. There are several while a secret is rotated.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// Whether requests that fail verification are accepted.
+    #[serde(default)]
+    pub shadow: bool,
+    /// The limit of events per second.
+    pub rate: Option<NonZeroU32>,
+    /// The limit of events at once. Default: `rate`.
+    pub burst: Option<NonZeroU32>,
+    /// The options of the provider, which the crate `providers` reads.
+    #[serde(flatten)]
+    pub options: toml::Table,
+}
+
+impl SourceTable {
+    /// Returns the key and the description of a mistake, if there is one.
+    pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
+        let Self { provider, name, .. } = self;
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
+            let problem = format!(
+                "source.name {name:?} ({provider}) is invalid; use 1 to 64 ASCII letters, digits, \
+                 `-`, `_` and `.`"
+            );
+            return Some(("name", problem));
+        }
+        if self.rate.is_none() && self.burst.is_some() {
+            let problem = format!(
+                "source {name} ({provider}) has `burst` without `rate`; add `rate` or remove `burst`"
+            );
+            return Some(("burst", problem));
+        }
+        None
+    }
 }

@@ -1,62 +1,58 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::{SettingsError, merge, read};
+use crate::aliases::OldNames;
+use crate::{SettingsError, SourceTable, merge, read};
 
 /// The commented reference file: every key with its default.
 pub const REFERENCE: &str = include_str!("../../../../deploy/mailpulse.toml");
 
-/// The file read when none is named, if it is there.
+/// The file that is read if no other is named. It may be absent.
 pub const DEFAULT_PATH: &str = "mailpulse.toml";
 
-/// Before every environment variable that overrides a key: `MAILPULSE__KAFKA__BOOTSTRAP`.
+/// The prefix of environment variables that override a key, as in `MAILPULSE__KAFKA__BOOTSTRAP`.
 pub const ENVIRONMENT_PREFIX: &str = "MAILPULSE__";
 
-/// Where the reference file has no entry because none is a sensible default.
+/// Lists that the reference file does not have because no default makes sense.
 const LISTS_WITHOUT_DEFAULT: [&str; 1] = ["source"];
 
-/// The settings of all binaries: the [`REFERENCE`] under the file under the environment.
+/// The settings of all services: the [`REFERENCE`], overridden by the file, overridden by the
+/// environment.
 ///
-/// Tables merge key by key; any other value, lists included, replaces the one below it.
+/// Tables are merged key by key. Any other value, lists included, replaces the one it overrides.
 #[derive(Clone)]
 pub struct Settings {
     values: Table,
     origins: merge::Origins,
+    old_names: OldNames,
 }
 
 impl Settings {
-    /// Merges the defaults, the file at `path` (none: defaults only) and the variables of `env`
-    /// whose names start with [`ENVIRONMENT_PREFIX`], in any case.
+    /// Merges the defaults, the file at `path` (if any) and the variables of `env` whose names
+    /// start with [`ENVIRONMENT_PREFIX`] in any case. Renamed settings also work under their old
+    /// names; see [`Settings::renamed`].
     ///
     /// # Errors
-    /// When the file cannot be read, or anything in it or in the environment is no known key or of
-    /// another type than its default.
+    /// Fails if the file cannot be read, if a key of the file or of the environment is unknown or
+    /// has another type than its default, or if one of them has a setting under its old and its
+    /// new name.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::defaults()?;
         if let Some(path) = path {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
-            let origin = path.display().to_string();
-            let file = parse(&text, &origin)?;
-            merge::overlay(&mut settings.values, file, &origin, &mut settings.origins)?;
+            settings.overlay_file(path)?;
         }
-        // Sorted, so that the first error does not depend on the order of the environment.
-        for (name, text) in env.collect::<BTreeMap<_, _>>() {
-            let Some(key) = merge::environment_key(&name) else { continue };
-            let over = merge::environment_value(&settings.values, &key, &text, &name)?;
-            merge::overlay(&mut settings.values, over, &name, &mut settings.origins)?;
-        }
+        settings.overlay_environment(env)?;
         Ok(settings)
     }
 
-    /// [`Settings::load`] with this process's environment, from `config`, or from
-    /// [`DEFAULT_PATH`] if that is there.
+    /// Calls [`Settings::load`] with this process's environment and the file at `config`, or else
+    /// the one at [`DEFAULT_PATH`] if it exists.
     ///
     /// # Errors
     /// As [`Settings::load`].
@@ -69,17 +65,17 @@ impl Settings {
         Self::load(path, env)
     }
 
-    /// One section, such as `kafka`. `T` should refuse unknown fields.
+    /// Reads one section, such as `kafka`. `T` should reject unknown fields.
     ///
     /// # Errors
-    /// When a value does not fit `T`; names `section.key`, where it came from and the mend.
+    /// Fails if a value does not fit `T`. The error names `section.key`, its origin and the fix.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, SettingsError> {
         let missing = || SettingsError::Missing { key: name.to_owned() };
         let value = self.values.get(name).cloned().ok_or_else(missing)?;
         read::read(value, name, &self.origins)
     }
 
-    /// One list, such as `source`; empty when there is none.
+    /// Reads one list, such as `source`. Returns an empty one if it is not configured.
     ///
     /// # Errors
     /// As [`Settings::section`], with keys such as `source[1].provider`.
@@ -87,11 +83,47 @@ impl Settings {
         self.section(name)
     }
 
-    /// The error of a value that reads but cannot be used. `key` is dotted; `problem` says what
-    /// would be right.
+    /// Reads all `[[source]]` tables, in the order of the file.
+    ///
+    /// # Errors
+    /// As [`Settings::list`], and if a name is invalid or used twice for a provider, or if a table
+    /// has `burst` without `rate`.
+    pub fn sources(&self) -> Result<Vec<SourceTable>, SettingsError> {
+        let sources: Vec<SourceTable> = self.list("source")?;
+        let mut names = HashSet::new();
+        for (index, source) in sources.iter().enumerate() {
+            let SourceTable { provider, name, .. } = source;
+            if let Some((key, problem)) = source.problem() {
+                return Err(self.invalid(&format!("source[{index}].{key}"), problem));
+            }
+            if !names.insert((provider, name)) {
+                let problem = format!(
+                    "source {name} ({provider}) is configured twice; give each source of a \
+                     provider its own name"
+                );
+                return Err(self.invalid(&format!("source[{index}].name"), problem));
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Returns the error for a value that has the right type but cannot be used. `key` is dotted;
+    /// `problem` states what to write instead.
     pub fn invalid(&self, key: &str, problem: impl Into<String>) -> SettingsError {
         let origin = self.origins.of(key).to_owned();
         SettingsError::Invalid { key: key.to_owned(), origin, problem: problem.into() }
+    }
+
+    /// Returns the old and new names of the settings that are used by their old names.
+    pub fn renamed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.old_names.iter()
+    }
+
+    /// Writes a warning to the log for every setting that is used by its old name.
+    pub fn warn_about_old_names(&self) {
+        for (old, new) in self.renamed() {
+            tracing::warn!("setting `{old}` is now called `{new}`; the old name still works");
+        }
     }
 
     fn defaults() -> Result<Self, SettingsError> {
@@ -99,11 +131,43 @@ impl Settings {
         for name in LISTS_WITHOUT_DEFAULT {
             values.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         }
-        Ok(Self { values, origins: merge::Origins::default() })
+        let (origins, old_names) = Default::default();
+        Ok(Self { values, origins, old_names })
+    }
+
+    fn overlay_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        let origin = path.display().to_string();
+        let mut file = parse(&text, &origin)?;
+        let renamed = self.old_names.take_from_file(&mut file, &origin)?;
+        merge::overlay(&mut self.values, file, &origin, &mut self.origins)?;
+        for (table, origin) in renamed {
+            merge::overlay(&mut self.values, table, &origin, &mut self.origins)?;
+        }
+        Ok(())
+    }
+
+    fn overlay_environment(
+        &mut self,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), SettingsError> {
+        // Sorted, so that the first error does not depend on the order of the environment.
+        let variables: BTreeMap<_, _> = env.collect();
+        let keys: Vec<_> =
+            variables.keys().filter_map(|name| merge::environment_key(name)).collect();
+        for (name, text) in &variables {
+            let Some(key) = merge::environment_key(name) else { continue };
+            let is_set = |key: &[String]| keys.iter().any(|set| set == key);
+            let key = self.old_names.resolve(key, is_set)?;
+            let over = merge::environment_value(&self.values, &key, text, name)?;
+            merge::overlay(&mut self.values, over, name, &mut self.origins)?;
+        }
+        Ok(())
     }
 }
 
-/// Hides the values: secrets are among them.
+/// Shows the names of overridden keys and no values, because some values are secrets.
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings").field("overridden", &self.origins).finish_non_exhaustive()

@@ -2,30 +2,30 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The wish that this process ends, raised by SIGTERM, SIGINT or [`Shutdown::request`]. All clones
-/// see it.
+/// A request to shut this process down, made by SIGTERM, SIGINT or [`Shutdown::request`]. Clones
+/// share it.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<watch::Sender<bool>>);
 
 impl Shutdown {
-    /// Nobody has asked yet.
+    /// Returns a shutdown that is not requested yet.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Whether somebody has asked.
+    /// Returns whether the shutdown is requested.
     pub fn requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Asks.
+    /// Requests the shutdown.
     pub fn request(&self) {
         self.0.send_replace(true);
     }
 
-    /// Returns once somebody has asked; at once if that is past.
+    /// Waits until the shutdown is requested.
     pub async fn wait(&self) {
-        // The channel cannot close: this clone holds a sender.
+        // The channel cannot close because this clone holds a sender.
         let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }

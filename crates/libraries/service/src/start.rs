@@ -10,26 +10,26 @@ use crate::{Health, ServiceSettings, Settings, Shutdown, exposition, logging};
 /// The command line of every service.
 #[derive(Debug, Clone, Default, Parser)]
 pub struct Args {
-    /// The configuration file. Without it `mailpulse.toml` is read if it is there.
+    /// The configuration file. Default: `mailpulse.toml` in the working directory, if it exists.
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Read the settings, say whether they are good, and end.
+    /// Check the settings and exit.
     #[arg(long)]
     pub check: bool,
 }
 
-/// A service between `load`, when nothing of it is visible, and its end.
+/// A service whose settings are loaded. [`Service::open`] makes it visible.
 pub struct Service {
-    /// Everything that is configured.
+    /// The settings of all services.
     pub settings: Settings,
-    /// What `/readyz` and `/livez` say.
+    /// The state behind `/readyz` and `/livez`.
     pub health: Health,
-    /// Whether to stop.
+    /// The request to stop.
     pub shutdown: Shutdown,
-    /// `service.instance`, or a random name.
+    /// The setting `service.instance`, or a random name.
     pub instance: String,
-    /// The binary's name, such as `ingress`.
-    pub job: &'static str,
+    /// The name of the service, such as `ingress`.
+    pub name: &'static str,
     is_stable: bool,
     version: &'static str,
     check: bool,
@@ -37,62 +37,65 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads the command line and the settings and starts the log and the metrics recorder. Give
-    /// the binary's own `env!("CARGO_PKG_VERSION")`. Then read all sections you need and
-    /// [`Service::open`] the admin port.
+    /// Reads the command line and the settings, and starts the log and the metrics recorder.
+    /// `version` is the service's own `env!("CARGO_PKG_VERSION")`. Afterwards read all sections that
+    /// the service needs, then call [`Service::open`].
     ///
     /// Ends the process on `--help`, `--version` and a wrong command line.
     ///
     /// # Errors
-    /// When the settings cannot be used.
-    pub fn load(job: &'static str, version: &'static str) -> anyhow::Result<Self> {
-        let matches = Args::command().name(job).bin_name(job).version(version).get_matches();
+    /// Fails if the settings cannot be used.
+    pub fn load(name: &'static str, version: &'static str) -> anyhow::Result<Self> {
+        let matches = Args::command().name(name).bin_name(name).version(version).get_matches();
         let args = Args::from_arg_matches(&matches)?;
         let settings = Settings::discover(args.config.as_deref())?;
-        Self::from_settings(job, version, settings, args.check)
+        let service = Self::from_settings(name, version, settings, args.check)?;
+        logging::log_panics();
+        Ok(service)
     }
 
-    /// [`Service::load`] without the command line: for tests and for tools that have their own.
-    /// `check` is `--check`.
+    /// Does the work of [`Service::load`] without the command line, for tests and for tools that
+    /// have their own. `check` is the option `--check`.
     ///
     /// # Errors
-    /// When the settings cannot be used or the process has a metrics recorder already.
+    /// Fails if the settings cannot be used or the process has a metrics recorder already.
     pub fn from_settings(
-        job: &'static str,
+        name: &'static str,
         version: &'static str,
         settings: Settings,
         check: bool,
     ) -> anyhow::Result<Self> {
         let own: ServiceSettings = settings.section("service")?;
         logging::init(&own)?;
+        settings.warn_about_old_names();
         let is_stable = !own.instance.is_empty();
         let instance = if is_stable {
             own.instance
         } else {
-            format!("{job}-{}", uuid::Uuid::new_v4().simple())
+            format!("{name}-{}", uuid::Uuid::new_v4().simple())
         };
-        let metrics = exposition::install(job, version)?;
+        let metrics = exposition::install(name, version)?;
         let (health, shutdown) = (Health::new(), Shutdown::new());
-        Ok(Self { settings, health, shutdown, instance, job, is_stable, version, check, metrics })
+        Ok(Self { settings, health, shutdown, instance, name, is_stable, version, check, metrics })
     }
 
-    /// Whether `service.instance` was given: the name then survives a restart.
+    /// Returns whether `service.instance` is set, so that the name survives a restart.
     pub const fn has_stable_instance(&self) -> bool {
         self.is_stable
     }
 
-    /// Opens the admin port and starts to watch SIGTERM and SIGINT, on a thread of their own that
-    /// lives as long as the process. Returns the address listened on.
+    /// Opens the admin port and installs the handlers of SIGTERM and SIGINT, on a thread that runs
+    /// as long as the process. Returns the address of the port.
     ///
-    /// Call it when every section is read: under `--check` this prints `settings are good` and ends
+    /// Call it after all sections are read: with `--check` it prints `settings are good` and ends
     /// the process with status 0.
     ///
     /// # Errors
-    /// When the port cannot be opened.
-    #[allow(clippy::print_stdout, reason = "--check is asked by a person or a script")]
+    /// Fails if the port cannot be opened.
+    #[allow(clippy::print_stdout, reason = "the result of --check is for a person or a script")]
     pub fn open(&self, admin: SocketAddr) -> anyhow::Result<SocketAddr> {
         if self.check {
-            println!("{}: settings are good", self.job);
+            println!("{}: settings are good", self.name);
             std::process::exit(0);
         }
         let address = Admin {
@@ -102,11 +105,11 @@ impl Service {
         }
         .open(admin)?;
         tracing::info!(
-            job = self.job,
+            service = self.name,
             version = self.version,
             instance = self.instance,
             admin = %address,
-            "started"
+            "service started"
         );
         Ok(address)
     }

@@ -1,5 +1,5 @@
-//! A started service answers on its admin port and stops on SIGTERM. One test, because the metrics
-//! recorder and the signals belong to the whole process.
+//! A started service answers on its admin port and stops on SIGTERM. This is one test because a
+//! process has one metrics recorder and one set of signal handlers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use service::{Service, Settings};
+use service::{METRICS, Metric, MetricKind, Service, Settings};
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -27,34 +27,57 @@ fn answers_and_stops() {
     assert!(!service.has_stable_instance());
     let address = service.open("127.0.0.1:0".parse().unwrap()).unwrap();
 
-    let starting = r#"{"reason":"not at work yet","status":"starting"}"#;
+    let starting = r#"{"reason":"the process is starting","status":"starting"}"#;
     assert_eq!(get(address, "/readyz"), (503, starting.to_owned()));
     service.health.hold("Kafka is \"away\"");
     let held = r#"{"reason":"Kafka is \"away\"","status":"held"}"#;
     assert_eq!(get(address, "/readyz"), (503, held.to_owned()));
-    service.health.report(true);
+    service.health.report_assignment(true);
     assert_eq!(get(address, "/readyz"), (200, r#"{"status":"ready"}"#.to_owned()));
-    service.health.beat();
+    service.health.mark_alive();
     assert_eq!(get(address, "/livez"), (200, r#"{"status":"alive"}"#.to_owned()));
     assert_eq!(get(address, "/").0, 404);
 
-    metrics::counter!("mailpulse_probe_total", "kind" => "test").increment(3);
-    metrics::histogram!("mailpulse_probe_seconds").record(0.003);
+    exports_metrics_with_help(address);
+    stops_on_sigterm(&service, address);
+}
+
+fn exports_metrics_with_help(address: SocketAddr) {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::counter!(metric.name, "kind" => "test").increment(3),
+            MetricKind::Gauge => metrics::gauge!(metric.name, "kind" => "test").set(3.0),
+            MetricKind::Histogram(_) => metrics::histogram!(metric.name).record(1.9),
+        }
+    }
     let (code, text) = get(address, "/metrics");
     assert_eq!(code, 200);
-    for line in [
-        "mailpulse_probe_total{kind=\"test\"} 3",
-        "mailpulse_probe_seconds_bucket{le=\"0.002\"} 0",
-        "mailpulse_probe_seconds_bucket{le=\"0.004\"} 1",
-        "mailpulse_build_info{job=\"probe\",version=\"1.2.3\"} 1",
-        "mailpulse_up 1",
-    ] {
+    let assert_line = |line: &str| {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    };
+    for Metric { name, kind, help, .. } in METRICS {
+        assert_line(&format!("# HELP {name} {help}"));
+        match kind {
+            MetricKind::Counter => assert_line(&format!("{name}{{kind=\"test\"}} 3")),
+            MetricKind::Gauge => assert_line(&format!("{name}{{kind=\"test\"}} 3")),
+            MetricKind::Histogram(_) => assert_line(&format!("{name}_bucket{{le=\"2\"}} 1")),
+        }
     }
-    assert!(value(&text, "process_resident_memory_bytes") > 1e6, "{text}");
-    assert!(value(&text, "process_cpu_seconds_total") >= 0.0, "{text}");
+    assert_line("mailpulse_archive_event_age_seconds_bucket{le=\"1.5\"} 0");
+    assert_line("mailpulse_build_info{component=\"probe\",version=\"1.2.3\"} 1");
+    assert_line("mailpulse_up{component=\"probe\"} 1");
 
-    stops_on_sigterm(&service, address);
+    assert!(value(&text, "process_cpu_seconds_total") >= 0.0, "{text}");
+    assert!(value(&text, "process_resident_memory_bytes") > 1e6, "{text}");
+    assert!(value(&text, "process_virtual_memory_bytes") > 1e6, "{text}");
+    assert!(value(&text, "process_open_fds") > 3.0, "{text}");
+    assert!(value(&text, "process_max_fds") > 3.0, "{text}");
+    assert!(value(&text, "process_threads") >= 2.0, "{text}");
+    assert!(value(&text, "process_start_time_seconds") > 1.7e9, "{text}");
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    for name in names.map(|rest| rest.split(' ').next().unwrap()) {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
+    }
 }
 
 fn stops_on_sigterm(service: &Service, address: SocketAddr) {

@@ -16,7 +16,7 @@ struct Monitor {
     batch_records: usize,
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
-    refusals_to_hold: u32,
+    refusal_limit: u32,
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]
@@ -26,7 +26,7 @@ struct Monitor {
     rule: Vec<Rule>,
 }
 
-/// Some of it: what a rule is belongs to others.
+/// Some fields of an alert rule.
 #[derive(Debug, Deserialize)]
 struct Rule {
     name: String,
@@ -121,7 +121,7 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     assert_eq!(monitor.admin.port(), 9104);
     assert_eq!(monitor.batch_records, 10_000);
     assert_eq!(monitor.batch_wait, Duration::from_millis(50));
-    assert_eq!(monitor.refusals_to_hold, 1000);
+    assert_eq!(monitor.refusal_limit, 1000);
     assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));
     assert_eq!(monitor.allowed_lateness, Duration::from_secs(600));
     assert_eq!(monitor.idle_after, Duration::from_secs(5));
@@ -197,7 +197,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
     assert!(message.contains("(MAILPULSE__INGRESS__MAX_CONECTIONS)"), "{message}");
     assert!(message.contains("is `ingress.max_connections`"), "{message}");
 
-    // Inside a list there is no default to compare with: the type says it.
+    // Lists have no defaults, so the fields of the type are the known keys.
     let file = "[[source]]\nprovider = \"p\"\nname = \"n\"\nsecrets = []\n\
                 [[source]]\nprovider = \"p\"\nname = \"n\"\nsecret = []\n";
     let (code, message) = refusal::<Vec<Source>>(file, &[], "source");
@@ -282,4 +282,30 @@ fn secrets_come_from_where_they_say_and_do_not_show() {
     assert!(error.contains("/nonexistent"), "{error}");
     let shown = format!("{:?}", load("", &[("MAILPULSE__CLICKHOUSE__PASSWORD", "hunter2")]));
     assert!(shown.contains("clickhouse.password") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn sources_are_read_with_the_options_of_their_provider() {
+    let file = "[[source]]\nprovider = \"postmark\"\nname = \"a\"\nsecrets = [\"u:p\"]\n\
+                shadow = true\nrate = 5\nscheme = \"basic\"\n\
+                [[source]]\nprovider = \"brevo\"\nname = \"a\"\n";
+    let sources = load(file, &[]).unwrap().sources().unwrap();
+    let [postmark, brevo] = &sources[..] else { panic!("{sources:?}") };
+    assert_eq!((postmark.provider.as_str(), postmark.name.as_str()), ("postmark", "a"));
+    assert_eq!(postmark.secrets[0].expose(), "u:p");
+    assert_eq!((postmark.shadow, postmark.rate.unwrap().get(), postmark.burst), (true, 5, None));
+    assert_eq!(postmark.options.keys().collect::<Vec<_>>(), ["scheme"]);
+    assert!(brevo.secrets.is_empty() && brevo.options.is_empty() && !brevo.shadow);
+}
+
+#[test]
+fn sources_need_unique_names_and_a_rate_for_a_burst() {
+    let source = "[[source]]\nprovider = \"brevo\"\nname = \"a\"\n";
+    let error = |file: &str| load(file, &[]).unwrap().sources().unwrap_err().to_string();
+    let twice = error(&format!("{source}{source}"));
+    assert!(twice.contains("`source[1].name`") && twice.contains("configured twice"), "{twice}");
+    let name = error(&source.replace("\"a\"", "\"a/b\""));
+    assert!(name.contains("`source[0].name`") && name.contains("1 to 64 ASCII"), "{name}");
+    let burst = error(&format!("{source}burst = 3\n"));
+    assert!(burst.contains("`source[0].burst`") && burst.contains("add `rate`"), "{burst}");
 }

@@ -2,45 +2,46 @@ use std::path::PathBuf;
 
 use crate::MalformedEntry;
 
-/// Why the store cannot go on. All of these end the process; its supervisor starts it anew.
+/// The reason why the store cannot continue. Every variant ends the process; its supervisor
+/// restarts it.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Another process has the directory open.
-    #[error("{0} is in use by another process; give every member a dedupe.directory of its own")]
+    #[error("{0} is in use by another process; set a different dedupe.directory for each process")]
     InUse(PathBuf),
     /// The files cannot be read or written.
-    #[error("local store: {0}")]
+    #[error("cannot read or write the local store: {0}")]
     Files(#[from] fjall::Error),
-    /// The directory cannot be made or emptied.
-    #[error("{path}: {error}")]
+    /// The directory cannot be created or emptied.
+    #[error("cannot create or empty {path}: {error}")]
     Directory {
-        /// Which.
+        /// The path of the directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A record of the changelog is not one of ours.
-    #[error("changelog of partition {partition}: {error}")]
+    /// A changelog record cannot be decoded.
+    #[error("cannot read the changelog of partition {partition}: {error}")]
     Changelog {
-        /// Which.
+        /// The partition of the changelog.
         partition: i32,
-        /// What is wrong with it.
+        /// The fault of the record.
         error: MalformedEntry,
     },
-    /// A partition was named that was not taken over.
-    #[error("partition {0} is not ours")]
-    NotOurs(i32),
+    /// A partition was used before it was restored.
+    #[error("partition {0} is not assigned to this process")]
+    NotAssigned(i32),
 }
 
 impl StateError {
-    /// The stable code, for logs and metrics.
+    /// Returns the stable code for logs and metrics.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::InUse(_) => "state_in_use",
             Self::Files(_) => "state_files",
             Self::Directory { .. } => "state_directory",
             Self::Changelog { .. } => "state_changelog",
-            Self::NotOurs(_) => "state_not_ours",
+            Self::NotAssigned(_) => "state_not_assigned",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! How what is older than the horizon leaves the disk.
+//! Deletes ids and engagements that are older than the horizon from the disk.
 //!
-//! Nothing here decides what is remembered: look-ups compare hours with the clock. Here only space
-//! is won back, whenever it is cheap.
+//! This only frees disk space, at times when it costs little. Expired entries may stay on disk for a
+//! while; look-ups ignore them, because they compare hours with the start of the horizon.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,35 +14,35 @@ use fjall::{AbstractTree, Keyspace};
 
 use crate::{Engagement, Hour, StateError};
 
-/// The first hour that is still remembered, of every keyspace of marks by its name. Shared with the
-/// compaction threads.
+/// The first hour within the horizon, for each keyspace of engagements by name. Shared with the
+/// compaction threads, which read it when they start a compaction.
 #[derive(Debug, Default)]
-pub(crate) struct Floors(Mutex<HashMap<String, Arc<AtomicU32>>>);
+pub(crate) struct HorizonStarts(Mutex<HashMap<String, Arc<AtomicU32>>>);
 
-impl Floors {
+impl HorizonStarts {
     pub(crate) fn of(&self, keyspace: &str) -> Arc<AtomicU32> {
-        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(floors.entry(keyspace.to_owned()).or_default())
+        let mut horizon_starts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(horizon_starts.entry(keyspace.to_owned()).or_default())
     }
 }
 
-/// Drops the files of ids whose every id is older than `floor`. Ids lie ordered by hour, so
-/// that is nearly all of them, and none has to be read.
-pub(crate) fn drop_ids(ids: &Keyspace, floor: Hour) -> Result<(), StateError> {
-    // `tree` and `AbstractTree` are public and left out of fjall's pages; a keyspace per hour is
-    // its documented way, and would be one directory for every wrong time a sender makes up.
-    ids.tree.drop_range(..floor.0.to_be_bytes()).map_err(fjall::Error::from)?;
+/// Deletes the files that contain only ids older than `horizon_start`, without reading them. Ids
+/// are ordered by hour, so these files hold nearly all expired ids.
+pub(crate) fn drop_ids(ids: &Keyspace, horizon_start: Hour) -> Result<(), StateError> {
+    // `tree` and `AbstractTree` are public but hidden in fjall's documentation. The documented way
+    // is one keyspace per hour, which would create a directory for every wrong time in an event.
+    ids.tree.drop_range(..horizon_start.0.to_be_bytes()).map_err(fjall::Error::from)?;
     Ok(())
 }
 
-/// Leaves old marks out when their files are merged. Marks are ordered by engagement id, so new
-/// ones keep all files of a keyspace merging.
+/// Drops expired engagements during compaction. Engagements are ordered by id, so new ones spread
+/// over all files of a keyspace, and every file takes part in compactions again and again.
 #[derive(Debug)]
-pub(crate) struct OldMarks(pub(crate) Arc<AtomicU32>);
+pub(crate) struct OldEngagements(pub(crate) Arc<AtomicU32>);
 
-impl Factory for OldMarks {
+impl Factory for OldEngagements {
     fn name(&self) -> &str {
-        "old marks"
+        "old engagements"
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
@@ -55,7 +55,7 @@ struct Before(Hour);
 impl CompactionFilter for Before {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let value = item.value()?;
-        let is_old = Engagement::read(&value).is_none_or(|mark| mark.first < self.0);
+        let is_old = Engagement::decode(&value).is_none_or(|engagement| engagement.since < self.0);
         Ok(if is_old { Verdict::Remove } else { Verdict::Keep })
     }
 }
@@ -76,24 +76,24 @@ mod tests {
     }
 
     #[test]
-    fn merging_leaves_old_marks_out() {
+    fn compaction_drops_expired_engagements() {
         let directory = tempfile::tempdir().unwrap();
         let all = Files::open(directory.path()).unwrap();
         let files = all.partition(0).unwrap();
         for hour in HOURS {
-            let mark = Engagement { first: Hour(hour), bits: 1, ..Engagement::UNKNOWN };
-            files.marks.insert(*id(hour).as_bytes(), mark.to_bytes()).unwrap();
+            let engagement = Engagement { since: Hour(hour), bits: 1, ..Engagement::UNKNOWN };
+            files.engagements.insert(*id(hour).as_bytes(), engagement.to_bytes()).unwrap();
         }
-        files.floor.store(60, Ordering::Relaxed);
-        files.marks.rotate_memtable_and_wait().unwrap();
-        files.marks.major_compact().unwrap();
-        assert_eq!(files.marks.len().unwrap(), 40);
-        assert!(!files.marks.contains_key(id(59).as_bytes()).unwrap());
-        assert!(files.marks.contains_key(id(60).as_bytes()).unwrap());
+        files.horizon_start.store(60, Ordering::Relaxed);
+        files.engagements.rotate_memtable_and_wait().unwrap();
+        files.engagements.major_compact().unwrap();
+        assert_eq!(files.engagements.len().unwrap(), 40);
+        assert!(!files.engagements.contains_key(id(59).as_bytes()).unwrap());
+        assert!(files.engagements.contains_key(id(60).as_bytes()).unwrap());
     }
 
     #[test]
-    fn files_of_old_ids_are_dropped_whole() {
+    fn files_with_only_expired_ids_are_deleted() {
         let directory = tempfile::tempdir().unwrap();
         let all = Files::open(directory.path()).unwrap();
         let files = all.partition(0).unwrap();
@@ -104,7 +104,7 @@ mod tests {
             }
         }
         drop_ids(&files.ids, Hour(65)).unwrap();
-        // The file that has hours from both sides stays.
+        // The file with hours 60 to 69 stays, because part of it is within the horizon.
         assert_eq!(files.ids.len().unwrap(), 40);
         assert!(!files.ids.contains_key(IdKey::new(Hour(59), &id(59)).0).unwrap());
         assert!(files.ids.contains_key(IdKey::new(Hour(60), &id(60)).0).unwrap());

@@ -7,29 +7,37 @@ use fjall::compaction::filter::Factory;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 
-use crate::expiry::{Floors, OldMarks};
+use crate::expiry::{HorizonStarts, OldEngagements};
 use crate::{Hour, StateError};
 
-/// Below the configured directory: what may be thrown away without asking.
-const OURS: &str = "ids";
-/// Before the partition's number in the name of its keyspace of marks.
-const MARKS: &str = "marks-";
-/// Index, filter and data blocks kept in memory, all partitions together.
+/// The directory of the database below the configured one. It is deleted if the database is
+/// damaged.
+const DIRECTORY: &str = "ids";
+/// The keyspace of the changelog positions. Existing stores have it under this name.
+const POSITIONS: &str = "places";
+/// The name of a partition's keyspace of engagements, without the partition number. Existing stores
+/// have it under this name.
+const ENGAGEMENTS: &str = "marks-";
+/// Limits the cache of index, filter and data blocks of all partitions together.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Of one partition's newest ids in memory, before they become a file.
+/// Limits the newest ids of one partition that are in memory and not yet in a file.
 const MEMTABLE_BYTES: u64 = 4 << 20;
-/// Of a file. A file of ids goes once all of its hours are old: what lies on disk too long is one
-/// file a level.
+/// The size of one file. A file of ids is deleted when all of its hours are beyond the horizon, so
+/// each level of the tree keeps at most one file of expired ids.
 const TABLE_BYTES: u64 = 4 << 20;
-/// Journals are read again at start, so they are kept short.
+/// Limits the journals, because they are read again at start.
 const JOURNAL_BYTES: u64 = 128 << 20;
 
-/// The database of all partitions of one member.
+/// The database with the files of all partitions.
+///
+/// Each partition has two keyspaces, so that a partition can be discarded without touching the
+/// others. The keyspace of positions is shared by all partitions; a write batch changes a partition
+/// and its position together.
 pub(crate) struct Files {
     database: Database,
-    /// Partition number → [`Place`].
-    places: Keyspace,
-    floors: Arc<Floors>,
+    /// Partition number → [`Position`].
+    positions: Keyspace,
+    horizon_starts: Arc<HorizonStarts>,
 }
 
 /// The files of one partition.
@@ -37,35 +45,34 @@ pub(crate) struct PartitionFiles {
     /// [`IdKey`](crate::overlay::IdKey) → nothing.
     pub(crate) ids: Keyspace,
     /// Engagement id → [`Engagement`](crate::Engagement).
-    pub(crate) marks: Keyspace,
-    /// The first hour whose marks are kept.
-    pub(crate) floor: Arc<AtomicU32>,
+    pub(crate) engagements: Keyspace,
+    /// The first hour within the horizon. Compaction drops engagements of earlier hours.
+    pub(crate) horizon_start: Arc<AtomicU32>,
 }
 
-/// How far a partition's files have followed its changelog, and their clock.
+/// The last changelog record that is in the files of a partition, and the event hour after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Who wrote the last record that was applied.
+pub(crate) struct Position {
+    /// The writer of the record.
     pub(crate) writer: u64,
-    /// Its place in the sequence.
+    /// The sequence number of the record.
     pub(crate) sequence: u64,
-    /// An offset it does not lie before. Kafka tells a producer in a transaction nothing better,
-    /// and a reader finds the record from here by its writer and sequence.
+    /// A lower bound of the record's offset. A transactional producer does not learn the exact
+    /// offset. A reader starts here and finds the record by its writer and sequence number.
     pub(crate) offset: i64,
-    /// The clock after it.
-    pub(crate) clock: Option<Hour>,
+    pub(crate) event_hour: Option<Hour>,
 }
 
 impl Files {
-    /// Opens them, anew if they are damaged.
+    /// Opens the database. If it is damaged, deletes it and creates a new one.
     pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
-        let path = directory.join(OURS);
+        let path = directory.join(DIRECTORY);
         let failed = |error| StateError::Directory { path: path.clone(), error };
         std::fs::create_dir_all(directory).map_err(failed)?;
         match Self::recover(&path) {
             Err(StateError::Files(fjall::Error::Locked)) => Err(StateError::InUse(path)),
             Err(StateError::Files(error)) if is_damage(&error) => {
-                tracing::warn!(%error, path = %path.display(), "local store damaged, starting anew");
+                tracing::warn!(%error, path = %path.display(), "local store is damaged; discarding it");
                 std::fs::remove_dir_all(&path).map_err(failed)?;
                 Self::recover(&path)
             }
@@ -74,47 +81,53 @@ impl Files {
     }
 
     fn recover(path: &PathBuf) -> Result<Self, StateError> {
-        let floors = Arc::new(Floors::default());
-        let assigned = Arc::clone(&floors);
+        let horizon_starts = Arc::new(HorizonStarts::default());
+        let assigned = Arc::clone(&horizon_starts);
         let database = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 keyspace
-                    .starts_with(MARKS)
-                    .then(|| Arc::new(OldMarks(assigned.of(keyspace))) as Arc<dyn Factory>)
+                    .starts_with(ENGAGEMENTS)
+                    .then(|| Arc::new(OldEngagements(assigned.of(keyspace))) as Arc<dyn Factory>)
             }))
             .open()?;
-        let places = database.keyspace("places", KeyspaceCreateOptions::default)?;
-        Ok(Self { database, places, floors })
+        let positions = database.keyspace(POSITIONS, KeyspaceCreateOptions::default)?;
+        Ok(Self { database, positions, horizon_starts })
     }
 
     pub(crate) fn partition(&self, number: i32) -> Result<PartitionFiles, StateError> {
-        let [ids, marks] = names(number);
+        let [ids, engagements] = names(number);
         Ok(PartitionFiles {
             ids: self.database.keyspace(&ids, options)?,
-            marks: self.database.keyspace(&marks, options)?,
-            floor: self.floors.of(&marks),
+            engagements: self.database.keyspace(&engagements, options)?,
+            horizon_start: self.horizon_starts.of(&engagements),
         })
     }
 
-    pub(crate) fn place(&self, number: i32) -> Result<Option<Place>, StateError> {
-        Ok(self.places.get(number.to_be_bytes())?.and_then(|bytes| Place::from_bytes(&bytes)))
+    pub(crate) fn position(&self, number: i32) -> Result<Option<Position>, StateError> {
+        Ok(self.positions.get(number.to_be_bytes())?.and_then(|bytes| Position::from_bytes(&bytes)))
     }
 
-    pub(crate) fn put_place(&self, batch: &mut OwnedWriteBatch, number: i32, place: &Place) {
-        batch.insert(&self.places, number.to_be_bytes(), place.to_bytes());
+    pub(crate) fn put_position(
+        &self,
+        writes: &mut OwnedWriteBatch,
+        number: i32,
+        position: &Position,
+    ) {
+        writes.insert(&self.positions, number.to_be_bytes(), position.to_bytes());
     }
 
-    /// A batch that is written whole or not at all.
-    pub(crate) fn batch(&self) -> OwnedWriteBatch {
+    /// Returns a batch of writes that is applied completely or not at all.
+    pub(crate) fn write_batch(&self) -> OwnedWriteBatch {
         self.database.batch()
     }
 
-    /// Forgets a partition. Its place goes first: without one, what is left is never believed.
-    pub(crate) fn forget(&self, number: i32) -> Result<(), StateError> {
-        self.places.remove(number.to_be_bytes())?;
+    /// Deletes the files of a partition. The position is deleted first: a crash in between leaves
+    /// files without a position, and those are never used.
+    pub(crate) fn discard(&self, number: i32) -> Result<(), StateError> {
+        self.positions.remove(number.to_be_bytes())?;
         for name in names(number).iter().filter(|name| self.database.keyspace_exists(name)) {
             self.database.delete_keyspace(self.database.keyspace(name, options)?)?;
         }
@@ -123,10 +136,11 @@ impl Files {
 }
 
 fn names(partition: i32) -> [String; 2] {
-    [format!("ids-{partition}"), format!("{MARKS}{partition}")]
+    [format!("ids-{partition}"), format!("{ENGAGEMENTS}{partition}")]
 }
 
-/// Digests do not compress, and nearly every look-up is for something that is not there.
+/// Returns the options of a partition's keyspaces. Compression is off because digests do not
+/// compress. A Bloom filter pays off because nearly every look-up is for an id that is not stored.
 fn options() -> KeyspaceCreateOptions {
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
     KeyspaceCreateOptions::default()
@@ -136,7 +150,8 @@ fn options() -> KeyspaceCreateOptions {
         .filter_policy(FilterPolicy::all(filter))
 }
 
-/// Whether the files themselves are at fault, not the disk or its permissions.
+/// Returns true if the content of the files is wrong. Errors of the disk or of permissions are not
+/// damage: a new database would have them too.
 fn is_damage(error: &fjall::Error) -> bool {
     use fjall::{Error, LsmError};
     match error {
@@ -151,18 +166,18 @@ fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
-impl Place {
+impl Position {
     const LENGTH: usize = 8 + 8 + 8 + 4;
-    /// No clock yet: an hour no moment has.
-    const NO_CLOCK: u32 = u32::MAX;
+    /// Stored in place of the event hour while there is none. No event has this hour.
+    const NO_EVENT_HOUR: u32 = u32::MAX;
 
     fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let clock = self.clock.map_or(Self::NO_CLOCK, |hour| hour.0);
+        let event_hour = self.event_hour.map_or(Self::NO_EVENT_HOUR, |hour| hour.0);
         let mut bytes = [0; Self::LENGTH];
         bytes[..8].copy_from_slice(&self.writer.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.sequence.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[24..].copy_from_slice(&clock.to_be_bytes());
+        bytes[24..].copy_from_slice(&event_hour.to_be_bytes());
         bytes
     }
 
@@ -170,12 +185,12 @@ impl Place {
         let (writer, rest) = bytes.split_first_chunk()?;
         let (sequence, rest) = rest.split_first_chunk()?;
         let (offset, rest) = rest.split_first_chunk()?;
-        let clock = u32::from_be_bytes(rest.try_into().ok()?);
+        let event_hour = u32::from_be_bytes(rest.try_into().ok()?);
         Some(Self {
             writer: u64::from_be_bytes(*writer),
             sequence: u64::from_be_bytes(*sequence),
             offset: i64::from_be_bytes(*offset),
-            clock: (clock != Self::NO_CLOCK).then_some(Hour(clock)),
+            event_hour: (event_hour != Self::NO_EVENT_HOUR).then_some(Hour(event_hour)),
         })
     }
 }
@@ -185,12 +200,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_round_trip() {
-        for clock in [None, Some(Hour(0)), Some(Hour(495_000))] {
-            let place = Place { writer: u64::MAX, sequence: 3, offset: 4, clock };
-            assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
+    fn positions_round_trip() {
+        for event_hour in [None, Some(Hour(0)), Some(Hour(495_000))] {
+            let position = Position { writer: u64::MAX, sequence: 3, offset: 4, event_hour };
+            assert_eq!(Position::from_bytes(&position.to_bytes()), Some(position));
         }
-        assert_eq!(Place::from_bytes(&[0; 27]), None);
-        assert_eq!(Place::from_bytes(&[0; 29]), None);
+        assert_eq!(Position::from_bytes(&[0; 27]), None);
+        assert_eq!(Position::from_bytes(&[0; 29]), None);
     }
 }

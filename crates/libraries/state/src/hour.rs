@@ -2,15 +2,18 @@ use event::OccurredAt;
 
 const MICROS: i64 = 3_600_000_000;
 
-/// An hour of UTC: whole hours since the Unix epoch.
+/// A number of whole hours since the Unix epoch, in UTC.
+///
+/// The state expires by the hour. An hour fits into four bytes, which prefix every stored id, so
+/// that ids of the same age are next to each other on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hour(pub u32);
 
 impl Hour {
-    /// The hour of a moment. Moments before 1970 are all in the first.
+    /// Returns the hour that contains `occurred_at`. Times before 1970 belong to hour 0.
     pub fn of(occurred_at: OccurredAt) -> Self {
         let hours = occurred_at.micros().div_euclid(MICROS).max(0);
-        // The greatest i64 of microseconds is hour 2,562,047,788: it fits.
+        // The greatest i64 of microseconds is in hour 2,562,047,788, which fits into a u32.
         Self(u32::try_from(hours).unwrap_or(u32::MAX))
     }
 }

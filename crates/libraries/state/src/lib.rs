@@ -1,35 +1,38 @@
-//! What `dedupe` remembers: the ids of the events it let through, and what became of each message at
-//! each recipient, per partition.
+//! The state of `dedupe`, per partition: the ids of the events it passed on, and the engagement
+//! of each recipient with each message.
 //!
-//! Truth is a changelog topic; the files here are a cache of it that a member may lose at any time.
+//! The changelog topic is the source of truth. The local files are a cache of it and may be lost at
+//! any time.
 //!
-//! - A round's new ids are an overlay in memory, consulted first. [`Store::changelog`] puts them
-//!   into words for the changelog, which commits with the round's outputs and offsets in one Kafka
-//!   transaction; only then does [`Store::commit`] write them to disk. So the files can be behind
-//!   the changelog and never ahead.
-//! - A partition that comes to this member is brought up to the changelog's end first
-//!   ([`Store::take_over`]). Files that are not a true prefix of this changelog are thrown away.
-//! - Ids lie on disk behind the hour their event occurred in. A retry carries the same time, so it
-//!   looks in the same place, and what is older than the horizon lies together and goes together.
+//! - The ids and engagements of an open batch are in an overlay in memory, which look-ups read
+//!   first. [`Store::changelog`] encodes the overlay as changelog records, which commit in one
+//!   Kafka transaction with the batch's outputs and offsets. [`Store::commit`] writes the overlay
+//!   to disk only after that commit. The files can therefore lag behind the changelog, but they
+//!   never contain anything that it lacks.
+//! - When a partition is assigned, [`Store::restore`] first reads the changelog to its end. Files
+//!   that are not a prefix of this changelog are discarded.
+//! - On disk, each id is prefixed with the hour in which its event occurred. A duplicate carries
+//!   the same time, so it is looked up under the same key. Ids older than the horizon are next to
+//!   each other and are deleted together.
 //!
-//! What "older than the horizon" means is told at [`Sight::BeyondHorizon`].
+//! [`Seen::BeyondHorizon`] explains what happens to events older than the horizon.
 
 mod changelog;
-mod clock;
 mod engagement;
 mod error;
+mod event_hour;
 mod expiry;
 mod files;
 mod hour;
 mod overlay;
 mod partition;
-mod replay;
+mod restore;
 mod store;
 
 pub use changelog::{Entry, MalformedEntry};
-pub use clock::CLOCK_SAMPLES;
 pub use engagement::Engagement;
 pub use error::StateError;
+pub use event_hour::MEDIAN_SAMPLES;
 pub use hour::Hour;
-pub use partition::{Partition, Sight};
+pub use partition::{Partition, Seen};
 pub use store::Store;

@@ -5,7 +5,8 @@ use event::EventId;
 
 use crate::{Engagement, Hour};
 
-/// An event id behind the hour its event occurred in: the key on disk and in the changelog.
+/// An event id prefixed with the hour in which its event occurred: the key on disk and in the
+/// changelog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdKey(pub(crate) [u8; 20]);
 
@@ -31,40 +32,44 @@ impl IdKey {
     }
 }
 
-/// What one partition's open round has added. It is written as a whole or dropped as a whole.
+/// The changes that the open batch has made to one partition.
+///
+/// They stay in memory until the Kafka transaction of the batch commits. Then they are written to
+/// disk all together. If the transaction aborts, they are all dropped. Look-ups read the overlay
+/// before the files, so a duplicate within one batch is found.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    known: HashSet<IdKey, BuildHasherDefault<FirstBytes>>,
-    /// The same ids in the order they came.
+    new_ids: HashSet<IdKey, BuildHasherDefault<FirstBytes>>,
+    /// The ids of `new_ids` in the order of their events.
     pub(crate) ids: Vec<IdKey>,
-    /// Engagements of which something has become known, with all that is known now.
-    pub(crate) marks: HashMap<EventId, Engagement, BuildHasherDefault<FirstBytes>>,
-    /// Hours of the events that were no repeats.
+    /// The full new state of each engagement that has changed.
+    pub(crate) engagements: HashMap<EventId, Engagement, BuildHasherDefault<FirstBytes>>,
+    /// The hours of the events that were not duplicates.
     pub(crate) hours: Vec<Hour>,
-    /// How many changelog records tell of it.
+    /// The number of changelog records that hold these changes.
     pub(crate) records: u64,
 }
 
 impl Overlay {
     pub(crate) fn contains(&self, key: &IdKey) -> bool {
-        self.known.contains(key)
+        self.new_ids.contains(key)
     }
 
     pub(crate) fn add(&mut self, key: IdKey) {
-        self.known.insert(key);
+        self.new_ids.insert(key);
         self.ids.push(key);
         self.hours.push(key.hour());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.hours.is_empty() && self.marks.is_empty()
+        self.hours.is_empty() && self.engagements.is_empty()
     }
 
-    /// Forgets everything and keeps the memory.
+    /// Removes all changes and keeps the allocated memory for the next batch.
     pub(crate) fn clear(&mut self) {
-        self.known.clear();
+        self.new_ids.clear();
         self.ids.clear();
-        self.marks.clear();
+        self.engagements.clear();
         self.hours.clear();
         self.records = 0;
     }
@@ -76,7 +81,8 @@ impl Hash for IdKey {
     }
 }
 
-/// Ids are digests already: their first bytes are as good a hash as any of them.
+/// A hasher that returns the first eight bytes of an id. Ids are digests, so any eight of their
+/// bytes are a good hash.
 #[derive(Debug, Default)]
 pub(crate) struct FirstBytes(u64);
 
@@ -87,7 +93,7 @@ impl Hasher for FirstBytes {
         }
     }
 
-    /// The length that is hashed before a slice says nothing here.
+    /// Ignores the length that is hashed before a slice: all ids have the same length.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {

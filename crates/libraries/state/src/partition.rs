@@ -3,21 +3,21 @@ use std::sync::atomic::Ordering;
 use event::EventId;
 use fjall::OwnedWriteBatch;
 
-use crate::clock::Clock;
-use crate::files::{PartitionFiles, Place};
+use crate::event_hour::EventHour;
+use crate::files::{PartitionFiles, Position};
 use crate::overlay::{IdKey, Overlay};
 use crate::{Engagement, Entry, Hour, StateError, changelog, expiry};
 
-/// What is known of an event id.
+/// Whether an event id was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sight {
-    /// Not seen before within the horizon; it is from now on.
+pub enum Seen {
+    /// The id was not seen within the horizon. From now on it is.
     First,
-    /// Seen before.
-    Repeat,
-    /// Its hour is older than the horizon, so it cannot be told from a repeat. It is not
-    /// remembered; the caller lets it pass, because a repeat too many can be mended later and a
-    /// lost event cannot.
+    /// The id was seen within the horizon.
+    Duplicate,
+    /// The event is older than the horizon, so its id may or may not have been seen. The id is not
+    /// stored. The caller passes the event on: a duplicate can be removed later, but a lost event
+    /// cannot be recovered.
     BeyondHorizon,
 }
 
@@ -25,14 +25,14 @@ pub enum Sight {
 pub struct Partition {
     files: PartitionFiles,
     horizon_hours: u32,
-    clock: Clock,
-    /// The first hour that is remembered; 0 without a clock.
-    floor: Hour,
-    /// This ownership's name in the changelog.
+    event_hour: EventHour,
+    /// The first hour within the horizon; 0 while there is no event hour.
+    horizon_start: Hour,
+    /// Identifies this assignment of the partition in the changelog.
     writer: u64,
-    /// The last changelog record that is in the files; `None` before the first.
-    pub(crate) place: Option<Place>,
-    open: Overlay,
+    /// The position of the last changelog record that is in the files; `None` before the first.
+    pub(crate) position: Option<Position>,
+    open_batch: Overlay,
 }
 
 impl Partition {
@@ -40,124 +40,138 @@ impl Partition {
         files: PartitionFiles,
         horizon_hours: u32,
         writer: u64,
-        place: Option<Place>,
+        position: Option<Position>,
     ) -> Result<Self, StateError> {
-        let clock = Clock::set(place.and_then(|place| place.clock));
-        let open = Overlay::default();
-        let mut partition =
-            Self { files, horizon_hours, clock, floor: Hour(0), writer, place, open };
+        let event_hour = EventHour::starting_at(position.and_then(|position| position.event_hour));
+        let mut partition = Self {
+            files,
+            horizon_hours,
+            event_hour,
+            horizon_start: Hour(0),
+            writer,
+            position,
+            open_batch: Overlay::default(),
+        };
         partition.expire()?;
         Ok(partition)
     }
 
-    /// Looks an event up, and remembers it when it is the first.
-    pub fn sight(&mut self, id: &EventId, hour: Hour) -> Result<Sight, StateError> {
-        if hour < self.floor {
-            self.open.hours.push(hour);
-            return Ok(Sight::BeyondHorizon);
+    /// Returns whether an event id was seen before, and stores it if it was not. `hour` is the hour
+    /// in which the event occurred; duplicates of the event have the same.
+    pub fn insert(&mut self, id: &EventId, hour: Hour) -> Result<Seen, StateError> {
+        if hour < self.horizon_start {
+            self.open_batch.hours.push(hour);
+            return Ok(Seen::BeyondHorizon);
         }
         let key = IdKey::new(hour, id);
-        if self.open.contains(&key) || self.files.ids.contains_key(key.0)? {
-            return Ok(Sight::Repeat);
+        if self.open_batch.contains(&key) || self.files.ids.contains_key(key.0)? {
+            return Ok(Seen::Duplicate);
         }
-        self.open.add(key);
-        Ok(Sight::First)
+        self.open_batch.add(key);
+        Ok(Seen::First)
     }
 
-    /// What is known of a message at a recipient, unless it began before the horizon.
+    /// Returns the stored engagement, or [`Engagement::UNKNOWN`] if there is none within the
+    /// horizon.
     pub fn engagement(&self, id: &EventId) -> Result<Engagement, StateError> {
-        let known = match self.open.marks.get(id) {
-            Some(&known) => Some(known),
-            None => self.files.marks.get(id.as_bytes())?.and_then(|bytes| Engagement::read(&bytes)),
+        let stored = match self.open_batch.engagements.get(id) {
+            Some(&stored) => Some(stored),
+            None => {
+                let bytes = self.files.engagements.get(id.as_bytes())?;
+                bytes.and_then(|bytes| Engagement::decode(&bytes))
+            }
         };
-        Ok(known.filter(|known| known.first >= self.floor).unwrap_or(Engagement::UNKNOWN))
+        let recent = stored.filter(|stored| stored.since >= self.horizon_start);
+        Ok(recent.unwrap_or(Engagement::UNKNOWN))
     }
 
-    /// Remembers what is known of it now.
-    pub fn remember(&mut self, id: &EventId, engagement: Engagement) {
-        self.open.marks.insert(*id, engagement);
+    /// Stores an engagement in place of the one with the same id.
+    pub fn set_engagement(&mut self, id: &EventId, engagement: Engagement) {
+        self.open_batch.engagements.insert(*id, engagement);
     }
 
-    /// The clock: see [`CLOCK_SAMPLES`](crate::CLOCK_SAMPLES).
-    pub fn now(&self) -> Option<Hour> {
-        self.clock.now()
+    /// Returns the median hour of the last [`MEDIAN_SAMPLES`](crate::MEDIAN_SAMPLES) committed
+    /// events; `None` until there were as many.
+    pub fn event_hour(&self) -> Option<Hour> {
+        self.event_hour.current()
     }
 
-    /// The open round as changelog records.
-    pub(crate) fn records(&mut self) -> Vec<Vec<u8>> {
-        let marks: Vec<_> = self.open.marks.iter().map(|(&id, &mark)| (id, mark)).collect();
-        let sequence = self.place.map_or(0, |place| place.sequence) + 1;
-        let records = changelog::encode(self.writer, sequence, &self.open.ids, &marks);
-        self.open.records = records.len() as u64;
+    /// Encodes the open batch as changelog records.
+    pub(crate) fn changelog_records(&mut self) -> Vec<Vec<u8>> {
+        let engagements: Vec<_> =
+            self.open_batch.engagements.iter().map(|(&id, &engagement)| (id, engagement)).collect();
+        let sequence = self.position.map_or(0, |position| position.sequence) + 1;
+        let records = changelog::encode(self.writer, sequence, &self.open_batch.ids, &engagements);
+        self.open_batch.records = records.len() as u64;
         records
     }
 
-    /// Puts the open round into the batch; returns the place to go with it, if any.
-    pub(crate) fn write(&mut self, batch: &mut OwnedWriteBatch) -> Option<Place> {
-        if self.open.is_empty() {
+    /// Adds the open batch to `writes`. Returns the new position, or `None` if the batch has no
+    /// changelog records.
+    pub(crate) fn write_open_batch(&mut self, writes: &mut OwnedWriteBatch) -> Option<Position> {
+        let batch = &self.open_batch;
+        if batch.is_empty() {
             return None;
         }
-        self.clock.observe(self.open.hours.iter().copied());
-        if self.open.records == 0 {
+        self.event_hour.observe(batch.hours.iter().copied());
+        if batch.records == 0 {
             return None;
         }
-        for key in &self.open.ids {
-            batch.insert(&self.files.ids, key.0, []);
+        for key in &batch.ids {
+            writes.insert(&self.files.ids, key.0, []);
         }
-        for (id, mark) in &self.open.marks {
-            batch.insert(&self.files.marks, *id.as_bytes(), mark.to_bytes());
+        for (id, engagement) in &batch.engagements {
+            writes.insert(&self.files.engagements, *id.as_bytes(), engagement.to_bytes());
         }
-        let (sequence, offset) = match self.place {
-            // The marker that ended the last record's transaction lies between it and these.
+        let (sequence, offset) = match self.position {
+            // The offset after the last record belongs to the commit marker of its transaction.
             Some(last) => (last.sequence, last.offset + 1),
             None => (0, -1),
         };
-        let records = self.open.records;
-        self.place = Some(Place {
+        self.position = Some(Position {
             writer: self.writer,
-            sequence: sequence + records,
-            offset: offset + records.cast_signed(),
-            clock: self.clock.now(),
+            sequence: sequence + batch.records,
+            offset: offset + batch.records.cast_signed(),
+            event_hour: self.event_hour.current(),
         });
-        self.place
+        self.position
     }
 
-    /// Puts a record of the changelog into the batch; returns the place to go with it.
-    pub(crate) fn follow(&mut self, entry: &Entry<'_>, batch: &mut OwnedWriteBatch) -> Place {
+    /// Adds the content of a changelog record to `writes` and returns the position of the record.
+    pub(crate) fn apply(&mut self, entry: &Entry<'_>, writes: &mut OwnedWriteBatch) -> Position {
         for key in entry.keys() {
-            batch.insert(&self.files.ids, key.0, []);
+            writes.insert(&self.files.ids, key.0, []);
         }
-        for (id, mark) in entry.marks() {
-            batch.insert(&self.files.marks, *id.as_bytes(), mark.to_bytes());
+        for (id, engagement) in entry.engagements() {
+            writes.insert(&self.files.engagements, *id.as_bytes(), engagement.to_bytes());
         }
-        self.clock.observe(entry.keys().map(|key| key.hour()));
-        let place = Place {
+        self.event_hour.observe(entry.keys().map(|key| key.hour()));
+        let position = Position {
             writer: entry.writer,
             sequence: entry.sequence,
-            offset: self.place.map_or(0, |last| last.offset + 1),
-            clock: self.clock.now(),
+            offset: self.position.map_or(0, |last| last.offset + 1),
+            event_hour: self.event_hour.current(),
         };
-        self.place = Some(place);
-        place
+        self.position = Some(position);
+        position
     }
 
-    /// The round is over, one way or the other.
-    pub(crate) fn clear(&mut self) {
-        self.open.clear();
+    pub(crate) fn clear_open_batch(&mut self) {
+        self.open_batch.clear();
     }
 
-    /// Follows the clock: what is older than the horizon is forgotten.
+    /// Moves the start of the horizon after the event hour has changed, and deletes what is older.
     pub(crate) fn expire(&mut self) -> Result<(), StateError> {
-        let now = self.clock.now().unwrap_or(Hour(0));
-        let floor = Hour(now.0.saturating_sub(self.horizon_hours));
-        if floor == self.floor {
+        let event_hour = self.event_hour.current().unwrap_or(Hour(0));
+        let start = Hour(event_hour.0.saturating_sub(self.horizon_hours));
+        if start == self.horizon_start {
             return Ok(());
         }
-        self.files.floor.store(floor.0, Ordering::Relaxed);
-        if floor > self.floor {
-            expiry::drop_ids(&self.files.ids, floor)?;
+        self.files.horizon_start.store(start.0, Ordering::Relaxed);
+        if start > self.horizon_start {
+            expiry::drop_ids(&self.files.ids, start)?;
         }
-        self.floor = floor;
+        self.horizon_start = start;
         Ok(())
     }
 }

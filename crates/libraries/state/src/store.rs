@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::files::Files;
-use crate::replay::Replay;
+use crate::restore::PartitionRestore;
 use crate::{Partition, StateError};
 
-/// The partitions of one member, in one directory.
+/// The state of all partitions that are assigned to this process, in one directory.
 pub struct Store {
     files: Files,
     horizon_hours: u32,
@@ -13,27 +13,28 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, making it if need be. `horizon_hours` is how far back, in event time, a
-    /// repeat is recognised.
+    /// Opens the directory and creates it if it does not exist. `horizon_hours` is how far back, in
+    /// event time, a duplicate is recognised. Damaged files are not an error: they are discarded.
     ///
     /// # Errors
-    /// [`StateError::InUse`] when another process has it open, [`StateError::Directory`] and
-    /// [`StateError::Files`] when the system refuses. Damaged files are no error: they are thrown
-    /// away.
+    /// [`StateError::InUse`] if another process has the directory open, [`StateError::Directory`]
+    /// or [`StateError::Files`] if an operation on the disk fails.
     pub fn open(directory: &Path, horizon_hours: u32) -> Result<Self, StateError> {
         Ok(Self { files: Files::open(directory)?, horizon_hours, partitions: BTreeMap::new() })
     }
 
-    /// Makes a partition ours: brings what the files have of it up to the end of its changelog, or
-    /// throws them away and reads all of it when they are not of this changelog.
+    /// Restores a partition that has been assigned to this process. Applies the changelog records
+    /// that the files do not have yet. If the files do not belong to this changelog, discards them
+    /// and applies the whole changelog.
     ///
-    /// `read` reads the committed records from an offset, or from the beginning for `None` (and for
-    /// an offset that is no longer or not yet there), hands each one's value to the function it is
-    /// given, and returns the offset after the last record it has read.
+    /// `read` reads the committed changelog records from an offset, or from the beginning for
+    /// `None` (and for an offset that is out of range). It passes the value of each record to the
+    /// given function and returns the offset after the last record.
     ///
     /// # Errors
-    /// Those of `read`, of the files, and [`StateError::Changelog`] for a record that is not ours.
-    pub fn take_over<E: From<StateError>>(
+    /// Errors of `read`, errors of the files, and [`StateError::Changelog`] for a record that
+    /// cannot be decoded.
+    pub fn restore<E: From<StateError>>(
         &mut self,
         partition: i32,
         mut read: impl FnMut(
@@ -41,57 +42,60 @@ impl Store {
             &mut dyn FnMut(&[u8]) -> Result<(), StateError>,
         ) -> Result<i64, E>,
     ) -> Result<(), E> {
-        let mut replay = Replay::resume(&self.files, partition, self.horizon_hours)?;
-        let next = read(replay.from(), &mut |value| replay.apply(value))?;
-        if let Some(restored) = replay.finish(next)? {
+        let mut restore = PartitionRestore::resume(&self.files, partition, self.horizon_hours)?;
+        let next = read(restore.start_offset(), &mut |value| restore.apply(value))?;
+        if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);
             return Ok(());
         }
-        tracing::warn!(partition, "local ids are not of this changelog, starting anew");
-        let mut replay = Replay::anew(&self.files, partition, self.horizon_hours)?;
-        let next = read(None, &mut |value| replay.apply(value))?;
-        if let Some(restored) = replay.finish(next)? {
+        tracing::warn!(partition, "local state does not match the changelog; discarding it");
+        let mut restore =
+            PartitionRestore::from_scratch(&self.files, partition, self.horizon_hours)?;
+        let next = read(None, &mut |value| restore.apply(value))?;
+        if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);
         }
         Ok(())
     }
 
-    /// The partition is another member's now. Its files stay: it may come back.
-    pub fn give_up(&mut self, partition: i32) {
+    /// Closes a partition that was revoked. Its files stay, because the partition may be assigned
+    /// again.
+    pub fn release(&mut self, partition: i32) {
         self.partitions.remove(&partition);
     }
 
-    /// A partition that was taken over.
+    /// Returns a restored partition.
     pub fn partition(&mut self, number: i32) -> Result<&mut Partition, StateError> {
-        self.partitions.get_mut(&number).ok_or(StateError::NotOurs(number))
+        self.partitions.get_mut(&number).ok_or(StateError::NotAssigned(number))
     }
 
-    /// What the open round has added, as records for the changelog partition of the same number,
-    /// in order. To be called once a round, after its last event.
+    /// Returns the changes of the open batch as records, in order. Each belongs into the changelog
+    /// partition of the given number. Call it once per batch, after the last event.
     pub fn changelog(&mut self) -> impl Iterator<Item = (i32, Vec<u8>)> {
         self.partitions.iter_mut().flat_map(|(&number, partition)| {
-            partition.records().into_iter().map(move |record| (number, record))
+            partition.changelog_records().into_iter().map(move |record| (number, record))
         })
     }
 
-    /// Writes the open round, in one batch: its changelog records are committed.
+    /// Writes the changes of the open batch to disk, all or none. Call it after the Kafka
+    /// transaction with their changelog records has committed.
     pub fn commit(&mut self) -> Result<(), StateError> {
-        let mut batch = self.files.batch();
+        let mut writes = self.files.write_batch();
         for (&number, partition) in &mut self.partitions {
-            if let Some(place) = partition.write(&mut batch) {
-                self.files.put_place(&mut batch, number, &place);
+            if let Some(position) = partition.write_open_batch(&mut writes) {
+                self.files.put_position(&mut writes, number, &position);
             }
         }
-        batch.commit()?;
+        writes.commit()?;
         for partition in self.partitions.values_mut() {
-            partition.clear();
+            partition.clear_open_batch();
             partition.expire()?;
         }
         Ok(())
     }
 
-    /// Drops the open round: it did not happen.
+    /// Drops the changes of the open batch. Call it after the Kafka transaction has aborted.
     pub fn roll_back(&mut self) {
-        self.partitions.values_mut().for_each(Partition::clear);
+        self.partitions.values_mut().for_each(Partition::clear_open_batch);
     }
 }

@@ -1,5 +1,5 @@
-//! The store against a model of what it should remember, through rounds that commit and rounds that
-//! do not, crashes before and after the local write, lost disks and the passing of time.
+//! Compares the store with a model of what it should remember, over batches that commit or abort,
+//! crashes before and after the local write, lost disks and passing event time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -9,27 +9,28 @@ use std::collections::HashMap;
 use common::{Log, PARTITION, commit, engage, id, records};
 use event::{EventId, Kind};
 use proptest::prelude::*;
-use record::FirstSight;
-use state::{CLOCK_SAMPLES, Hour, Sight, Store};
+use record::FirstSeen;
+use state::{Hour, MEDIAN_SAMPLES, Seen, Store};
 use tempfile::TempDir;
 
 const HORIZON: u32 = 10;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// An event by its number, at an hour that depends on nothing else, so a repeat has the same.
+    /// Sends the event with this number. Its hour depends only on the number, so a duplicate has
+    /// the same hour.
     Event(u64),
-    /// So many new events that the clock shows this hour.
+    /// Sends enough new events to move the event hour to this hour.
     Flood(u32),
     Commit,
     RollBack,
-    /// The process ends and comes back.
+    /// Stops and restarts the process.
     Restart,
-    /// It ends after Kafka's commit and before its own.
+    /// Stops the process after the commit in Kafka and before the commit in the store.
     CrashBeforeLocalCommit,
-    /// It comes back on another machine.
+    /// Restarts the process on another machine.
     LoseDisk,
-    /// It comes back with the files of an earlier time.
+    /// Restarts the process with files of an earlier time.
     StaleDisk,
 }
 
@@ -48,7 +49,6 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Default, Clone)]
 struct Known {
-    /// Events by id, with whether the clock has been past them since.
     events: HashMap<EventId, Memory>,
     engagements: HashMap<EventId, (Hour, u8)>,
 }
@@ -56,6 +56,7 @@ struct Known {
 #[derive(Clone, Copy)]
 struct Memory {
     hour: Hour,
+    /// Whether the hour has been beyond the horizon since.
     has_expired: bool,
 }
 
@@ -63,12 +64,13 @@ struct World {
     disk: TempDir,
     store: Option<Store>,
     log: Log,
-    /// As of the last commit, and with the open round.
+    /// The state as of the last commit.
     committed: Known,
+    /// The state including the open batch.
     open: Known,
-    /// Numbers of flood events.
+    /// The number of the next flood event.
     next: u64,
-    /// A copy of the files and how far they were.
+    /// A copy of the files at an earlier time.
     stale: Option<TempDir>,
 }
 
@@ -92,7 +94,7 @@ impl World {
     }
 
     fn floor(&mut self) -> Hour {
-        let now = self.store().partition(PARTITION).unwrap().now();
+        let now = self.store().partition(PARTITION).unwrap().event_hour();
         Hour(now.map_or(0, |now| now.0.saturating_sub(HORIZON)))
     }
 
@@ -111,23 +113,23 @@ impl World {
         self.committed = self.open.clone();
     }
 
-    fn event(&mut self, event: EventId, hour: Hour) -> Sight {
+    fn event(&mut self, event: EventId, hour: Hour) -> Seen {
         let floor = self.floor();
-        let sight = self.store().partition(PARTITION).unwrap().sight(&event, hour).unwrap();
+        let seen = self.store().partition(PARTITION).unwrap().insert(&event, hour).unwrap();
         match (hour < floor, self.open.events.get(&event)) {
-            (true, _) => assert_eq!(sight, Sight::BeyondHorizon, "{hour:?} before {floor:?}"),
-            (false, None) => assert_eq!(sight, Sight::First, "nothing unseen may be lost"),
-            // The clock was past it and came back: both answers are right.
-            (false, Some(memory)) if memory.has_expired => assert_ne!(sight, Sight::BeyondHorizon),
-            (false, Some(_)) => assert_eq!(sight, Sight::Repeat),
+            (true, _) => assert_eq!(seen, Seen::BeyondHorizon, "{hour:?} before {floor:?}"),
+            (false, None) => assert_eq!(seen, Seen::First, "nothing unseen may be lost"),
+            // The event hour went past the event and came back, so both answers are right.
+            (false, Some(memory)) if memory.has_expired => assert_ne!(seen, Seen::BeyondHorizon),
+            (false, Some(_)) => assert_eq!(seen, Seen::Duplicate),
         }
-        if sight == Sight::First {
+        if seen == Seen::First {
             self.open.events.insert(event, Memory { hour, has_expired: false });
         }
-        sight
+        seen
     }
 
-    /// Three events each belong to one engagement, opens and clicks by turns.
+    /// Every three consecutive events belong to one engagement. Opens and clicks alternate.
     fn engage(&mut self, number: u64, hour: Hour) {
         let engagement = id(5_000_000 + number / 3);
         let (kind, bit) =
@@ -137,8 +139,8 @@ impl World {
         let first = engage(partition, &engagement, kind, hour);
         let known = self.open.engagements.get(&engagement).copied();
         let (since, bits) = known.filter(|(since, _)| *since >= floor).unwrap_or((hour, 0));
-        let expected = FirstSight { of_kind: bits & bit == 0, of_engagement: bits == 0 };
-        // A mark the clock has been past may be gone or not, once the clock is back.
+        let expected = FirstSeen { of_kind: bits & bit == 0, of_engagement: bits == 0 };
+        // An engagement that has expired may still be stored when the event hour comes back.
         if known.is_none() || floor == Hour(0) {
             assert_eq!(first, expected);
         }
@@ -152,12 +154,12 @@ impl World {
         match *step {
             Step::Event(number) => {
                 let hour = Hour(100 + (number % 40) as u32);
-                if self.event(id(number), hour) == Sight::First {
+                if self.event(id(number), hour) == Seen::First {
                     self.engage(number, hour);
                 }
             }
             Step::Flood(hour) => {
-                for _ in 0..CLOCK_SAMPLES {
+                for _ in 0..MEDIAN_SAMPLES {
                     self.next += 1;
                     self.event(id(self.next), Hour(hour));
                 }
@@ -216,12 +218,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn it_remembers_what_it_should(steps in prop::collection::vec(step(), 1..120)) {
+    fn the_store_agrees_with_the_model(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
         for step in &steps {
             world.apply(step);
         }
-        // At last everything that was let through is known on a new machine too.
+        // In the end another machine restores every event that was passed on.
         world.apply(&Step::Commit);
         world.apply(&Step::LoseDisk);
         let known: Vec<_> = world.open.events.iter().map(|(&id, m)| (id, m.hour)).collect();

@@ -1,12 +1,12 @@
-//! Files that follow their changelog are kept; files that do not are thrown away.
+//! Files that match the changelog are kept; files that do not are discarded.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
 use common::{Log, PARTITION, commit, engage, id, records};
 use event::{EventId, Kind, OccurredAt};
-use record::FirstSight;
-use state::{CLOCK_SAMPLES, Engagement, Hour, Sight, StateError, Store};
+use record::FirstSeen;
+use state::{Engagement, Hour, MEDIAN_SAMPLES, Seen, StateError, Store};
 use tempfile::TempDir;
 
 const HOUR: Hour = Hour(495_000);
@@ -24,154 +24,154 @@ impl Member {
         Self { disk, store }
     }
 
-    /// Ends and comes back; returns where it asked the changelog from.
+    /// Restarts the member. Also returns the start offset of each read of the changelog.
     fn restart(self, log: &Log) -> (Self, Vec<Option<i64>>) {
         let Self { disk, store } = self;
         drop(store);
-        let (store, asked) = open(&disk, log);
-        (Self { disk, store }, asked)
+        let (store, start_offsets) = open(&disk, log);
+        (Self { disk, store }, start_offsets)
     }
 
-    fn sight(&mut self, id: EventId) -> Sight {
-        self.store.partition(PARTITION).unwrap().sight(&id, HOUR).unwrap()
+    fn insert(&mut self, id: EventId) -> Seen {
+        self.store.partition(PARTITION).unwrap().insert(&id, HOUR).unwrap()
     }
 
-    /// One event in a round of its own.
-    fn round(&mut self, log: &mut Log, number: u64) {
-        assert_eq!(self.sight(id(number)), Sight::First);
+    /// Commits one event in its own batch.
+    fn commit_event(&mut self, log: &mut Log, number: u64) {
+        assert_eq!(self.insert(id(number)), Seen::First);
         commit(&mut self.store, log);
     }
 }
 
 fn open(disk: &TempDir, log: &Log) -> (Store, Vec<Option<i64>>) {
     let mut store = Store::open(disk.path(), HORIZON).unwrap();
-    let asked = log.restore_counting(&mut store);
-    (store, asked)
+    let start_offsets = log.restore_counting(&mut store);
+    (store, start_offsets)
 }
 
 #[test]
-fn files_that_are_up_to_date_read_only_their_last_record_again() {
+fn for_files_that_are_up_to_date_only_the_last_record_is_read() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
     for number in 0..20 {
-        member.round(&mut log, number);
+        member.commit_event(&mut log, number);
     }
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked, [Some(log.end - 2)], "record, marker, end");
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets, [Some(log.end - 2)], "record, marker, end");
     for number in 0..20 {
-        assert_eq!(member.sight(id(number)), Sight::Repeat);
+        assert_eq!(member.insert(id(number)), Seen::Duplicate);
     }
 }
 
 #[test]
-fn aborted_transactions_make_the_place_early_and_never_late() {
+fn after_aborted_transactions_the_start_offset_is_too_low_and_never_too_high() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
-    member.sight(id(2));
+    member.commit_event(&mut log, 1);
+    member.insert(id(2));
     let aborted = records(&mut member.store);
     log.abort(&aborted);
     member.store.roll_back();
-    member.round(&mut log, 2);
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 1, "they were believed");
-    assert!(asked[0].unwrap() < log.end - 2);
-    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::Repeat));
-    assert_eq!(member.sight(id(3)), Sight::First);
+    member.commit_event(&mut log, 2);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 1, "the files were kept");
+    assert!(start_offsets[0].unwrap() < log.end - 2);
+    assert_eq!((member.insert(id(1)), member.insert(id(2))), (Seen::Duplicate, Seen::Duplicate));
+    assert_eq!(member.insert(id(3)), Seen::First);
 }
 
 #[test]
 fn files_behind_the_changelog_catch_up() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
+    member.commit_event(&mut log, 1);
     let mut other = Member::new(&log);
-    other.round(&mut log, 2);
-    other.round(&mut log, 3);
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 1);
-    assert_eq!((member.sight(id(2)), member.sight(id(3))), (Sight::Repeat, Sight::Repeat));
+    other.commit_event(&mut log, 2);
+    other.commit_event(&mut log, 3);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 1);
+    assert_eq!((member.insert(id(2)), member.insert(id(3))), (Seen::Duplicate, Seen::Duplicate));
 }
 
 #[test]
-fn files_ahead_of_the_changelog_are_thrown_away() {
+fn files_ahead_of_the_changelog_are_discarded() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
+    member.commit_event(&mut log, 1);
     let earlier = log.clone();
-    member.round(&mut log, 2);
-    let (mut member, asked) = member.restart(&earlier);
-    assert_eq!(asked.len(), 2, "read again from the beginning");
-    assert_eq!(asked[1], None);
-    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::First));
+    member.commit_event(&mut log, 2);
+    let (mut member, start_offsets) = member.restart(&earlier);
+    assert_eq!(start_offsets.len(), 2, "read again from the beginning");
+    assert_eq!(start_offsets[1], None);
+    assert_eq!((member.insert(id(1)), member.insert(id(2))), (Seen::Duplicate, Seen::First));
 }
 
 #[test]
-fn files_of_another_changelog_are_thrown_away() {
-    for rounds in [0, 1, 2, 3, 10] {
+fn files_of_another_changelog_are_discarded() {
+    for batches in [0, 1, 2, 3, 10] {
         let mut log = Log::default();
         let mut member = Member::new(&log);
         for number in 0..3 {
-            member.round(&mut log, number);
+            member.commit_event(&mut log, number);
         }
-        // The topic was deleted and made anew, or this is another cluster.
+        // The topic was deleted and created again, or this is another cluster.
         let mut other_log = Log::default();
         let mut other = Member::new(&other_log);
-        for number in 0..rounds {
-            other.round(&mut other_log, 100 + number);
+        for number in 0..batches {
+            other.commit_event(&mut other_log, 100 + number);
         }
-        let (mut member, asked) = member.restart(&other_log);
-        assert_eq!(asked.len(), 2, "{rounds}");
-        assert_eq!(member.sight(id(1)), Sight::First, "{rounds}");
-        for number in 0..rounds {
-            assert_eq!(member.sight(id(100 + number)), Sight::Repeat);
+        let (mut member, start_offsets) = member.restart(&other_log);
+        assert_eq!(start_offsets.len(), 2, "{batches}");
+        assert_eq!(member.insert(id(1)), Seen::First, "{batches}");
+        for number in 0..batches {
+            assert_eq!(member.insert(id(100 + number)), Seen::Duplicate);
         }
     }
 }
 
 #[test]
-fn a_round_committed_here_that_another_member_committed_is_noticed() {
+fn a_local_commit_whose_transaction_was_aborted_is_detected() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
-    // Both take the same place in the sequence; the other's is the one that counts.
+    member.commit_event(&mut log, 1);
+    // Both members write the same sequence number, but only the other's transaction commits.
     let mut other = Member::new(&log);
-    member.sight(id(2));
+    member.insert(id(2));
     let lost = records(&mut member.store);
     log.abort(&lost);
     member.store.commit().unwrap();
-    other.sight(id(2));
-    other.sight(id(3));
+    other.insert(id(2));
+    other.insert(id(3));
     commit(&mut other.store, &mut log);
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 2);
-    assert_eq!(member.sight(id(3)), Sight::Repeat);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 2);
+    assert_eq!(member.insert(id(3)), Seen::Duplicate);
 }
 
 #[test]
-fn what_retention_removed_is_not_missed() {
+fn files_are_kept_while_their_last_record_is_in_the_changelog() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
     for number in 0..10 {
-        member.round(&mut log, number);
+        member.commit_event(&mut log, number);
     }
     log.trim(10);
-    let (member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 1, "its last record is there");
+    let (member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 1, "the last record is in the changelog");
     log.trim(log.end);
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 2, "nothing vouches for it any more");
-    member.round(&mut log, 30);
-    let (mut member, asked) = member.restart(&log);
-    assert_eq!(asked.len(), 1);
-    assert_eq!(member.sight(id(30)), Sight::Repeat);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 2, "retention has removed the last record");
+    member.commit_event(&mut log, 30);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 1);
+    assert_eq!(member.insert(id(30)), Seen::Duplicate);
 }
 
 #[test]
-fn damaged_files_are_thrown_away() {
+fn damaged_files_are_discarded() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
+    member.commit_event(&mut log, 1);
     let Member { disk, store } = member;
     drop(store);
     for file in std::fs::read_dir(disk.path().join("ids")).unwrap() {
@@ -180,14 +180,14 @@ fn damaged_files_are_thrown_away() {
             std::fs::write(path, b"damage").unwrap();
         }
     }
-    let (store, asked) = open(&disk, &log);
+    let (store, start_offsets) = open(&disk, &log);
     let mut member = Member { disk, store };
-    assert_eq!(asked, [None]);
-    assert_eq!(member.sight(id(1)), Sight::Repeat);
+    assert_eq!(start_offsets, [None]);
+    assert_eq!(member.insert(id(1)), Seen::Duplicate);
 }
 
 #[test]
-fn a_directory_has_one_user() {
+fn a_second_process_cannot_open_the_directory() {
     let member = Member::new(&Log::default());
     let error = Store::open(member.disk.path(), HORIZON).err().unwrap();
     assert!(matches!(error, StateError::InUse(_)), "{error}");
@@ -195,33 +195,34 @@ fn a_directory_has_one_user() {
 }
 
 #[test]
-fn a_malformed_changelog_stops_the_member() {
+fn a_malformed_changelog_record_stops_the_member() {
     let mut log = Log::default();
     log.append(vec![b"\x03newer".to_vec()]);
     let disk = tempfile::tempdir().unwrap();
     let mut store = Store::open(disk.path(), HORIZON).unwrap();
-    let error = store.take_over(PARTITION, |from, apply| log.read(from, apply)).unwrap_err();
+    let error = store.restore(PARTITION, |from, apply| log.read(from, apply)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "changelog of partition 3: a record of version 3, this binary knows version 2"
+        "cannot read the changelog of partition 3: record has version 3, but this binary reads only \
+         versions up to 2; run the release that wrote it, or a newer one"
     );
-    assert!(matches!(store.partition(PARTITION), Err(StateError::NotOurs(PARTITION))));
+    assert!(matches!(store.partition(PARTITION), Err(StateError::NotAssigned(PARTITION))));
 }
 
 #[test]
-fn a_partition_that_comes_back_knows_what_happened_meanwhile() {
+fn a_partition_that_is_assigned_again_catches_up() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    member.round(&mut log, 1);
-    member.store.give_up(PARTITION);
+    member.commit_event(&mut log, 1);
+    member.store.release(PARTITION);
     let mut other = Member::new(&log);
-    other.round(&mut log, 2);
+    other.commit_event(&mut log, 2);
     log.restore(&mut member.store);
-    assert_eq!((member.sight(id(1)), member.sight(id(2))), (Sight::Repeat, Sight::Repeat));
+    assert_eq!((member.insert(id(1)), member.insert(id(2))), (Seen::Duplicate, Seen::Duplicate));
 }
 
 #[test]
-fn engagements_are_first_once_for_each_kind() {
+fn only_the_first_open_and_the_first_click_are_first() {
     let mut log = Log::default();
     let mut member = Member::new(&log);
     let first_of = |member: &mut Member, kind| {
@@ -230,24 +231,24 @@ fn engagements_are_first_once_for_each_kind() {
         (first.of_kind, first.of_engagement)
     };
     assert_eq!(first_of(&mut member, Kind::Clicked), (true, true));
-    assert_eq!(first_of(&mut member, Kind::Clicked), (false, false), "within the round");
+    assert_eq!(first_of(&mut member, Kind::Clicked), (false, false), "within the batch");
     member.store.roll_back();
-    assert_eq!(first_of(&mut member, Kind::Clicked), (true, true), "it did not happen");
-    member.sight(id(1));
+    assert_eq!(first_of(&mut member, Kind::Clicked), (true, true), "the batch was rolled back");
+    member.insert(id(1));
     commit(&mut member.store, &mut log);
     let (mut member, _) = member.restart(&log);
-    assert_eq!(first_of(&mut member, Kind::Opened), (true, false), "over a restart");
-    member.sight(id(2));
+    assert_eq!(first_of(&mut member, Kind::Opened), (true, false), "after a restart");
+    member.insert(id(2));
     commit(&mut member.store, &mut log);
     let mut other = Member::new(&log);
     assert_eq!(first_of(&mut other, Kind::Opened), (false, false), "from the changelog");
     let partition = other.store.partition(PARTITION).unwrap();
     let none = engage(partition, &id(8), Kind::Delivered, HOUR);
-    assert_eq!(none, FirstSight::default());
+    assert_eq!(none, FirstSeen::default());
 }
 
 #[test]
-fn deliveries_and_runs_of_clicks_are_remembered_over_rounds_restarts_and_machines() {
+fn deliveries_and_runs_of_clicks_survive_restarts_and_a_lost_disk() {
     const SECOND: i64 = 1_000_000;
     let at = |second: i64| OccurredAt(i64::from(HOUR.0) * 3_600 * SECOND + second * SECOND);
     let mut log = Log::default();
@@ -256,28 +257,28 @@ fn deliveries_and_runs_of_clicks_are_remembered_over_rounds_restarts_and_machine
         let partition = member.store.partition(PARTITION).unwrap();
         let mut engagement = partition.engagement(&id(9)).unwrap();
         change(&mut engagement);
-        partition.remember(&id(9), engagement);
+        partition.set_engagement(&id(9), engagement);
     };
-    change(&mut member, &|engagement| engagement.delivered(at(0)));
-    member.sight(id(1));
+    change(&mut member, &|engagement| engagement.record_delivery(at(0)));
+    member.insert(id(1));
     commit(&mut member.store, &mut log);
     let (mut member, _) = member.restart(&log);
-    change(&mut member, &|engagement| assert_eq!(engagement.followed(1, at(5), SECOND), 1));
-    member.sight(id(2));
+    change(&mut member, &|engagement| assert_eq!(engagement.record_link(1, at(5), SECOND), 1));
+    member.insert(id(2));
     commit(&mut member.store, &mut log);
     let mut other = Member::new(&log);
     let known = other.store.partition(PARTITION).unwrap().engagement(&id(9)).unwrap();
     assert_eq!(known.since_delivery(at(5)), Some(5 * SECOND), "from the changelog");
-    assert_eq!({ known }.followed(2, at(6), SECOND), 2);
+    assert_eq!({ known }.record_link(2, at(6), SECOND), 2);
     let other_message = other.store.partition(PARTITION).unwrap().engagement(&id(8)).unwrap();
     assert_eq!(other_message, Engagement::UNKNOWN);
 }
 
 #[test]
-fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
-    /// Enough for the clock to follow each hour.
+fn events_older_than_the_horizon_are_not_looked_up_and_are_deleted_from_disk() {
+    /// More than MEDIAN_SAMPLES, so that the event hour follows each hour.
     const EACH: u64 = 2_500;
-    const { assert!(EACH > CLOCK_SAMPLES as u64) };
+    const { assert!(EACH > MEDIAN_SAMPLES as u64) };
     const LAST: u32 = 199;
     let mut log = Log::default();
     let mut member = Member::new(&log);
@@ -287,7 +288,7 @@ fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
         for number in 0..EACH {
             let id = id(u64::from(hour) * EACH + number);
             let hour = Hour(HOUR.0 + hour);
-            assert_eq!(partition.sight(&id, hour).unwrap(), Sight::First);
+            assert_eq!(partition.insert(&id, hour).unwrap(), Seen::First);
             if number == 0 {
                 engage(partition, &id, Kind::Opened, hour);
             }
@@ -296,34 +297,34 @@ fn what_is_older_than_the_horizon_is_let_pass_and_leaves_the_disk() {
     }
 
     let partition = member.store.partition(PARTITION).unwrap();
-    assert_eq!(partition.now(), Some(Hour(HOUR.0 + LAST)));
-    let mut sight = |hour| {
+    assert_eq!(partition.event_hour(), Some(Hour(HOUR.0 + LAST)));
+    let mut insert = |hour| {
         let (id, hour) = event(hour);
-        partition.sight(&id, hour).unwrap()
+        partition.insert(&id, hour).unwrap()
     };
-    assert_eq!(sight(LAST - HORIZON), Sight::Repeat);
-    assert_eq!(sight(LAST - HORIZON - 1), Sight::BeyondHorizon);
-    assert_eq!(sight(0), Sight::BeyondHorizon);
+    assert_eq!(insert(LAST - HORIZON), Seen::Duplicate);
+    assert_eq!(insert(LAST - HORIZON - 1), Seen::BeyondHorizon);
+    assert_eq!(insert(0), Seen::BeyondHorizon);
 
     let mut opened = |of_hour| {
         let now = Hour(HOUR.0 + LAST);
         engage(partition, &event(of_hour).0, Kind::Opened, now).of_engagement
     };
     assert!(!opened(LAST - HORIZON));
-    assert!(opened(LAST - HORIZON - 1), "a mark expires by the hour of its first event");
+    assert!(opened(LAST - HORIZON - 1), "an engagement expires by the hour of its first event");
 
     let written = u64::from(LAST + 1) * EACH * 20;
     let kept = size(&member.disk.path().join("ids/keyspaces"));
     assert!(kept < written * 7 / 10, "{kept} of {written} bytes");
 }
 
-/// Bytes of all files below a directory.
+/// Returns the size of all files below a directory in bytes.
 fn size(directory: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
         .map(|entry| match entry.file_type().unwrap() {
             kind if kind.is_dir() => size(&entry.path()),
-            // A file may go between being listed and being looked at.
+            // The store may delete a file after it was listed.
             _ => entry.metadata().map_or(0, |data| data.len()),
         })
         .sum()

@@ -2,22 +2,22 @@ use event::{EventId, IdBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::episode::Episode;
+use crate::measurement::{Measurement, Severity};
 use crate::rates::ratio;
-use crate::reading::{Reading, Severity};
 use crate::{Direction, Metric, Rule, Scope, Width};
 
 /// Whether an episode is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is.
+    /// The episode is open.
     Firing,
-    /// It is over.
+    /// The episode is over.
     Resolved,
 }
 
 impl State {
-    /// The stable name: JSON value, metric label.
+    /// Returns the stable name, as in JSON and in metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -26,8 +26,8 @@ impl State {
     }
 }
 
-/// The identity of an episode: a digest of rule, scope and start, the same in all its alerts and
-/// after any replay. Written as 32 hexadecimal digits.
+/// The identity of an episode: a digest of its rule, scope and start. It is the same in all alerts
+/// of the episode, also if the input is processed again. Written as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EpisodeId(EventId);
@@ -66,46 +66,47 @@ impl TryFrom<String> for EpisodeId {
 /// A transition of an episode: it fired, became critical, or resolved. The value of `mail.alerts`,
 /// keyed by [`Scope::key`].
 ///
-/// `episode_id`, `severity` and `state` together identify the transition. One that becomes
-/// critical has the same `episode_id` and `started_at` as when it fired, and a later `at`; falling
-/// back to a warning is not reported.
+/// `episode_id`, `severity` and `state` together identify the transition. An episode that becomes
+/// critical keeps the `episode_id` and `started_at` with which it fired and has a later `at`. If it
+/// falls back to a warning, no alert is published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// The episode.
+    /// The same in all alerts of the episode.
     pub episode_id: EpisodeId,
-    /// The rule's name.
+    /// The name of the rule.
     pub rule: String,
-    /// Where it happened.
+    /// The scope whose rate is beyond the threshold.
     #[serde(flatten)]
     pub scope: Scope,
-    /// The worst so far.
+    /// The highest severity that the episode has had so far.
     pub severity: Severity,
-    /// Whether the episode is open.
+    /// Whether the episode is still open.
     pub state: State,
-    /// The rate the rule watches.
+    /// The rate that the rule compares with its thresholds.
     pub metric: Metric,
-    /// The window the figures are of: the worst one, or the last worst one when resolved.
+    /// The window to which `value`, `numerator` and `volume` belong: the one with the worst rate. In
+    /// a resolved alert: the window that was the worst at the last breach, with its current counts.
     pub width: Width,
-    /// The rate in that window (0.05 is 5 %); `None` only when resolved with nothing to divide by.
+    /// The rate in that window (0.05 is 5 %). `None` only in a resolved alert whose volume is 0.
     pub value: Option<f64>,
-    /// The threshold that was passed; when resolved, the warning's.
+    /// The rule's threshold for `severity`. In a resolved alert: the threshold of a warning.
     pub threshold: f64,
     /// The numerator of `value`.
     pub numerator: u64,
-    /// The denominator of `value`: messages sent, or accepted, by the metric's definition.
+    /// The denominator of `value`: messages sent or messages accepted, depending on the metric.
     pub volume: u64,
     /// The slide end at which the episode began, UTC microseconds of event time.
     pub started_at: i64,
     /// The slide end of this transition, UTC microseconds of event time.
     pub at: i64,
-    /// Where it says what to do.
+    /// A link to the instructions for the person on call, from the rule.
     pub runbook: String,
-    /// One line for people.
+    /// The alert as one line of text.
     pub summary: String,
 }
 
 impl Alert {
-    /// An episode that fired, or became critical.
+    /// Returns the alert of an episode that fired or became critical.
     pub(crate) fn firing(rule: &Rule, scope: &Scope, episode: &Episode, at: i64) -> Self {
         let threshold = match episode.severity {
             Severity::Warning => rule.threshold,
@@ -119,13 +120,13 @@ impl Alert {
         Self { threshold, ..Self::of(&rule.name, scope, episode, at, State::Firing, &beyond) }
     }
 
-    /// An episode that is over.
+    /// Returns the alert of an episode that resolved because all windows are good again.
     pub(crate) fn resolved(rule: &str, scope: &Scope, episode: &Episode, at: i64) -> Self {
         Self::of(rule, scope, episode, at, State::Resolved, "resolved")
     }
 
-    /// An episode that is over because its rule is gone.
-    pub(crate) fn abandoned(rule: &str, scope: &Scope, episode: &Episode, at: i64) -> Self {
+    /// Returns the alert of an episode that is over because its rule was removed.
+    pub(crate) fn rule_removed(rule: &str, scope: &Scope, episode: &Episode, at: i64) -> Self {
         Self::of(rule, scope, episode, at, State::Resolved, "resolved: the rule is gone")
     }
 
@@ -137,8 +138,8 @@ impl Alert {
         state: State,
         outcome: &str,
     ) -> Self {
-        let Episode { severity, metric, threshold, started_at, reading, .. } = *episode;
-        let Reading { width, part, volume } = reading;
+        let Episode { severity, metric, threshold, started_at, measurement, .. } = *episode;
+        let Measurement { width, numerator, volume } = measurement;
         Self {
             episode_id: EpisodeId::of(rule, scope, started_at),
             rule: rule.to_owned(),
@@ -147,25 +148,26 @@ impl Alert {
             state,
             metric,
             width,
-            value: reading.value(),
+            value: measurement.value(),
             threshold,
-            numerator: part,
+            numerator,
             volume,
             started_at,
             at,
             runbook: episode.runbook.clone(),
-            summary: format!("{scope}: {}, {outcome}", figures(metric, reading)),
+            summary: format!("{scope}: {}, {outcome}", figures(metric, measurement)),
         }
     }
 }
 
-/// `bounce rate 7.5 % in 5m (15 of 200 sent)`
-fn figures(metric: Metric, Reading { width, part, volume }: Reading) -> String {
-    let rate = ratio(part, volume).map_or_else(|| "not known".to_owned(), percent);
-    format!("{metric} {rate} in {width} ({part} of {volume} {})", metric.volume_of())
+/// Returns a text such as `bounce rate 7.5 % in 5m (15 of 200 sent)`.
+fn figures(metric: Metric, measurement: Measurement) -> String {
+    let Measurement { width, numerator, volume } = measurement;
+    let rate = ratio(numerator, volume).map_or_else(|| "not known".to_owned(), percent);
+    format!("{metric} {rate} in {width} ({numerator} of {volume} {})", metric.denominator_name())
 }
 
-/// A rate in per cent, to a thousandth of one, without idle zeros: `7.5 %`.
+/// Returns the rate in per cent with at most three decimals and no trailing zeros, such as `7.5 %`.
 fn percent(rate: f64) -> String {
     let digits = format!("{:.3}", rate * 100.0);
     format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
@@ -178,11 +180,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_reads_as_documented() {
+    fn an_alert_has_the_documented_json_form() {
         let scope = Scope::Source { provider: Provider::SendGrid, source: "acme".into() };
-        let reading = Reading { width: Width::M5, part: 15, volume: 200 };
-        let rule = &Rule::seeds()[0];
-        let episode = Episode::begin(rule, Severity::Warning, reading, 50_000_000);
+        let measurement = Measurement { width: Width::M5, numerator: 15, volume: 200 };
+        let rule = &Rule::defaults()[0];
+        let episode = Episode::open(rule, Severity::Warning, measurement, 50_000_000);
         let alert = Alert::firing(rule, &scope, &episode, 50_000_000);
         let json = serde_json::to_string(&alert).unwrap();
         assert_eq!(
@@ -196,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn identities_depend_on_rule_scope_and_start() {
+    fn an_episode_id_depends_on_rule_scope_and_start() {
         let scope = |source: &str| Scope::Source { provider: Provider::Ses, source: source.into() };
         let id = EpisodeId::of("bounce_rate", &scope("acme"), 10);
-        // Written down, so that a change of the digest does not go unseen: people's tools hold it.
+        // Fixed, because users' tools store episode ids: the digest must never change.
         assert_eq!(id.to_string(), "6d9631a182317e6f632723979c6bbf76");
         assert_eq!(id, EpisodeId::of("bounce_rate", &scope("acme"), 10));
         assert_ne!(id, EpisodeId::of("low_opens", &scope("acme"), 10));
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn per_cents_are_short() {
+    fn percentages_have_no_trailing_zeros() {
         for (rate, text) in
             [(0.05, "5 %"), (0.001, "0.1 %"), (0.0747, "7.47 %"), (1.0, "100 %"), (0.0, "0 %")]
         {

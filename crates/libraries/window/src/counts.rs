@@ -3,30 +3,29 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 use event::{Kind, Permanence};
 use serde::{Deserialize, Serialize};
 
-/// What the fold step reads from one event.
+/// The properties of an event that decide which counters it increments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fact {
-    /// What became of the message.
+pub struct CountedEvent {
+    /// The kind decides the counter; the other fields refine bounces, opens and clicks.
     pub kind: Kind,
-    /// Whether a bounce is final; `None` counts as undetermined.
+    /// Whether a bounce is final. `None` counts as undetermined.
     pub permanence: Option<Permanence>,
-    /// A bounce that came after the message had been reported as delivered (out of band).
+    /// True for a bounce that came after the message had been reported as delivered (out of band).
     pub late_bounce: bool,
-    /// A machine, not a person, opened or clicked.
+    /// True if a machine, not a person, opened or clicked.
     pub machine: bool,
-    /// The first open, or the first click, by a person of this message and recipient.
+    /// True for the first open, and for the first click, by a person of this message and recipient.
     pub first_of_kind: bool,
-    /// The first open or click, whichever came first, by a person of this message and recipient.
+    /// True for the first engagement (open or click) by a person of this message and recipient.
     pub first_engagement: bool,
 }
 
 macro_rules! counts {
     ($($(#[$doc:meta])+ $field:ident),+ $(,)?) => {
-        /// How many of what happened: the content of a pane, a window or a delta.
+        /// The counters of a pane, a window or a delta.
         ///
-        /// The JSON form leaves zeros out. Addition and subtraction wrap around, which makes them
-        /// exact inverses in any order: a running sum from which every pane was taken away again
-        /// is zero.
+        /// The JSON form omits zeros. Addition and subtraction wrap around, so they are exact
+        /// inverses in any order: a running sum is zero after every pane was subtracted again.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct Counts {
@@ -48,72 +47,72 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Messages the provider took for sending: *sent*.
+    /// Messages the provider accepted for sending. The denominator *sent* is based on them.
     accepted,
-    /// Messages the recipient's server took.
+    /// Messages the recipient's server accepted.
     delivered,
-    /// Temporary refusals.
+    /// Temporary rejections by the recipient's server; the provider retries.
     deferred,
-    /// Final bounces, late ones included.
+    /// Permanent bounces, including late ones.
     bounced_hard,
-    /// Bounces that a later attempt might not meet, late ones included.
+    /// Bounces with a temporary cause, including late ones.
     bounced_soft,
-    /// Bounces of which the provider does not say, late ones included.
+    /// Bounces that the provider reports neither as permanent nor as temporary, including late ones.
     bounced_undetermined,
-    /// Those of the bounces above that came after the message was reported as delivered.
+    /// The part of all bounces that came after the message was reported as delivered.
     late_bounces,
-    /// Messages never tried.
+    /// Messages the provider did not attempt to deliver.
     dropped,
-    /// Messages opened by a person, once per message and recipient.
+    /// Opens by people, once per message and recipient.
     opened,
-    /// Messages in which a person followed a link, once per message and recipient.
+    /// Clicks by people, once per message and recipient.
     clicked,
-    /// Messages a person opened or clicked, once per message and recipient.
+    /// Engagements (opens or clicks) by people, once per message and recipient.
     engaged,
-    /// Opens by machines, every one.
+    /// All opens by machines.
     machine_opened,
-    /// Clicks by machines, every one.
+    /// All clicks by machines.
     machine_clicked,
-    /// Reports as spam.
+    /// Spam complaints.
     complained,
-    /// Recipients who no longer want this mail.
+    /// Unsubscribes by recipients.
     unsubscribed,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
 impl Counts {
-    /// Whether nothing happened at all.
+    /// Returns true if all counters are 0.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Hard, soft and undetermined bounces.
+    /// Returns the sum of hard, soft and undetermined bounces.
     pub const fn bounced(&self) -> u64 {
         self.bounced_hard.wrapping_add(self.bounced_soft).wrapping_add(self.bounced_undetermined)
     }
 
-    /// Counts one event. People's opens and clicks count once per message and recipient, by the
-    /// fact's own word; machines' are counted apart.
-    pub fn add_fact(&mut self, fact: &Fact) {
-        match fact.kind {
+    /// Counts one event. Opens and clicks by people count once per message and recipient, as marked
+    /// in the event; those by machines have their own counters.
+    pub fn add_event(&mut self, event: &CountedEvent) {
+        match event.kind {
             Kind::Accepted => self.accepted += 1,
             Kind::Delivered => self.delivered += 1,
             Kind::Deferred => self.deferred += 1,
-            Kind::Bounced => self.add_bounce(fact),
+            Kind::Bounced => self.add_bounce(event),
             Kind::Dropped => self.dropped += 1,
-            Kind::Opened if fact.machine => self.machine_opened += 1,
-            Kind::Clicked if fact.machine => self.machine_clicked += 1,
+            Kind::Opened if event.machine => self.machine_opened += 1,
+            Kind::Clicked if event.machine => self.machine_clicked += 1,
             Kind::Opened => {
-                self.opened += u64::from(fact.first_of_kind);
-                self.engaged += u64::from(fact.first_engagement);
+                self.opened += u64::from(event.first_of_kind);
+                self.engaged += u64::from(event.first_engagement);
             }
             Kind::Clicked => {
-                self.clicked += u64::from(fact.first_of_kind);
-                self.engaged += u64::from(fact.first_engagement);
+                self.clicked += u64::from(event.first_of_kind);
+                self.engaged += u64::from(event.first_engagement);
             }
             Kind::Complained => self.complained += 1,
             Kind::Unsubscribed => self.unsubscribed += 1,
@@ -121,13 +120,13 @@ impl Counts {
         }
     }
 
-    fn add_bounce(&mut self, fact: &Fact) {
-        match fact.permanence.unwrap_or(Permanence::Undetermined) {
+    fn add_bounce(&mut self, event: &CountedEvent) {
+        match event.permanence.unwrap_or(Permanence::Undetermined) {
             Permanence::Hard => self.bounced_hard += 1,
             Permanence::Soft => self.bounced_soft += 1,
             Permanence::Undetermined => self.bounced_undetermined += 1,
         }
-        self.late_bounces += u64::from(fact.late_bounce);
+        self.late_bounces += u64::from(event.late_bounce);
     }
 }
 
@@ -165,7 +164,7 @@ impl Sub for Counts {
 mod tests {
     use super::*;
 
-    const PLAIN: Fact = Fact {
+    const PLAIN: CountedEvent = CountedEvent {
         kind: Kind::Other,
         permanence: None,
         late_bounce: false,
@@ -174,9 +173,9 @@ mod tests {
         first_engagement: false,
     };
 
-    fn counted(facts: &[Fact]) -> String {
+    fn counted(events: &[CountedEvent]) -> String {
         let mut counts = Counts::default();
-        facts.iter().for_each(|fact| counts.add_fact(fact));
+        events.iter().for_each(|event| counts.add_event(event));
         serde_json::to_string(&counts).unwrap()
     }
 
@@ -193,13 +192,13 @@ mod tests {
             (Kind::Subscribed, "{}"),
             (Kind::Other, "{}"),
         ] {
-            assert_eq!(counted(&[Fact { kind, ..PLAIN }]), json);
+            assert_eq!(counted(&[CountedEvent { kind, ..PLAIN }]), json);
         }
     }
 
     #[test]
-    fn bounces_are_told_apart_and_late_ones_are_bounces_too() {
-        let bounce = |permanence, late_bounce| Fact {
+    fn bounces_count_by_permanence_and_late_ones_count_as_bounces_too() {
+        let bounce = |permanence, late_bounce| CountedEvent {
             kind: Kind::Bounced,
             permanence: Some(permanence),
             late_bounce,
@@ -216,17 +215,22 @@ mod tests {
     }
 
     #[test]
-    fn people_count_once_and_machines_apart() {
-        let opened = Fact { kind: Kind::Opened, ..PLAIN };
-        let clicked = Fact { kind: Kind::Clicked, ..PLAIN };
+    fn people_count_once_and_machines_count_separately() {
+        let opened = CountedEvent { kind: Kind::Opened, ..PLAIN };
+        let clicked = CountedEvent { kind: Kind::Clicked, ..PLAIN };
         assert_eq!(
             counted(&[
-                Fact { machine: true, first_of_kind: true, first_engagement: true, ..opened },
-                Fact { machine: true, ..opened },
-                Fact { machine: true, ..clicked },
-                Fact { first_of_kind: true, first_engagement: true, ..opened },
+                CountedEvent {
+                    machine: true,
+                    first_of_kind: true,
+                    first_engagement: true,
+                    ..opened
+                },
+                CountedEvent { machine: true, ..opened },
+                CountedEvent { machine: true, ..clicked },
+                CountedEvent { first_of_kind: true, first_engagement: true, ..opened },
                 opened,
-                Fact { first_of_kind: true, ..clicked },
+                CountedEvent { first_of_kind: true, ..clicked },
                 clicked,
             ]),
             r#"{"opened":1,"clicked":1,"engaged":1,"machine_opened":2,"machine_clicked":1}"#
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_undo_exactly() {
+    fn subtraction_undoes_addition_exactly() {
         let a = Counts { accepted: 3, clicked: 1, ..Counts::default() };
         let b = Counts { accepted: u64::MAX, opened: 7, ..Counts::default() };
         assert_eq!(a + b - a, b);

@@ -1,39 +1,47 @@
 use serde::{Deserialize, Serialize};
 
-use crate::reading::{Reading, Severity};
+use crate::measurement::{Measurement, Severity};
 use crate::rule::Level;
 use crate::time::ceil;
 use crate::{Metric, PANE, Rule, WindowResult};
 
-/// The time from a rule's first breach in a scope to its resolution.
+/// The time from a rule's first breach in a scope to its resolution. The changelog stores it as
+/// JSON with the field names of its first release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Episode {
-    /// The worst so far.
+    /// The highest severity so far.
     pub(crate) severity: Severity,
-    /// The slide end at which it began.
+    /// The slide end of the first breach.
     pub(crate) started_at: i64,
-    /// The worst window at the last evaluation; once all are good, the last worst one.
-    pub(crate) reading: Reading,
-    /// The last slide end at which some window was too bad to resolve.
-    pub(crate) held_at: i64,
-    /// Since when all windows have been good enough to resolve.
+    /// The worst window at the last evaluation. While all windows are good: the window that was the
+    /// worst one before, with its current counts.
+    #[serde(rename = "reading")]
+    pub(crate) measurement: Measurement,
+    /// The last slide end at which a window was too bad for the episode to resolve.
+    #[serde(rename = "held_at")]
+    pub(crate) last_bad_at: i64,
+    /// The slide end since which all windows have been good enough to resolve the episode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     good_since: Option<i64>,
-    /// The rule's, in case the rule goes before the episode does.
+    /// Copied from the rule, like `threshold` and `runbook`, because an alert needs them even if
+    /// the rule was removed.
     pub(crate) metric: Metric,
-    /// The same.
     pub(crate) threshold: f64,
-    /// The same.
     pub(crate) runbook: String,
 }
 
 impl Episode {
-    pub(crate) fn begin(rule: &Rule, severity: Severity, reading: Reading, end: i64) -> Self {
+    pub(crate) fn open(
+        rule: &Rule,
+        severity: Severity,
+        measurement: Measurement,
+        end: i64,
+    ) -> Self {
         Self {
             severity,
             started_at: end,
-            reading,
-            held_at: end,
+            measurement,
+            last_bad_at: end,
             good_since: None,
             metric: rule.metric,
             threshold: rule.threshold,
@@ -41,67 +49,70 @@ impl Episode {
         }
     }
 
-    /// Takes note of how things stand; says whether they are critical for the first time.
-    pub(crate) fn observe(
+    /// Updates the episode from the windows at the slide end `end`, of which `worst` is the worst.
+    /// Returns true if the episode became critical.
+    pub(crate) fn update(
         &mut self,
         rule: &Rule,
         end: i64,
-        worst: Option<Worst>,
+        worst: Option<WorstWindow>,
         windows: &[WindowResult],
     ) -> bool {
         let Some(worst) = worst.filter(|worst| worst.level > Level::Good) else {
-            self.reading = self.reading.again(rule.metric, windows);
-            // Late events can take back a breach at the very end that showed it. It resolves at
-            // the next one, so that no episode ends where it began and a later breach cannot have
-            // the same identity.
-            self.good_since.get_or_insert(end.max(self.held_at + PANE));
+            self.measurement = self.measurement.updated(rule.metric, windows);
+            // Late events can revoke a breach at the very slide end that showed it. In that case the
+            // episode resolves at the next slide end. Otherwise it would end where it began, and a
+            // later breach at that end would get the same episode id.
+            self.good_since.get_or_insert(end.max(self.last_bad_at + PANE));
             return false;
         };
-        self.reading = worst.reading;
-        self.held_at = end;
+        self.measurement = worst.measurement;
+        self.last_bad_at = end;
         self.good_since = None;
-        let escalates = worst.level == Level::Critical && self.severity < Severity::Critical;
-        if escalates {
+        let became_critical = worst.level == Level::Critical && self.severity < Severity::Critical;
+        if became_critical {
             self.severity = Severity::Critical;
         }
-        escalates
+        became_critical
     }
 
-    /// The slide end at which it resolves if all windows stay good.
+    /// Returns the slide end at which the episode resolves if all windows stay good, or `None` if
+    /// some window is bad.
     pub(crate) fn resolves_at(&self, rule: &Rule) -> Option<i64> {
         Some(ceil(self.good_since?.saturating_add(rule.resolve_after)))
     }
 }
 
-/// The worst of a rule's windows.
+/// The window of a rule that has the worst rate.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Worst {
+pub(crate) struct WorstWindow {
     level: Level,
-    reading: Reading,
+    measurement: Measurement,
 }
 
-impl Worst {
-    /// The window with the worst rate among those with enough volume, the first of equals.
-    pub(crate) fn of(rule: &Rule, windows: &[WindowResult]) -> Option<Self> {
+impl WorstWindow {
+    /// Finds the window with the worst rate among those with enough volume. If rates are equal, the
+    /// first window counts.
+    pub(crate) fn find(rule: &Rule, windows: &[WindowResult]) -> Option<Self> {
         let mut worst: Option<(Self, f64)> = None;
         for window in windows.iter().filter(|window| rule.widths.contains(&window.width)) {
-            let reading = Reading::of(rule.metric, window);
-            let level = rule.level(reading.part, reading.volume);
-            if let Some((level, value)) = level.zip(reading.value())
-                && worst.is_none_or(|(_, other)| rule.beyond(value, other))
+            let measurement = Measurement::of(rule.metric, window);
+            let level = rule.level(measurement.numerator, measurement.volume);
+            if let Some((level, value)) = level.zip(measurement.value())
+                && worst.is_none_or(|(_, other)| rule.is_beyond(value, other))
             {
-                worst = Some((Self { level, reading }, value));
+                worst = Some((Self { level, measurement }, value));
             }
         }
         worst.map(|(worst, _)| worst)
     }
 
-    /// What there is to report if it is beyond the threshold.
-    pub(crate) fn breach(self) -> Option<(Reading, Severity)> {
+    /// Returns the measurement and its severity if it is beyond a threshold of the rule.
+    pub(crate) fn breach(self) -> Option<(Measurement, Severity)> {
         match self.level {
-            Level::Good | Level::Lingering => None,
-            Level::Warning => Some((self.reading, Severity::Warning)),
-            Level::Critical => Some((self.reading, Severity::Critical)),
+            Level::Good | Level::Elevated => None,
+            Level::Warning => Some((self.measurement, Severity::Warning)),
+            Level::Critical => Some((self.measurement, Severity::Critical)),
         }
     }
 }

@@ -1,40 +1,41 @@
-//! Sliding windows over email events, and the alerts that come of them.
+//! Sliding windows over email events, and the alerts that rules derive from them.
 //!
-//! Pure: no I/O and no clock. Time is event time, handed in as a watermark in UTC microseconds,
-//! so the same input gives the same output at any speed and after any restart.
+//! This crate does no I/O and reads no clock. Time is event time: the caller passes the watermark
+//! in UTC microseconds, so the same input gives the same output at any speed and after any restart.
 //!
-//! The way of a number:
-//! 1. the fold step reads a [`Fact`] from each event, adds it to the [`Counts`] of each [`Scope`]
-//!    it belongs to in the [`PaneStart`] it happened in, and publishes [`PaneDelta`]s;
-//! 2. the rate step applies the deltas to the scope's [`ScopeWindows`] and advances its clock,
-//!    which yields a [`Slide`] for every end at which some window changed;
-//! 3. each changed [`WindowResult`] is published as a [`ScopeRate`];
-//! 4. [`Episodes`] judges each slide by the [`Rule`]s and yields [`Alert`]s.
+//! From an event to an alert:
+//! 1. The fold stage reads a [`CountedEvent`] from each event, adds it to the [`Counts`] of each
+//!    [`Scope`] of the event, in the pane ([`PaneStart`]) in which the event happened, and publishes
+//!    a [`PaneDelta`] for each of them.
+//! 2. The rate stage applies the deltas to the [`ScopeWindows`] of the scope and advances them to
+//!    the watermark. This yields a [`Slide`] for every slide end at which some window changed.
+//! 3. The rate stage publishes each changed [`WindowResult`] as a [`ScopeRate`].
+//! 4. [`OpenEpisodes`] evaluates the [`Rule`]s on each slide and yields [`Alert`]s.
 
 mod alert;
 mod counts;
 mod episode;
-mod episodes;
-mod message;
+mod measurement;
 mod metric;
+mod open_episodes;
 mod pane;
+mod payload;
 mod rates;
-mod reading;
 mod rule;
 mod scope;
+mod sliding_sums;
 mod time;
-mod walk;
 mod windows;
 
 pub use alert::{Alert, EpisodeId, State};
-pub use counts::{Counts, Fact};
-pub use episodes::Episodes;
-pub use message::{PaneDelta, ScopeRate};
+pub use counts::{CountedEvent, Counts};
+pub use measurement::Severity;
 pub use metric::Metric;
+pub use open_episodes::OpenEpisodes;
 pub use pane::Pane;
+pub use payload::{PaneDelta, ScopeRate};
 pub use rates::Rates;
-pub use reading::Severity;
 pub use rule::{Direction, Rule, RuleError};
-pub use scope::{Scope, ScopeError};
+pub use scope::{Scope, ScopeError, ScopeFields, ScopeKind};
 pub use time::{NotAPaneStart, PANE, PaneStart, Width};
 pub use windows::{Applied, ScopeWindows, Slide, WindowResult};

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::Counts;
 use crate::rates::{accepted_by_recipient, sent};
 
-/// Which rate a rule watches. Its denominator is also the rule's volume.
+/// The rate that a rule compares with its thresholds. The denominator of the rate is the volume that
+/// a rule requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -17,17 +18,30 @@ pub enum Metric {
     Complaint,
     /// Unsubscribes ÷ accepted.
     Unsubscribe,
-    /// Messages people opened ÷ accepted.
+    /// Messages opened by people ÷ accepted.
     Open,
-    /// Messages people clicked ÷ accepted.
+    /// Messages clicked by people ÷ accepted.
     Click,
-    /// Messages people opened or clicked ÷ accepted.
+    /// Messages opened or clicked by people ÷ accepted.
     Engagement,
 }
 
 impl Metric {
-    /// Numerator and denominator, by the definitions of [`Rates`](crate::Rates).
-    pub const fn parts(self, counts: &Counts) -> (u64, u64) {
+    /// Returns the stable name, as in JSON and TOML.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bounce => "bounce",
+            Self::HardBounce => "hard_bounce",
+            Self::Complaint => "complaint",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Open => "open",
+            Self::Click => "click",
+            Self::Engagement => "engagement",
+        }
+    }
+
+    /// Returns the numerator and the denominator, as defined by [`Rates`](crate::Rates).
+    pub const fn fraction(self, counts: &Counts) -> (u64, u64) {
         match self {
             Self::Bounce => (counts.bounced(), sent(counts)),
             Self::HardBounce => (counts.bounced_hard, sent(counts)),
@@ -39,8 +53,8 @@ impl Metric {
         }
     }
 
-    /// What the denominator counts, for people.
-    pub(crate) const fn volume_of(self) -> &'static str {
+    /// Returns the word for the messages in the denominator, as used in summaries.
+    pub(crate) const fn denominator_name(self) -> &'static str {
         match self {
             Self::Bounce | Self::HardBounce => "sent",
             Self::Complaint | Self::Unsubscribe | Self::Open | Self::Click | Self::Engagement => {
@@ -51,7 +65,7 @@ impl Metric {
 }
 
 impl fmt::Display for Metric {
-    /// In words: `hard bounce rate`.
+    /// Writes the name as used in summaries, such as `hard bounce rate`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bounce => "bounce rate",
@@ -62,5 +76,26 @@ impl fmt::Display for Metric {
             Self::Click => "click rate",
             Self::Engagement => "engagement",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_json_values() {
+        for metric in [
+            Metric::Bounce,
+            Metric::HardBounce,
+            Metric::Complaint,
+            Metric::Unsubscribe,
+            Metric::Open,
+            Metric::Click,
+            Metric::Engagement,
+        ] {
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(json, format!("\"{}\"", metric.as_str()));
+        }
     }
 }

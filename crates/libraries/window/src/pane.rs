@@ -4,46 +4,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Counts, PaneStart};
 
-/// One scope's events of one pane: the record of the rate step's changelog.
+/// The counts of one pane of one scope, as stored in the changelog of the rate stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pane {
     /// The first moment of the pane.
     pub start: PaneStart,
-    /// How many of its deltas came after a window that holds the pane had been emitted.
+    /// The number of deltas that came after a window that contains the pane had been emitted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub corrections: u32,
-    /// What happened in it.
+    /// The events that happened in the pane.
     pub counts: Counts,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// One scope's panes, sorted by their start, without empty ones. Events come nearly in order, so
-/// nearly every delta ends up at the back; a late one is found by bisection.
+/// The panes of one scope, sorted by their start, without empty panes. Events are almost in order, so
+/// almost every delta belongs to the last pane; the pane of a late delta is found by binary search.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panes(VecDeque<Pane>);
 
 impl Panes {
-    /// The index of the first pane for which `past` no longer holds.
-    pub(crate) fn index(&self, past: impl Fn(PaneStart) -> bool) -> usize {
-        self.0.partition_point(|pane| past(pane.start))
+    /// Returns the index of the first pane for which `precedes` is false. It must be true for all
+    /// panes before and false for all panes after some start.
+    pub(crate) fn index(&self, precedes: impl Fn(PaneStart) -> bool) -> usize {
+        self.0.partition_point(|pane| precedes(pane.start))
     }
 
-    /// The pane that starts there, and whether it had to be made.
+    /// Returns the pane that starts at `start`, and true if it was created by this call.
     pub(crate) fn entry(&mut self, start: PaneStart) -> (&mut Pane, bool) {
         let index = match self.0.back() {
             Some(back) if back.start == start => self.0.len() - 1,
             Some(back) if back.start > start => self.index(|other| other < start),
             _ => self.0.len(),
         };
-        let made = self.0.get(index).is_none_or(|pane| pane.start != start);
-        if made {
+        let created = self.0.get(index).is_none_or(|pane| pane.start != start);
+        if created {
             self.0.insert(index, Pane { start, corrections: 0, counts: Counts::default() });
         }
-        (&mut self.0[index], made)
+        (&mut self.0[index], created)
     }
 
     pub(crate) fn find(&self, start: PaneStart) -> Option<&Pane> {
@@ -62,9 +63,9 @@ impl Panes {
         self.0.iter()
     }
 
-    /// Removes the panes for which `past` holds, which are the oldest, and names them.
-    pub(crate) fn drop_while(&mut self, past: impl Fn(PaneStart) -> bool) -> Vec<PaneStart> {
-        let keep_from = self.index(past);
+    /// Removes the oldest panes, for which `expired` is true, and returns their starts.
+    pub(crate) fn drop_while(&mut self, expired: impl Fn(PaneStart) -> bool) -> Vec<PaneStart> {
+        let keep_from = self.index(expired);
         self.0.drain(..keep_from).map(|pane| pane.start).collect()
     }
 }

@@ -2,19 +2,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::Counts;
 
-/// The rates of one window, each from 0 upwards (0.05 is 5 %), `None` while its denominator is 0.
+/// The rates of one window. Each is at least 0 (0.05 is 5 %), or `None` if its denominator is 0.
 ///
-/// Bounces divide by *sent*; complaints, unsubscribes, opens, clicks and engagement divide by
-/// *accepted by the recipient*. Events are counted when they happen, not by when their message was
-/// sent, so a short window that holds the bounces of an earlier burst can show more than 1.
+/// The denominator of bounces is *sent*; the denominator of complaints, unsubscribes, opens, clicks
+/// and engagement is *accepted by the recipient*. An event counts at the time when it happened, not
+/// when its message was sent. A short window with the bounces of an earlier burst of messages can
+/// therefore show a rate above 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rates {
     /// Messages sent.
     pub sent: u64,
-    /// The provider reported none as accepted for sending, so `sent` is delivered plus bounced.
+    /// True if the provider reported no accepted messages, so `sent` is delivered plus bounced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sent_is_estimated: bool,
-    /// Messages delivered and not bounced afterwards.
+    /// Messages delivered that did not bounce afterwards.
     pub accepted_by_recipient: u64,
     /// Hard, soft and undetermined bounces ÷ sent.
     pub bounce: Option<f64>,
@@ -33,7 +34,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// The rates of what was counted.
+    /// Computes the rates from the counts.
     pub fn of(counts: &Counts) -> Self {
         let sent_is_estimated = counts.accepted == 0 && counts.delivered + counts.bounced() > 0;
         let sent = sent(counts);
@@ -53,8 +54,8 @@ impl Rates {
     }
 }
 
-/// Messages sent: accepted ones, or delivered plus bounced where the provider's `accepted` events
-/// are switched off.
+/// Returns the messages sent: the accepted ones, or delivered plus bounced if the provider does not
+/// send `accepted` events.
 pub(crate) const fn sent(counts: &Counts) -> u64 {
     match counts.accepted {
         0 => counts.delivered.saturating_add(counts.bounced()),
@@ -62,15 +63,15 @@ pub(crate) const fn sent(counts: &Counts) -> u64 {
     }
 }
 
-/// Messages delivered, less those that bounced afterwards. The delivery can lie in an earlier
-/// window than its late bounce, hence never below 0.
+/// Returns the messages delivered, minus those that bounced afterwards. The subtraction saturates
+/// because the delivery can lie in an earlier window than its late bounce.
 pub(crate) const fn accepted_by_recipient(counts: &Counts) -> u64 {
     counts.delivered.saturating_sub(counts.late_bounces)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+pub(crate) fn ratio(numerator: u64, denominator: u64) -> Option<f64> {
+    (denominator > 0).then(|| numerator as f64 / denominator as f64)
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounces_divide_by_sent_and_the_rest_by_accepted() {
+    fn bounces_are_divided_by_sent_and_other_rates_by_accepted() {
         let rates = Rates::of(&Counts {
             accepted: 200,
             delivered: 165,
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn without_accepted_events_sent_is_delivered_plus_bounced_and_says_so() {
+    fn without_accepted_events_sent_is_estimated_as_delivered_plus_bounced() {
         let counts =
             Counts { delivered: 90, bounced_hard: 7, bounced_soft: 3, ..Counts::default() };
         let rates = Rates::of(&counts);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_divided_by_nothing_is_not_known() {
+    fn rates_with_denominator_0_are_null() {
         assert_eq!(Rates::of(&Counts::default()), Rates::default());
         let rates = Rates::of(&Counts { complained: 1, late_bounces: 2, ..Counts::default() });
         assert_eq!((rates.accepted_by_recipient, rates.complaint), (0, None));

@@ -3,95 +3,97 @@ use serde::{Deserialize, Serialize};
 use crate::rates::ratio;
 use crate::{Metric, Width};
 
-/// On which side of its threshold a rate is bad.
+/// The side of the threshold on which a rate is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Above it.
+    /// A rate above the threshold is bad.
     Over,
-    /// Below it.
+    /// A rate below the threshold is bad.
     Under,
 }
 
-/// When a rate is worth waking somebody. Evaluated for every scope.
+/// A threshold for a rate. Each rule is evaluated for every scope.
 ///
-/// In TOML, with what may be left out commented:
+/// In TOML (keys that may be omitted are commented out):
 /// ```toml
 /// name = "bounce_rate"
 /// metric = "bounce"           # bounce hard_bounce complaint unsubscribe open click engagement
 /// direction = "over"          # or "under"
-/// threshold = 0.05            # a warning beyond this
-/// # critical = 0.10           # twice the threshold for "over", half of it for "under"
-/// # min_volume = 0            # least denominator (sent, or accepted) of a window to count
+/// threshold = 0.05            # a warning fires beyond this rate
+/// # critical = 0.10           # default: twice the threshold for "over", half of it for "under"
+/// # min_volume = 0            # windows with a smaller denominator (sent or accepted) are ignored
 /// # widths = ["1m", "5m", "15m", "60m"]
-/// # resolve_ratio = 1.0       # 0.8: closes at 80 % of the threshold ("under": at 125 %)
-/// # resolve_after = "0s"      # … and only after that much event time there: s, m or h
+/// # resolve_ratio = 1.0       # 0.8 resolves at 80 % of the threshold (for "under": at 125 %)
+/// # resolve_after = "0s"      # event time for which the rate must stay there; units s, m, h
 /// # runbook = ""              # a link
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "RuleFields")]
 pub struct Rule {
-    /// The name, unique among the rules: with the scope it makes the identity of an episode.
+    /// The name. It must be unique among the rules, because episode ids depend on it.
     pub name: String,
-    /// The rate.
+    /// The rate that is compared with the thresholds.
     pub metric: Metric,
-    /// Which side is bad.
+    /// The side of the thresholds that is bad.
     pub direction: Direction,
-    /// A window beyond this fires a warning; 0.05 is 5 %.
+    /// A window whose rate is beyond this fires a warning; 0.05 is 5 %.
     pub threshold: f64,
-    /// A window beyond this makes it critical.
+    /// A window whose rate is beyond this makes the alert critical.
     pub critical: f64,
-    /// Windows with a smaller denominator do not count.
+    /// Windows with a smaller denominator are ignored.
     pub min_volume: u64,
-    /// The windows looked at; one of them is enough to fire.
+    /// The windows to evaluate. A single window beyond the threshold fires the rule.
     pub widths: Vec<Width>,
-    /// In (0, 1]: how much better than the threshold all windows must be to resolve. At 1 it is
-    /// enough that none is beyond the threshold.
+    /// How much better than the threshold all windows must be to resolve, in (0, 1]. With 1, an
+    /// episode resolves once no window is beyond the threshold.
     pub resolve_ratio: f64,
-    /// For how long they must be so, microseconds of event time.
+    /// How long all windows must stay that good to resolve, in microseconds of event time.
     pub resolve_after: i64,
-    /// Where it says what to do.
+    /// A link to the instructions for the person on call.
     pub runbook: String,
 }
 
-/// How bad a window is. In this order.
+/// How bad a window is, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Good enough to close an open episode.
+    /// Good enough to resolve an episode.
     Good,
-    /// Not bad enough to open one, too bad to close one.
-    Lingering,
+    /// Not bad enough to open an episode and not good enough to resolve one.
+    Elevated,
     /// Beyond the threshold.
     Warning,
     /// Beyond the critical threshold.
     Critical,
 }
 
-/// What a rule of the configuration got wrong.
+/// An invalid rule in the configuration.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RuleError {
     /// The name is empty.
-    #[error("a rule needs a name")]
+    #[error("a rule has no name; set `name` to a unique text")]
     NoName,
-    /// Rates are at least 0, so no rate could be under 0.
+    /// The threshold is not a number above 0. No rate can be under a threshold of 0.
     #[error("rule `{0}`: threshold must be a number greater than 0, such as 0.05 for 5 %")]
     Threshold(String),
-    /// A critical threshold on the good side of the warning's.
-    #[error("rule `{0}`: critical must be at least threshold for `over`, at most for `under`")]
+    /// The critical threshold is better than the threshold of the warning.
+    #[error(
+        "rule `{0}`: critical must be at least threshold for `over`, at most threshold for `under`"
+    )]
     Critical(String),
-    /// Without windows it could never fire.
+    /// No widths are given, so the rule could never fire.
     #[error("rule `{0}`: widths must name at least one of 1m, 5m, 15m, 60m")]
     NoWidths(String),
-    /// Outside (0, 1].
+    /// `resolve_ratio` is outside (0, 1].
     #[error("rule `{0}`: resolve_ratio must be greater than 0 and at most 1")]
     ResolveRatio(String),
-    /// Not a number with a unit.
+    /// `resolve_after` is not a number with a unit.
     #[error("rule `{0}`: resolve_after must be a whole number with a unit: 90s, 30m, 2h")]
     ResolveAfter(String),
 }
 
 impl RuleError {
-    /// The stable snake-case code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NoName => "rule_without_name",
@@ -104,10 +106,10 @@ impl RuleError {
     }
 }
 
-/// A rule as it is written.
+/// The TOML form of a rule.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct RuleFields {
     name: String,
     metric: Metric,
     direction: Direction,
@@ -117,9 +119,9 @@ struct Fields {
     min_volume: u64,
     #[serde(default = "all_widths")]
     widths: Vec<Width>,
-    #[serde(default = "one")]
+    #[serde(default = "default_resolve_ratio")]
     resolve_ratio: f64,
-    #[serde(default = "no_time")]
+    #[serde(default = "default_resolve_after")]
     resolve_after: String,
     #[serde(default)]
     runbook: String,
@@ -129,16 +131,16 @@ fn all_widths() -> Vec<Width> {
     Width::ALL.to_vec()
 }
 
-const fn one() -> f64 {
+const fn default_resolve_ratio() -> f64 {
     1.0
 }
 
-fn no_time() -> String {
+fn default_resolve_after() -> String {
     "0s".to_owned()
 }
 
-/// Microseconds in `90s`, `30m` or `2h`.
-fn micros(span: &str) -> Option<i64> {
+/// Parses a duration such as `90s`, `30m` or `2h` into microseconds.
+fn parse_micros(span: &str) -> Option<i64> {
     let (number, unit) = span.split_at_checked(span.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,
@@ -149,10 +151,10 @@ fn micros(span: &str) -> Option<i64> {
     i64::from(number.parse::<u32>().ok()?).checked_mul(seconds * 1_000_000)
 }
 
-impl TryFrom<Fields> for Rule {
+impl TryFrom<RuleFields> for Rule {
     type Error = RuleError;
 
-    fn try_from(fields: Fields) -> Result<Self, RuleError> {
+    fn try_from(fields: RuleFields) -> Result<Self, RuleError> {
         let name = fields.name;
         let critical = fields.critical.unwrap_or(match fields.direction {
             Direction::Over => fields.threshold * 2.0,
@@ -162,7 +164,7 @@ impl TryFrom<Fields> for Rule {
             Direction::Over => critical >= fields.threshold && critical.is_finite(),
             Direction::Under => critical <= fields.threshold && critical >= 0.0,
         };
-        match micros(&fields.resolve_after) {
+        match parse_micros(&fields.resolve_after) {
             _ if name.is_empty() => Err(RuleError::NoName),
             _ if !(fields.threshold > 0.0 && fields.threshold.is_finite()) => {
                 Err(RuleError::Threshold(name))
@@ -190,8 +192,8 @@ impl TryFrom<Fields> for Rule {
 }
 
 impl Rule {
-    /// The rules that hold when the configuration names none.
-    pub fn seeds() -> Vec<Self> {
+    /// Returns the rules that apply if the configuration contains none.
+    pub fn defaults() -> Vec<Self> {
         use Direction::{Over, Under};
         use Metric::{Bounce, Complaint, Engagement, Open};
         const ALL: &[Width] = &Width::ALL;
@@ -200,7 +202,7 @@ impl Rule {
             ("bounce_rate", Bounce, Over, 0.05, 0.10, 200, ALL),
             ("complaint_rate", Complaint, Over, 0.001, 0.002, 1000, ALL),
             ("low_engagement", Engagement, Under, 0.15, 0.075, 200, HOUR),
-            // "Of more than 100 delivered."
+            // The requirement is more than 100 delivered messages.
             ("low_opens", Open, Under, 0.10, 0.05, 101, HOUR),
         ]
         .into_iter()
@@ -219,26 +221,26 @@ impl Rule {
         .collect()
     }
 
-    /// How bad a rate of `part` in `whole` is; `None` when there is too little of it to say.
-    pub(crate) fn level(&self, part: u64, whole: u64) -> Option<Level> {
-        let rate = ratio(part, whole).filter(|_| whole >= self.min_volume)?;
-        let lingers_from = match self.direction {
+    /// Returns how bad the rate `numerator / volume` is, or `None` if the volume is too small.
+    pub(crate) fn level(&self, numerator: u64, volume: u64) -> Option<Level> {
+        let rate = ratio(numerator, volume).filter(|_| volume >= self.min_volume)?;
+        let elevated_from = match self.direction {
             Direction::Over => self.threshold * self.resolve_ratio,
             Direction::Under => self.threshold / self.resolve_ratio,
         };
-        Some(if self.beyond(rate, self.critical) {
+        Some(if self.is_beyond(rate, self.critical) {
             Level::Critical
-        } else if self.beyond(rate, self.threshold) {
+        } else if self.is_beyond(rate, self.threshold) {
             Level::Warning
-        } else if self.beyond(rate, lingers_from) {
-            Level::Lingering
+        } else if self.is_beyond(rate, elevated_from) {
+            Level::Elevated
         } else {
             Level::Good
         })
     }
 
-    /// Whether a rate lies on the bad side of another. Equal is not beyond.
-    pub(crate) fn beyond(&self, rate: f64, other: f64) -> bool {
+    /// Returns true if `rate` is on the bad side of `other`. An equal rate is not beyond.
+    pub(crate) fn is_beyond(&self, rate: f64, other: f64) -> bool {
         match self.direction {
             Direction::Over => rate > other,
             Direction::Under => rate < other,
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_the_documented_default() {
+    fn omitted_keys_have_the_documented_defaults() {
         let rule = read("direction = \"over\"\nthreshold = 0.05").unwrap();
         assert_eq!((rule.critical, rule.min_volume, rule.resolve_ratio), (0.1, 0, 1.0));
         assert_eq!((rule.widths, rule.resolve_after), (Width::ALL.to_vec(), 0));
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_can_be_said() {
+    fn every_key_can_be_set() {
         let rule = read(
             "direction = \"over\"\nthreshold = 0.05\ncritical = 0.06\nmin_volume = 7\n\
              widths = [\"5m\"]\nresolve_ratio = 0.8\nresolve_after = \"30m\"\nrunbook = \"x\"",
@@ -277,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_rule_named() {
-        for (more, says) in [
+    fn errors_name_the_invalid_key() {
+        for (more, expected) in [
             ("direction = \"over\"\nthreshold = 0", "threshold must be"),
             ("direction = \"over\"\nthreshold = nan", "threshold must be"),
             ("direction = \"over\"\nthreshold = 0.5\ncritical = 0.4", "critical must be"),
@@ -293,13 +295,14 @@ mod tests {
             ("direction = \"sideways\"\nthreshold = 0.5", "unknown variant"),
         ] {
             let error = read(more).unwrap_err();
-            assert!(error.contains(says), "{more}: {error}");
+            assert!(error.contains(expected), "{more}: {error}");
         }
     }
 
     #[test]
-    fn the_seeds_are_what_their_written_form_reads_as() {
-        let seed = |name: &str| Rule::seeds().into_iter().find(|rule| rule.name == name).unwrap();
+    fn the_default_rules_equal_their_toml_form() {
+        let default =
+            |name: &str| Rule::defaults().into_iter().find(|rule| rule.name == name).unwrap();
         for (name, text) in [
             (
                 "bounce_rate",
@@ -320,19 +323,19 @@ mod tests {
         ] {
             let anchor = name.replace('_', "-");
             let text = format!("name = '{name}'\nrunbook = 'docs/runbooks.md#{anchor}'\n{text}");
-            assert_eq!(seed(name), toml::from_str(&text).unwrap());
+            assert_eq!(default(name), toml::from_str(&text).unwrap());
         }
     }
 
     #[test]
     fn a_rate_at_its_threshold_is_not_beyond_it() {
-        let bounce = &Rule::seeds()[0];
+        let bounce = &Rule::defaults()[0];
         assert_eq!(bounce.level(10, 200), Some(Level::Good));
         assert_eq!(bounce.level(11, 200), Some(Level::Warning));
         assert_eq!(bounce.level(20, 200), Some(Level::Warning));
         assert_eq!(bounce.level(21, 200), Some(Level::Critical));
         assert_eq!(bounce.level(199, 199), None);
-        let opens = &Rule::seeds()[3];
+        let opens = &Rule::defaults()[3];
         assert_eq!(opens.level(0, 100), None);
         assert_eq!(opens.level(10, 101), Some(Level::Warning));
         assert_eq!(opens.level(20, 200), Some(Level::Good));
@@ -340,12 +343,12 @@ mod tests {
     }
 
     #[test]
-    fn the_resolve_ratio_widens_the_way_back() {
-        let bounce = Rule { resolve_ratio: 0.5, ..Rule::seeds()[0].clone() };
-        assert_eq!(bounce.level(10, 200), Some(Level::Lingering));
+    fn the_resolve_ratio_requires_a_better_rate_to_resolve() {
+        let bounce = Rule { resolve_ratio: 0.5, ..Rule::defaults()[0].clone() };
+        assert_eq!(bounce.level(10, 200), Some(Level::Elevated));
         assert_eq!(bounce.level(5, 200), Some(Level::Good));
-        let opens = Rule { resolve_ratio: 0.5, ..Rule::seeds()[3].clone() };
-        assert_eq!(opens.level(30, 200), Some(Level::Lingering));
+        let opens = Rule { resolve_ratio: 0.5, ..Rule::defaults()[3].clone() };
+        assert_eq!(opens.level(30, 200), Some(Level::Elevated));
         assert_eq!(opens.level(40, 200), Some(Level::Good));
     }
 }

@@ -1,41 +1,83 @@
 use std::fmt;
 
-use event::Provider;
+use event::{Provider, Text};
 use serde::{Deserialize, Serialize};
 
-/// What a rate is a rate *of*. Every rule is evaluated for each scope, since a large tenant hides
-/// a small one.
+/// The set of events that a rate is computed from. Every rule is evaluated for each scope, because
+/// in a rate over all sources a large source would hide a small one.
 ///
-/// In JSON the kind of scope is the field `scope`, with the parts beside it:
+/// In JSON the field `scope` is the kind of the scope, next to the other fields:
 /// `{"scope":"campaign","provider":"ses","source":"acme","campaign":"spring"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "scope", rename_all = "snake_case")]
 pub enum Scope {
-    /// All mail of one source (tenant, account).
+    /// All events of one source.
     Source {
-        /// Who told us.
+        /// The email service provider.
         provider: Provider,
-        /// The configured source under that provider.
+        /// The name of the configured source under that provider.
         source: String,
     },
-    /// A source's mail to one mailbox provider.
+    /// The events of a source for the recipients at one mailbox provider.
     MailboxProvider {
-        /// Who told us.
+        /// The email service provider.
         provider: Provider,
-        /// The configured source under that provider.
+        /// The name of the configured source under that provider.
         source: String,
-        /// Who runs the recipients' mailboxes (`gmail`, `outlook`, …).
+        /// The operator of the recipients' mailboxes, such as `gmail` or `outlook`.
         mailbox_provider: String,
     },
-    /// One campaign of a source.
+    /// The events of one campaign of a source.
     Campaign {
-        /// Who told us.
+        /// The email service provider.
         provider: Provider,
-        /// The configured source under that provider.
+        /// The name of the configured source under that provider.
         source: String,
-        /// The campaign's name or number, in the sender's own words.
+        /// The name or number of the campaign, as the sender wrote it.
         campaign: String,
     },
+}
+
+/// The kind of a [`Scope`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeKind {
+    /// The kind of [`Scope::Source`].
+    Source,
+    /// The kind of [`Scope::MailboxProvider`].
+    MailboxProvider,
+    /// The kind of [`Scope::Campaign`].
+    Campaign,
+}
+
+impl ScopeKind {
+    /// Returns the stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::MailboxProvider => "mailbox_provider",
+            Self::Campaign => "campaign",
+        }
+    }
+}
+
+/// The fields of a [`Scope`] in the JSON of a [`ScopeRate`](crate::ScopeRate) or an
+/// [`Alert`](crate::Alert). They borrow from the JSON, whereas [`Scope`] copies every text.
+#[derive(Debug, Deserialize)]
+pub struct ScopeFields<'a> {
+    #[serde(rename = "scope")]
+    pub kind: ScopeKind,
+    /// The email service provider.
+    pub provider: Provider,
+    /// The name of the configured source under that provider.
+    #[serde(borrow)]
+    pub source: Text<'a>,
+    /// Present in the kind [`ScopeKind::MailboxProvider`].
+    #[serde(borrow, default)]
+    pub mailbox_provider: Option<Text<'a>>,
+    /// Present in the kind [`ScopeKind::Campaign`].
+    #[serde(borrow, default)]
+    pub campaign: Option<Text<'a>>,
 }
 
 /// The text is not the key of a scope.
@@ -44,11 +86,53 @@ pub enum Scope {
 pub struct ScopeError(pub String);
 
 impl Scope {
-    /// The text form, used as the Kafka key: `source/sendgrid/acme`,
+    pub const fn kind(&self) -> ScopeKind {
+        match self {
+            Self::Source { .. } => ScopeKind::Source,
+            Self::MailboxProvider { .. } => ScopeKind::MailboxProvider,
+            Self::Campaign { .. } => ScopeKind::Campaign,
+        }
+    }
+
+    /// Returns the email service provider.
+    pub const fn provider(&self) -> Provider {
+        match self {
+            Self::Source { provider, .. }
+            | Self::MailboxProvider { provider, .. }
+            | Self::Campaign { provider, .. } => *provider,
+        }
+    }
+
+    /// Returns the name of the source.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Source { source, .. }
+            | Self::MailboxProvider { source, .. }
+            | Self::Campaign { source, .. } => source,
+        }
+    }
+
+    /// Returns the mailbox provider of a [`Scope::MailboxProvider`].
+    pub fn mailbox_provider(&self) -> Option<&str> {
+        match self {
+            Self::MailboxProvider { mailbox_provider, .. } => Some(mailbox_provider),
+            Self::Source { .. } | Self::Campaign { .. } => None,
+        }
+    }
+
+    /// Returns the campaign of a [`Scope::Campaign`].
+    pub fn campaign(&self) -> Option<&str> {
+        match self {
+            Self::Campaign { campaign, .. } => Some(campaign),
+            Self::Source { .. } | Self::MailboxProvider { .. } => None,
+        }
+    }
+
+    /// Returns the text form, which is the key of Kafka records: `source/sendgrid/acme`,
     /// `mailbox/sendgrid/acme/gmail`, `campaign/sendgrid/acme/spring%20sale`.
     ///
-    /// Every byte outside RFC 3986's unreserved set is percent-encoded, so each scope has exactly
-    /// one key and no two share one.
+    /// Every byte outside the unreserved set of RFC 3986 is percent-encoded, so each scope has
+    /// exactly one key and different scopes have different keys.
     pub fn key(&self) -> String {
         let (kind, provider, source, last) = match self {
             Self::Source { provider, source } => ("source", provider, source, None),
@@ -60,31 +144,31 @@ impl Scope {
             }
         };
         let mut key = format!("{kind}/{provider}/");
-        encode(source, &mut key);
+        percent_encode(source, &mut key);
         if let Some(last) = last {
             key.push('/');
-            encode(last, &mut key);
+            percent_encode(last, &mut key);
         }
         key
     }
 
-    /// Reads a [`key`](Self::key).
+    /// Parses a [`key`](Self::key).
     ///
     /// # Errors
-    /// On anything that `key` would not have written, so `parse` and `key` are inverse.
+    /// Fails on every text that `key` does not return for any scope.
     pub fn parse(key: &str) -> Result<Self, ScopeError> {
-        Self::from_parts(key)
+        Self::parse_lenient(key)
             .filter(|scope| scope.key() == key)
             .ok_or_else(|| ScopeError(key.to_owned()))
     }
 
-    /// Reads a key without asking whether it is written the one right way.
-    fn from_parts(key: &str) -> Option<Self> {
+    /// Parses a key, also if it percent-encodes other bytes than `key` does.
+    fn parse_lenient(key: &str) -> Option<Self> {
         let mut parts = key.split('/');
         let kind = parts.next()?;
         let provider = parts.next()?.parse().ok()?;
-        let source = decode(parts.next()?)?;
-        let last = parts.next().map(decode);
+        let source = percent_decode(parts.next()?)?;
+        let last = parts.next().map(percent_decode);
         if parts.next().is_some() {
             return None;
         }
@@ -108,7 +192,7 @@ impl fmt::Display for Scope {
 const HEX: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
 
-fn encode(part: &str, key: &mut String) {
+fn percent_encode(part: &str, key: &mut String) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             key.push(char::from(byte));
@@ -118,12 +202,12 @@ fn encode(part: &str, key: &mut String) {
     }
 }
 
-fn decode(part: &str) -> Option<String> {
+fn percent_decode(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {
         if byte == b'%' {
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+            let (high, low) = (hex_digit(rest.next()?)?, hex_digit(rest.next()?)?);
             bytes.push(high << 4 | low);
         } else {
             bytes.push(byte);
@@ -132,7 +216,7 @@ fn decode(part: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn digit(byte: u8) -> Option<u8> {
+fn hex_digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'A'..=b'F' => Some(byte - b'A' + 10),
@@ -168,12 +252,25 @@ mod tests {
         }
 
         #[test]
+        fn borrowed_fields_are_those_of_the_scope(scope in scopes()) {
+            let json = serde_json::to_string(&scope).unwrap();
+            let fields: ScopeFields<'_> = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(fields.kind, scope.kind());
+            let kind = serde_json::to_value(&scope).unwrap()["scope"].clone();
+            prop_assert_eq!(kind, fields.kind.as_str());
+            prop_assert_eq!(fields.provider, scope.provider());
+            prop_assert_eq!(&*fields.source, scope.source());
+            prop_assert_eq!(fields.mailbox_provider.as_deref(), scope.mailbox_provider());
+            prop_assert_eq!(fields.campaign.as_deref(), scope.campaign());
+        }
+
+        #[test]
         fn different_scopes_have_different_keys(a in scopes(), b in scopes()) {
             prop_assert_eq!(a == b, a.key() == b.key());
         }
 
         #[test]
-        fn any_text_is_refused_or_read_as_the_one_scope_it_is_the_key_of(
+        fn parsed_texts_are_the_key_of_their_scope(
             key in "(source|mailbox|campaign|x)/(ses|sendgrid|y)(/[a%/0-9A-Fa-f ]{0,6}){0,3}",
         ) {
             if let Ok(scope) = Scope::parse(&key) {
@@ -183,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_read_as_documented() {
+    fn keys_have_the_documented_form() {
         let campaign = Scope::Campaign {
             provider: Provider::SendGrid,
             source: "acme".into(),
@@ -194,7 +291,7 @@ mod tests {
             "",
             "source",
             "source/sendgrid",
-            "source/nobody/acme",
+            "source/unknown/acme",
             "source/sendgrid/acme/gmail",
             "mailbox/sendgrid/acme",
             "campaign/sendgrid/acme/a/b",

@@ -3,14 +3,14 @@ use std::fmt;
 use event::OccurredAt;
 use serde::{Deserialize, Serialize};
 
-/// Microseconds a pane lasts, and the step by which windows slide.
+/// The duration of a pane and the distance between slide ends, in microseconds.
 pub const PANE: i64 = 10_000_000;
 
-/// The greatest pane start either side of the epoch (some 73,000 years), so that adding a width
-/// and a lateness to one can never overflow.
+/// The pane start that is farthest from the epoch, in both directions (about 73,000 years). Adding a
+/// width and an allowed lateness to it cannot overflow.
 const FARTHEST: i64 = i64::MAX / PANE / 4 * PANE;
 
-/// Rounds event time down to a slide end, which is also a pane start.
+/// Rounds event time down to a slide end. Every slide end is also a pane start.
 pub(crate) const fn floor(micros: i64) -> i64 {
     let within = if micros > FARTHEST {
         FARTHEST
@@ -33,28 +33,28 @@ pub(crate) const fn ceil(micros: i64) -> i64 {
 pub struct PaneStart(i64);
 
 impl PaneStart {
-    /// The pane that a moment lies in. Moments more than 73,000 years from the epoch fall into
-    /// the outermost pane.
+    /// Returns the pane that contains `moment`. A moment more than 73,000 years from the epoch belongs
+    /// to the outermost pane.
     pub const fn of(moment: OccurredAt) -> Self {
         Self(floor(moment.0))
     }
 
-    /// The pane that starts a multiple of [`PANE`] before a slide end.
+    /// Returns the pane that starts `micros`, a multiple of [`PANE`], before a slide end.
     pub(crate) const fn before(end: i64, micros: i64) -> Self {
         Self(floor(end - micros))
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// The first moment after the pane, which is the end of the first window that holds it.
+    /// Returns the first moment after the pane. It is the end of the first window that contains it.
     pub const fn end(self) -> i64 {
         self.0 + PANE
     }
 
-    /// The first slide end whose window of this width no longer holds the pane.
+    /// Returns the first slide end whose window of this width no longer contains the pane.
     pub const fn leaves(self, width: Width) -> i64 {
         self.end() + width.micros()
     }
@@ -66,9 +66,12 @@ impl From<PaneStart> for i64 {
     }
 }
 
-/// The number is no pane start.
+/// The number is not a pane start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not the start of a pane: a multiple of {PANE} microseconds within reach")]
+#[error(
+    "{0} is not the start of a pane; it must be a multiple of {PANE} microseconds within 73,000 \
+     years of the epoch"
+)]
 pub struct NotAPaneStart(pub i64);
 
 impl TryFrom<i64> for PaneStart {
@@ -79,7 +82,7 @@ impl TryFrom<i64> for PaneStart {
     }
 }
 
-/// How much event time a window holds. Written `1m`, `5m`, `15m`, `60m`.
+/// The event time that a window spans. The text forms are `1m`, `5m`, `15m` and `60m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Width {
     /// One minute.
@@ -97,13 +100,13 @@ pub enum Width {
 }
 
 impl Width {
-    /// Every width, the shortest first.
+    /// All widths, the shortest first.
     pub const ALL: [Self; 4] = [Self::M1, Self::M5, Self::M15, Self::M60];
 
-    /// The widest: how long a pane is of use.
+    /// The widest width. It determines how long a pane is needed.
     pub const WIDEST: Self = Self::M60;
 
-    /// Minutes of event time.
+    /// Returns the width in minutes.
     pub const fn minutes(self) -> i64 {
         match self {
             Self::M1 => 1,
@@ -113,12 +116,22 @@ impl Width {
         }
     }
 
-    /// Microseconds of event time.
+    /// Returns the width in seconds.
+    pub const fn seconds(self) -> u32 {
+        match self {
+            Self::M1 => 60,
+            Self::M5 => 300,
+            Self::M15 => 900,
+            Self::M60 => 3600,
+        }
+    }
+
+    /// Returns the width in microseconds.
     pub const fn micros(self) -> i64 {
         self.minutes() * 60_000_000
     }
 
-    /// The stable name: JSON value, TOML value, metric label.
+    /// Returns the stable name, as in JSON and TOML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::M1 => "1m",
@@ -140,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_lies_in_the_pane_that_began_last() {
+    fn a_moment_belongs_to_the_pane_that_started_last() {
         for (moment, start) in [
             (0, 0),
             (PANE - 1, 0),
@@ -154,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_time_neither_overflow_nor_leave_the_grid() {
+    fn extreme_moments_do_not_overflow_and_give_valid_panes() {
         for moment in [i64::MIN, i64::MAX] {
             let pane = PaneStart::of(OccurredAt(moment));
             assert_eq!(PaneStart::try_from(pane.micros()), Ok(pane));
@@ -164,17 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn only_multiples_of_a_pane_are_read_back() {
+    fn only_multiples_of_the_pane_duration_are_pane_starts() {
         assert_eq!(serde_json::from_str::<PaneStart>("20000000").unwrap().micros(), 2 * PANE);
         assert!(serde_json::from_str::<PaneStart>("20000001").is_err());
         assert_eq!(PaneStart::try_from(i64::MAX), Err(NotAPaneStart(i64::MAX)));
     }
 
     #[test]
-    fn widths_are_written_as_named() {
+    fn width_names_are_the_json_values() {
         for width in Width::ALL {
             assert_eq!(serde_json::to_string(&width).unwrap(), format!("\"{width}\""));
             assert_eq!(width.as_str(), format!("{}m", width.minutes()));
+            assert_eq!(i64::from(width.seconds()) * 1_000_000, width.micros());
         }
     }
 }

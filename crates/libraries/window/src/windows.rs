@@ -3,52 +3,54 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::pane::Panes;
+use crate::sliding_sums::{Change, SlidingSums, WindowSum};
 use crate::time::floor;
-use crate::walk::{Step, Sum, Walk};
 use crate::{Counts, PANE, Pane, PaneStart, Rates, Width};
 
 const WIDTHS: usize = Width::ALL.len();
 
-/// What one window holds.
+/// The counts and rates of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WindowResult {
-    /// How much event time the window spans.
+    /// The event time that the window spans.
     pub width: Width,
-    /// The first moment after the window, UTC microseconds, a multiple of [`PANE`].
+    /// The first moment after the window, in UTC microseconds, a multiple of [`PANE`].
     pub end: i64,
-    /// How many late deltas the window holds. Of the results for one scope, width and end the
-    /// greatest revision holds; the first one published need not have revision 0.
+    /// The number of late deltas in the window. Of the results with the same scope, width and end,
+    /// the one with the greatest revision is valid. The first one published may have a revision
+    /// above 0.
     pub revision: u32,
-    /// What happened in the window.
+    /// The events that happened in the window.
     pub counts: Counts,
-    /// The rates that follow from the counts.
+    /// The rates computed from `counts`.
     pub rates: Rates,
 }
 
 impl WindowResult {
-    /// A window with its rates.
+    /// Returns the window with the rates computed from `counts`.
     pub fn new(width: Width, end: i64, counts: Counts, revision: u32) -> Self {
         Self { width, end, revision, counts, rates: Rates::of(&counts) }
     }
 }
 
-/// All windows of one scope at one slide end.
+/// The windows of one scope at one slide end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slide {
-    /// The first moment after the windows, UTC microseconds.
+    /// The first moment after the windows, in UTC microseconds.
     pub end: i64,
-    /// The window of every width, the shortest first, whether it changed here or not.
+    /// The window of every width, the shortest first, whether it changed or not.
     pub windows: [WindowResult; WIDTHS],
-    /// By width: whether the window differs from what was published for it or for the end before
-    /// it, and is to be published.
+    /// By width: true if the window must be published. It then differs from the result published for
+    /// this end, or from that for the end before if this end has none.
     pub changed: [bool; WIDTHS],
-    /// This end had been reached before, and so had a later one: late events correct what was
-    /// published, but rules judge only the newest windows, for alerts do not go back in time.
+    /// True if a later slide end had been reached before. Late events correct the published windows
+    /// of such an end, but rules only judge the newest windows, because alerts are never sent for
+    /// the past.
     pub past: bool,
 }
 
 impl Slide {
-    /// The windows to publish.
+    /// Returns the windows that must be published.
     pub fn changed(&self) -> impl Iterator<Item = &WindowResult> {
         self.windows
             .iter()
@@ -57,204 +59,199 @@ impl Slide {
     }
 }
 
-/// What became of a delta.
+/// The effect of a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a delta that came too late has to be counted as late"]
+#[must_use = "the caller must count a delta that came too late"]
 pub enum Applied {
-    /// It is in the windows to come.
+    /// The delta belongs only to windows that end in the future.
     OnTime,
-    /// It also changes windows already reached; the next advance emits them again.
+    /// The delta also belongs to windows that were emitted. The next advance emits them again.
     Corrects,
-    /// Its pane ended longer ago than the allowed lateness: it is in no window.
+    /// The pane ended longer ago than the allowed lateness. The delta was not added.
     TooLate,
 }
 
-/// One scope's panes, and the sum of each window that ends at the clock.
+/// The panes of one scope, and the sum of each window at the newest slide end.
 ///
-/// The windows of a width change only where a pane enters or leaves; those are the slide ends at
-/// which results are emitted, and between them the last result stands. The work is proportional
-/// to the panes that enter and leave, whatever the widths and however long nothing happened.
+/// The windows of a width change only where a pane enters or leaves. Results are emitted at those
+/// slide ends; in between, the last result remains valid. The work is proportional to the number of
+/// panes that enter and leave, and independent of the widths and of the event time in between.
 ///
-/// To restore one after a crash, keep its [panes](Self::panes) (those that deltas were applied to
-/// and those that expired) and the clock of the last advance, as of one moment after an advance:
-/// the corrections that an advance would emit are not part of what is kept.
+/// The caller keeps one time (the watermark) for all its scopes. Before it moves the time, it
+/// must advance every scope that is [`due`](Self::due) by the new time; the other scopes do not
+/// change.
+///
+/// To restore a scope after a crash, the caller needs its [`panes`](Self::panes) and the time, both
+/// as they were after an advance. Corrections that the next advance would emit are not restored.
 #[derive(Debug, Clone)]
 pub struct ScopeWindows {
     panes: Panes,
-    /// The watermark: every slide end up to it has been reached.
-    clock: i64,
+    /// How long after its end a pane accepts deltas, in microseconds.
     lateness: i64,
-    /// By width: the window that ends at the newest slide end reached.
-    sums: [Sum; WIDTHS],
-    /// Panes changed behind the clock since the last advance, and whether they are new.
+    /// By width: the sum of the window at the newest slide end.
+    sums: [WindowSum; WIDTHS],
+    /// The panes that late deltas changed since the last advance. The value is true if the pane was
+    /// created by one of them.
     corrected: BTreeMap<PaneStart, bool>,
 }
 
 impl ScopeWindows {
-    /// A scope in which nothing happened yet. `lateness` is how long after a pane's end its late
-    /// events still count, `clock` the watermark; both in microseconds.
-    pub fn new(lateness: i64, clock: i64) -> Self {
+    /// Returns a scope without events. `lateness` is how long after its end a pane accepts deltas,
+    /// in microseconds.
+    pub fn new(lateness: i64) -> Self {
         Self {
             panes: Panes::default(),
-            clock,
             lateness: lateness.max(0),
-            sums: [Sum::default(); WIDTHS],
+            sums: [WindowSum::default(); WIDTHS],
             corrected: BTreeMap::new(),
         }
     }
 
-    /// Restores a scope from its panes, in any order, as they were when an advance had moved the
-    /// clock to `clock`.
-    pub fn from_panes(panes: impl IntoIterator<Item = Pane>, lateness: i64, clock: i64) -> Self {
-        let mut windows = Self::new(lateness, clock);
+    /// Restores a scope from its panes, in any order, as they were after an advance to `now`.
+    pub fn from_panes(panes: impl IntoIterator<Item = Pane>, lateness: i64, now: i64) -> Self {
+        let mut windows = Self::new(lateness);
         for pane in panes.into_iter().filter(|pane| !pane.counts.is_zero()) {
             *windows.panes.entry(pane.start).0 = pane;
         }
-        windows.sums = Walk::start(&windows.panes, windows.reached()).sums();
+        windows.sums = SlidingSums::at(&windows.panes, floor(now)).sums();
         windows
     }
 
-    /// Adds what happened to the pane it happened in.
-    pub fn apply(&mut self, pane: PaneStart, delta: &Counts) -> Applied {
-        if pane.end() <= self.clock.saturating_sub(self.lateness) {
+    /// Adds the counts to the pane. `now` is the time to which the caller advanced its scopes.
+    pub fn apply(&mut self, now: i64, pane: PaneStart, delta: &Counts) -> Applied {
+        if pane.end() <= now.saturating_sub(self.lateness) {
             return Applied::TooLate;
         }
         if delta.is_zero() {
             return Applied::OnTime;
         }
-        let reached = self.reached();
-        let (stored, made) = self.panes.entry(pane);
+        let newest_end = floor(now);
+        let (stored, created) = self.panes.entry(pane);
         stored.counts += delta;
-        if pane.end() > reached {
+        if pane.end() > newest_end {
             return Applied::OnTime;
         }
         stored.corrections = stored.corrections.wrapping_add(1);
-        let held = if made { *stored } else { Pane { corrections: 1, counts: *delta, ..*stored } };
+        let added =
+            if created { *stored } else { Pane { corrections: 1, counts: *delta, ..*stored } };
         for (sum, width) in self.sums.iter_mut().zip(Width::ALL) {
-            if reached < pane.leaves(width) {
-                sum.add(&held);
+            if newest_end < pane.leaves(width) {
+                sum.add(&added);
             }
         }
-        self.corrected.entry(pane).or_insert(made);
+        self.corrected.entry(pane).or_insert(created);
         Applied::Corrects
     }
 
-    /// Moves the clock and emits every window to publish: first those that late deltas corrected
-    /// (each once, with a higher revision), then those that changed at a slide end in
-    /// `(old clock, new clock]`; by end, the shortest first. A clock that stands still or goes
-    /// back emits only corrections.
+    /// Advances from `from`, the time of the current sums, to `to`. Appends every window that must be
+    /// published to `out`: first the windows that late deltas corrected, each once and with a
+    /// higher revision, then the windows that changed at a slide end in `(from, to]`. They are
+    /// ordered by end, and the shortest comes first. If `to` is not after `from`, only corrections
+    /// are emitted.
     ///
-    /// Returns the panes that are of no use any more, to be deleted wherever they are kept.
-    pub fn advance(&mut self, clock: i64, out: &mut Vec<WindowResult>) -> Vec<PaneStart> {
+    /// Returns the panes that expired. The caller must delete them from its changelog.
+    pub fn advance(&mut self, from: i64, to: i64, out: &mut Vec<WindowResult>) -> Vec<PaneStart> {
         let mut slides = Vec::new();
-        let expired = self.advance_slides(clock, &mut slides);
+        let expired = self.advance_slides(from, to, &mut slides);
         out.extend(slides.iter().flat_map(Slide::changed));
         expired
     }
 
-    /// Like [`advance`](Self::advance), with the unchanged windows beside the changed ones, as
-    /// [`Episodes`](crate::Episodes) needs them.
-    pub fn advance_slides(&mut self, clock: i64, out: &mut Vec<Slide>) -> Vec<PaneStart> {
-        self.emit_corrections(out);
-        self.slide_to(clock, out);
-        let horizon = self.clock.saturating_sub(self.lateness);
+    /// Does the same as [`advance`](Self::advance), but also emits the unchanged windows of each
+    /// slide end, which [`OpenEpisodes`](crate::OpenEpisodes) needs.
+    pub fn advance_slides(&mut self, from: i64, to: i64, out: &mut Vec<Slide>) -> Vec<PaneStart> {
+        debug_assert_eq!(
+            self.sums,
+            SlidingSums::at(&self.panes, floor(from)).sums(),
+            "the scope was due before {from} and was not advanced"
+        );
+        let to = to.max(from);
+        self.emit_corrections(floor(from), out);
+        self.slide(floor(from), floor(to), out);
+        let horizon = to.saturating_sub(self.lateness);
         self.panes.drop_while(|start| start.leaves(Width::WIDEST) <= horizon)
     }
 
-    /// Emits the windows behind the clock that late deltas changed, and the newest windows as they
-    /// are now.
-    fn emit_corrections(&mut self, out: &mut Vec<Slide>) {
+    /// Emits the windows up to `newest_end` that late deltas changed, and the windows at
+    /// `newest_end` in any case, because rules have to judge them.
+    fn emit_corrections(&mut self, newest_end: i64, out: &mut Vec<Slide>) {
         let Some((&first, _)) = self.corrected.first_key_value() else { return };
-        let reached = self.reached();
-        let mut walk = Walk::start(&self.panes, first.micros());
-        let mut newest_is_out = false;
-        while let Some(step) = walk.step(reached) {
-            let changed = self.corrected_windows(&step);
+        let mut sliding = SlidingSums::at(&self.panes, first.micros());
+        let mut newest_is_emitted = false;
+        while let Some(change) = sliding.next_change(newest_end) {
+            let changed = self.corrected_windows(&change);
             if changed.contains(&true) {
-                newest_is_out = step.end == reached;
-                out.push(slide(step.end, &walk, changed, step.end < reached));
+                newest_is_emitted = change.end == newest_end;
+                out.push(slide(change.end, &sliding, changed, change.end < newest_end));
             }
         }
-        if !newest_is_out {
-            out.push(slide(reached, &walk, [false; WIDTHS], false));
+        if !newest_is_emitted {
+            out.push(slide(newest_end, &sliding, [false; WIDTHS], false));
         }
-        debug_assert_eq!(walk.sums(), self.sums);
         self.corrected.clear();
     }
 
-    /// By width: whether late deltas made this result differ from what was published, if anything
-    /// was. That is so when the window holds a corrected pane; and also when one that did not
-    /// exist before leaves here, because then nothing had been published for this end.
-    fn corrected_windows(&self, step: &Step) -> [bool; WIDTHS] {
+    /// Returns by width whether late deltas changed the result of the window. This is the case if the
+    /// window contains a corrected pane. It is also the case if a pane that a late delta created
+    /// leaves the window at this slide end, because no result was published for this end before.
+    fn corrected_windows(&self, change: &Change) -> [bool; WIDTHS] {
         let mut corrected = [false; WIDTHS];
-        for width in Width::ALL.into_iter().filter(|&width| step.changed[width as usize]) {
-            let oldest = PaneStart::before(step.end, width.micros());
-            let newest = PaneStart::before(step.end, PANE);
-            let left = PaneStart::before(step.end, width.micros() + PANE);
-            let holds_one = self.corrected.range(oldest..=newest).next().is_some();
-            let new_one_left = !step.entered && self.corrected.get(&left) == Some(&true);
-            corrected[width as usize] = holds_one || new_one_left;
+        for width in Width::ALL.into_iter().filter(|&width| change.changed[width as usize]) {
+            let oldest = PaneStart::before(change.end, width.micros());
+            let newest = PaneStart::before(change.end, PANE);
+            let left = PaneStart::before(change.end, width.micros() + PANE);
+            let contains_corrected = self.corrected.range(oldest..=newest).next().is_some();
+            let created_pane_left =
+                !change.pane_entered && self.corrected.get(&left) == Some(&true);
+            corrected[width as usize] = contains_corrected || created_pane_left;
         }
         corrected
     }
 
-    /// Slides the windows up to the new clock.
-    fn slide_to(&mut self, clock: i64, out: &mut Vec<Slide>) {
-        let mut walk = Walk::resume(&self.panes, self.reached(), self.sums);
-        self.clock = clock.max(self.clock);
-        let reached = floor(self.clock);
-        while let Some(step) = walk.step(reached) {
-            out.push(slide(step.end, &walk, step.changed, false));
+    /// Slides the windows and emits every slide end in `(from, to]` at which one changes.
+    fn slide(&mut self, from: i64, to: i64, out: &mut Vec<Slide>) {
+        let mut sliding = SlidingSums::resume(&self.panes, from, self.sums);
+        while let Some(change) = sliding.next_change(to) {
+            out.push(slide(change.end, &sliding, change.changed, false));
         }
-        self.sums = walk.sums();
+        self.sums = sliding.sums();
     }
 
-    /// The least clock at which [`advance`](Self::advance) has anything to do; `None` when it never
-    /// will. Scopes that are not due need not be visited; before a delta is applied to one, advance
-    /// it to the common clock, so that what is late does not depend on who was visited when.
-    pub fn due(&self) -> Option<i64> {
+    /// Returns the earliest time at which the scope must be advanced, or `None` if it never needs
+    /// that again. `now` is the time to which the caller advanced its scopes.
+    pub fn due(&self, now: i64) -> Option<i64> {
         if !self.corrected.is_empty() {
-            return Some(self.clock);
+            return Some(now);
         }
         let expires = self.panes.get(0).map(|pane| pane.start.leaves(Width::WIDEST));
-        let next_end = Walk::resume(&self.panes, self.reached(), self.sums).next_end();
+        let next_end = SlidingSums::resume(&self.panes, floor(now), self.sums).next_end();
         next_end.into_iter().chain(expires.map(|leaves| leaves.saturating_add(self.lateness))).min()
     }
 
-    /// The watermark of the last advance, UTC microseconds.
-    pub const fn clock(&self) -> i64 {
-        self.clock
-    }
-
-    /// The newest slide end reached.
-    const fn reached(&self) -> i64 {
-        floor(self.clock)
-    }
-
-    /// One pane, if anything happened in it and it has not expired.
+    /// Returns the pane if events happened in it and it has not expired.
     pub fn pane(&self, start: PaneStart) -> Option<&Pane> {
         self.panes.find(start)
     }
 
-    /// The panes, the oldest first.
+    /// Returns the panes, the oldest first.
     pub fn panes(&self) -> impl ExactSizeIterator<Item = &Pane> {
         self.panes.iter()
     }
 
-    /// The oldest pane.
+    /// Returns the start of the oldest pane.
     pub fn oldest(&self) -> Option<PaneStart> {
         self.panes.get(0).map(|pane| pane.start)
     }
 
-    /// Whether no pane is left: the scope may be forgotten.
+    /// Returns true if the scope has no panes. The caller can forget such a scope.
     pub fn is_empty(&self) -> bool {
         self.oldest().is_none()
     }
 }
 
-/// The windows where the walk stands.
-fn slide(end: i64, walk: &Walk<'_>, changed: [bool; WIDTHS], past: bool) -> Slide {
-    let sums = walk.sums();
+/// Returns the windows of all widths from the current sums.
+fn slide(end: i64, sliding: &SlidingSums<'_>, changed: [bool; WIDTHS], past: bool) -> Slide {
+    let sums = sliding.sums();
     let windows = Width::ALL.map(|width| {
         let sum = &sums[width as usize];
         WindowResult::new(width, end, sum.counts, sum.corrections)

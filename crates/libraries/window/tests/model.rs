@@ -1,4 +1,4 @@
-//! The windows against a model that sums every window anew from all deltas.
+//! Compares the windows with a model that computes every window from all deltas.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -8,7 +8,7 @@ use event::OccurredAt;
 use proptest::prelude::*;
 use window::{Applied, Counts, PANE, Pane, PaneStart, ScopeWindows, Slide, Width, WindowResult};
 
-/// The deltas that were let in, and nothing clever.
+/// The accepted deltas.
 #[derive(Default)]
 struct Model(Vec<(PaneStart, Counts)>);
 
@@ -23,19 +23,19 @@ impl Model {
         inside.fold(Counts::default(), |sum, (_, counts)| sum + *counts)
     }
 
-    /// Every window up to the clock that holds other panes than the one before it.
-    fn changes(&self, clock: i64) -> BTreeMap<(i64, Width), Counts> {
+    /// Returns every window up to `now` that contains other panes than the window before.
+    fn changes(&self, now: i64) -> BTreeMap<(i64, Width), Counts> {
         let panes = self.panes();
         let Some(first) = panes.first() else { return BTreeMap::new() };
         let mut changes = BTreeMap::new();
         let mut end = first.micros();
-        while end <= clock {
+        while end <= now {
             for width in Width::ALL {
-                let held = |end: i64| -> Vec<_> {
+                let contained = |end: i64| -> Vec<_> {
                     let window = end - width.micros()..end;
                     panes.iter().filter(|pane| window.contains(&pane.micros())).collect()
                 };
-                if held(end) != held(end - PANE) {
+                if contained(end) != contained(end - PANE) {
                     changes.insert((end, width), self.sum(width, end));
                 }
             }
@@ -46,12 +46,13 @@ impl Model {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
-    /// Something happened that many tenths of a pane after the start.
+enum Action {
+    /// Applies counts at a time in tenths of a pane.
     Apply(i64, Counts),
-    /// The clock moves by that many tenths of a pane, if positive.
-    Advance(i64),
-    /// A crash right after an advance.
+    /// Moves the time by tenths of a pane, if positive. If the second field is true, the scope is
+    /// only advanced if it is due.
+    Advance(i64, bool),
+    /// Restores the scope as after a crash.
     Restart,
 }
 
@@ -64,22 +65,25 @@ fn counts() -> impl Strategy<Value = Counts> {
     })
 }
 
-/// Two hours around the start, and steps of the clock from none to beyond the widest window.
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        8 => (-300..7200_i64, counts()).prop_map(|(at, counts)| Step::Apply(at, counts)),
-        4 => prop_oneof![-5..40_i64, 0..600_i64, 3000..4000_i64].prop_map(Step::Advance),
-        1 => Just(Step::Restart),
+/// Returns events of two hours, and advances from none to beyond the widest window.
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let by = prop_oneof![-5..40_i64, 0..600_i64, 3000..4000_i64];
+    let action = prop_oneof![
+        8 => (-300..7200_i64, counts()).prop_map(|(at, counts)| Action::Apply(at, counts)),
+        4 => (by, any::<bool>()).prop_map(|(by, if_due)| Action::Advance(by, if_due)),
+        1 => Just(Action::Restart),
     ];
-    prop::collection::vec(step, 0..60)
+    prop::collection::vec(action, 0..60)
 }
 
-/// Runs the steps on the windows and on the model, and compares after each.
+/// Runs the actions on the windows and on the model, and compares them after each.
 struct Run {
+    /// The time to which the windows were advanced, in microseconds.
+    now: i64,
     windows: ScopeWindows,
     model: Model,
     lateness: i64,
-    /// The last result for each window.
+    /// The last published result of each window.
     published: BTreeMap<(i64, Width), WindowResult>,
     expired: Vec<PaneStart>,
 }
@@ -87,7 +91,8 @@ struct Run {
 impl Run {
     fn new(lateness: i64) -> Self {
         Self {
-            windows: ScopeWindows::new(lateness, 0),
+            now: 0,
+            windows: ScopeWindows::new(lateness),
             model: Model::default(),
             lateness,
             published: BTreeMap::new(),
@@ -97,34 +102,37 @@ impl Run {
 
     fn apply(&mut self, at: i64, counts: &Counts) {
         let pane = PaneStart::of(OccurredAt(at * PANE / 10));
-        let clock = self.windows.clock();
-        let expected = if pane.end() <= clock - self.lateness {
+        let expected = if pane.end() <= self.now - self.lateness {
             Applied::TooLate
-        } else if pane.end() > clock || counts.is_zero() {
+        } else if pane.end() > self.now || counts.is_zero() {
             Applied::OnTime
         } else {
             Applied::Corrects
         };
-        assert_eq!(self.windows.apply(pane, counts), expected);
+        assert_eq!(self.windows.apply(self.now, pane, counts), expected);
         if expected != Applied::TooLate {
             self.model.0.push((pane, *counts));
         }
     }
 
-    fn advance(&mut self, by: i64) {
-        let clock = self.windows.clock() + by * PANE / 10;
-        let is_due = self.windows.due().is_some_and(|due| due <= clock.max(self.windows.clock()));
+    fn advance(&mut self, by: i64, if_due: bool) {
+        let (from, to) = (self.now, self.now + by * PANE / 10);
+        self.now = to.max(from);
+        let is_due = self.windows.due(from).is_some_and(|due| due <= self.now);
+        if if_due && !is_due {
+            return;
+        }
         let mut twin = self.windows.clone();
         let (mut slides, mut results) = (Vec::new(), Vec::new());
 
-        let expired = self.windows.advance_slides(clock, &mut slides);
+        let expired = self.windows.advance_slides(from, to, &mut slides);
 
-        assert_eq!(twin.advance(clock, &mut results), expired);
+        assert_eq!(twin.advance(from, to, &mut results), expired);
         assert!(slides.iter().flat_map(Slide::changed).eq(&results));
         assert_eq!(is_due, !results.is_empty() || !expired.is_empty());
         assert!(results.is_sorted_by_key(|result| (result.end, result.width)));
         let distinct: BTreeSet<_> = results.iter().map(|r| (r.end, r.width)).collect();
-        assert_eq!(distinct.len(), results.len(), "a window came twice in one advance");
+        assert_eq!(distinct.len(), results.len(), "one advance emitted a window twice");
         slides.iter().for_each(|slide| self.check_slide(slide));
         results.into_iter().for_each(|result| self.publish(result));
         self.check_expiry(expired);
@@ -147,71 +155,71 @@ impl Run {
 
     fn check_expiry(&mut self, expired: Vec<PaneStart>) {
         self.expired.extend(expired);
-        let horizon = self.windows.clock() - self.lateness;
-        let (gone, kept): (Vec<_>, Vec<_>) = self
+        let horizon = self.now - self.lateness;
+        let (expired, kept): (Vec<_>, Vec<_>) = self
             .model
             .panes()
             .into_iter()
             .partition(|pane| pane.end() + Width::M60.micros() <= horizon);
-        assert_eq!(self.expired, gone);
+        assert_eq!(self.expired, expired);
         assert_eq!(self.windows.panes().map(|pane| pane.start).collect::<Vec<_>>(), kept);
         assert_eq!(self.windows.oldest(), kept.first().copied());
         assert_eq!(self.windows.is_empty(), kept.is_empty());
     }
 
-    /// What is kept goes through JSON and comes back in another order.
+    /// Restores the panes from JSON, in another order.
     fn restart(&mut self) {
-        self.advance(0);
+        self.advance(0, false);
         let kept: Vec<_> =
             self.windows.panes().map(|pane| serde_json::to_string(pane).unwrap()).collect();
         let panes = kept.iter().rev().map(|json| serde_json::from_str::<Pane>(json).unwrap());
-        self.windows = ScopeWindows::from_panes(panes, self.lateness, self.windows.clock());
+        self.windows = ScopeWindows::from_panes(panes, self.lateness, self.now);
     }
 
     fn check_published(&self) {
         let published: BTreeMap<_, _> =
             self.published.iter().map(|(&key, result)| (key, result.counts)).collect();
-        assert_eq!(published, self.model.changes(self.windows.clock()));
+        assert_eq!(published, self.model.changes(self.now));
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
-    /// Any order of deltas and advances, with crashes between, ends in the same windows.
+    /// Any order of deltas, advances and restarts publishes the same windows.
     #[test]
-    fn published_windows_are_what_the_model_sums(
-        steps in steps(),
+    fn published_windows_equal_the_model(
+        actions in actions(),
         lateness in prop_oneof![Just(0), 0..40_i64, 0..9000_i64],
     ) {
         let mut run = Run::new(lateness * PANE / 10);
-        for step in steps {
-            match step {
-                Step::Apply(at, counts) => run.apply(at, &counts),
-                Step::Advance(by) => run.advance(by),
-                Step::Restart => run.restart(),
+        for action in actions {
+            match action {
+                Action::Apply(at, counts) => run.apply(at, &counts),
+                Action::Advance(by, if_due) => run.advance(by, if_due),
+                Action::Restart => run.restart(),
             }
         }
-        run.advance(0);
+        run.advance(0, false);
         run.check_published();
-        // Until everything has expired.
-        run.advance(lateness + 7300 + 3700);
+        // After this advance, all panes have expired.
+        run.advance(lateness + 7300 + 3700, false);
         run.check_published();
         prop_assert!(run.windows.is_empty());
-        prop_assert_eq!(run.windows.due(), None);
+        prop_assert_eq!(run.windows.due(run.now), None);
     }
 
-    /// In time, neither the size of the batches nor the pace of the clock shows in what is
-    /// published, not even in its order.
+    /// If no event is late, the published windows and their order depend neither on the size of the
+    /// batches nor on the advances.
     #[test]
-    fn batches_do_not_show(
-        mut facts in prop::collection::vec((0..7200_i64, counts()), 0..60),
+    fn published_windows_do_not_depend_on_batches(
+        mut events in prop::collection::vec((0..7200_i64, counts()), 0..60),
         sizes in prop::collection::vec(1..20_usize, 60),
     ) {
-        facts.sort_by_key(|&(at, _)| at);
+        events.sort_by_key(|&(at, _)| at);
         let results = |sizes: &[usize]| {
-            let mut windows = ScopeWindows::new(0, 0);
-            let (mut rest, mut out) = (facts.as_slice(), Vec::new());
+            let (mut windows, mut now) = (ScopeWindows::new(0), 0);
+            let (mut rest, mut out) = (events.as_slice(), Vec::new());
             for &size in sizes {
                 let (batch, after) = rest.split_at(size.min(rest.len()));
                 let mut deltas = BTreeMap::<PaneStart, Counts>::new();
@@ -219,11 +227,12 @@ proptest! {
                     *deltas.entry(PaneStart::of(OccurredAt(at * PANE / 10))).or_default() += counts;
                 }
                 for (pane, delta) in &deltas {
-                    assert_eq!(windows.apply(*pane, delta), Applied::OnTime);
+                    assert_eq!(windows.apply(now, *pane, delta), Applied::OnTime);
                 }
                 rest = after;
-                let clock = rest.first().map_or(20_000, |&(at, _)| at);
-                windows.advance(clock * PANE / 10, &mut out);
+                let to = rest.first().map_or(20_000, |&(at, _)| at) * PANE / 10;
+                windows.advance(now, to, &mut out);
+                now = to;
             }
             assert_eq!(rest, []);
             out
@@ -233,56 +242,56 @@ proptest! {
 }
 
 #[test]
-fn a_long_empty_stretch_costs_nothing() {
+fn a_century_without_events_costs_nothing() {
     let century = 100 * 365 * 24 * Width::M60.micros();
-    let mut windows = ScopeWindows::new(0, i64::MIN);
+    let mut windows = ScopeWindows::new(0);
     let one = Counts { delivered: 1, ..Counts::default() };
     let mut out = Vec::new();
-    assert_eq!(windows.apply(PaneStart::of(OccurredAt(0)), &one), Applied::OnTime);
-    assert_eq!(windows.apply(PaneStart::of(OccurredAt(century)), &one), Applied::OnTime);
-    let expired = windows.advance(2 * century, &mut out);
+    assert_eq!(windows.apply(i64::MIN, PaneStart::of(OccurredAt(0)), &one), Applied::OnTime);
+    assert_eq!(windows.apply(i64::MIN, PaneStart::of(OccurredAt(century)), &one), Applied::OnTime);
+    let expired = windows.advance(i64::MIN, 2 * century, &mut out);
     assert_eq!(expired.len(), 2);
-    // Each pane enters the windows of four widths and leaves them again.
+    // Each pane enters and leaves the windows of four widths.
     assert_eq!(out.len(), 2 * (4 + 4));
 }
 
 #[test]
-fn a_late_event_corrects_each_window_it_belongs_to_once() {
+fn late_events_correct_each_of_their_windows_once() {
     let one = Counts { accepted: 1, ..Counts::default() };
     let pane = |index: i64| PaneStart::try_from(index * PANE).unwrap();
-    let mut windows = ScopeWindows::new(120_000_000, 0);
+    let mut windows = ScopeWindows::new(120_000_000);
     let mut out = Vec::new();
-    let _ = windows.apply(pane(0), &one);
-    let _ = windows.apply(pane(3), &one);
-    windows.advance(9 * PANE, &mut out);
+    let _ = windows.apply(0, pane(0), &one);
+    let _ = windows.apply(0, pane(3), &one);
+    windows.advance(0, 9 * PANE, &mut out);
     out.clear();
 
-    // Two late deltas in pane 2, between the two that were in time.
-    assert_eq!(windows.apply(pane(2), &one), Applied::Corrects);
-    assert_eq!(windows.apply(pane(2), &one), Applied::Corrects);
-    windows.advance(9 * PANE, &mut out);
+    // Two late deltas in pane 2, between the two that were on time.
+    assert_eq!(windows.apply(9 * PANE, pane(2), &one), Applied::Corrects);
+    assert_eq!(windows.apply(9 * PANE, pane(2), &one), Applied::Corrects);
+    windows.advance(9 * PANE, 9 * PANE, &mut out);
 
     let minute: Vec<_> = out
         .iter()
         .filter(|result| result.width == Width::M1)
         .map(|result| (result.end / PANE, result.counts.accepted, result.revision))
         .collect();
-    // Pane 2 enters at 3, pane 3 at 4, pane 0 leaves at 7, pane 2 leaves at 9 where nothing had
-    // been published before.
+    // Pane 2 enters at 3, pane 3 enters at 4, pane 0 leaves at 7. Pane 2 leaves at 9, where no
+    // result had been published.
     assert_eq!(minute, [(3, 3, 2), (4, 4, 2), (7, 3, 2), (9, 1, 0)]);
     assert!(out.iter().all(|result| result.width == Width::M1 || result.end <= 4 * PANE));
     out.clear();
-    windows.advance(9 * PANE, &mut out);
+    windows.advance(9 * PANE, 9 * PANE, &mut out);
     assert_eq!(out, []);
 }
 
 #[test]
-fn a_pane_is_too_late_once_its_end_lies_the_lateness_behind_the_clock() {
+fn a_pane_is_too_late_once_the_time_is_the_lateness_after_its_end() {
     let one = Counts { accepted: 1, ..Counts::default() };
     let pane = PaneStart::try_from(5 * PANE).unwrap();
-    let mut windows = ScopeWindows::new(3 * PANE, 9 * PANE - 1);
-    assert_eq!(windows.apply(pane, &one), Applied::Corrects);
-    windows.advance(9 * PANE, &mut Vec::new());
-    assert_eq!(windows.apply(pane, &one), Applied::TooLate);
+    let mut windows = ScopeWindows::new(3 * PANE);
+    assert_eq!(windows.apply(9 * PANE - 1, pane, &one), Applied::Corrects);
+    windows.advance(9 * PANE - 1, 9 * PANE, &mut Vec::new());
+    assert_eq!(windows.apply(9 * PANE, pane, &one), Applied::TooLate);
     assert_eq!(windows.pane(pane).unwrap().counts, one);
 }

@@ -1,50 +1,50 @@
-use record::Reason;
+use kafka::ledger::Ledger;
 use kafka::ranges::Range;
-use kafka::tally::Tally;
-use kafka::{OwnedRecord, TopicPartition};
+use kafka::{FailedRecord, OwnedRecord, TopicPartition};
+use record::Reason;
 
 use crate::native::Block;
-use crate::tables::{BadRow, Table};
+use crate::tables::Table;
 
 /// The rows of a fixed range of offsets, ready to be inserted. The same range of the same partition
-/// always makes the same block.
+/// always gives the same block.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) table: Table,
     pub(crate) partition: TopicPartition,
     pub(crate) range: Range,
-    /// The range in the offset's metadata that covers this one; `None` if this one has to be
-    /// recorded first.
+    /// The recorded range that contains this one. `None` if this range must be recorded in the
+    /// offset metadata before the insert.
     pub(crate) pending: Option<Range>,
     pub(crate) block: Block,
-    /// Records that cannot become rows.
-    pub(crate) letters: Vec<Letter>,
+    /// The records that cannot become rows.
+    pub(crate) dead_letters: Vec<FailedRecord>,
     /// The first record that became a row.
-    pub(crate) sample: Option<OwnedRecord>,
-    /// Memory it takes, roughly.
+    pub(crate) first_row: Option<OwnedRecord>,
+    /// An estimate of the memory it needs.
     pub(crate) bytes: usize,
-    /// When some of the rows were received, UTC microseconds.
+    /// A sample of the times when the rows were received, UTC microseconds.
     pub(crate) received: Vec<i64>,
-    /// Rows of the range that were in the table before we touched it.
-    pub(crate) known_rows: usize,
-    /// Rows of the range that were left out, because they are in the table and ClickHouse no longer
-    /// recognises them.
-    pub(crate) left_out: usize,
-    /// How many tokens of the range ClickHouse knows without having all rows.
+    /// The number of rows of the range that were stored before this process inserted any.
+    pub(crate) stored_before: usize,
+    /// The number of rows of the range that are not in the block, because they are stored and
+    /// ClickHouse would not deduplicate them any more.
+    pub(crate) skipped: usize,
+    /// The number of tokens of the range that ClickHouse knows although rows are missing.
     pub(crate) attempt: u32,
-    /// Records that an operator sent back for us.
-    pub(crate) again: usize,
+    /// The number of records that an operator redrove for archive.
+    pub(crate) redriven: usize,
 }
 
 impl Batch {
-    /// The deduplication token: `topic/partition/first-last`, then `-without-N` where that many rows
-    /// were left out: another block, which the table of a view must not take for the first one; and
-    /// `-attempt-N` where former tokens are of no use.
+    /// Returns the deduplication token: `topic/partition/first-last`. `-without-N` follows if N
+    /// rows were skipped: the block is different, so the table of a view must not deduplicate it
+    /// against the first one. `-attempt-N` follows if ClickHouse knows N earlier tokens although
+    /// rows are missing.
     pub(crate) fn token(&self) -> String {
         let TopicPartition { topic, partition } = &self.partition;
         let mut token = format!("{topic}/{partition}/{}-{}", self.range.first, self.range.last);
-        for (word, number) in [("without", self.left_out as u64), ("attempt", self.attempt.into())]
-        {
+        for (word, number) in [("without", self.skipped as u64), ("attempt", self.attempt.into())] {
             if number > 0 {
                 token += &format!("-{word}-{number}");
             }
@@ -52,51 +52,42 @@ impl Batch {
         token
     }
 
-    /// The range in the offset's metadata while this batch is under way.
+    /// Returns the range in the offset metadata while this batch is in flight.
     pub(crate) fn recorded(&self) -> Range {
         self.pending.unwrap_or(self.range)
     }
 
-    /// The letter for the one row, which ClickHouse refuses in these words.
-    pub(crate) fn refusal(&self, detail: &str) -> Option<Letter> {
-        let bad = BadRow { reason: Reason::RowRefused, detail: detail.to_owned() };
-        Some(Letter::new(self.sample.clone()?, bad))
+    /// Returns the only row of the batch as a dead letter, after ClickHouse rejected it with this
+    /// message.
+    pub(crate) fn rejected_row(&self, message: &str) -> Option<FailedRecord> {
+        let record = self.first_row.clone()?;
+        Some(FailedRecord { record, reason: Reason::RowRefused, detail: message.to_owned() })
     }
 
-    /// What becomes of its records when its rows are in the table.
-    pub(crate) fn tally(&self) -> Tally {
-        let (passed, dead) = (self.block.rows + self.left_out, self.letters.len());
-        Tally {
-            read: (passed + dead) as u64,
+    /// Returns the ledger of the batch if its rows are stored.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let (passed, dead_letters) = (self.block.rows + self.skipped, self.dead_letters.len());
+        Ledger {
+            read: (passed + dead_letters) as u64,
             passed: passed as u64,
-            dropped: 0,
-            dead: dead as u64,
-            again: self.again as u64,
+            dead_letters: dead_letters as u64,
+            redriven: self.redriven as u64,
+            ..Ledger::default()
         }
     }
 
-    /// The same when its rows are dead letters too.
-    pub(crate) fn tally_without_rows(&self) -> Tally {
-        let (refused, with_rows) = (self.block.rows as u64, self.tally());
-        Tally { passed: with_rows.passed - refused, dead: with_rows.dead + refused, ..with_rows }
+    /// Returns the ledger of the batch if its rows became dead letters.
+    pub(crate) fn ledger_without_rows(&self) -> Ledger {
+        let (rejected, ledger) = (self.block.rows as u64, self.ledger());
+        Ledger {
+            passed: ledger.passed - rejected,
+            dead_letters: ledger.dead_letters + rejected,
+            ..ledger
+        }
     }
 
-    /// Whether there is nothing to do for it.
+    /// Returns true if there is nothing to insert and nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.block.rows == 0 && self.letters.is_empty()
-    }
-}
-
-/// A record on its way to `mail.dead-letters`.
-#[derive(Debug, Clone)]
-pub(crate) struct Letter {
-    pub(crate) record: OwnedRecord,
-    pub(crate) reason: Reason,
-    pub(crate) detail: String,
-}
-
-impl Letter {
-    pub(crate) fn new(record: OwnedRecord, bad: BadRow) -> Self {
-        Self { record, reason: bad.reason, detail: bad.detail }
+        self.block.rows == 0 && self.dead_letters.is_empty()
     }
 }

@@ -1,7 +1,8 @@
 use clickhouse::error::Error;
 
-/// ClickHouse's own numbers for "this row cannot be", from its `src/Common/ErrorCodes.cpp`.
-/// Everything else may pass, or needs a person: those inserts are tried again until they succeed.
+/// The error codes of ClickHouse whose cause is the content of a row, from its
+/// `src/Common/ErrorCodes.cpp`. After any other error the insert is retried until it succeeds,
+/// because the cause is temporary or an operator must remove it.
 const ROW_CODES: [(u32, &str); 22] = [
     (6, "CANNOT_PARSE_TEXT"),
     (26, "CANNOT_PARSE_QUOTED_STRING"),
@@ -27,31 +28,32 @@ const ROW_CODES: [(u32, &str); 22] = [
     (691, "UNKNOWN_ELEMENT_OF_ENUM"),
 ];
 
-/// Why ClickHouse did not do what it was asked.
+/// A failed insert or query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClickHouseError {
-    /// It cannot be reached, or the connection broke. Whether it did it is not known.
+    /// ClickHouse cannot be reached, or the connection broke. The insert may or may not have
+    /// happened.
     #[error("ClickHouse cannot be reached: {0}")]
-    Away(String),
-    /// It did not answer in time. Whether it did it is not known.
+    Unreachable(String),
+    /// ClickHouse did not answer in time. The insert may or may not have happened.
     #[error("ClickHouse did not answer in time")]
     Timeout,
-    /// It refuses what a row says.
-    #[error("ClickHouse refuses a row: {0}")]
+    /// ClickHouse rejected the content of a row.
+    #[error("ClickHouse rejected a row: {0}")]
     Row(String),
-    /// It refuses for another reason.
-    #[error("ClickHouse refuses: {0}")]
-    Refused(String),
+    /// ClickHouse reported another error.
+    #[error("ClickHouse reported an error: {0}")]
+    Other(String),
 }
 
 impl ClickHouseError {
-    /// The stable code, for logs, metrics and holds.
+    /// Returns the stable code for logs, metrics and the reason of a hold.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Away(_) => "clickhouse_away",
+            Self::Unreachable(_) => "clickhouse_away",
             Self::Timeout => "clickhouse_timeout",
             Self::Row(_) => "row_refused",
-            Self::Refused(_) => "clickhouse_refused",
+            Self::Other(_) => "clickhouse_refused",
         }
     }
 }
@@ -60,16 +62,17 @@ impl From<Error> for ClickHouseError {
     fn from(error: Error) -> Self {
         match error {
             Error::TimedOut => Self::Timeout,
-            Error::Network(source) => Self::Away(chain(&*source)),
+            Error::Network(source) => Self::Unreachable(with_causes(&*source)),
             Error::BadResponse(text) if is_about_a_row(&text) => Self::Row(shorten(&text)),
-            Error::BadResponse(text) => Self::Refused(shorten(&text)),
-            other => Self::Refused(other.to_string()),
+            Error::BadResponse(text) => Self::Other(shorten(&text)),
+            other => Self::Other(other.to_string()),
         }
     }
 }
 
-/// An error with what caused it: hyper's own words alone say nothing.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns the text of an error and of all its causes. The text of a hyper error does not contain
+/// its cause.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -79,14 +82,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the text is `Code: N. DB::Exception: …` with one of [`ROW_CODES`].
+/// Returns true if the text contains `Code: N` with one of [`ROW_CODES`].
 fn is_about_a_row(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("Code: ") else { return false };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     rest[..digits].parse().is_ok_and(|code: u32| ROW_CODES.iter().any(|&(row, _)| row == code))
 }
 
-/// The first kilobyte: some messages quote whole rows.
+/// Returns the first thousand characters. Some messages quote whole rows.
 fn shorten(text: &str) -> String {
     let text = text.trim();
     let end = text.char_indices().map(|(at, _)| at).nth(1000).unwrap_or(text.len());
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_errors_about_a_row_cost_a_row() {
+    fn only_errors_about_row_content_blame_a_row() {
         let text =
             "Code: 469. DB::Exception: Constraint `no_poison` is violated (VIOLATED_CONSTRAINT)";
         assert_eq!(of(text), ClickHouseError::Row(text.into()));
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_cut_between_characters() {
+    fn long_messages_are_cut_at_a_character_boundary() {
         assert_eq!(shorten(&"é".repeat(5000)).chars().count(), 1000);
         assert_eq!(shorten(" a \n"), "a");
     }

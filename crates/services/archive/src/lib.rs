@@ -1,23 +1,25 @@
-//! `archive`: what Kafka has, ClickHouse gets, each row once.
+//! `archive` writes the records of Kafka topics to ClickHouse. Every record becomes exactly one
+//! row.
 //!
-//! In: `mail.events`, `mail.rates`, `mail.alerts`, `mail.dead-letters`. Out: the ClickHouse tables
-//! of the same names, described in `schemas/clickhouse/`.
+//! Input: `mail.events`, `mail.rates`, `mail.alerts`, `mail.dead-letters`. Output: the ClickHouse
+//! tables of the same names, described in `schemas/clickhouse/`.
 //!
 //! ```text
-//! poll ─▶ tables ─▶ partition ─▶ mark pending (Kafka) ─▶ insert (ClickHouse) ─▶ next mark
-//!         row by row  a fixed range    first-last             token topic/partition/first-last
-//!         into columns of offsets
+//! poll ─▶ tables ────▶ partition ─────▶ record range (Kafka) ─▶ insert (ClickHouse) ─▶ record next
+//!         records to   rows to batches  first-last              token topic/partition/first-last
+//!         rows
 //! ```
 //!
-//! A batch is a fixed offset range of one partition. It is recorded in the group's offset metadata
-//! before it is inserted, so whoever takes the partition over builds the same block with the same
-//! deduplication token, and ClickHouse drops what it has. A row that cannot be a row goes to
-//! `mail.dead-letters`, alone; anything not understood holds the partition, visibly.
+//! A batch is a fixed range of offsets of one partition. The range is recorded in the group's
+//! offset metadata before the insert. If the process crashes, the next owner of the partition
+//! builds the same block with the same deduplication token, and ClickHouse stores only what is
+//! missing. A record that cannot become a row goes to `mail.dead-letters` without affecting others.
+//! After any other error the partition is held, which shows in the metrics and in `/readyz`.
 
 mod archive;
 mod batch;
 mod clickhouse_error;
-mod deliver;
+mod inserter;
 mod meters;
 pub mod native;
 mod partition;
@@ -27,31 +29,27 @@ pub mod server;
 mod settings;
 pub mod tables;
 
-use std::time::Duration;
-
-use service::Service;
 use kafka::ranges::Ranges;
-use kafka::{Cluster, Publisher, PublisherSettings, StreamError};
+use kafka::{Cluster, DeadLetterWriter};
+use service::Service;
 
 pub use clickhouse_error::ClickHouseError;
 pub use schema::SchemaError;
 pub use settings::ArchiveSettings;
 
+use crate::archive::Archive;
+use crate::inserter::Inserter;
 use crate::server::Server;
 use crate::tables::Table;
 
-/// For the few records that become dead letters.
-const LETTERS: PublisherSettings = PublisherSettings {
-    linger: Duration::from_millis(5),
-    queue_bytes: 32 << 20,
-    ack_timeout: Some(Duration::from_secs(30)),
-};
+/// The stage in dead letters, in the ledger and in redriven records.
+const STAGE: record::Stage = record::Stage::Archive;
 
-/// Makes the tables if `archive.migrate` says so, and checks them. Waits for a ClickHouse that is
-/// away; false when told to stop before it came.
+/// Creates the tables if `archive.migrate` is set, and checks them. Waits while ClickHouse is away.
+/// Returns false if shutdown is requested meanwhile.
 ///
 /// # Errors
-/// When the tables are not such that each row comes once.
+/// Fails if the tables cannot be used, for example because they do not deduplicate inserts.
 pub async fn prepare(
     server: &mut Server,
     settings: &ArchiveSettings,
@@ -67,10 +65,10 @@ pub async fn prepare(
         };
         let error = match attempt.await {
             Ok(()) => return Ok(true),
-            Err(error) if error.may_pass() => error,
+            Err(error) if error.is_temporary() => error,
             Err(error) => return Err(error),
         };
-        tracing::warn!(%error, code = error.code(), "waiting for ClickHouse");
+        tracing::warn!(%error, code = error.code(), "ClickHouse is not available; retrying");
         service.health.hold(error.to_string());
         let pause = pauses.next().unwrap_or(settings.retry_max);
         tokio::select! {
@@ -80,34 +78,25 @@ pub async fn prepare(
     }
 }
 
-/// Archives until told to stop. Blocks.
+/// Archives until shutdown is requested. Blocks the thread.
 ///
 /// # Errors
-/// When Kafka says something that no retry mends.
+/// Fails if Kafka reports an error from which only a new process recovers.
 pub fn run(
     cluster: &Cluster,
     server: Server,
     settings: ArchiveSettings,
     runtime: tokio::runtime::Handle,
     service: &Service,
-) -> Result<(), StreamError> {
+) -> Result<(), kafka::Error> {
     let topics = &cluster.topics;
-    let sources = Table::ALL.map(|table| table.topic(topics));
-    let by_topic = [cluster.partitions.recipient_partitions, cluster.partitions.scope_partitions];
+    let inputs = Table::ALL.map(|table| table.topic(topics));
     // Events and dead letters are keyed by recipient, rates and alerts by scope.
-    let partitions = by_topic.iter().map(|&n| 2 * usize::try_from(n).unwrap_or(1)).sum();
-    let ranges = Ranges::open(
-        &cluster.connection,
-        "archive",
-        &topics.group("archive"),
-        &sources,
-        partitions,
-    )?;
-    let courier = deliver::Courier {
-        server,
-        publisher: Publisher::open(&cluster.connection, LETTERS)?,
-        dead_letters: topics.dead_letters.clone(),
-        settings,
-    };
-    archive::Archive::new(&ranges, topics, courier, runtime, &service.health).run(&service.shutdown)
+    let by_key = [cluster.partitions.recipient_partitions, cluster.partitions.scope_partitions];
+    let partitions = by_key.iter().map(|&n| 2 * usize::try_from(n).unwrap_or(1)).sum();
+    let group = topics.group(STAGE.code());
+    let ranges = Ranges::open(&cluster.connection, STAGE.code(), &group, &inputs, partitions)?;
+    let inserter =
+        Inserter { server, dead_letters: DeadLetterWriter::open(cluster, STAGE)?, settings };
+    Archive::new(&ranges, topics, inserter, runtime, &service.health).run(&service.shutdown)
 }

@@ -1,26 +1,29 @@
-//! `archive`: see the library of this crate for what it does and how.
+//! `archive`: writes the records of Kafka topics to ClickHouse. The library of this crate explains
+//! how.
 
 use anyhow::Context;
 use archive::{ArchiveSettings, server::Server};
-use service::{ClickHouseSettings, Service};
 use kafka::Cluster;
+use service::{ClickHouseSettings, Service};
 
 fn main() -> anyhow::Result<()> {
     let service = Service::load("archive", env!("CARGO_PKG_VERSION"))?;
     let settings: ArchiveSettings = service.settings.section("archive")?;
     let clickhouse: ClickHouseSettings = service.settings.section("clickhouse")?;
     let cluster = Cluster::read(&service)?;
-    service.open(settings.admin)?;
+    service.open(settings.admin)?; // all settings are read before a port opens
 
-    // Inserts run beside the loop, which polls Kafka from this thread.
+    // The loop polls Kafka on this thread; inserts run on the runtime's own thread.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .context("no runtime")?;
+        .context("cannot start the runtime for inserts")?;
     let mut server = Server::new(&clickhouse);
     let prepared = runtime.block_on(archive::prepare(&mut server, &settings, &service));
-    if !prepared.inspect_err(|error| tracing::error!(code = error.code(), "cannot start"))? {
+    if !prepared
+        .inspect_err(|error| tracing::error!(code = error.code(), "cannot use ClickHouse"))?
+    {
         return Ok(());
     }
     cluster.prepare()?;

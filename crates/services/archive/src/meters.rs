@@ -1,58 +1,54 @@
-//! The archive's metrics.
+//! The metrics of `archive`. `service` holds their help texts.
 
 use std::time::Instant;
 
-use record::Reason;
 use kafka::TopicPartition;
 
 use crate::tables::Table;
 
-/// An insert that succeeded.
+/// Counts a successful insert.
 pub(crate) fn inserted(table: Table, rows: usize, bytes: usize, started: Instant) {
     let table = table.name();
     metrics::counter!("mailpulse_archive_rows_total", "table" => table).increment(rows as u64);
     metrics::counter!("mailpulse_archive_inserts_total", "table" => table).increment(1);
-    metrics::counter!("mailpulse_archive_bytes_total", "table" => table).increment(bytes as u64);
-    metrics::histogram!("mailpulse_archive_insert_seconds", "table" => table)
+    metrics::counter!("mailpulse_archive_insert_bytes_total", "table" => table)
+        .increment(bytes as u64);
+    metrics::histogram!("mailpulse_archive_insert_duration_seconds", "table" => table)
         .record(started.elapsed().as_secs_f64());
 }
 
-/// How old events are when they can be read in ClickHouse: from receipt by the ingress. `received`
-/// stands for all `rows`.
-pub(crate) fn freshness(received: &[i64], rows: usize, now: i64) {
-    let histogram = metrics::histogram!("mailpulse_archive_freshness_seconds");
+/// Records how old events are when they become readable in ClickHouse, counted from their receipt
+/// by the ingress. `received` is a sample of the times of receipt; each represents an equal part
+/// of `rows`. Times are UTC microseconds.
+pub(crate) fn event_age(received: &[i64], rows: usize, now: i64) {
+    let histogram = metrics::histogram!("mailpulse_archive_event_age_seconds");
     for &received_at in received {
         let age = now.saturating_sub(received_at).max(0) as f64 / 1e6;
         histogram.record_many(age, rows / received.len());
     }
 }
 
-/// A try that failed and will be made again.
+/// Counts an operation that failed and will be retried.
 pub(crate) fn retried(reason: &'static str) {
     metrics::counter!("mailpulse_archive_retries_total", "reason" => reason).increment(1);
 }
 
-/// A batch in which ClickHouse refuses a row.
-pub(crate) fn refused(table: Table) {
-    metrics::counter!("mailpulse_archive_refused_total", "table" => table.name()).increment(1);
-}
-
-/// A record in `mail.dead-letters`, durably.
-pub(crate) fn dead_letter(stage: &'static str, reason: Reason) {
-    metrics::counter!("mailpulse_dead_letters_total", "stage" => stage, "reason" => reason.code())
+/// Counts an insert that ClickHouse rejected because of the content of a row.
+pub(crate) fn insert_rejected(table: Table) {
+    metrics::counter!("mailpulse_archive_rejected_inserts_total", "table" => table.name())
         .increment(1);
 }
 
-/// Whether a partition waits for this reason.
-pub(crate) fn held(partition: &TopicPartition, reason: &'static str, is_held: bool) {
-    metrics::gauge!("mailpulse_archive_held",
+/// Records whether a partition is held for this reason.
+pub(crate) fn partition_held(partition: &TopicPartition, reason: &'static str, is_held: bool) {
+    metrics::gauge!("mailpulse_archive_partition_held",
         "topic" => partition.topic.clone(),
         "partition" => partition.partition.to_string(),
         "reason" => reason)
     .set(f64::from(u8::from(is_held)));
 }
 
-/// Bytes of rows in memory.
-pub(crate) fn memory(bytes: usize) {
-    metrics::gauge!("mailpulse_archive_memory_bytes").set(bytes as f64);
+/// Records the memory of all rows that are not inserted yet.
+pub(crate) fn buffer_bytes(bytes: usize) {
+    metrics::gauge!("mailpulse_archive_buffer_bytes").set(bytes as f64);
 }

@@ -1,10 +1,10 @@
-//! ClickHouse's Native format, written by hand: columns grow as rows arrive, and a finished block
-//! is a list of buffers that go to the socket without being copied.
+//! An encoder for ClickHouse's Native format. Columns grow as rows are added. A finished block is a
+//! list of buffers that are sent without being copied.
 //!
-//! Sources: the format's page <https://clickhouse.com/docs/interfaces/formats/Native>, the
-//! serialisations in ClickHouse's `src/DataTypes/Serializations/` (`SerializationLowCardinality`,
-//! `SerializationArray`, `SerializationMap`, `SerializationNullable`), and what a server itself
-//! writes, which `tests/native.rs` compares byte by byte. Over HTTP, without
+//! Sources: <https://clickhouse.com/docs/interfaces/formats/Native>, and the serializations in
+//! ClickHouse's `src/DataTypes/Serializations/` (`SerializationLowCardinality`,
+//! `SerializationArray`, `SerializationMap`, `SerializationNullable`). `tests/it/native.rs`
+//! compares our output with that of a server byte by byte. Over HTTP, without
 //! `client_protocol_version`, a block is
 //!
 //! ```text
@@ -21,29 +21,29 @@ pub use low_cardinality::{LowCardinality, LowCardinalityArray};
 /// A finished block: the bytes of one `INSERT … FORMAT Native`, in pieces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Rows in it.
     pub rows: usize,
-    /// Its bytes, in order. Cheap to clone.
+    /// The bytes, in order. They are reference-counted, so cloning is cheap.
     pub pieces: Vec<Bytes>,
 }
 
 impl Block {
-    /// How many bytes it has.
+    /// Returns the number of bytes.
     pub fn bytes(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
 }
 
-/// A column that is being filled. All columns of a block get one value per row.
+/// A column of a block that is being built. Every row adds one value to each column.
 pub trait Column: Default {
-    /// ClickHouse's name of the type, as the server spells it.
+    /// The type, as ClickHouse writes it.
     const TYPE: &'static str;
 
-    /// Writes the column's data and leaves it empty.
+    /// Moves the data of the column to `out`. The column is empty afterwards.
     fn write(&mut self, out: &mut BlockWriter);
 }
 
-/// Collects the pieces of a block. Small ones are put together, large ones are taken as they are.
+/// Collects the pieces of a block. Small buffers are copied together, large ones become pieces
+/// without being copied.
 #[derive(Default)]
 pub struct BlockWriter {
     pieces: Vec<Bytes>,
@@ -51,11 +51,11 @@ pub struct BlockWriter {
     rows: usize,
 }
 
-/// From this size on a buffer is a piece of its own.
+/// The size in bytes from which a buffer becomes a piece without being copied.
 const LARGE: usize = 16 * 1024;
 
 impl BlockWriter {
-    /// Begins a block.
+    /// Starts a block with its header.
     pub fn new(columns: usize, rows: usize) -> Self {
         let mut writer = Self { rows, ..Self::default() };
         varint(&mut writer.tail, columns);
@@ -63,16 +63,16 @@ impl BlockWriter {
         writer
     }
 
-    /// Adds a column.
+    /// Adds a column to the block. The column is empty afterwards.
     pub fn column<C: Column>(&mut self, name: &str, column: &mut C) {
         string(&mut self.tail, name.as_bytes());
         string(&mut self.tail, C::TYPE.as_bytes());
         column.write(self);
     }
 
-    /// The block.
+    /// Returns the finished block.
     pub fn finish(mut self) -> Block {
-        self.seal_tail();
+        self.flush_tail();
         Block { rows: self.rows, pieces: self.pieces }
     }
 
@@ -80,23 +80,24 @@ impl BlockWriter {
         self.tail.extend_from_slice(&(value as u64).to_le_bytes());
     }
 
-    fn take(&mut self, buffer: &mut Vec<u8>) {
+    /// Moves the bytes of a buffer to the block.
+    fn append(&mut self, buffer: &mut Vec<u8>) {
         if buffer.len() < LARGE {
             self.tail.append(buffer);
         } else {
-            self.seal_tail();
+            self.flush_tail();
             self.pieces.push(std::mem::take(buffer).into());
         }
     }
 
-    fn seal_tail(&mut self) {
+    fn flush_tail(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push(std::mem::take(&mut self.tail).into());
         }
     }
 }
 
-/// LEB128, as all lengths in the format.
+/// Appends a number as LEB128, the encoding of all lengths in the format.
 fn varint(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
@@ -110,7 +111,7 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// `String`: any bytes.
+/// `String`. The values need not be UTF-8.
 #[derive(Debug, Default)]
 pub struct Strings(Vec<u8>);
 
@@ -125,7 +126,7 @@ impl Column for Strings {
     const TYPE: &'static str = "String";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        out.take(&mut self.0);
+        out.append(&mut self.0);
     }
 }
 
@@ -146,7 +147,7 @@ macro_rules! fixed {
             const TYPE: &'static str = $type;
 
             fn write(&mut self, out: &mut BlockWriter) {
-                out.take(&mut self.0);
+                out.append(&mut self.0);
             }
         }
     )+};
@@ -168,7 +169,7 @@ fixed! {
 }
 
 impl Micros {
-    /// The values so far.
+    /// Returns the values added so far.
     pub fn values(&self) -> impl Iterator<Item = i64> {
         self.0.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value))
     }
@@ -189,7 +190,7 @@ impl Column for Bools {
     const TYPE: &'static str = "Bool";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        out.take(&mut self.0);
+        out.append(&mut self.0);
     }
 }
 
@@ -214,8 +215,8 @@ macro_rules! nullable {
             const TYPE: &'static str = $type;
 
             fn write(&mut self, out: &mut BlockWriter) {
-                out.take(&mut self.nulls);
-                out.take(&mut self.values);
+                out.append(&mut self.nulls);
+                out.append(&mut self.values);
             }
         }
     )+};
@@ -228,10 +229,10 @@ nullable! {
     NullableMicros(i64) = "Nullable(DateTime64(6, 'UTC'))";
 }
 
-/// `Map(String, String)`: any bytes, keys may repeat.
+/// `Map(String, String)`. The values need not be UTF-8, and a key may occur several times.
 #[derive(Debug, Default)]
 pub struct StringMap {
-    /// Per row, the number of entries up to and with it.
+    /// For each row, the number of entries in all rows up to and including it.
     ends: Vec<u8>,
     entries: u64,
     keys: Strings,
@@ -255,7 +256,7 @@ impl Column for StringMap {
 
     fn write(&mut self, out: &mut BlockWriter) {
         self.entries = 0;
-        out.take(&mut self.ends);
+        out.append(&mut self.ends);
         self.keys.write(out);
         self.values.write(out);
     }
@@ -272,11 +273,11 @@ macro_rules! columns {
         }
 
         impl $table {
-            /// Names and types of the columns that are sent, in order.
+            /// The names and types of the columns that are sent, in order.
             pub const COLUMNS: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($name), <$column as $crate::native::Column>::TYPE)),+];
 
-            /// The rows so far as a block; leaves none.
+            /// Takes all rows and returns them as a block.
             pub fn finish(&mut self) -> $crate::native::Block {
                 let rows = std::mem::take(&mut self.rows);
                 let mut out = $crate::native::BlockWriter::new(Self::COLUMNS.len(), rows);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_the_same_however_its_pieces_lie() {
+    fn large_buffers_become_pieces_of_their_own() {
         columns!(One { text: Strings, number: U16 });
         let mut one = One::default();
         let long = vec![b'x'; LARGE];
@@ -322,6 +323,6 @@ mod tests {
         expected.extend_from_slice(b"\x06number\x06UInt16\x07\0\x07\0");
         assert_eq!(block.pieces.concat(), expected);
         assert_eq!(block.bytes(), expected.len());
-        assert_eq!(one.finish().rows, 0, "left empty");
+        assert_eq!(one.finish().rows, 0, "the columns are empty afterwards");
     }
 }

@@ -1,12 +1,20 @@
-//! The hourly sums, made to follow from the rows again.
+//! Corrects the hourly sums so that they match the rows.
 //!
-//! An insert goes to `events` first and then, by the view, to `events_hourly`: two parts, not one. If
-//! ClickHouse dies between them, repeating the insert under its token brings the second alone. If it
-//! has forgotten the token by then the rows may not be sent again, and nobody would bring their sums;
-//! and it may have the token of either part without the part. So whoever repeats an insert, or finds
-//! rows of a pending range that are not recognised any more, compares the sums of that partition with
-//! its rows, in the hours that the range touches, and adds the difference. Nobody else writes that
-//! partition's rows, so both sides stand still meanwhile.
+//! ClickHouse inserts a block into `events` first. A materialized view then inserts its sums into
+//! `events_hourly`. These are two parts, and each has its own token. If ClickHouse is killed during
+//! an insert, there are three cases:
+//!
+//! - The rows are stored without their sums, and ClickHouse still has the token. Repeating the
+//!   insert adds the sums.
+//! - The rows are stored without their sums, and ClickHouse has forgotten the token. The rows must
+//!   not be inserted again, so no insert would add their sums.
+//! - ClickHouse has the token of either part without having stored the part. Repeating the insert
+//!   does not add it.
+//!
+//! Therefore we correct the sums after repeating an insert, and after finding rows of a pending
+//! range whose token ClickHouse has forgotten. We compare the sums of the partition with its rows,
+//! in the hours that the range touches, and insert the difference. Only this process writes rows of
+//! the partition, so neither side changes meanwhile.
 
 use kafka::ranges::Range;
 
@@ -17,22 +25,21 @@ use crate::tables::Table;
 const SUMS: &str = "events_hourly";
 const VIEW: &str = "events_hourly_feed";
 
-/// Adds to the sums of a partition what they lack, or takes what they have too much, in the hours of
-/// a range's rows. Doing it again changes nothing.
+/// Corrects the sums of a partition in the hours of a range's rows. Running it again changes
+/// nothing.
 ///
 /// # Errors
-/// See [`ClickHouseError`]; to be tried again.
-pub(crate) async fn mend(
+/// See [`ClickHouseError`]. The caller retries.
+pub(crate) async fn repair(
     server: &Server,
     partition: i32,
     range: Range,
 ) -> Result<(), ClickHouseError> {
-    let place = [server.database(), SUMS];
     let columns = server
         .pairs(
             "SELECT name, if(is_in_sorting_key, 'key', 'sum') FROM system.columns \
              WHERE database = ? AND table = ? ORDER BY position",
-            &place,
+            &[server.database(), SUMS],
         )
         .await?;
     let view = server
@@ -41,12 +48,14 @@ pub(crate) async fn mend(
             &[server.database(), VIEW],
         )
         .await?;
-    let Some((select, _)) = view.first() else { return Ok(()) }; // somebody wants no sums
+    // Without the view there are no sums to correct: the operator has dropped it.
+    let Some((select, _)) = view.first() else { return Ok(()) };
     let sql = difference(server.database(), &columns, select, partition, range);
     server.execute(&sql, false).await
 }
 
-/// What has to be added to the sums. They are unsigned and wrap: adding 2⁶⁴ − n takes n away.
+/// Returns the statement that inserts the difference between rows and sums. The sums are unsigned
+/// and wrap around, so adding 2⁶⁴ − n subtracts n.
 fn difference(
     database: &str,
     columns: &[(String, String)],
@@ -55,7 +64,7 @@ fn difference(
     Range { first, last }: Range,
 ) -> String {
     let of = |role: &str, form: &dyn Fn(&str) -> String, separator: &str| {
-        let columns = columns.iter().filter(|(_, its)| its == role);
+        let columns = columns.iter().filter(|(_, column_role)| column_role == role);
         columns.map(|(name, _)| form(name)).collect::<Vec<_>>().join(separator)
     };
     let keys = of("key", &|name| name.to_owned(), ", ");

@@ -1,5 +1,5 @@
-//! The tables: made by the numbered files of `schemas/clickhouse/`, and checked before anything is
-//! written to them.
+//! Creates the tables from the numbered files in `schemas/clickhouse/`, and checks them before
+//! anything is inserted.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,11 @@ use crate::tables::Table;
 /// One file of `schemas/clickhouse/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migration {
-    /// Its number. They are applied in this order.
+    /// The number of the file. Files are applied in this order.
     pub version: u32,
-    /// The file's name.
     pub name: &'static str,
-    /// Its statements, each ended by a semicolon at the end of a line, and each such that running it
-    /// again changes nothing: two archives may apply it at once.
+    /// The statements. Each ends with a semicolon at the end of a line. Running a statement again
+    /// must change nothing, because two processes may apply the same file at once.
     pub sql: &'static str,
 }
 
@@ -27,7 +26,7 @@ macro_rules! migrations {
         pub const MIGRATIONS: &[Migration] = &[$(Migration {
             version: $version,
             name: $name,
-            sql: include_str!(concat!("../../../../../schemas/clickhouse/", $name)),
+            sql: include_str!(concat!("../../../../schemas/clickhouse/", $name)),
         }),+];
     };
 }
@@ -42,71 +41,56 @@ migrations! {
     6 "0006_enrichment.sql",
 }
 
-/// Tables that need a window of their own: those we insert into, and those fed by a view.
-const WITH_WINDOW: [&str; 5] = ["events", "rates", "alerts", "dead_letters", "events_hourly"];
+/// The tables that must deduplicate inserts: those we insert into, and those that a materialized
+/// view fills.
+const DEDUPLICATED: [&str; 5] = ["events", "rates", "alerts", "dead_letters", "events_hourly"];
 
-/// Why the archive cannot use the database.
+/// The reason why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// ClickHouse failed.
+    /// A statement failed.
     #[error("{0}")]
     ClickHouse(#[from] ClickHouseError),
-    /// The name is not one that needs no quoting.
-    #[error("`{0}` is no name for a database; set clickhouse.database to letters, digits and _")]
-    DatabaseName(String),
-    /// A file that was applied is not what it was.
+    /// The name of the database would need quoting.
     #[error(
-        "{name} was applied to `{database}` with other contents; restore the file and put the \
+        "`{0}` cannot be the name of the database; set clickhouse.database to a name of letters, \
+         digits and _ that does not start with a digit"
+    )]
+    DatabaseName(String),
+    /// A file that was applied has changed since.
+    #[error(
+        "{name} was applied to `{database}` with different content; restore the file and put the \
          change into a new one"
     )]
-    MigrationChanged {
-        /// The file.
-        name: &'static str,
-        /// Where.
-        database: String,
-    },
-    /// A table is not there.
+    MigrationChanged { name: &'static str, database: String },
+    /// A table does not exist.
     #[error(
-        "table `{database}.{table}` is missing; set archive.migrate or run `mailpulse migrate`"
+        "table `{database}.{table}` does not exist; set archive.migrate = true, or apply the files of \
+         schemas/clickhouse/ to the database"
     )]
-    TableMissing {
-        /// Where.
-        database: String,
-        /// Which.
-        table: &'static str,
-    },
-    /// A table does not recognise repeated inserts.
+    TableMissing { database: String, table: &'static str },
+    /// The deduplication window of a table is 0.
     #[error(
-        "table `{database}.{table}` ({engine}) does not recognise repeated inserts; run ALTER TABLE \
+        "table `{database}.{table}` ({engine}) does not deduplicate repeated inserts; run ALTER TABLE \
          {database}.{table} MODIFY SETTING {setting} = 10000"
     )]
     DeduplicationOff {
-        /// Where.
         database: String,
-        /// Which.
         table: &'static str,
-        /// Its engine.
         engine: String,
-        /// What is 0.
+        /// The setting that is 0.
         setting: &'static str,
     },
-    /// A table is of an engine that never recognises repeated inserts.
+    /// The engine of a table cannot deduplicate inserts.
     #[error(
-        "table `{database}.{table}` has the engine {engine}, which does not recognise repeated \
-         inserts; it has to be one of the MergeTree family"
+        "table `{database}.{table}` has the engine {engine}, which cannot deduplicate repeated \
+         inserts; use an engine of the MergeTree family"
     )]
-    WrongEngine {
-        /// Where.
-        database: String,
-        /// Which.
-        table: &'static str,
-        /// Its engine.
-        engine: String,
-    },
+    WrongEngine { database: String, table: &'static str, engine: String },
 }
 
 impl SchemaError {
-    /// The stable code.
+    /// Returns the stable code for logs.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::ClickHouse(error) => error.code(),
@@ -118,33 +102,35 @@ impl SchemaError {
         }
     }
 
-    /// Whether trying again may help without anybody doing anything.
-    pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::ClickHouse(ClickHouseError::Away(_) | ClickHouseError::Timeout))
+    /// Returns true if the operation may succeed when it is retried.
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::ClickHouse(ClickHouseError::Unreachable(_) | ClickHouseError::Timeout))
     }
 }
 
 impl Migration {
-    /// SHA-256 of the file, lower-case hexadecimal.
+    /// Returns the SHA-256 of the file in lower-case hexadecimal.
     pub fn checksum(&self) -> String {
         hex::encode(Sha256::digest(self.sql))
     }
 
-    /// The statements.
+    /// Returns the statements of the file.
     pub fn statements(&self) -> impl Iterator<Item = &'static str> {
         self.sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
     }
 }
 
-/// Applies what is missing, in order. Safe to run again and from several processes at once.
+/// Applies the files that have not been applied yet, in order. It can run again, and in several
+/// processes at once.
 ///
 /// # Errors
 /// See [`SchemaError`].
 pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
     let database = checked_name(server.database())?;
     server.execute(&format!("CREATE DATABASE IF NOT EXISTS {database}"), false).await?;
-    let Some((ledger, _)) = MIGRATIONS.split_first() else { return Ok(()) };
-    for statement in ledger.statements() {
+    // The first file creates the table that lists the applied files.
+    let Some((first, _)) = MIGRATIONS.split_first() else { return Ok(()) };
+    for statement in first.statements() {
         server.execute(statement, true).await?;
     }
     let applied = server
@@ -156,10 +142,10 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
     for migration in MIGRATIONS {
         let version = migration.version.to_string();
         let checksum = migration.checksum();
-        let mut known = applied.iter().filter(|(applied, _)| *applied == version).peekable();
-        if known.peek().is_none() {
+        let mut recorded = applied.iter().filter(|(applied, _)| *applied == version).peekable();
+        if recorded.peek().is_none() {
             apply(server, migration, &checksum).await?;
-        } else if !known.any(|(_, applied)| *applied == checksum) {
+        } else if !recorded.any(|(_, applied)| *applied == checksum) {
             let (name, database) = (migration.name, database.to_owned());
             return Err(SchemaError::MigrationChanged { name, database });
         }
@@ -176,17 +162,17 @@ async fn apply(
         server.execute(statement, true).await?;
     }
     let Migration { version, name, .. } = migration;
-    let note = format!(
+    let insert = format!(
         "INSERT INTO schema_migrations (version, name, checksum) SETTINGS async_insert = 0 \
          VALUES ({version}, '{name}', '{checksum}')"
     );
-    server.execute(&note, true).await?;
+    server.execute(&insert, true).await?;
     tracing::info!(name, "migration applied");
     Ok(())
 }
 
-/// Checks that every table is there and recognises repeated inserts, and tells the server how far
-/// back.
+/// Checks that every table exists and deduplicates inserts, and passes the size of each
+/// deduplication window to `server`.
 ///
 /// # Errors
 /// See [`SchemaError`].
@@ -210,24 +196,24 @@ pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
         .pairs("SELECT name, value FROM system.settings WHERE name = 'deduplicate_insert'", &[])
         .await?;
     if !newer.is_empty() {
-        // Where there is one, it has the last word over insert_deduplicate.
+        // Versions that have this setting give it precedence over insert_deduplicate.
         server.pin("deduplicate_insert", "enable");
     }
-    for table in WITH_WINDOW {
+    for table in DEDUPLICATED {
         let Some(engine_full) = tables.get(table) else {
             return Err(SchemaError::TableMissing { database, table });
         };
         let window = window(&database, table, engine_full, &defaults)?;
-        let ours = Table::ALL.into_iter().find(|ours| ours.name() == table);
-        if let (Some(ours), Some(window)) = (ours, window) {
-            server.set_window(ours, window);
+        let insert_table = Table::ALL.into_iter().find(|insert| insert.name() == table);
+        if let (Some(insert_table), Some(window)) = (insert_table, window) {
+            server.set_window(insert_table, window);
         }
     }
     Ok(())
 }
 
-/// How many of the last inserts a table recognises: `None` where its engine does not number inserts
-/// over the whole table, so that it cannot be told how long ago one was.
+/// Returns the size of a table's deduplication window, in inserts. Returns `None` if the engine
+/// does not number inserts across the whole table; then the age of an insert cannot be determined.
 fn window(
     database: &str,
     table: &'static str,
@@ -235,9 +221,9 @@ fn window(
     defaults: &[(String, String)],
 ) -> Result<Option<u64>, SchemaError> {
     let engine = engine_full.split([' ', '(']).next().unwrap_or_default();
-    let refused = || (database.to_owned(), engine.to_owned());
+    let owned = || (database.to_owned(), engine.to_owned());
     if !engine.ends_with("MergeTree") {
-        let (database, engine) = refused();
+        let (database, engine) = owned();
         return Err(SchemaError::WrongEngine { database, table, engine });
     }
     let replicated = engine.starts_with("Replicated") || engine.starts_with("Shared");
@@ -251,13 +237,13 @@ fn window(
     let window: u64 =
         own_setting(engine_full, setting).or(default).and_then(|n| n.parse().ok()).unwrap_or(0);
     if window == 0 {
-        let (database, engine) = refused();
+        let (database, engine) = owned();
         return Err(SchemaError::DeduplicationOff { database, table, engine, setting });
     }
     Ok((!replicated).then_some(window))
 }
 
-/// A number in the `SETTINGS` of a table's definition.
+/// Returns the value of a setting in the `SETTINGS` of a table's definition.
 fn own_setting<'t>(engine_full: &'t str, setting: &str) -> Option<&'t str> {
     let (_, settings) = engine_full.rsplit_once(" SETTINGS ")?;
     settings
@@ -265,10 +251,11 @@ fn own_setting<'t>(engine_full: &'t str, setting: &str) -> Option<&'t str> {
         .find_map(|pair| pair.strip_prefix(setting)?.trim_start().strip_prefix("= "))
 }
 
+/// Returns the name if it can be put into a statement without quoting.
 fn checked_name(database: &str) -> Result<&str, SchemaError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let starts_well = database.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-    if starts_well && database.bytes().all(plain) {
+    let first_is_valid = database.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+    if first_is_valid && database.bytes().all(plain) {
         Ok(database)
     } else {
         Err(SchemaError::DatabaseName(database.to_owned()))
@@ -280,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn migrations_are_numbered_as_their_files_and_can_be_repeated() {
+    fn migrations_have_the_number_of_their_file_and_can_be_repeated() {
         for (version, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version as usize, version);
             assert!(migration.name.starts_with(&format!("{version:04}_")));
@@ -288,7 +275,7 @@ mod tests {
                 let code = statement.lines().filter(|line| !line.trim().starts_with("--"));
                 let first = code.clone().next().unwrap();
                 assert!(first.contains("IF NOT EXISTS") || first.contains("IF EXISTS"), "{first}");
-                assert_eq!(code.filter(|line| line.contains(';')).count(), 0, "one statement");
+                assert_eq!(code.filter(|line| line.contains(';')).count(), 0, "a single statement");
             }
         }
         let files = std::fs::read_dir("../../../schemas/clickhouse").unwrap();
@@ -298,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_read_from_the_table_or_the_servers_default() {
+    fn the_window_is_read_from_the_table_or_the_default_of_the_server() {
         let defaults = |non_replicated: &str| {
             vec![
                 ("non_replicated_deduplication_window".to_owned(), non_replicated.to_owned()),
@@ -322,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_need_quoting_are_refused() {
+    fn database_names_that_need_quoting_are_rejected() {
         assert!(checked_name("mail_1").is_ok());
         for bad in ["", "1a", "a-b", "a`b", "a b", "é"] {
             assert_eq!(checked_name(bad).unwrap_err().code(), "database_name", "{bad}");

@@ -1,76 +1,81 @@
-//! ClickHouse as the archive uses it: inserts that can be repeated, and a look at what is there.
+//! The connection to ClickHouse: inserts that can be repeated, and the query for the rows that are
+//! already stored.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use clickhouse::{Client, Compression};
-use service::ClickHouseSettings;
-use kafka::TopicPartition;
 use kafka::ranges::Range;
+use kafka::{Offset, TopicPartition};
+use service::ClickHouseSettings;
 
 use crate::clickhouse_error::ClickHouseError;
 use crate::native::Block;
 use crate::tables::Table;
 
-/// A piece of a block that does not go out for so long means a dead connection.
-const SEND: Duration = Duration::from_secs(30);
-/// The longest a server may take over one insert of a few megabytes, or over a question.
-const ANSWER: Duration = Duration::from_secs(120);
+/// If a piece of a block cannot be sent within this time, the connection is dead.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that an insert of a few megabytes, or a query, may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the outcome of a repeated insert depends on, whatever the server's profiles say.
+/// The settings on which the effect of a repeated insert depends. Sent with every insert, so that
+/// the profiles of the server cannot change them.
 const PINNED: [(&str, &str); 8] = [
     // On by default since 26.2; it would put several blocks into one insert, or one into several.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
-    // Or a repeated insert would be counted again in `events_hourly`, or never if the first broke off.
+    // Without it, `events_hourly` would count a repeated insert again, or never if the first one
+    // was interrupted.
     ("deduplicate_blocks_in_dependent_materialized_views", "1"),
     // One block in, one block to the table and to each view.
     ("max_insert_block_size", "1048449"),
     ("max_insert_threads", "1"),
-    // Garbled times may lie in any number of months; no reason to refuse their neighbours.
+    // Wrong times can fall into any number of months; they must not block the other rows.
     ("max_partitions_per_insert_block", "0"),
-    // Merges make them; at the insert they would cost as much as the rest.
+    // Merges build them later; during the insert they would cost as much as everything else.
     ("materialize_skip_indexes_on_insert", "0"),
     ("input_format_native_allow_types_conversion", "1"),
 ];
 
-/// The rows of a range that are in a table already.
+/// The rows of a range that are stored in its table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
-    /// Their offsets, ascending.
-    pub offsets: Vec<i64>,
-    /// All of them came with inserts that ClickHouse still recognises, and will for a while:
-    /// repeating the insert changes nothing but what is missing.
-    pub recognised: bool,
+pub struct StoredRows {
+    /// The offsets of the rows, ascending.
+    pub offsets: Vec<Offset>,
+    /// True if ClickHouse still deduplicates the inserts that stored these rows, and will for a
+    /// while. Repeating such an insert adds only the rows that are missing.
+    pub still_deduplicated: bool,
 }
 
-impl Found {
-    /// How many of them are in a smaller range.
-    pub fn rows_in(&self, range: Range) -> usize {
-        let before = |end: i64| self.offsets.partition_point(|&offset| offset < end);
-        before(range.last + 1) - before(range.first)
+impl StoredRows {
+    /// Returns how many of the rows are in a smaller range.
+    pub fn count_in(&self, Range { first, last }: Range) -> usize {
+        let end = self.offsets.partition_point(|&offset| offset <= last);
+        end - self.offsets.partition_point(|&offset| offset < first)
     }
 
-    /// Whether this row is there and must not be sent again.
-    pub fn settles(&self, offset: i64) -> bool {
-        !self.recognised && self.offsets.binary_search(&offset).is_ok()
+    /// Returns true if the row is stored and inserting it again would duplicate it.
+    pub fn must_skip(&self, offset: Offset) -> bool {
+        !self.still_deduplicated && self.offsets.binary_search(&offset).is_ok()
     }
 }
 
-/// A connection to ClickHouse. Clones share it.
+/// A client of ClickHouse. Clones share their connections.
 #[derive(Clone)]
 pub struct Server {
     client: Client,
     database: String,
-    /// Per table, how many of the last inserts are recognised; none where it cannot be told.
+    /// The deduplication window of each table, in inserts. A table whose window is not known is
+    /// missing.
     windows: HashMap<Table, u64>,
     pinned: Vec<(&'static str, &'static str)>,
 }
 
 impl Server {
-    /// Connects when first used.
+    /// Creates a client, which connects on its first use.
     pub fn new(settings: &ClickHouseSettings) -> Self {
-        // Blocks are not compressed: to a server nearby that is the dearest part of the whole.
+        // Compression is off because it would be the most expensive part of an insert to a server
+        // on the same network.
         let client = Client::default()
             .with_url(&settings.url)
             .with_user(&settings.user)
@@ -85,35 +90,37 @@ impl Server {
         }
     }
 
-    /// The database the tables are in.
+    /// Returns the name of the database with the tables.
     pub fn database(&self) -> &str {
         &self.database
     }
 
-    /// Tells how many of a table's last inserts are recognised when they are repeated, counted over
-    /// the whole table.
+    /// Sets the deduplication window of a table: the number of its last inserts that ClickHouse
+    /// deduplicates, counted over the whole table.
     pub(crate) fn set_window(&mut self, table: Table, window: u64) {
         self.windows.insert(table, window);
     }
 
-    /// Pins a setting that not every version has.
+    /// Adds a setting that only some versions of ClickHouse have to the pinned ones.
     pub(crate) fn pin(&mut self, setting: &'static str, value: &'static str) {
         self.pinned.push((setting, value));
     }
 
-    /// Runs a statement without an answer, in the archive's database if `inside`.
+    /// Runs a statement that returns no rows. If `in_database`, unqualified table names refer to
+    /// the configured database.
     ///
     /// # Errors
     /// See [`ClickHouseError`].
-    pub async fn execute(&self, sql: &str, inside: bool) -> Result<(), ClickHouseError> {
+    pub async fn execute(&self, sql: &str, in_database: bool) -> Result<(), ClickHouseError> {
         let mut query = self.client.query_raw(sql);
-        if inside {
+        if in_database {
             query = query.with_setting("database", &self.database);
         }
         within(query.execute()).await
     }
 
-    /// Runs a query whose answer has rows of two texts. `?` stands for the values in turn.
+    /// Runs a query that returns rows of two texts. Each `?` in `sql` is replaced by the next
+    /// value.
     ///
     /// # Errors
     /// See [`ClickHouseError`].
@@ -126,11 +133,12 @@ impl Server {
         within(query.fetch_all()).await
     }
 
-    /// Inserts a block under a token. The same block and token again change nothing while the
-    /// table's window reaches back to the first time.
+    /// Inserts a block with a deduplication token. Repeating the insert changes nothing as long as
+    /// the first one is within the table's deduplication window.
     ///
     /// # Errors
-    /// See [`ClickHouseError`]; unless it is about a row, the same insert is to be tried again.
+    /// See [`ClickHouseError`]. Unless the error is [`ClickHouseError::Row`], the caller repeats
+    /// the insert.
     pub async fn insert(
         &self,
         table: Table,
@@ -147,50 +155,51 @@ impl Server {
             .fold(insert, |insert, &(name, value)| insert.with_setting(name, value));
         let mut insert = insert
             .with_setting("insert_deduplication_token", token)
-            .with_timeouts(Some(SEND), Some(ANSWER));
+            .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
         for piece in &block.pieces {
             insert.send(piece.clone()).await?;
         }
         Ok(insert.end().await?)
     }
 
-    /// Looks which rows of a range are in its table.
+    /// Returns the rows of a range that are stored in the table.
     ///
     /// # Errors
     /// See [`ClickHouseError`].
-    pub async fn look(
+    pub async fn stored_rows(
         &self,
         table: Table,
         partition: &TopicPartition,
         range: Range,
-    ) -> Result<Found, ClickHouseError> {
+    ) -> Result<StoredRows, ClickHouseError> {
         let (database, name) = (&self.database, table.name());
         let sql = format!(
             "SELECT kafka_offset, _block_number FROM {database}.{name} WHERE kafka_partition = ? \
              AND kafka_offset BETWEEN ? AND ? ORDER BY kafka_offset"
         );
         let query = self.client.query(&sql).bind(partition.partition);
-        let query = query.bind(range.first).bind(range.last);
+        let query = query.bind(range.first.0).bind(range.last.0);
         let rows: Vec<(u64, u64)> = within(query.fetch_all()).await?;
         let Some(oldest) = rows.iter().map(|&(_, insert)| insert).min() else {
-            return Ok(Found::default());
+            return Ok(StoredRows::default());
         };
-        let recognised = match self.windows.get(&table) {
-            // Half of the window is left for what others insert between this look and our insert.
+        let still_deduplicated = match self.windows.get(&table) {
+            // The other half of the window allows for inserts of other processes before ours is
+            // repeated.
             Some(window) => {
                 let since = self.newest_insert(table).await? - oldest.cast_signed();
                 since < window.cast_signed() / 2
             }
             None => false,
         };
-        let offsets = rows.iter().map(|&(offset, _)| offset.cast_signed()).collect();
-        Ok(Found { offsets, recognised })
+        let offsets = rows.iter().map(|&(offset, _)| Offset(offset.cast_signed())).collect();
+        Ok(StoredRows { offsets, still_deduplicated })
     }
 
-    /// The number of the table's last insert. ClickHouse numbers the parts that inserts make, one
-    /// after the other, and a merged part names the greatest number in it; `_block_number` is the
-    /// number of the insert that brought a row. So the difference of the two is at least the number
-    /// of inserts recognised since.
+    /// Returns the number of the table's newest insert. ClickHouse numbers the inserts of a table
+    /// consecutively. The part of an insert has its number, and a merged part the greatest number
+    /// of its sources. `_block_number` of a row is the number of the insert that stored it. The
+    /// difference of both numbers is therefore at least the number of inserts since.
     async fn newest_insert(&self, table: Table) -> Result<i64, ClickHouseError> {
         let query = self
             .client
@@ -207,7 +216,7 @@ impl Server {
 async fn within<T>(
     answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
 ) -> Result<T, ClickHouseError> {
-    match tokio::time::timeout(ANSWER, answer).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ClickHouseError::Timeout),
     }

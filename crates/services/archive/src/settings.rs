@@ -4,33 +4,34 @@ use std::time::Duration;
 use serde::Deserialize;
 use service::units::duration;
 
-/// `[archive]`.
+/// The section `[archive]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveSettings {
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// The address of the admin server.
     pub admin: SocketAddr,
-    /// Rows per insert at most.
+    /// The maximum number of rows per insert.
     pub batch_rows: usize,
-    /// How long to wait for them.
+    /// The maximum time to wait until a batch is full.
     #[serde(with = "duration")]
     pub batch_wait: Duration,
-    /// Whether `schemas/clickhouse` is applied at start.
+    /// If true, the files of `schemas/clickhouse` are applied at start.
     pub migrate: bool,
-    /// The first pause between tries of what may yet succeed.
+    /// The pause before the first retry.
     #[serde(with = "duration")]
     pub retry_min: Duration,
-    /// The longest.
+    /// The maximum pause between retries.
     #[serde(with = "duration")]
     pub retry_max: Duration,
-    /// This many refused rows in a row, and the partition is held.
-    pub refusals_to_hold: u32,
+    /// After this many rejected rows in a row a partition is held.
+    pub refusal_limit: u32,
 }
 
 impl ArchiveSettings {
-    /// The pauses between tries: each twice the last, up to the longest.
+    /// Returns the pauses between retries, without end. Each is twice the last one, up to the
+    /// maximum.
     pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
-        let longest = self.retry_max;
-        std::iter::successors(Some(self.retry_min), move |&pause| Some(longest.min(pause * 2)))
+        let max = self.retry_max;
+        std::iter::successors(Some(self.retry_min), move |&pause| Some(max.min(pause * 2)))
     }
 }

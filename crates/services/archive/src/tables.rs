@@ -1,39 +1,38 @@
-//! The tables, and how the records of a topic become rows of one.
+//! The tables, and how the records of a topic become rows of its table.
 
 mod alerts;
 mod dead_letters;
 mod events;
 mod rates;
-mod scope;
 
 pub use alerts::Alerts;
 pub use dead_letters::DeadLetters;
 pub use events::Events;
 pub use rates::Rates;
 
-use record::{Reason, Topics};
 use kafka::Record;
+use record::{Reason, Topics};
 
 use crate::native::Block;
 
-/// A table that one topic goes to.
+/// A table. Each table is filled from one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// `mail.events`.
+    /// The records of `mail.events`.
     Events,
-    /// `mail.rates`.
+    /// The records of `mail.rates`.
     Rates,
-    /// `mail.alerts`.
+    /// The records of `mail.alerts`.
     Alerts,
-    /// `mail.dead-letters`.
+    /// The records of `mail.dead-letters`.
     DeadLetters,
 }
 
 impl Table {
-    /// Every table.
+    /// All tables.
     pub const ALL: [Self; 4] = [Self::Events, Self::Rates, Self::Alerts, Self::DeadLetters];
 
-    /// The name in ClickHouse.
+    /// Returns the name in ClickHouse.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
@@ -43,7 +42,7 @@ impl Table {
         }
     }
 
-    /// Names and types of the columns we send.
+    /// Returns the names and types of the columns that are sent.
     pub const fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Events => Events::COLUMNS,
@@ -53,7 +52,7 @@ impl Table {
         }
     }
 
-    /// The topic it is filled from.
+    /// Returns the topic that fills the table.
     pub fn topic(self, topics: &Topics) -> &str {
         match self {
             Self::Events => &topics.events,
@@ -63,19 +62,19 @@ impl Table {
         }
     }
 
-    /// Whether a newer row takes an older one's place: one that is not there any more need not be
-    /// missing.
+    /// Returns true if newer rows replace older ones. In such a table a row that was inserted can
+    /// be absent later without being lost.
     pub(crate) fn replaces_rows(self) -> bool {
         self == Self::Rates
     }
 
-    /// The table that a topic goes to.
+    /// Returns the table that a topic fills.
     pub fn of_topic(topics: &Topics, topic: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.topic(topics) == topic)
     }
 
-    /// Room for rows of this table.
-    pub fn rows(self) -> Rows {
+    /// Returns empty columns for rows of this table.
+    pub fn empty_rows(self) -> Rows {
         match self {
             Self::Events => Rows::Events(Box::default()),
             Self::Rates => Rows::Rates(Box::default()),
@@ -85,61 +84,62 @@ impl Table {
     }
 }
 
-/// Where in its topic a row was.
+/// The partition and offset of a record, in the types of the columns `kafka_partition` and
+/// `kafka_offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coordinates {
-    /// The partition, which Kafka numbers from 0.
+    /// The partition, counted from 0.
     pub partition: u16,
-    /// The offset.
     pub offset: u64,
 }
 
-/// A record that cannot become a row, and why.
+/// The reason why a record cannot become a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", reason.code())]
-pub struct BadRow {
-    /// The dead letter's reason.
+pub struct RowError {
+    /// The reason for the dead letter.
     pub reason: Reason,
-    /// In words.
+    /// The explanation for people.
     pub detail: String,
 }
 
-impl From<serde_json::Error> for BadRow {
+impl From<serde_json::Error> for RowError {
     fn from(error: serde_json::Error) -> Self {
         let reason = if error.is_data() { Reason::WrongShape } else { Reason::NotJson };
         Self { reason, detail: error.to_string() }
     }
 }
 
-impl From<record::HeaderError> for BadRow {
+impl From<record::HeaderError> for RowError {
     fn from(error: record::HeaderError) -> Self {
         Self { reason: Reason::BadHeaders, detail: error.to_string() }
     }
 }
 
-/// Rows of one table, as columns.
+/// The rows of one table, stored as columns.
 #[derive(Debug)]
 pub enum Rows {
-    /// See [`Table::Events`].
+    /// Rows of [`Table::Events`].
     Events(Box<Events>),
-    /// See [`Table::Rates`].
+    /// Rows of [`Table::Rates`].
     Rates(Box<Rates>),
-    /// See [`Table::Alerts`].
+    /// Rows of [`Table::Alerts`].
     Alerts(Box<Alerts>),
-    /// See [`Table::DeadLetters`].
+    /// Rows of [`Table::DeadLetters`].
     DeadLetters(Box<DeadLetters>),
 }
 
 impl Rows {
-    /// Adds the record as a row: all columns, or none on an error.
+    /// Adds the record as a row. On an error no column has changed.
     ///
     /// # Errors
-    /// When the record is not of its topic's shape. Dead letters always become rows.
-    pub fn push(&mut self, record: &Record<'_>) -> Result<(), BadRow> {
-        // Kafka has no negative ones; a cluster has fewer than 65,536 partitions of a topic.
+    /// Fails if the record does not have the shape of its topic. Dead letters always become rows.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), RowError> {
+        // Neither conversion fails in practice: partitions and offsets are never negative, and no
+        // topic has 65,536 partitions.
         let at = Coordinates {
             partition: u16::try_from(record.partition()).unwrap_or(u16::MAX),
-            offset: u64::try_from(record.offset()).unwrap_or_default(),
+            offset: u64::try_from(record.offset().0).unwrap_or_default(),
         };
         let value = record.value().unwrap_or_default();
         match self {
@@ -153,8 +153,8 @@ impl Rows {
         }
     }
 
-    /// When some of the rows, evenly spread, were received by the ingress, in UTC microseconds;
-    /// events only.
+    /// Returns a sample of the times when the ingress received the rows, in UTC microseconds. The
+    /// sample is evenly spread. Only events have such a time.
     pub fn received(&self) -> Vec<i64> {
         match self {
             Self::Events(rows) => rows.received(),
@@ -162,7 +162,7 @@ impl Rows {
         }
     }
 
-    /// The rows so far as a block; leaves none.
+    /// Takes all rows and returns them as a block.
     pub fn finish(&mut self) -> Block {
         match self {
             Self::Events(rows) => rows.finish(),

@@ -1,8 +1,8 @@
-//! Machines that only their timing gives away. They are told here because here is what is known of
-//! the other events of a message at a recipient.
+//! Recognises machines by the timing of their opens and clicks. This happens in dedupe because its
+//! state contains the other events of the same message and recipient.
 //!
-//! A verdict is what was known when the event came by: one that has passed is never changed. Of a
-//! scanner's clicks the first ones pass as a person's and the rest do not.
+//! Each event is judged by the events before it, and never again when it was passed on. The first
+//! clicks of a scanner therefore count as a person's.
 
 use std::time::Duration;
 
@@ -10,25 +10,27 @@ use event::{Automation, AutomationReason, Kind};
 use record::EnrichedHeaders;
 use state::Engagement;
 
-/// An engagement so long before its delivery at most is taken for one at it: the clocks of a
-/// provider's own servers differ. Earlier ones belong to another attempt.
-const BEFORE: i64 = 60_000_000;
+/// How much earlier than the delivery an open or click may be to count as immediate, in
+/// microseconds. The clocks of a provider's servers differ. Still earlier ones belong to another
+/// delivery attempt.
+const CLOCK_SKEW: i64 = 60_000_000;
 
-/// Within moments of the delivery: few people are as fast.
+/// The confidence for an open or click right after the delivery. Few people are that fast.
 const IMMEDIATE: f32 = 0.8;
-/// The same, of a click where no open went before: fewer still.
-const IMMEDIATE_UNSEEN: f32 = 0.9;
-/// So many different links of one message so fast.
+/// The confidence for a click right after the delivery without an open before it.
+const IMMEDIATE_WITHOUT_OPEN: f32 = 0.9;
+/// The confidence for a click that is part of a burst.
 const LINK_BURST: f32 = 0.9;
 
-/// What is suspicious, as the operator has set it.
+/// The configured limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Heuristics {
-    /// An engagement less than this after the delivery is; microseconds, 0 for never.
+    /// An open or click less than this after the delivery is a machine's; microseconds, 0 for
+    /// never.
     immediate: i64,
-    /// So many different links …
+    /// This many different links within `burst_within` are a burst.
     burst_links: u32,
-    /// … within this are; microseconds, 0 for never.
+    /// The duration of a burst; microseconds, 0 for never.
     burst_within: i64,
 }
 
@@ -39,38 +41,39 @@ impl Heuristics {
         Self { immediate: micros(immediate), burst_links, burst_within: micros(burst_within) }
     }
 
-    /// Whether deliveries have to be remembered.
+    /// Returns true if the times of deliveries are needed.
     pub const fn need_deliveries(&self) -> bool {
         self.immediate > 0
     }
 
-    /// Judges an open or click that nothing else has called a machine's, and notes in `engagement`
-    /// what the next verdict needs.
+    /// Returns why an open or click is a machine's; `None` if it is not, or if enrich has already
+    /// marked it. Updates `engagement` with the link that was followed.
     pub fn judge(
         &self,
         engagement: &mut Engagement,
         event: &EnrichedHeaders,
     ) -> Option<Automation> {
-        let burst = self.is_burst(engagement, event);
+        // Links of marked events count towards a burst too, so this comes first.
+        let is_burst = self.is_burst(engagement, event);
         if event.machine {
             return None;
         }
-        if burst {
+        if is_burst {
             let (reason, confidence) = (AutomationReason::LinkBurst, LINK_BURST);
             return Some(Automation { reason, confidence });
         }
         let since = engagement.since_delivery(event.occurred_at)?;
-        (-BEFORE..self.immediate).contains(&since).then(|| {
-            let seen = event.kind == Kind::Opened || engagement.has(Kind::Opened, false);
-            let confidence = if seen { IMMEDIATE } else { IMMEDIATE_UNSEEN };
+        (-CLOCK_SKEW..self.immediate).contains(&since).then(|| {
+            let is_opened = event.kind == Kind::Opened || engagement.has(Kind::Opened, false);
+            let confidence = if is_opened { IMMEDIATE } else { IMMEDIATE_WITHOUT_OPEN };
             Automation { reason: AutomationReason::Immediate, confidence }
         })
     }
 
     fn is_burst(&self, engagement: &mut Engagement, event: &EnrichedHeaders) -> bool {
         let Some(link) = event.link.filter(|_| self.burst_within > 0) else { return false };
-        let links = engagement.followed(link, event.occurred_at, self.burst_within);
-        links >= self.burst_links.max(2) // one link is no burst, whatever the operator says
+        let links = engagement.record_link(link, event.occurred_at, self.burst_within);
+        links >= self.burst_links.max(2) // a single link is never a burst, whatever the setting
     }
 }
 
@@ -93,20 +96,20 @@ mod tests {
         }
     }
 
-    fn usual() -> Heuristics {
+    fn defaults() -> Heuristics {
         Heuristics::new(Duration::from_secs(2), 3, Duration::from_secs(10))
     }
 
     fn delivered(second: i64) -> Engagement {
         let mut engagement = Engagement::UNKNOWN;
-        engagement.delivered(OccurredAt(second * SECOND));
+        engagement.record_delivery(OccurredAt(second * SECOND));
         engagement
     }
 
     #[test]
-    fn nobody_opens_in_the_second_of_the_delivery() {
+    fn an_open_or_click_right_after_the_delivery_is_a_machines() {
         let judge = |engagement: &mut Engagement, kind, second| {
-            usual().judge(engagement, &event(kind, second, None)).map(|a| a.confidence)
+            defaults().judge(engagement, &event(kind, second, None)).map(|a| a.confidence)
         };
         for (second, confidence) in
             [(100, Some(0.8)), (101, Some(0.8)), (102, None), (41, Some(0.8)), (39, None)]
@@ -115,16 +118,20 @@ mod tests {
         }
         assert_eq!(judge(&mut delivered(100), Kind::Clicked, 101), Some(0.9), "without an open");
         let mut opened = delivered(100);
-        opened.engaged(Kind::Opened, false, state::Hour(0));
+        opened.record_engagement(Kind::Opened, false, state::Hour(0));
         assert_eq!(judge(&mut opened, Kind::Clicked, 101), Some(0.8));
-        assert_eq!(judge(&mut Engagement::UNKNOWN.clone(), Kind::Opened, 100), None, "not known");
+        assert_eq!(
+            judge(&mut Engagement::UNKNOWN.clone(), Kind::Opened, 100),
+            None,
+            "the delivery is not known"
+        );
     }
 
     #[test]
-    fn nobody_follows_three_links_in_ten_seconds() {
+    fn three_links_in_ten_seconds_are_a_burst() {
         let mut engagement = delivered(0);
         let mut judge = |link, second| {
-            usual().judge(&mut engagement, &event(Kind::Clicked, second, Some(link)))
+            defaults().judge(&mut engagement, &event(Kind::Clicked, second, Some(link)))
         };
         let reasons = [(1, 100), (2, 101), (2, 102), (3, 103), (4, 104), (5, 150)]
             .map(|(link, second)| judge(link, second).map(|automation| automation.reason));
@@ -133,18 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_to_be_a_machine_is_not_judged_and_still_counts_as_a_neighbour() {
+    fn clicks_that_enrich_has_marked_are_not_judged_but_count_towards_a_burst() {
         let mut engagement = delivered(0);
         for link in [1, 2] {
             let known = EnrichedHeaders { machine: true, ..event(Kind::Clicked, 100, Some(link)) };
-            assert_eq!(usual().judge(&mut engagement, &known), None);
+            assert_eq!(defaults().judge(&mut engagement, &known), None);
         }
         let third = event(Kind::Clicked, 101, Some(3));
-        assert!(usual().judge(&mut engagement, &third).is_some());
+        assert!(defaults().judge(&mut engagement, &third).is_some());
     }
 
     #[test]
-    fn zero_turns_them_off() {
+    fn a_duration_of_zero_turns_a_heuristic_off() {
         let off = Heuristics::new(Duration::ZERO, 3, Duration::ZERO);
         assert!(!off.need_deliveries());
         let mut engagement = delivered(100);

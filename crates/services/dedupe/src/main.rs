@@ -1,34 +1,30 @@
-//! `dedupe`: the first sight of an event passes from `mail.enriched` to `mail.events`, its repeats
-//! are counted and dropped. On the way opens and clicks are told what they are the first of, and
-//! machines that only their timing gives away are marked. Exactly once: what passed, what is
-//! remembered of it and how far the input was read commit in one Kafka transaction.
+//! `dedupe`: passes the first occurrence of each event from `mail.enriched` to `mail.events`, and
+//! drops and counts duplicates. It marks which opens and clicks are the first of their message and
+//! recipient, and recognises machines by the timing of their opens and clicks. Everything happens
+//! exactly once: events, state and input offsets commit in one Kafka transaction.
 
 mod heuristics;
 mod settings;
-mod step;
+mod stage;
 
+use kafka::Cluster;
 use service::Service;
 use settings::DedupeSettings;
+use stage::Dedupe;
 use state::Store;
-use step::Dedupe;
-use kafka::Cluster;
 
 fn main() -> anyhow::Result<()> {
     let service = Service::load("dedupe", env!("CARGO_PKG_VERSION"))?;
     let cluster = Cluster::read(&service)?;
     let settings: DedupeSettings = service.settings.section("dedupe")?;
-    service.open(settings.admin)?; // everything is parsed; only now a port opens
+    service.open(settings.admin)?; // all settings are read before a port opens
 
     cluster.prepare()?;
     let store = Store::open(&settings.directory, settings.horizon_hours())?;
-    let alive = || service.health.beat();
-    let mut dedupe = Dedupe::new(store, settings.heuristics(), &cluster.topics, &alive);
-    kafka::step::run(
-        &cluster.connection,
-        &settings.step(&cluster.topics, cluster.partitions),
-        &mut dedupe,
-        &|| service.shutdown.requested(),
-        &|has_partitions| service.health.report(has_partitions),
-    )?;
+    let partitions = usize::try_from(cluster.partitions.recipient_partitions)?;
+    let mark_alive = || service.health.mark_alive();
+    let heuristics = settings.heuristics();
+    let dedupe = Dedupe::new(store, heuristics, &cluster.topics, partitions, &mark_alive);
+    kafka::run(&cluster, &service, settings.batch(), dedupe)?;
     Ok(())
 }

@@ -2,64 +2,58 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use record::Topics;
+use kafka::BatchSettings;
 use serde::Deserialize;
-use kafka::TopicSettings;
-use kafka::step::StepSettings;
 
 use crate::heuristics::Heuristics;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// `[dedupe]`.
+/// The section `[dedupe]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DedupeSettings {
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// The address of the admin server.
     pub admin: SocketAddr,
-    /// Records per transaction at most.
+    /// The maximum number of records per transaction.
     batch_records: usize,
-    /// How long to wait for them.
+    /// The maximum time to wait until a batch is full.
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
-    /// After so many dead letters in a row a partition is held.
-    refusals_to_hold: u32,
-    /// How far back, in event time, a repeat is recognised.
+    /// After this many dead letters in a row a partition is held; 0 means never.
+    refusal_limit: u32,
+    /// How far back, in event time, a duplicate is recognised.
     #[serde(with = "service::units::duration")]
     horizon: Duration,
-    /// Of the local copy of the ids seen; this member's alone.
+    /// The directory of the local state. Each process needs its own.
     pub directory: PathBuf,
-    /// An open or click sooner after the delivery is held to be a machine's.
+    /// An open or click that follows the delivery sooner than this counts as a machine's.
     #[serde(with = "service::units::duration")]
-    immediate: Duration,
-    /// So many different links of a message followed within `burst_within` are held to be too.
-    burst_links: u32,
+    immediate_within: Duration,
+    /// This many different links of a message, followed within `link_burst_within`, count as a
+    /// machine's.
+    link_burst_links: u32,
     #[serde(with = "service::units::duration")]
-    burst_within: Duration,
+    link_burst_within: Duration,
 }
 
 impl DedupeSettings {
-    /// The horizon in whole hours, rounded up: ids are kept by the hour.
+    /// Returns the horizon in whole hours, rounded up, because ids expire by the hour.
     pub fn horizon_hours(&self) -> u32 {
         u32::try_from(self.horizon.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX)
     }
 
-    /// What gives a machine away.
+    /// Returns the limits for recognising machines.
     pub fn heuristics(&self) -> Heuristics {
-        Heuristics::new(self.immediate, self.burst_links, self.burst_within)
+        Heuristics::new(self.immediate_within, self.link_burst_links, self.link_burst_within)
     }
 
-    /// What the loop reads.
-    pub fn step(&self, topics: &Topics, layout: TopicSettings) -> StepSettings {
-        StepSettings {
-            job: "dedupe",
-            group: topics.group("dedupe"),
-            inputs: vec![topics.enriched.clone()],
-            input_partitions: usize::try_from(layout.recipient_partitions).unwrap_or(1),
-            dead_letters: topics.dead_letters.clone(),
-            batch_records: self.batch_records,
-            batch_wait: self.batch_wait,
-            refusals_to_hold: self.refusals_to_hold,
+    /// Returns the size of a transaction and the refusal limit.
+    pub const fn batch(&self) -> BatchSettings {
+        BatchSettings {
+            records: self.batch_records,
+            wait: self.batch_wait,
+            refusal_limit: self.refusal_limit,
         }
     }
 }

@@ -1,111 +1,110 @@
-//! The real binary on a real Kafka: whatever becomes of its members, the output is the input
-//! without its repeats.
+//! The real binary on a real Kafka: whatever happens to its members, the output is the input without
+//! duplicates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
-use common::{Cluster, Event, Member, PARTITIONS, traffic, wipe};
+use common::{Cluster, Event, PARTITIONS, delete_state, traffic};
 use event::Kind;
+use harness::Outgoing;
 use record::{DEAD_LETTER_REASONS, Reason, names};
 
 /// Small transactions, so that a short test has many.
 const SMALL: &str = "batch_records = 200\nbatch_wait = \"5ms\"";
 
 #[test]
-fn repeats_within_a_batch_and_across_batches_are_dropped_and_counted() {
+fn duplicates_within_a_batch_and_across_batches_are_dropped_and_counted() {
     let cluster = Cluster::new();
     let events = traffic(6_000, 1);
-    cluster.produce(&events[..3_000]);
-    let mut member = Member::start(&cluster, "", SMALL);
-    member.await_ready();
-    cluster.produce(&events[3_000..]);
-    cluster.await_all_read();
-    let passed = cluster.judge();
-    assert!((4_500..5_500).contains(&passed), "{passed}: the traffic has repeats");
-    let duplicates = member.counter("mailpulse_duplicates_total");
-    assert_eq!(duplicates as usize, events.len() - passed, "accepted = passed + duplicates");
+    cluster.produce_events(&events[..3_000]);
+    let mut member = cluster.member("", SMALL).start();
+    cluster.produce_events(&events[3_000..]);
+    cluster.await_all_processed();
+    let passed = cluster.assert_output();
+    assert!((4_500..5_500).contains(&passed), "{passed}: the traffic has duplicates");
+    // Input is the sum of passed records and duplicates.
+    let duplicates = (events.len() - passed) as f64;
+    member.await_metric("mailpulse_dedupe_duplicates_total", &[], |counted| counted == duplicates);
     member.stop();
 }
 
 #[test]
-fn a_member_killed_again_and_again_passes_each_event_once() {
+fn a_member_killed_repeatedly_passes_each_event_once() {
     let cluster = Cluster::new();
     let events = traffic(24_000, 2);
-    let mut home = tempfile::tempdir().unwrap();
+    let mut member = cluster.member("one", SMALL).spawn();
+    member.kill();
     let mut killed_at_work = 0;
-    for (round, part) in events.chunks(8_000).enumerate() {
-        cluster.produce(part);
-        let mut member = Member::resume(home, &cluster, "one", SMALL);
-        member.await_ready();
-        cluster.await_committed(round as i64 * 8_000 + 500);
-        let committed = cluster.committed() as usize;
-        home = member.kill();
-        // A busy machine may let it finish before it is killed; not every time.
-        killed_at_work += usize::from(committed < (round + 1) * 8_000);
-        if round == 1 {
-            wipe(home.path());
+    for (number, part) in events.chunks(8_000).enumerate() {
+        cluster.produce_events(part);
+        member.restart();
+        cluster.await_processed(number as i64 * 8_000 + 500);
+        let processed = cluster.processed() as usize;
+        member.kill();
+        // A member may finish before it is killed, but not every time.
+        killed_at_work += usize::from(processed < (number + 1) * 8_000);
+        if number == 1 {
+            delete_state(&member);
         }
     }
-    assert!(killed_at_work > 0, "it was never killed in the middle of its work");
-    let mut member = Member::resume(home, &cluster, "one", SMALL);
-    member.await_ready();
-    cluster.await_all_read();
-    cluster.judge();
-    let restored = |from| member.log().matches(from).count() as i32;
-    assert!(restored(" from=") >= PARTITIONS, "files that were kept were used");
-    assert!(!member.log().contains("starting anew"), "and believed");
+    assert!(killed_at_work > 0, "the member was never killed in the middle of its work");
+    member.restart();
+    cluster.await_all_processed();
+    cluster.assert_output();
+    let log = member.log();
+    let restored_from = log.matches(" from=").count() as i32;
+    assert!(restored_from >= PARTITIONS, "local files were not used:\n{log}");
+    assert!(!log.contains("discarding"), "local files were discarded:\n{log}");
 }
 
 #[test]
-fn members_that_come_and_go_pass_each_event_once() {
+fn members_that_join_and_leave_pass_each_event_once() {
     let cluster = Cluster::new();
     let events = traffic(12_000, 3);
     let mut parts = events.chunks(3_000);
-    let mut produce = || cluster.produce(parts.next().unwrap());
+    let mut produce = || cluster.produce_events(parts.next().unwrap());
 
     produce();
-    let mut stays = Member::start(&cluster, "stays", SMALL);
-    stays.await_ready();
+    let mut stays = cluster.member("stays", SMALL).start();
     produce();
-    let mut leaves = Member::start(&cluster, "leaves", SMALL);
-    leaves.await_ready();
+    let mut leaves = cluster.member("leaves", SMALL).start();
     produce();
-    cluster.await_committed(6_500); // into the third part
-    let home = leaves.stop();
-    cluster.await_all_read();
-    cluster.judge();
+    cluster.await_processed(6_500); // into the third part
+    leaves.stop();
+    cluster.await_all_processed();
+    cluster.assert_output();
 
-    // It comes back with files that are behind by now.
-    let mut leaves = Member::resume(home, &cluster, "leaves", SMALL);
-    leaves.await_ready();
+    // It returns with files that are older than the changelog.
+    leaves.restart();
     produce();
-    cluster.await_all_read();
-    cluster.judge();
+    cluster.await_all_processed();
+    cluster.assert_output();
     leaves.stop();
     stays.stop();
 }
 
 #[test]
-fn what_has_no_headers_goes_to_dead_letters_whole() {
+fn a_record_without_headers_becomes_a_dead_letter() {
     let cluster = Cluster::new();
-    cluster.produce_bare("ada@example.com");
-    let _member = Member::start(&cluster, "", SMALL);
-    cluster.await_all_read();
-    let dead = cluster.read(&cluster.topics.dead_letters);
-    assert_eq!(dead.len(), 1);
-    let text = |name| std::str::from_utf8(dead[0].header(name).unwrap()).unwrap();
+    cluster.produce(&[Outgoing::new(&cluster.topics.enriched, "ada@example.com", "bare")]);
+    let _member = cluster.member("", SMALL).spawn();
+    cluster.await_all_processed();
+    let dead_letters = cluster.read_settled(&cluster.topics.dead_letters);
+    assert_eq!(dead_letters.len(), 1);
+    let dead_letter = &dead_letters[0];
+    let text = |name| std::str::from_utf8(dead_letter.header(name).unwrap()).unwrap();
     assert_eq!(text(names::REASON), Reason::BadHeaders.code());
     assert!(DEAD_LETTER_REASONS.contains(&Reason::BadHeaders));
     assert_eq!(text(names::STAGE), "dedupe");
     assert!(text(names::DETAIL).contains(names::EVENT_ID));
     assert!(text(names::ORIGIN).starts_with(&cluster.topics.enriched));
-    assert_eq!(dead[0].key, b"ada@example.com");
-    assert_eq!(dead[0].value.as_deref(), Some(&b"bare"[..]));
-    assert!(cluster.read(&cluster.topics.events).is_empty());
+    assert_eq!(dead_letter.key, b"ada@example.com");
+    assert_eq!(dead_letter.value(), b"bare");
+    assert!(cluster.read_settled(&cluster.topics.events).is_empty());
 }
 
 #[test]
-fn beyond_the_horizon_repeats_pass_and_are_the_first_of_nothing() {
+fn duplicates_beyond_the_horizon_pass_and_are_the_first_of_nothing() {
     const HOUR: i64 = 3_600_000_000;
     let cluster = Cluster::new();
     let event = |id, hour: i64| Event {
@@ -115,14 +114,14 @@ fn beyond_the_horizon_repeats_pass_and_are_the_first_of_nothing() {
         engagement: id,
         occurred_at: 1_780_000_000_000_000 + hour * HOUR,
     };
-    let member = Member::start(&cluster, "", &format!("{SMALL}\nhorizon = \"2h\""));
-    cluster.produce(&[event(1, 0), event(1, 0)]);
+    let member = cluster.member("", &format!("{SMALL}\nhorizon = \"2h\"")).spawn();
+    cluster.produce_events(&[event(1, 0), event(1, 0)]);
     let later: Vec<_> = (0..2_000).map(|number| event(100 + number, 5)).collect();
-    cluster.produce(&later);
-    cluster.await_all_read();
-    cluster.produce(&[event(1, 0), event(2, 3), event(2, 3)]);
-    cluster.await_all_read();
-    let passed = cluster.read(&cluster.topics.events);
+    cluster.produce_events(&later);
+    cluster.await_all_processed();
+    cluster.produce_events(&[event(1, 0), event(2, 3), event(2, 3)]);
+    cluster.await_all_processed();
+    let passed = cluster.read_settled(&cluster.topics.events);
     let first_of = |seed| {
         let id = common::id(seed);
         let same = passed.iter().filter(move |r| r.header(names::EVENT_ID) == Some(&id.0[..]));
@@ -130,6 +129,6 @@ fn beyond_the_horizon_repeats_pass_and_are_the_first_of_nothing() {
     };
     assert_eq!(first_of(1), [&b"kind,engagement"[..], b""]);
     assert_eq!(first_of(2), [b"kind,engagement"]);
-    assert_eq!(member.counter("mailpulse_beyond_horizon_total"), 1.0);
-    assert_eq!(member.counter("mailpulse_duplicates_total"), 2.0);
+    member.await_metric("mailpulse_dedupe_beyond_horizon_total", &[], |counted| counted == 1.0);
+    member.await_metric("mailpulse_dedupe_duplicates_total", &[], |counted| counted == 2.0);
 }

@@ -1,4 +1,5 @@
-//! What a user agent says of the client: device, system, program; and whether it is a machine.
+//! Derives the client from the user agent: its device, operating system and program, and whether it
+//! is a machine.
 
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -9,38 +10,38 @@ use serde::Deserialize;
 
 use crate::OpenError;
 
-/// Built in; the data is reviewed like code.
 const DATA: &str = include_str!("../data/agents.toml");
-/// What errors call it.
+/// The name of the data file in error messages.
 const NAME: &str = "agents.toml";
 
-/// User agents remembered: a few hundred make up nearly all of the traffic.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// The size of the cache. Nearly all traffic comes from a few hundred user agents.
+const CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// Bytes of a user agent that are looked at. Longer ones are made up, and would fill the memory.
-const LOOKED_AT: usize = 512;
+/// The bytes of a user agent that are examined. The limit bounds the memory of the cache; real user
+/// agents are shorter.
+const MAX_LENGTH: usize = 512;
 
-/// How sure we are of the parser's word that something is a crawler.
+/// The confidence when the parser classifies a user agent as a crawler.
 const CRAWLER_CONFIDENCE: f32 = 0.9;
 
-/// The user agents we have heard of, our own entries before the parser's.
+/// Classifies user agents, first by the entries of the data file and then by the parser.
 pub(crate) struct Agents {
     entries: Vec<Entry>,
     parser: woothee::parser::Parser,
-    known: LruCache<Box<str>, Rc<Agent>>,
+    cache: LruCache<Box<str>, Rc<Agent>>,
 }
 
-/// What is known of one user agent.
+/// The client behind one user agent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Agent {
     device: Option<Device>,
     os: Option<String>,
     name: Option<String>,
-    /// Set when it is a machine's by its own word.
+    /// Set if the user agent identifies itself as a machine.
     pub(crate) automation: Option<Automation>,
 }
 
-/// One `[[agent]]` of the data file, which explains the fields.
+/// One `[[agent]]` of the data file. The head of that file explains the fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -74,28 +75,29 @@ impl Agents {
                 return Err(OpenError::built_in(NAME, format_args!("{}: {problem}", entry.name)));
             }
         }
-        let (parser, known) = (woothee::parser::Parser::new(), LruCache::new(REMEMBERED));
-        Ok(Self { entries, parser, known })
+        let (parser, cache) = (woothee::parser::Parser::new(), LruCache::new(CACHED));
+        Ok(Self { entries, parser, cache })
     }
 
-    /// What is known of a user agent.
-    pub(crate) fn of(&mut self, user_agent: &str) -> Rc<Agent> {
-        let looked_at = &user_agent[..user_agent.floor_char_boundary(LOOKED_AT)];
-        if let Some(known) = self.known.get(looked_at) {
-            return Rc::clone(known);
+    /// Returns the client behind a user agent.
+    pub(crate) fn classify(&mut self, user_agent: &str) -> Rc<Agent> {
+        let user_agent = &user_agent[..user_agent.floor_char_boundary(MAX_LENGTH)];
+        if let Some(cached) = self.cache.get(user_agent) {
+            return Rc::clone(cached);
         }
-        let found = Rc::new(self.examine(looked_at));
-        self.known.put(looked_at.into(), Rc::clone(&found));
-        found
+        let agent = Rc::new(self.classify_uncached(user_agent));
+        self.cache.put(user_agent.into(), Rc::clone(&agent));
+        agent
     }
 
-    fn examine(&self, user_agent: &str) -> Agent {
+    fn classify_uncached(&self, user_agent: &str) -> Agent {
         let parsed = self.parse(user_agent);
         let lower = user_agent.to_ascii_lowercase();
-        let Some(entry) = self.entries.iter().find(|entry| entry.fits(&lower)) else {
+        let Some(entry) = self.entries.iter().find(|entry| entry.matches(&lower)) else {
             return parsed;
         };
-        // A proxy or a bot writes the words of a device it is not.
+        // Proxies and bots imitate the user agents of other devices, so their operating system is
+        // not the reader's.
         let is_own = entry.device.is_none_or(Device::is_the_readers);
         Agent {
             device: entry.device.or(parsed.device.filter(|&device| device != Device::Bot)),
@@ -105,7 +107,6 @@ impl Agents {
         }
     }
 
-    /// What the parser says.
     fn parse(&self, user_agent: &str) -> Agent {
         let Some(parsed) = self.parser.parse(user_agent) else { return Agent::default() };
         let device = device(parsed.category, parsed.os, user_agent);
@@ -119,7 +120,7 @@ impl Agents {
 }
 
 impl Agent {
-    /// The event's client, if anything is known of it.
+    /// Returns the client for the event; `None` if nothing is known about it.
     pub(crate) fn client(&self) -> Option<Client<'_>> {
         let client = Client {
             device: self.device,
@@ -129,29 +130,32 @@ impl Agent {
         (client != Client::default()).then_some(client)
     }
 
-    /// Whether its address is the reader's, as far as is known.
+    /// Returns false if the client is known to be a proxy or a bot, whose address is not the
+    /// reader's.
     pub(crate) fn is_the_readers(&self) -> bool {
         self.device.is_none_or(Device::is_the_readers)
     }
 }
 
 impl Entry {
-    /// Refuses what can never fit or says half, and makes the patterns ready.
+    /// Converts the patterns to lower case. Returns an error if the entry is incomplete or matches
+    /// every user agent.
     fn check(&mut self) -> Result<(), &'static str> {
         let all = [&mut self.is, &mut self.any, &mut self.all, &mut self.none];
         for pattern in all.into_iter().flatten() {
-            ensure(!pattern.is_empty(), "an empty pattern")?;
+            ensure(!pattern.is_empty(), "a pattern is empty")?;
             pattern.make_ascii_lowercase();
         }
-        let asks = !self.is.is_empty() || !self.any.is_empty() || !self.all.is_empty();
-        ensure(asks, "it fits every user agent")?;
-        ensure(self.machine.is_some() == self.confidence.is_some(), "machine without confidence")?;
+        let is_selective = !self.is.is_empty() || !self.any.is_empty() || !self.all.is_empty();
+        ensure(is_selective, "the entry matches every user agent; set `is`, `any` or `all`")?;
+        let is_complete = self.machine.is_some() == self.confidence.is_some();
+        ensure(is_complete, "`machine` and `confidence` must be set together")?;
         let in_range = self.confidence.is_none_or(|sure| (0.0..=1.0).contains(&sure));
-        ensure(in_range, "confidence is from 0 to 1")
+        ensure(in_range, "`confidence` must be between 0 and 1")
     }
 
-    /// Whether a user agent, in lower case, is meant.
-    fn fits(&self, lower: &str) -> bool {
+    /// Returns true if the entry describes this user agent, given in lower case.
+    fn matches(&self, lower: &str) -> bool {
         let has = |pattern: &String| lower.contains(pattern.as_str());
         (self.is.is_empty() || self.is.iter().any(|is| is == lower))
             && (self.any.is_empty() || self.any.iter().any(has))
@@ -168,11 +172,12 @@ fn ensure(holds: bool, problem: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(problem) }
 }
 
-/// The parser's category, and what it leaves out: tablets.
+/// Returns the device of the parser's category. The parser does not distinguish tablets from
+/// telephones, so we do it here.
 fn device(category: &str, os: &str, user_agent: &str) -> Option<Device> {
     match category {
         "smartphone" if os == "iPad" => Some(Device::Tablet),
-        // Android's browsers say `Mobile` on telephones and leave it out on tablets.
+        // Browsers on Android send `Mobile` on telephones and not on tablets.
         "smartphone" if os == "Android" && !user_agent.contains("Mobile") => Some(Device::Tablet),
         "smartphone" | "mobilephone" => Some(Device::Phone),
         "pc" => Some(Device::Desktop),
@@ -182,7 +187,7 @@ fn device(category: &str, os: &str, user_agent: &str) -> Option<Device> {
     }
 }
 
-/// The parser's system without its version: analysts group by it.
+/// Returns the operating system without its version, because analysts group by it.
 fn os(parsed: &str) -> Option<&str> {
     match parsed {
         woothee::woothee::VALUE_UNKNOWN | "" => None,
@@ -209,16 +214,16 @@ mod tests {
     use super::*;
 
     fn agent(user_agent: &str) -> Agent {
-        Agents::load().unwrap().of(user_agent).as_ref().clone()
+        Agents::load().unwrap().classify(user_agent).as_ref().clone()
     }
 
-    fn words(user_agent: &str) -> (Option<Device>, String, String) {
+    fn client(user_agent: &str) -> (Option<Device>, String, String) {
         let agent = agent(user_agent);
         (agent.device, agent.os.unwrap_or_default(), agent.name.unwrap_or_default())
     }
 
     #[test]
-    fn people_have_a_device_a_system_and_a_program() {
+    fn the_device_system_and_program_of_readers_are_recognised() {
         const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)";
         const ANDROID: &str = "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0";
         let cases = [
@@ -255,16 +260,16 @@ mod tests {
             ),
         ];
         for (user_agent, (device, os, name)) in cases {
-            assert_eq!(words(&user_agent), (Some(device), os.into(), name.into()), "{user_agent}");
+            assert_eq!(client(&user_agent), (Some(device), os.into(), name.into()), "{user_agent}");
             assert_eq!(agent(&user_agent).automation, None, "{user_agent}");
         }
     }
 
     #[test]
-    fn a_proxy_hides_a_reader_and_is_none_itself() {
+    fn a_proxy_that_fetches_on_opening_is_not_a_machine() {
         let gmail = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)";
         assert_eq!(
-            words(gmail),
+            client(gmail),
             (Some(Device::Proxy), String::new(), "Gmail image proxy".to_owned()),
             "not the Windows XP it claims to be"
         );
@@ -272,11 +277,11 @@ mod tests {
         assert!(!agent(gmail).is_the_readers());
         let apple = agent("Mozilla/5.0");
         assert_eq!(apple.automation.unwrap().reason, AutomationReason::AppleMpp);
-        assert_eq!(agent("Mozilla/5.0 (something)").automation, None, "only the bare words");
+        assert_eq!(agent("Mozilla/5.0 (something)").automation, None, "only the exact text");
     }
 
     #[test]
-    fn scanners_and_programs_are_machines_by_their_own_word() {
+    fn scanners_and_http_libraries_are_machines() {
         for (user_agent, name) in [
             ("Barracuda Sentinel (EE)", "Barracuda"),
             ("Mozilla/5.0 (compatible; Proofpoint/2.0)", "Proofpoint"),
@@ -302,21 +307,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_up() {
-        for user_agent in ["", "-", "Mozilla/5.0 ...", "something of our own"] {
+    fn an_unknown_user_agent_has_no_client() {
+        for user_agent in ["", "-", "Mozilla/5.0 ...", "an unknown program"] {
             assert_eq!(agent(user_agent).client(), None, "{user_agent}");
         }
     }
 
     #[test]
-    fn every_entry_of_the_data_is_found_by_its_own_words() {
+    fn every_entry_matches_its_own_patterns() {
         let agents = Agents::load().unwrap();
         for entry in &agents.entries {
             let all = entry.all.join(" ");
             let any = entry.any.iter().map(|any| format!("{any} {all}"));
             let alone = (entry.is.is_empty() && entry.any.is_empty()).then(|| all.clone());
             for user_agent in entry.is.iter().cloned().chain(any).chain(alone) {
-                let found = agents.examine(&user_agent);
+                let found = agents.classify_uncached(&user_agent);
                 assert_eq!(found.name.as_deref(), Some(entry.name.as_str()), "{user_agent}");
                 assert_eq!(found.automation, entry.automation());
             }
@@ -324,18 +329,18 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_user_agent_is_looked_at_in_part_only() {
+    fn only_the_start_of_a_long_user_agent_is_examined() {
         let mut agents = Agents::load().unwrap();
-        let endless = "é".repeat(100_000);
-        agents.of(&endless);
-        agents.of(&format!("{endless}x"));
-        assert_eq!(agents.known.len(), 1);
-        assert!(agents.known.iter().all(|(key, _)| key.len() <= LOOKED_AT));
+        let long = "é".repeat(100_000);
+        agents.classify(&long);
+        agents.classify(&format!("{long}x"));
+        assert_eq!(agents.cache.len(), 1);
+        assert!(agents.cache.iter().all(|(key, _)| key.len() <= MAX_LENGTH));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_user_agent(text in "(Mozilla/|Opera|iPhone|Android|Windows|Chrome/|bot|[ ;()._0-9]|\\PC){0,40}") {
+        fn classifying_arbitrary_text_never_panics(text in "(Mozilla/|Opera|iPhone|Android|Windows|Chrome/|bot|[ ;()._0-9]|\\PC){0,40}") {
             agent(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! Networks where machines live and people do not.
+//! Recognises addresses in networks of data centres, from which few people read mail.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,12 +7,11 @@ use serde::Deserialize;
 
 use crate::OpenError;
 
-/// Built in; the data is reviewed like code.
 const DATA: &str = include_str!("../data/data_centres.toml");
-/// What errors call it.
+/// The name of the data file in error messages.
 const NAME: &str = "data_centres.toml";
 
-/// The numbers of autonomous systems that are data centres.
+/// The autonomous systems of data centres.
 pub(crate) struct DataCentres {
     numbers: HashSet<u32>,
     confidence: f32,
@@ -31,18 +30,22 @@ impl DataCentres {
         let Data { confidence, networks } =
             toml::from_str(DATA).map_err(|error| OpenError::built_in(NAME, error))?;
         if !(0.0..=1.0).contains(&confidence) {
-            return Err(OpenError::built_in(NAME, "confidence is from 0 to 1"));
+            return Err(OpenError::built_in(NAME, "`confidence` must be between 0 and 1"));
         }
         let mut numbers = HashSet::new();
         for number in networks.into_values().flatten() {
             if !numbers.insert(number) {
-                return Err(OpenError::built_in(NAME, format_args!("{number} is there twice")));
+                return Err(OpenError::built_in(
+                    NAME,
+                    format_args!("AS number {number} is listed twice"),
+                ));
             }
         }
         Ok(Self { numbers, confidence })
     }
 
-    /// What an open or click from this autonomous system is held to be.
+    /// Returns why an open or click from this autonomous system counts as a machine's; `None` if it
+    /// does not.
     pub(crate) fn automation(&self, asn: u32) -> Option<Automation> {
         self.numbers.contains(&asn).then_some(Automation {
             reason: AutomationReason::DataCentre,
@@ -56,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rented_servers_are_machines_and_private_relays_are_not() {
+    fn rented_servers_count_as_machines_and_private_relays_do_not() {
         let data_centres = DataCentres::load().unwrap();
         let reason = |asn| data_centres.automation(asn).map(|found| found.reason);
         assert_eq!(reason(24_940), Some(AutomationReason::DataCentre));

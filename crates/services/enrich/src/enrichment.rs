@@ -1,4 +1,4 @@
-//! What is known of an event beyond its provider's bytes.
+//! Adds data to an event that its provider did not send.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::mx::MailExchanges;
 use crate::settings::EnrichSettings;
 use crate::{OpenError, RawRecord, Unreadable};
 
-/// All tables and files. One of them serves one thread: it remembers the user agents it has met.
+/// All sources of additional data. Each thread needs its own, because it caches user agents.
 pub struct Enrichment {
     mailbox_providers: MailboxProviders,
     exchanges: Option<MailExchanges>,
@@ -27,13 +27,18 @@ pub struct Enrichment {
 }
 
 impl Enrichment {
-    /// Reads everything, and starts to ask for mail exchangers where that is wanted.
+    /// Reads all tables and files, and starts the thread that resolves mail exchangers if
+    /// `enrich.mx_lookups` is set.
     ///
     /// # Errors
-    /// When a file cannot be read, or no name server asked; the setting is named.
+    /// Fails if a file cannot be read or the resolver cannot start; the error names the setting.
     pub fn open(settings: &EnrichSettings) -> Result<Self, OpenError> {
-        let exchanges = settings.mx.then(|| {
-            MailExchanges::start(settings.resolver(), settings.mx_wait, settings.mx_domains)
+        let exchanges = settings.mx_lookups.then(|| {
+            MailExchanges::start(
+                settings.resolver(),
+                settings.mx_timeout,
+                settings.mx_cache_domains,
+            )
         });
         Ok(Self {
             mailbox_providers: MailboxProviders::load()?,
@@ -46,8 +51,8 @@ impl Enrichment {
         })
     }
 
-    /// Before a round: takes files that have changed, and asks for the mail exchangers of the
-    /// recipients' domains. Within a round nothing changes.
+    /// Prepares a batch: reloads files that have changed, and resolves the mail exchangers of the
+    /// recipients' domains. Nothing changes during the batch.
     pub fn prepare<'r>(&mut self, recipients: impl Iterator<Item = &'r str>) {
         let now = Instant::now();
         self.geography.refresh(now);
@@ -59,28 +64,29 @@ impl Enrichment {
         }
     }
 
-    /// Reads a raw record, and hands on its event with all that is known of it.
+    /// Parses a raw record, adds the data, and passes the event to `use_event`. The event is not
+    /// returned because it borrows from the record and from the tables.
     ///
     /// # Errors
-    /// When its bytes are no event.
+    /// Fails if the record cannot be parsed.
     pub fn read<T>(
         &mut self,
         record: &RawRecord<'_>,
-        take: impl FnOnce(&Event<'_>) -> T,
+        use_event: impl FnOnce(&Event<'_>) -> T,
     ) -> Result<T, Unreadable> {
         let mut event = providers::parse(record.provider, record.value, &record.envelope)?;
         let agent = self.agent(&event);
         self.add(&mut event, agent.as_deref());
-        Ok(take(&event))
+        Ok(use_event(&event))
     }
 
-    /// What is known of the client of an open or click.
+    /// Returns the client of an open or click.
     fn agent(&mut self, event: &Event<'_>) -> Option<Rc<Agent>> {
         let user_agent = event.user_agent.as_deref().filter(|_| event.kind.is_engagement())?;
-        Some(self.agents.of(user_agent))
+        Some(self.agents.classify(user_agent))
     }
 
-    /// Fills in what is known, with the event's own [`Enrichment::agent`].
+    /// Adds all data. `agent` is the result of [`Enrichment::agent`] for this event.
     fn add<'e>(&'e self, event: &mut Event<'e>, agent: Option<&'e Agent>) {
         if let Some(recipient) = event.recipient.as_deref() {
             event.mailbox_provider = Some(Text::from(self.mailbox_provider(domain_of(recipient))));
@@ -93,15 +99,16 @@ impl Enrichment {
     }
 
     fn mailbox_provider(&self, domain: &str) -> &str {
-        let asked = || self.exchanges.as_ref().and_then(|exchanges| exchanges.of_domain(domain));
-        self.mailbox_providers.of_domain(domain).or_else(asked).unwrap_or(OTHER)
+        let by_exchange =
+            || self.exchanges.as_ref().and_then(|exchanges| exchanges.of_domain(domain));
+        self.mailbox_providers.of_domain(domain).or_else(by_exchange).unwrap_or(OTHER)
     }
 
-    /// Of several signs of a machine the most certain sort holds: the provider's own word, then the
-    /// client's, then where it stands.
+    /// Adds the client and its location. If several signs indicate a machine, the most reliable one
+    /// counts: first the provider's classification, then the user agent, then the network.
     fn add_client<'e>(&self, event: &mut Event<'e>, agent: Option<&'e Agent>) {
         let is_the_readers = agent.is_none_or(Agent::is_the_readers);
-        let geo = event.ip.as_deref().and_then(|ip| self.geography.of(ip, is_the_readers));
+        let geo = event.ip.as_deref().and_then(|ip| self.geography.look_up(ip, is_the_readers));
         let by_network = || {
             let asn = geo.as_ref()?.asn.filter(|_| is_the_readers)?;
             self.data_centres.automation(asn)

@@ -1,4 +1,4 @@
-//! Why the enrichment cannot start.
+//! The reasons why the enrichment cannot start.
 
 use std::fmt::Display;
 use std::io;
@@ -7,77 +7,78 @@ use std::path::{Path, PathBuf};
 use hickory_resolver::net::NetError;
 use maxminddb::MaxMindDbError;
 
-/// What the tables and files are read from cannot be used. Each message is whole: it names the
-/// setting or the built-in table, and the cause.
+/// A file, a built-in table or the resolver cannot be used. Each message names the setting or the
+/// table, and the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A file that the operator named cannot be read, or is not what it should be.
-    #[error("enrich.{setting}: {}: {why}", path.display())]
+    /// A configured file cannot be read or has the wrong format.
+    #[error("enrich.{setting}: {}: {cause}", path.display())]
     File {
         /// The key in `[enrich]`.
         setting: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
-        why: FileError,
+        /// The fault of the file.
+        cause: FileError,
     },
-    /// There is no name server to ask for mail exchangers.
+    /// The resolver for mail exchangers cannot be configured.
     #[error("enrich.mx_resolver: {0}")]
     Resolver(NetError),
-    /// The thread that asks for mail exchangers cannot be started.
-    #[error("enrich.mx: no thread to ask from: {0}")]
+    /// The thread that resolves mail exchangers cannot be started.
+    #[error("enrich.mx_lookups: cannot start the resolver thread: {0}")]
     Thread(io::Error),
-    /// A built-in table contradicts itself. Tests read all of them, so this is a broken build.
-    #[error("{table}: {problem}")]
+    /// A built-in table has an error. Tests read all tables, so this happens only in a broken
+    /// build.
+    #[error("built-in table {table}: {problem}")]
     BuiltIn {
         /// The file in `crates/services/enrich/data/`.
         table: &'static str,
-        /// What is wrong.
+        /// The error in the table.
         problem: String,
     },
 }
 
-/// Why a file of the operator's cannot be used.
+/// The fault of a file that the operator configured.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is no database, or not to be read.
+    /// The file is not a MaxMind database or cannot be read.
     #[error(transparent)]
     Database(#[from] MaxMindDbError),
-    /// It is no CSV, or not to be read.
+    /// The file is not CSV or cannot be read.
     #[error(transparent)]
     Csv(#[from] csv::Error),
-    /// The table has nothing to be joined by.
-    #[error("the first column has to be `recipient` or `campaign`")]
+    /// The first column is not a key.
+    #[error("the first column must be `recipient` or `campaign`")]
     NoKey,
-    /// A column without a name, counted from 1.
+    /// A column has no name. Columns are counted from 1.
     #[error("column {0} has no name")]
-    NamelessColumn(usize),
-    /// Two columns of one name.
-    #[error("column `{0}` is there twice")]
-    ColumnTwice(String),
-    /// A row that belongs to nobody.
-    #[error("line {line}: an empty {column}")]
+    UnnamedColumn(usize),
+    /// Two columns have the same name.
+    #[error("column `{0}` is duplicated")]
+    DuplicateColumn(String),
+    /// A row has no key.
+    #[error("line {line}: the {column} is empty")]
     EmptyKey {
-        /// From 1.
+        /// The line, counted from 1.
         line: u64,
-        /// The first column.
+        /// The name of the first column.
         column: String,
     },
-    /// Two rows of one recipient or campaign.
-    #[error("line {line}: {key} is there twice")]
-    KeyTwice {
-        /// Of the second, from 1.
+    /// Two rows have the same key.
+    #[error("line {line}: an earlier line also has the key {key}")]
+    DuplicateKey {
+        /// The second of the two lines, counted from 1.
         line: u64,
-        /// As it stands there.
+        /// The key as written in the file.
         key: String,
     },
-    /// More than 2³² different rows.
-    #[error("too many rows")]
+    /// The table has more than 2³² different rows.
+    #[error("the table has too many different rows")]
     TooManyRows,
 }
 
 impl OpenError {
-    /// The stable code, for logs and tests.
+    /// Returns the stable code for logs and tests.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "enrich_file_unusable",
@@ -87,8 +88,8 @@ impl OpenError {
         }
     }
 
-    pub(crate) fn file(setting: &'static str, path: &Path, why: FileError) -> Self {
-        Self::File { setting, path: path.to_owned(), why }
+    pub(crate) fn file(setting: &'static str, path: &Path, cause: FileError) -> Self {
+        Self::File { setting, path: path.to_owned(), cause }
     }
 
     pub(crate) fn built_in(table: &'static str, problem: impl Display) -> Self {

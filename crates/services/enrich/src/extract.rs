@@ -1,16 +1,16 @@
-//! Campaign, stream and tags from where the operator keeps them.
+//! Extracts campaign, stream and tags from the fields in which the operator keeps them.
 
 use event::{Event, Provider, Text};
 use serde::Deserialize;
 
 use crate::pointer::Pointer;
 
-/// One `[[enrich.extract]]`; each key is explained in `deploy/mailpulse.toml`.
+/// One `[[enrich.extract]]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     provider: Provider,
-    /// All sources of the provider where it is left out.
+    /// `None` applies the rule to all sources of the provider.
     source: Option<String>,
     campaign: Option<Pointer>,
     stream: Option<Pointer>,
@@ -25,14 +25,13 @@ impl Extraction {
         Self(rules)
     }
 
-    /// Fills in what the rules for its source find. Of several rules the first that finds a
-    /// campaign or a stream gives it; it takes the place of the provider's own. Tags are added to
-    /// those there are.
+    /// Applies the rules for the event's source. The first campaign and the first stream that a
+    /// rule finds replace those of the provider. Tags are added to those of the provider.
     pub(crate) fn add(&self, event: &mut Event<'_>) {
         let (mut campaign, mut stream) = (None, None);
         let raw = event.raw.get();
         for rule in &self.0 {
-            if !rule.is_for(event) {
+            if !rule.applies_to(event) {
                 continue;
             }
             let find = |pointer: &Option<Pointer>| pointer.as_ref()?.text(raw);
@@ -56,7 +55,7 @@ fn add_tags<'a>(tags: &mut Vec<Text<'a>>, found: Vec<Text<'a>>) {
 }
 
 impl Rule {
-    fn is_for(&self, event: &Event<'_>) -> bool {
+    fn applies_to(&self, event: &Event<'_>) -> bool {
         self.provider == event.provider
             && self.source.as_ref().is_none_or(|source| *source == *event.source)
     }
@@ -111,17 +110,17 @@ mod tests {
     "#;
 
     #[test]
-    fn the_first_rule_of_the_source_that_finds_something_gives_it() {
+    fn the_first_rule_that_finds_a_value_wins() {
         let (campaign, stream, tags) = extract("acme", RULES);
         assert_eq!(campaign.as_deref(), Some("ours"));
         assert_eq!(stream.as_deref(), Some("bulk"));
         assert_eq!(tags, ["a", "b"]);
         let (.., tags) = extract("globex", RULES);
-        assert_eq!(tags, ["a"], "another source's tags");
+        assert_eq!(tags, ["a"], "the rule for tags applies to another source");
     }
 
     #[test]
-    fn the_built_in_rules_find_the_streams() {
+    fn the_default_rules_find_the_streams() {
         let settings = service::Settings::load(None, std::iter::empty()).unwrap();
         let rules = crate::settings::EnrichSettings::read(&settings).unwrap().extract;
         let extraction = Extraction::new(rules);
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_found_leaves_the_providers_own() {
+    fn the_campaign_of_the_provider_stays_if_no_rule_finds_one() {
         let nothing = r#"extract = [{provider = "sendgrid", campaign = "/custom/none"}]"#;
         assert_eq!(extract("acme", nothing).0.as_deref(), Some("theirs"));
         let error = toml::from_str::<Rule>(

@@ -1,5 +1,5 @@
-//! Where an address is and whose network it belongs to, from databases in MaxMind's format
-//! (<https://maxmind.github.io/MaxMind-DB/>) that the operator gives. None is shipped.
+//! Looks up the location and the network of an address, in databases in MaxMind's format
+//! (<https://maxmind.github.io/MaxMind-DB/>). The operator provides the databases; none is shipped.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,18 +15,18 @@ use crate::{FileError, OpenError};
 
 type Database = Reader<Vec<u8>>;
 
-/// The operator's databases.
+/// The configured databases.
 pub(crate) struct Geography {
     city: Option<Watched<Database>>,
     asn: Option<Watched<Database>>,
 }
 
-/// What we want of a record of GeoIP2/GeoLite2 City or Country.
+/// The fields we use of a record of GeoIP2/GeoLite2 City or Country.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Place {
+struct Location {
     country: Area,
-    /// From the largest to the smallest.
+    /// Ordered from the largest to the smallest.
     subdivisions: Vec<Area>,
     city: Area,
 }
@@ -44,7 +44,7 @@ struct Names {
     en: Option<String>,
 }
 
-/// What we want of a record of GeoIP2/GeoLite2 ASN or ISP.
+/// The fields we use of a record of GeoIP2/GeoLite2 ASN or ISP.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Network {
@@ -53,7 +53,7 @@ struct Network {
 }
 
 impl Geography {
-    /// Reads the databases; `None` for one that is not configured.
+    /// Reads the databases. A path of `None` means that this database is not configured.
     pub(crate) fn open(city: Option<&Path>, asn: Option<&Path>) -> Result<Self, OpenError> {
         let open = |name, path: Option<&Path>| {
             path.map(|path| Watched::open(name, path, read)).transpose()
@@ -61,22 +61,23 @@ impl Geography {
         Ok(Self { city: open("geo_city", city)?, asn: open("geo_asn", asn)? })
     }
 
-    /// Takes databases that have changed.
+    /// Reloads databases that have changed.
     pub(crate) fn refresh(&mut self, now: Instant) {
         [&mut self.city, &mut self.asn].into_iter().flatten().for_each(|file| file.refresh(now));
     }
 
-    /// What is known of an address as the provider writes it. `with_place` is off for addresses
-    /// that are not the reader's: where a proxy stands says nothing.
-    pub(crate) fn of(&self, address: &str, with_place: bool) -> Option<Geo<'static>> {
+    /// Looks up an address that the provider reported. `with_location` is false if the address is
+    /// not the reader's own: the location of a proxy would be misleading.
+    pub(crate) fn look_up(&self, address: &str, with_location: bool) -> Option<Geo<'static>> {
         if self.city.is_none() && self.asn.is_none() {
             return None;
         }
         let address: IpAddr = address.trim().parse().ok()?;
         let address = address.to_canonical();
         let text = |text: Option<String>| text.map(Text::from);
-        let place = if with_place { find(self.city.as_ref(), address) } else { Place::default() };
-        let Place { country, subdivisions, city } = place;
+        let location =
+            if with_location { find(self.city.as_ref(), address) } else { Location::default() };
+        let Location { country, subdivisions, city } = location;
         let network: Network = find(self.asn.as_ref(), address);
         let geo = Geo {
             country: text(country.iso_code),
@@ -93,7 +94,8 @@ fn read(path: &Path) -> Result<Database, FileError> {
     Ok(Reader::open_readfile(path)?)
 }
 
-/// A record that is not there or not of this form is an address nothing is known of.
+/// Returns the record of an address. A missing record, or one of an unexpected form, is returned as
+/// an empty one.
 fn find<T: Default + DeserializeOwned>(database: Option<&Watched<Database>>, address: IpAddr) -> T {
     database
         .and_then(|database| database.value().lookup(address).ok()?.decode().ok()?)

@@ -1,14 +1,15 @@
-//! `enrich`: the provider's bytes in, canonical events out.
+//! `enrich` turns raw events into canonical events.
 //!
-//! In: `mail.raw.*`, each record one event at one recipient in its provider's own form. Out:
-//! `mail.enriched`, the canonical event as JSON with what `dedupe` needs in its headers, same key
-//! and partition. What cannot be read goes to `mail.dead-letters` as it came, with the reason.
+//! Input: `mail.raw.*`. Each record is one event for one recipient in its provider's format.
+//! Output: `mail.enriched`, the canonical event as JSON. Its headers contain what `dedupe` needs;
+//! key and partition stay the same. A record that cannot be parsed goes to `mail.dead-letters`,
+//! unchanged, with the reason.
 //!
-//! Stateless and deterministic: the same bytes give the same `event_id`, and with the same tables,
-//! databases and mail exchangers the same event.
+//! The stage is stateless and deterministic. The same bytes always give the same `event_id`. With
+//! the same lookup tables, databases and mail exchangers they also give the same event.
 //!
-//! This library is the only way from a [`RawRecord`] to its event, [`Enrichment::read`]. The binary
-//! puts Kafka around it; `mailpulse parse` shows an operator what comes out.
+//! [`Enrichment::read`] is the only function that turns a [`RawRecord`] into an event. The service
+//! calls it for each Kafka record, and `mailpulse parse` shows its result to an operator.
 
 mod agents;
 mod data_centres;

@@ -1,4 +1,4 @@
-//! The operator's own table: whose mail it is, and labels.
+//! Adds the tenant and labels of a recipient or campaign, from CSV files of the operator.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,24 +9,24 @@ use event::{Event, Text, recipient_key};
 use crate::watched::Watched;
 use crate::{FileError, OpenError};
 
-/// The column that becomes the tenant.
+/// The name of the column that becomes the tenant.
 const TENANT: &str = "tenant";
 
-/// Tables by recipient or campaign, in the operator's order.
+/// The tables in the order of `enrich.lookup`.
 pub(crate) struct Lookups(Vec<Watched<Table>>);
 
-/// One table: a CSV file whose first column is `recipient` or `campaign`, one of the others
-/// `tenant` perhaps, and the rest labels of the name their header has.
+/// A CSV file. Its first column is `recipient` or `campaign`. A column `tenant` becomes the tenant;
+/// every other column becomes a label with the name of the column.
 struct Table {
-    by: By,
-    /// Which of `rows` a recipient or campaign has.
+    key_kind: KeyKind,
+    /// The index in `rows` for each recipient or campaign.
     keys: HashMap<Box<str>, u32>,
-    /// The distinct ones: most keys share theirs with many others.
+    /// The distinct rows. Many keys share the same row.
     rows: Vec<Row>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+enum KeyKind {
     Recipient,
     Campaign,
 }
@@ -44,12 +44,12 @@ impl Lookups {
         paths.map(open).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Takes tables that have changed.
+    /// Reloads tables that have changed.
     pub(crate) fn refresh(&mut self, now: Instant) {
         self.0.iter_mut().for_each(|table| table.refresh(now));
     }
 
-    /// Fills in tenant and labels. What an earlier table says holds.
+    /// Adds tenant and labels. The values of earlier tables take precedence.
     pub(crate) fn add<'e>(&'e self, event: &mut Event<'e>) {
         for table in self.0.iter().map(Watched::value) {
             let Some(row) = table.row(event) else { continue };
@@ -71,14 +71,14 @@ impl Table {
 
     fn parse(mut csv: csv::Reader<impl std::io::Read>) -> Result<Self, FileError> {
         let header = csv.headers()?.clone();
-        let by = by(&header)?;
+        let key_kind = key_kind(&header)?;
         let (mut keys, mut rows, mut numbers) = (HashMap::new(), Vec::new(), BTreeMap::new());
         for record in csv.records() {
             let record = record?;
             let line = record.position().map_or(0, csv::Position::line);
-            let key = match by {
-                By::Recipient => recipient_key(&record[0]).into_owned(),
-                By::Campaign => record[0].to_owned(),
+            let key = match key_kind {
+                KeyKind::Recipient => recipient_key(&record[0]).into_owned(),
+                KeyKind::Campaign => record[0].to_owned(),
             };
             if key.is_empty() {
                 return Err(FileError::EmptyKey { line, column: header[0].to_owned() });
@@ -94,42 +94,42 @@ impl Table {
                 }
             };
             if keys.insert(key.into_boxed_str(), number).is_some() {
-                return Err(FileError::KeyTwice { line, key: record[0].to_owned() });
+                return Err(FileError::DuplicateKey { line, key: record[0].to_owned() });
             }
         }
         keys.shrink_to_fit();
-        Ok(Self { by, keys, rows })
+        Ok(Self { key_kind, keys, rows })
     }
 
     fn row(&self, event: &Event<'_>) -> Option<&Row> {
-        let key = match self.by {
-            By::Recipient => event.recipient.as_deref()?,
-            By::Campaign => event.campaign.as_deref()?,
+        let key = match self.key_kind {
+            KeyKind::Recipient => event.recipient.as_deref()?,
+            KeyKind::Campaign => event.campaign.as_deref()?,
         };
         self.rows.get(*self.keys.get(key)? as usize)
     }
 }
 
-/// What the table is joined by, when its header is in order.
-fn by(header: &csv::StringRecord) -> Result<By, FileError> {
-    let by = match header.get(0) {
-        Some("recipient") => By::Recipient,
-        Some("campaign") => By::Campaign,
+/// Checks the header and returns what the first column contains.
+fn key_kind(header: &csv::StringRecord) -> Result<KeyKind, FileError> {
+    let key_kind = match header.get(0) {
+        Some("recipient") => KeyKind::Recipient,
+        Some("campaign") => KeyKind::Campaign,
         _ => return Err(FileError::NoKey),
     };
-    for (place, name) in header.iter().enumerate() {
+    for (index, name) in header.iter().enumerate() {
         if name.is_empty() {
-            return Err(FileError::NamelessColumn(place + 1));
+            return Err(FileError::UnnamedColumn(index + 1));
         }
-        if header.iter().take(place).any(|other| other == name) {
-            return Err(FileError::ColumnTwice(name.to_owned()));
+        if header.iter().take(index).any(|other| other == name) {
+            return Err(FileError::DuplicateColumn(name.to_owned()));
         }
     }
-    Ok(by)
+    Ok(key_kind)
 }
 
 impl Row {
-    /// Empty cells say nothing.
+    /// Reads the cells of a line. Empty cells are ignored.
     fn new(header: &csv::StringRecord, record: &csv::StringRecord) -> Self {
         let cells = || header.iter().zip(record).skip(1).filter(|(_, cell)| !cell.is_empty());
         let tenant = cells().find(|(name, _)| *name == TENANT).map(|(_, cell)| cell.to_owned());
@@ -150,12 +150,12 @@ mod tests {
         Table::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()))
     }
 
-    fn refused(text: &str) -> String {
+    fn error(text: &str) -> String {
         table(text).err().unwrap().to_string()
     }
 
     #[test]
-    fn earlier_tables_hold_and_later_ones_fill_in() {
+    fn values_of_earlier_tables_take_precedence() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = directory.path().join(name);
@@ -182,21 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn equal_rows_are_kept_once() {
+    fn equal_rows_are_stored_once() {
         let text: String = (0..1000).map(|n| format!("c{n},acme,{}\n", n % 3)).collect();
         let table = table(&format!("campaign,tenant,tier\n{text}")).unwrap();
         assert_eq!((table.keys.len(), table.rows.len()), (1000, 3));
     }
 
     #[test]
-    fn a_table_that_cannot_be_meant_is_refused() {
-        assert!(refused("name,tenant\na,b\n").contains("the first column"));
-        assert!(refused("campaign,tenant,tenant\na,b,c\n").contains("`tenant` is there twice"));
-        assert!(refused("campaign,\na,b\n").contains("column 2 has no name"));
-        assert!(refused("campaign,tenant\na,b\na,c\n").contains("line 3: a is there twice"));
-        assert!(refused("recipient,tenant\nA@example.com,b\na@example.com,c\n").contains("twice"));
-        assert!(refused("campaign,tenant\n,b\n").contains("line 2: an empty campaign"));
-        assert!(refused("campaign,tenant\na,b,c\n").contains("record"), "a cell too many");
-        assert!(refused("").contains("the first column"));
+    fn a_malformed_table_is_rejected() {
+        assert!(error("name,tenant\na,b\n").contains("the first column"));
+        assert!(error("campaign,tenant,tenant\na,b,c\n").contains("`tenant` is duplicated"));
+        assert!(error("campaign,\na,b\n").contains("column 2 has no name"));
+        assert!(
+            error("campaign,tenant\na,b\na,c\n")
+                .contains("line 3: an earlier line also has the key a")
+        );
+        assert!(
+            error("recipient,tenant\nA@example.com,b\na@example.com,c\n")
+                .contains("also has the key")
+        );
+        assert!(error("campaign,tenant\n,b\n").contains("line 2: the campaign is empty"));
+        assert!(error("campaign,tenant\na,b,c\n").contains("record"), "a line has an extra cell");
+        assert!(error("").contains("the first column"));
     }
 }

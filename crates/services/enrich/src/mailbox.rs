@@ -1,15 +1,14 @@
-//! Who runs a recipient's mailbox, from the domain of the address.
+//! Finds the mailbox provider of a recipient by the domain of the address.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::OpenError;
 
-/// Built in; the data is reviewed like code.
 const TABLE: &str = include_str!("../data/mailbox_providers.toml");
-/// What errors call it.
+/// The name of the data file in error messages.
 const NAME: &str = "mailbox_providers.toml";
 
-/// What a domain of which nothing is known belongs to.
+/// The mailbox provider of domains that are in no table.
 pub(crate) const OTHER: &str = "other";
 
 /// Mailbox providers by domain.
@@ -25,15 +24,18 @@ impl MailboxProviders {
             for domain in domains {
                 let former = by_domain.insert(domain.clone(), name.clone());
                 if former.is_some() {
-                    return Err(OpenError::built_in(NAME, format_args!("{domain} is there twice")));
+                    return Err(OpenError::built_in(
+                        NAME,
+                        format_args!("{domain} is listed twice"),
+                    ));
                 }
             }
         }
         Ok(Self(by_domain))
     }
 
-    /// The provider's stable name; `None` when the domain is not a known consumer domain.
-    /// `domain` is lower-case.
+    /// Returns the stable name of the mailbox provider; `None` if the domain is not in the table.
+    /// `domain` must be lower case.
     pub(crate) fn of_domain(&self, domain: &str) -> Option<&str> {
         self.0.get(domain).map(String::as_str)
     }
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_belong_to_one_provider_each() {
+    fn each_domain_belongs_to_one_mailbox_provider() {
         let providers = MailboxProviders::load().unwrap();
         for (domain, name) in [
             ("googlemail.com", Some("gmail")),

@@ -1,29 +1,24 @@
-//! `enrich`: see the library of this crate for what it does and how.
+//! `enrich`: turns raw events into canonical events. The library of this crate explains how.
 //!
-//! Outputs and input offsets commit in one Kafka transaction; after a crash the records since the
+//! Outputs and input offsets commit in one Kafka transaction. After a crash the records since the
 //! last commit are read again, and nothing of the first attempt is visible.
 
-mod step;
+mod stage;
 
 use enrich::{EnrichSettings, Enrichment};
-use service::Service;
-use step::Enrich;
 use kafka::Cluster;
+use service::Service;
+use stage::Enrich;
 
 fn main() -> anyhow::Result<()> {
     let service = Service::load("enrich", env!("CARGO_PKG_VERSION"))?;
     let settings = EnrichSettings::read(&service.settings)?;
     let cluster = Cluster::read(&service)?;
-    let mut enrich = Enrich::new(cluster.topics.clone(), Enrichment::open(&settings)?);
-    service.open(settings.admin)?; // everything is read; only now a port opens
+    let enrichment = Enrichment::open(&settings)?;
+    service.open(settings.admin)?; // all settings and files are read before a port opens
 
     cluster.prepare()?;
-    kafka::step::run(
-        &cluster.connection,
-        &step::settings(&settings, &cluster.topics, cluster.partitions),
-        &mut enrich,
-        &|| service.shutdown.requested(),
-        &|is_assigned| service.health.report(is_assigned),
-    )?;
+    let enrich = Enrich::new(cluster.topics.clone(), cluster.partitions, enrichment);
+    kafka::run(&cluster, &service, settings.batch(), enrich)?;
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! The mailbox providers of domains nobody has heard of, from their mail exchangers.
+//! Finds the mailbox providers of domains that are not in the built-in table, by their mail
+//! exchangers.
 //!
-//! The one thing in `enrich` that asks the outside world, and so the one by which the same bytes may
-//! give another event tomorrow: only `mailbox_provider` depends on it, never the `event_id`. A round
-//! asks for all of its unknown domains at once and waits for them a stated time in all. A domain that
-//! has not answered by then is `other` in this round and may be known in the next, which does not wait
-//! for it again.
+//! This is the only part of `enrich` that depends on an external service. If DNS changes, the same
+//! bytes can give an event with another `mailbox_provider`; the `event_id` does not depend on it.
+//! Each batch resolves all its unknown domains at once and waits at most `enrich.mx_timeout` for
+//! them. A domain that is not resolved by then is `other` in this batch. Later batches use the
+//! answer when it is there, but do not wait for it again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
@@ -27,113 +28,115 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use crate::OpenError;
 use crate::mx_hosts::MxHosts;
 
-/// Bounds of how long an answer is believed, whatever it says itself.
-const AT_LEAST: Duration = Duration::from_secs(5 * 60);
-const AT_MOST: Duration = Duration::from_secs(24 * 3600);
-/// How long we believe that there is nothing.
-const NOTHING_FOR: Duration = Duration::from_secs(3600);
-/// How long we do not ask again after a failure.
-const FAILURE_FOR: Duration = Duration::from_secs(60);
-/// How long the resolver tries.
-const TRY_FOR: Duration = Duration::from_secs(2);
-/// Questions under way at once.
-const AT_ONCE: usize = 64;
-/// Of a domain's name, RFC 1035 §2.3.4.
-const LONGEST_NAME: usize = 253;
+/// The minimum time for which an answer is cached, whatever its TTL.
+const MIN_TTL: Duration = Duration::from_secs(5 * 60);
+/// The maximum time for which an answer is cached, whatever its TTL.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long it is cached that a domain has no mail exchanger.
+const NO_RECORDS_TTL: Duration = Duration::from_secs(3600);
+/// How long a domain is not resolved again after a failure.
+const FAILURE_TTL: Duration = Duration::from_secs(60);
+/// After this time the resolver reports a failure.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_CONCURRENT_QUERIES: usize = 64;
+/// The longest domain name, RFC 1035 §2.3.4.
+const MAX_NAME_LENGTH: usize = 253;
 
-/// What is known of domains, and the thread that asks.
+/// A cache of mailbox providers by domain, and the thread that resolves the domains.
 pub(crate) struct MailExchanges {
     hosts: MxHosts,
-    known: LruCache<Box<str>, Known>,
-    /// Asked for and not yet answered.
-    under_way: HashSet<Box<str>>,
-    questions: UnboundedSender<Box<str>>,
+    cache: LruCache<Box<str>, Cached>,
+    /// Domains whose query has no answer yet.
+    in_flight: HashSet<Box<str>>,
+    queries: UnboundedSender<Box<str>>,
     answers: Receiver<Answer>,
-    wait: Duration,
+    timeout: Duration,
     meters: Meters,
 }
 
-struct Known {
+struct Cached {
     provider: Option<String>,
     until: Instant,
 }
 
 struct Answer {
     domain: Box<str>,
-    found: Found,
+    result: Resolved,
 }
 
-enum Found {
-    /// Hosts, the most preferred first, and how long that holds.
+enum Resolved {
+    /// The hosts, the most preferred first, and the shortest TTL.
     Hosts(Vec<String>, Duration),
-    /// The domain has none.
-    Nothing,
-    /// Nobody could say.
+    /// The domain has no mail exchanger.
+    NoRecords,
+    /// The query failed or timed out.
     Failed,
 }
 
 impl MailExchanges {
-    /// Starts the thread. `server` is the resolver to ask, the system's own where it is `None`;
-    /// `wait` is how long a round may be held, `remembered` how many domains are kept.
+    /// Starts the thread. `server` is the name server, or `None` for those of the system. `timeout`
+    /// is how long a batch waits at most. `cache_size` is a number of domains.
     pub(crate) fn start(
         server: Option<SocketAddr>,
-        wait: Duration,
-        remembered: NonZeroUsize,
+        timeout: Duration,
+        cache_size: NonZeroUsize,
     ) -> Result<Self, OpenError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(OpenError::Thread)?;
         let resolver = resolver(server).map_err(OpenError::Resolver)?;
-        let (questions, asked) = tokio::sync::mpsc::unbounded_channel();
-        let (answered, answers) = mpsc::channel();
+        let (queries, received_queries) = tokio::sync::mpsc::unbounded_channel();
+        let (answer_sender, answers) = mpsc::channel();
         std::thread::Builder::new()
             .name("mx".to_owned())
-            .spawn(move || runtime.block_on(answer_all(resolver, asked, answered)))
+            .spawn(move || runtime.block_on(resolve_all(resolver, received_queries, answer_sender)))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             hosts: MxHosts::load()?,
-            known: LruCache::new(remembered),
-            under_way: HashSet::new(),
-            questions,
+            cache: LruCache::new(cache_size),
+            in_flight: HashSet::new(),
+            queries,
             answers,
-            wait,
+            timeout,
             meters: Meters::new(),
         })
     }
 
-    /// Asks for the domains that are not known, and waits for those not asked for before, as long as
-    /// a round may be held. An answer that has grown old is asked for anew, and goes on being used meanwhile.
+    /// Resolves the domains that are not cached, and waits for those that this call is the first to
+    /// query. An expired entry is resolved again, without waiting, and used until the answer is
+    /// there.
     pub(crate) fn prepare<'d>(&mut self, domains: impl Iterator<Item = &'d str>) {
         while let Ok(answer) = self.answers.try_recv() {
-            self.learn(answer);
+            self.store(answer);
         }
         let now = Instant::now();
         let mut awaited = HashSet::new();
-        for domain in domains.filter(|domain| is_name(domain)).collect::<BTreeSet<_>>() {
-            let known = self.known.get(domain);
-            if known.is_some_and(|known| now < known.until) {
+        for domain in domains.filter(|domain| is_domain(domain)).collect::<BTreeSet<_>>() {
+            let cached = self.cache.get(domain);
+            if cached.is_some_and(|cached| now < cached.until) {
                 continue;
             }
-            let has_none = known.is_none();
-            if self.ask(domain) && has_none {
+            let is_unknown = cached.is_none();
+            if self.query(domain) && is_unknown {
                 awaited.insert(Box::from(domain));
             }
         }
-        self.await_answers(awaited, now + self.wait);
+        self.await_answers(awaited, now + self.timeout);
     }
 
-    /// The mailbox provider, as far as it is known.
+    /// Returns the cached mailbox provider of a domain.
     pub(crate) fn of_domain(&self, domain: &str) -> Option<&str> {
-        self.known.peek(domain)?.provider.as_deref()
+        self.cache.peek(domain)?.provider.as_deref()
     }
 
-    /// Whether it was not under way before.
-    fn ask(&mut self, domain: &str) -> bool {
-        // As many as are kept: a flood of made-up domains must not fill the memory.
-        let has_room = self.under_way.len() < self.known.cap().get();
-        // The thread lives as long as we do.
-        has_room
-            && self.under_way.insert(domain.into())
-            && self.questions.send(domain.into()).is_ok()
+    /// Sends a query. Returns false if the domain is already being resolved, or if too many are.
+    fn query(&mut self, domain: &str) -> bool {
+        // Limited to the size of the cache, so that a flood of invented domains cannot exhaust the
+        // memory.
+        let is_allowed = self.in_flight.len() < self.cache.cap().get();
+        // Sending cannot fail, because the thread ends only after `queries` was dropped.
+        is_allowed
+            && self.in_flight.insert(domain.into())
+            && self.queries.send(domain.into()).is_ok()
     }
 
     fn await_answers(&mut self, mut awaited: HashSet<Box<str>>, deadline: Instant) {
@@ -141,106 +144,107 @@ impl MailExchanges {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(answer) = self.answers.recv_timeout(left) else { break };
             awaited.remove(&answer.domain);
-            self.learn(answer);
+            self.store(answer);
         }
-        self.meters.late.increment(awaited.len() as u64);
+        self.meters.timed_out.increment(awaited.len() as u64);
     }
 
-    fn learn(&mut self, Answer { domain, found }: Answer) {
-        self.under_way.remove(&domain);
-        let (provider, holds, counter) = match found {
-            Found::Hosts(hosts, holds) => {
+    fn store(&mut self, Answer { domain, result }: Answer) {
+        self.in_flight.remove(&domain);
+        let (provider, ttl, counter) = match result {
+            Resolved::Hosts(hosts, ttl) => {
                 let provider = hosts.iter().find_map(|host| self.hosts.of_host(host));
-                (provider.map(str::to_owned), holds.clamp(AT_LEAST, AT_MOST), &self.meters.found)
+                (provider.map(str::to_owned), ttl.clamp(MIN_TTL, MAX_TTL), &self.meters.found)
             }
-            Found::Nothing => (None, NOTHING_FOR, &self.meters.nothing),
-            Found::Failed => {
-                // What was known before is still the best there is.
-                let before = self.known.pop(&domain).and_then(|known| known.provider);
-                (before, FAILURE_FOR, &self.meters.failed)
+            Resolved::NoRecords => (None, NO_RECORDS_TTL, &self.meters.no_records),
+            Resolved::Failed => {
+                // Keep the expired provider: it is more likely right than `other`.
+                let expired = self.cache.pop(&domain).and_then(|cached| cached.provider);
+                (expired, FAILURE_TTL, &self.meters.failed)
             }
         };
         counter.increment(1);
-        self.known.put(domain, Known { provider, until: Instant::now() + holds });
+        self.cache.put(domain, Cached { provider, until: Instant::now() + ttl });
     }
 }
 
-/// Whether it can be a domain at all: anything may stand behind an at sign.
-fn is_name(domain: &str) -> bool {
+/// Returns false for text that cannot be a domain name. Addresses may have any text after the `@`.
+fn is_domain(domain: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    domain.len() <= LONGEST_NAME && domain.contains('.') && domain.bytes().all(plain)
+    domain.len() <= MAX_NAME_LENGTH && domain.contains('.') && domain.bytes().all(plain)
 }
 
 fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, NetError> {
     let mut builder = match server {
         Some(server) => {
             let mut config = NameServerConfig::udp_and_tcp(server.ip());
-            config.connections.iter_mut().for_each(|way| way.port = server.port());
+            config.connections.iter_mut().for_each(|connection| connection.port = server.port());
             let config = ResolverConfig::from_name_servers(vec![config]);
             Resolver::builder_with_config(config, TokioRuntimeProvider::default())
         }
         None => Resolver::builder_tokio()?,
     };
     let options = builder.options_mut();
-    options.timeout = TRY_FOR;
+    options.timeout = QUERY_TIMEOUT;
     options.attempts = 1;
-    options.cache_size = 0; // ours is bounded by domains and outlives answers
+    // `MailExchanges` has its own cache, which is limited by domains and keeps expired entries.
+    options.cache_size = 0;
     builder.build()
 }
 
-/// Answers until nobody asks any more.
-async fn answer_all(
+/// Resolves domains until the sender of the queries is dropped.
+async fn resolve_all(
     resolver: TokioResolver,
-    mut asked: UnboundedReceiver<Box<str>>,
-    answered: Sender<Answer>,
+    mut queries: UnboundedReceiver<Box<str>>,
+    answers: Sender<Answer>,
 ) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(domain) = asked.recv().await {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (resolver, answered) = (resolver.clone(), answered.clone());
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_QUERIES));
+    while let Some(domain) = queries.recv().await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let (resolver, answers) = (resolver.clone(), answers.clone());
         tokio::spawn(async move {
-            // Fully qualified: no search list of this machine's is to be tried.
-            let found = found(resolver.mx_lookup(format!("{domain}.")).await);
-            let _ = answered.send(Answer { domain, found });
-            drop(place);
+            // The trailing dot prevents the system's search list from being applied.
+            let result = resolved(resolver.mx_lookup(format!("{domain}.")).await);
+            let _ = answers.send(Answer { domain, result });
+            drop(permit);
         });
     }
 }
 
-fn found(answer: Result<Lookup, NetError>) -> Found {
+fn resolved(answer: Result<Lookup, NetError>) -> Resolved {
     let lookup = match answer {
         Ok(lookup) => lookup,
-        Err(error) if error.is_no_records_found() => return Found::Nothing,
-        Err(_) => return Found::Failed,
+        Err(error) if error.is_no_records_found() => return Resolved::NoRecords,
+        Err(_) => return Resolved::Failed,
     };
     let mut hosts = Vec::new();
-    let mut holds = AT_MOST;
+    let mut ttl = MAX_TTL;
     for record in lookup.answers() {
         if let RData::MX(mx) = &record.data {
             hosts.push((mx.preference, mx.exchange.to_string().to_ascii_lowercase()));
-            holds = holds.min(Duration::from_secs(record.ttl.into()));
+            ttl = ttl.min(Duration::from_secs(record.ttl.into()));
         }
     }
-    // Servers shuffle hosts of one preference; ours is one order.
+    // Name servers shuffle hosts of equal preference. Sorting makes the result deterministic.
     hosts.sort();
-    Found::Hosts(hosts.into_iter().map(|(_, host)| host).collect(), holds)
+    Resolved::Hosts(hosts.into_iter().map(|(_, host)| host).collect(), ttl)
 }
 
 struct Meters {
     found: Counter,
-    nothing: Counter,
+    no_records: Counter,
     failed: Counter,
-    late: Counter,
+    timed_out: Counter,
 }
 
 impl Meters {
     fn new() -> Self {
-        let lookups = |outcome: &'static str| metrics::counter!("mailpulse_mx_lookups_total", "outcome" => outcome);
+        let lookups = |outcome: &'static str| metrics::counter!("mailpulse_enrich_mx_lookups_total", "outcome" => outcome);
         Self {
             found: lookups("found"),
-            nothing: lookups("nothing"),
+            no_records: lookups("not_found"),
             failed: lookups("failed"),
-            late: metrics::counter!("mailpulse_mx_late_total"),
+            timed_out: metrics::counter!("mailpulse_enrich_mx_timeouts_total"),
         }
     }
 }

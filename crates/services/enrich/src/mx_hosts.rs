@@ -1,20 +1,19 @@
-//! Who runs the mailboxes behind a mail exchanger, from its host name.
+//! Finds the mailbox provider behind a mail exchanger by its host name.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::OpenError;
 
-/// Built in; the data is reviewed like code.
 const TABLE: &str = include_str!("../data/mx_hosts.toml");
-/// What errors call it.
+/// The name of the data file in error messages.
 const NAME: &str = "mx_hosts.toml";
 
-/// Mailbox providers by the ends of their hosts' names, the longest first.
+/// The suffixes of host names of the mailbox providers, the longest first.
 pub(crate) struct MxHosts(Vec<Pattern>);
 
 struct Pattern {
-    /// From the last to the first; `*` is any.
+    /// The labels of the suffix, from last to first. `*` matches any label.
     labels: Vec<String>,
     provider: String,
 }
@@ -29,11 +28,14 @@ impl MxHosts {
         let table: BTreeMap<String, Vec<String>> =
             toml::from_str(table).map_err(|error| OpenError::built_in(NAME, error))?;
         let mut patterns: Vec<Pattern> = Vec::new();
-        for (provider, ends) in table {
-            for end in ends {
-                let labels: Vec<String> = end.rsplit('.').map(str::to_owned).collect();
+        for (provider, suffixes) in table {
+            for suffix in suffixes {
+                let labels: Vec<String> = suffix.rsplit('.').map(str::to_owned).collect();
                 if patterns.iter().any(|pattern| pattern.labels == labels) {
-                    return Err(OpenError::built_in(NAME, format_args!("{end} is there twice")));
+                    return Err(OpenError::built_in(
+                        NAME,
+                        format_args!("{suffix} is listed twice"),
+                    ));
                 }
                 patterns.push(Pattern { labels, provider: provider.clone() });
             }
@@ -42,7 +44,8 @@ impl MxHosts {
         Ok(Self(patterns))
     }
 
-    /// The provider's stable name. `host` is lower-case, with or without the last full stop.
+    /// Returns the stable name of the mailbox provider. `host` must be lower case; a trailing dot
+    /// is allowed.
     pub(crate) fn of_host(&self, host: &str) -> Option<&str> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let found = self.0.iter().find(|pattern| {
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_told_by_their_ends() {
+    fn hosts_are_recognised_by_their_suffixes() {
         let hosts = MxHosts::load().unwrap();
         let cases = [
             ("aspmx.l.google.com.", Some("google_workspace")),
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_end_decides_and_none_is_there_twice() {
+    fn the_longest_suffix_decides_and_a_repeated_suffix_is_rejected() {
         let table = "a = [\"example.net\"]\nb = [\"mx.example.net\"]\nc = [\"example.org\"]";
         let hosts = MxHosts::parse(table).unwrap();
         assert_eq!(hosts.of_host("one.mx.example.net"), Some("b"));
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_order() {
+    fn the_built_in_table_is_well_formed() {
         for pattern in MxHosts::load().unwrap().0 {
             assert!(pattern.labels.len() > 1, "{:?}", pattern.labels);
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';

@@ -1,4 +1,4 @@
-//! JSON pointers (RFC 6901) into a provider's bytes, without building a tree of them.
+//! JSON pointers (RFC 6901), evaluated on the provider's bytes without building a tree of values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Where a value is, such as `/mail/tags/campaign/0`. It may lead on into a text that itself holds
-/// JSON: some providers hand back what their customer attached in that way.
+/// A path to a value, such as `/mail/tags/campaign/0`. It can continue into a string that itself
+/// contains JSON, because some providers return their customers' metadata in that form.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Pointer(Vec<String>);
 
-/// The text is not a pointer.
+/// A text that is not a JSON pointer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotAPointer(String);
 
@@ -34,8 +34,8 @@ impl TryFrom<String> for Pointer {
 }
 
 impl Pointer {
-    /// The texts found there: of a text, a number or a truth value that one, of an array each of
-    /// its elements that is one, of anything else none. Empty texts say nothing and are left out.
+    /// Returns the text of the value: of a string, a number or a boolean the value itself, of an
+    /// array those of its elements, of anything else nothing. Empty strings are omitted.
     pub(crate) fn texts<'a>(&self, json: &'a str) -> Vec<Text<'a>> {
         let Some(found) = find(json, &self.0) else { return Vec::new() };
         let one = |json: &Cow<'a, str>| match json {
@@ -53,13 +53,13 @@ impl Pointer {
         }
     }
 
-    /// The first of [`Pointer::texts`].
+    /// Returns the first of [`Pointer::texts`].
     pub(crate) fn text<'a>(&self, json: &'a str) -> Option<Text<'a>> {
         self.texts(json).into_iter().next()
     }
 }
 
-/// The JSON of the value that the steps lead to.
+/// Returns the JSON of the value at the end of the path.
 fn find<'a>(json: &'a str, steps: &[String]) -> Option<Cow<'a, str>> {
     let json = json.trim_start();
     let Some((step, rest)) = steps.split_first() else { return Some(Cow::Borrowed(json)) };
@@ -87,7 +87,7 @@ fn scalar(json: &str) -> Option<Text<'_>> {
     }
 }
 
-/// The value of an object's member.
+/// Returns the JSON of a member of an object.
 fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     let found = Member(name).deserialize(&mut serde_json::Deserializer::from_str(json)).ok()?;
     found.map(RawValue::get)
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Member<'_> {
         f.write_str("an object")
     }
 
-    /// The last of several members of one name counts, as in all other readers we have.
+    /// If several members have the same name, the last one counts, as in all our other parsers.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
         while let Some(key) = map.next_key::<Text<'de>>()? {
@@ -151,14 +151,14 @@ mod tests {
         assert_eq!(texts("/a/b/1"), ["2"]);
         assert_eq!(texts("/a/b/3/c"), ["deep"]);
         assert_eq!(texts("/t"), ["café"]);
-        assert_eq!(texts("/x~1y/m~0n"), ["1.50"], "as it is written");
-        assert_eq!(texts("/inner/k/n"), ["ü"], "inside of a text");
+        assert_eq!(texts("/x~1y/m~0n"), ["1.50"], "as written");
+        assert_eq!(texts("/inner/k/n"), ["ü"], "inside a string");
         assert_eq!(texts("/inner/l"), ["p", "q"]);
         assert_eq!(pointer("/a/b").text(JSON).as_deref(), Some("x"));
     }
 
     #[test]
-    fn what_is_not_there_is_nothing() {
+    fn a_path_to_no_text_finds_nothing() {
         for at in
             ["/b", "/a", "/a/b/9", "/a/b/-1", "/a/b/2", "/a/b/4", "/t/x", "/plain/x", "/a/b/0/x"]
         {
@@ -174,17 +174,16 @@ mod tests {
     }
 
     proptest! {
-        /// Any value at any place is the one that serde_json's own pointer finds.
         #[test]
-        fn it_agrees_with_a_tree(value in json(), steps in prop::collection::vec("[ab0-2~/]{1,2}", 1..4)) {
+        fn pointers_find_the_same_value_as_in_serde_json(value in json(), steps in prop::collection::vec("[ab0-2~/]{1,2}", 1..4)) {
             let escape = |step: &String| step.replace('~', "~0").replace('/', "~1");
             let at = steps.iter().map(|step| format!("/{}", escape(step))).collect::<String>();
             let text = value.to_string();
             let ours = find(&text, &pointer(&at).0).map(|found| found.into_owned());
             let theirs = value.pointer(&at).map(ToString::to_string);
-            // A step with a leading zero is no index in RFC 6901; being kind here does no harm.
-            let is_index = |step: &String| step.len() > 1 && step.starts_with('0');
-            prop_assume!(!steps.iter().any(is_index));
+            // RFC 6901 forbids leading zeros in an index. We accept them, so leave those paths out.
+            let has_leading_zero = |step: &String| step.len() > 1 && step.starts_with('0');
+            prop_assume!(!steps.iter().any(has_leading_zero));
             prop_assert_eq!(ours, theirs);
         }
     }

@@ -1,39 +1,39 @@
-//! A record of `mail.raw.*`, without the Kafka around it.
+//! A record of `mail.raw.*`, independent of Kafka.
 
 use event::Provider;
 use providers::{Envelope, ParseError};
 use record::{HeaderError, RawHeaders, Reason};
 
-/// One event at one recipient as the ingress publishes it.
+/// A raw event for one recipient, as the ingress publishes it.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRecord<'a> {
-    /// Who posted it.
+    /// The provider that posted the event.
     pub provider: Provider,
-    /// What the ingress knows of it beside its bytes.
+    /// The source, recipient, time of receipt and request id.
     pub envelope: Envelope<'a>,
-    /// The provider's own bytes.
+    /// The raw event: the provider's bytes.
     pub value: &'a [u8],
 }
 
-/// Why a record is not an event. What it says is the `detail` of the dead letter.
+/// The reason why a record cannot be parsed. Its text becomes the `detail` of the dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// A header that every raw record has is missing, or is not in its form.
+    /// A required header is missing or malformed.
     #[error(transparent)]
     Headers(#[from] HeaderError),
-    /// The key is no recipient.
-    #[error("the key is not text")]
+    /// The key is not a recipient.
+    #[error("the record key is not UTF-8")]
     Key,
-    /// The bytes are no event of their provider's.
+    /// The value is not an event of the provider.
     #[error(transparent)]
     Value(#[from] ParseError),
 }
 
 impl<'a> RawRecord<'a> {
-    /// Reads a record's headers, by name, and its key.
+    /// Reads the headers and the key of a record.
     ///
     /// # Errors
-    /// When the ingress would not have written them so.
+    /// Fails if a header is missing or malformed, or if the key is not UTF-8.
     pub fn read(
         headers: &impl Fn(&str) -> Option<&'a [u8]>,
         key: &'a [u8],
@@ -52,7 +52,7 @@ impl<'a> RawRecord<'a> {
 }
 
 impl Unreadable {
-    /// The code of the dead letter.
+    /// Returns the reason for the dead letter.
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Headers(_) | Self::Key => Reason::BadHeaders,
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_what_the_ingress_said_of_it() {
+    fn headers_and_key_are_read() {
         let record = read(&HEADERS, b"ada@example.com").unwrap();
         let Envelope { source, recipient, received_at, request_id } = record.envelope;
         assert_eq!((record.provider, record.value), (Provider::Postmark, &b"{}"[..]));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_header_and_a_key_that_is_no_text_are_told() {
+    fn a_missing_header_and_a_binary_key_are_rejected() {
         for missing in 0..HEADERS.len() {
             let mut headers = HEADERS.to_vec();
             let (name, _) = headers.remove(missing);
@@ -103,6 +103,9 @@ mod tests {
             assert_eq!(why.to_string(), format!("header `{name}` is missing or malformed"));
         }
         let why = read(&HEADERS, b"ada@\xff").unwrap_err();
-        assert_eq!((why.reason(), &*why.to_string()), (Reason::BadHeaders, "the key is not text"));
+        assert_eq!(
+            (why.reason(), &*why.to_string()),
+            (Reason::BadHeaders, "the record key is not UTF-8")
+        );
     }
 }

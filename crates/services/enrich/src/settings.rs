@@ -5,30 +5,31 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kafka::BatchSettings;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
 use crate::extract::Rule;
 
-/// `[enrich]`; each key is explained in `deploy/mailpulse.toml`.
+/// The section `[enrich]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichSettings {
-    /// Where liveness, readiness and metrics are told.
+    /// The address of the admin server.
     pub admin: SocketAddr,
-    /// Of a transaction at most.
-    pub batch_records: usize,
-    /// How long a batch waits for its records.
+    /// The maximum number of records per transaction.
+    batch_records: usize,
+    /// The maximum time to wait until a batch is full.
     #[serde(with = "service::units::duration")]
-    pub batch_wait: Duration,
-    /// So many dead letters in a row hold a partition; 0 for never.
-    pub refusals_to_hold: u32,
-    pub(crate) mx: bool,
+    batch_wait: Duration,
+    /// After this many dead letters in a row a partition is held; 0 means never.
+    refusal_limit: u32,
+    pub(crate) mx_lookups: bool,
     mx_resolver: String,
-    /// How long [`Enrichment::prepare`](crate::Enrichment::prepare) waits for mail exchangers.
+    /// The maximum time that [`Enrichment::prepare`](crate::Enrichment::prepare) waits for DNS.
     #[serde(with = "service::units::duration")]
-    pub mx_wait: Duration,
-    pub(crate) mx_domains: NonZeroUsize,
+    pub mx_timeout: Duration,
+    pub(crate) mx_cache_domains: NonZeroUsize,
     geo_city: PathBuf,
     geo_asn: PathBuf,
     lookup: Vec<PathBuf>,
@@ -39,38 +40,44 @@ impl EnrichSettings {
     /// Reads the section.
     ///
     /// # Errors
-    /// Names the key that cannot be used.
+    /// Fails if a value is invalid; the error names the key.
     pub fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let enrich: Self = settings.section("enrich")?;
         if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
-            let problem = "write the address and port of a name server, such as 127.0.0.1:53";
+            let problem = "set it to the address and port of a name server, such as 127.0.0.1:53";
             return Err(settings.invalid("enrich.mx_resolver", problem));
         }
         Ok(enrich)
     }
 
-    /// The name server to ask; `None` for the system's own.
+    /// Returns the size of a transaction and the refusal limit.
+    pub const fn batch(&self) -> BatchSettings {
+        BatchSettings {
+            records: self.batch_records,
+            wait: self.batch_wait,
+            refusal_limit: self.refusal_limit,
+        }
+    }
+
+    /// Returns the configured name server; `None` means those of the system.
     pub(crate) fn resolver(&self) -> Option<SocketAddr> {
         self.mx_resolver.parse().ok()
     }
 
-    /// The database of places, if there is one.
     pub(crate) fn geo_city(&self) -> Option<&Path> {
-        given(&self.geo_city)
+        non_empty(&self.geo_city)
     }
 
-    /// The database of networks, if there is one.
     pub(crate) fn geo_asn(&self) -> Option<&Path> {
-        given(&self.geo_asn)
+        non_empty(&self.geo_asn)
     }
 
-    /// The look-up tables.
     pub(crate) fn lookups(&self) -> impl Iterator<Item = &Path> {
         self.lookup.iter().map(PathBuf::as_path)
     }
 }
 
-/// The empty path is none.
-fn given(path: &Path) -> Option<&Path> {
+/// Returns `None` for an empty path, which means that the file is not configured.
+fn non_empty(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)
 }

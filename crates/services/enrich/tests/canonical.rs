@@ -5,28 +5,29 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{RECEIVED_AT, Stage, source};
+use common::{Stage, source};
 use enrich::{EnrichSettings, Enrichment, RawRecord};
 use event::{Event, EventId, Kind, Permanence, Provider, ReceivedAt};
+use harness::records::{self, RECEIVED_AT};
 use providers::Envelope;
 use record::{EnrichedHeaders, names};
 use service::Settings;
-use testkit::{Credentials, Fact, Plan, SignedRequest, Traffic, shape, sign};
+use testkit::{Credentials, MailEvent, Plan, SignedRequest, Traffic, payloads, sign};
 
-/// What an event of any provider must say of a fact: everything that is a function of it.
-fn told(fact: &Fact) -> String {
-    let Fact { provider, source, kind, recipient, message_id, occurred_at_micros, .. } = fact;
-    let campaign = fact.told_campaign();
-    let is_hard = (*kind == Kind::Bounced).then_some(fact.is_hard_bounce());
-    let machine = fact.machine;
+/// Describes a mail event by everything that every provider reports of it.
+fn description_of_mail_event(event: &MailEvent) -> String {
+    let MailEvent { provider, source, kind, recipient, message_id, occurred_at_micros, .. } = event;
+    let campaign = event.reported_campaign();
+    let is_hard = (*kind == Kind::Bounced).then_some(event.is_hard_bounce());
+    let machine = event.machine;
     format!(
         "{provider}/{source} {kind} {recipient} {message_id} {campaign:?} {occurred_at_micros} \
          {is_hard:?} {machine}"
     )
 }
 
-/// The same of a canonical event.
-fn said(event: &Event<'_>) -> String {
+/// Describes a canonical event in the same way.
+fn description_of_event(event: &Event<'_>) -> String {
     let Event { provider, source, kind, recipient, message_id, occurred_at, .. } = event;
     let recipient = recipient.as_deref().unwrap();
     let message_id = message_id.as_deref().unwrap();
@@ -40,19 +41,19 @@ fn said(event: &Event<'_>) -> String {
     )
 }
 
-/// What traffic has too seldom for so little of it: every kind of event that a provider has words for,
-/// and both sorts of bounces. Of `other` nothing is promised, not even a recipient.
-fn one_of_each() -> Vec<Fact> {
+/// Returns what little traffic lacks: an event of every kind that a provider has, and both kinds of
+/// bounces. Events of the kind `other` are left out; they need not even have a recipient.
+fn one_of_each() -> Vec<MailEvent> {
     let of = |(provider, source): (Provider, &str)| {
         let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Other);
-        let mut facts: Vec<Fact> = (0..)
+        let mut events: Vec<MailEvent> = (0..)
             .zip(kinds)
-            .map(|(n, kind)| Fact::new(provider, source, kind, "ada@example.com", n))
+            .map(|(n, kind)| MailEvent::new(provider, source, kind, "ada@example.com", n))
             .collect();
-        let bounced = Fact::new(provider, source, Kind::Bounced, "bob@example.com", 100);
-        facts.push(Fact { permanence: Some(Permanence::Soft), ..bounced });
-        facts.retain(|fact| shape::json(fact).is_some());
-        facts
+        let bounced = MailEvent::new(provider, source, Kind::Bounced, "bob@example.com", 100);
+        events.push(MailEvent { permanence: Some(Permanence::Soft), ..bounced });
+        events.retain(|event| payloads::json(event).is_some());
+        events
     };
     testkit::SOURCES.into_iter().flat_map(of).collect()
 }
@@ -68,24 +69,24 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     let one_of_each = one_of_each();
     let further = one_of_each
         .iter()
-        .flat_map(|fact| sign::facts(&credentials, std::slice::from_ref(fact), 1_800_000_000));
+        .flat_map(|event| sign::events(&credentials, std::slice::from_ref(event), 1_800_000_000));
     let requests: Vec<SignedRequest> = traffic.requests().chain(further).collect();
     let mut published = 0;
     for (number, request) in requests.iter().enumerate() {
         published += stage.publish_request(request);
         if number == requests.len() / 3 || number == requests.len() / 2 {
-            stage.enrich.kill().unwrap();
-            stage.enrich.restart().unwrap();
+            stage.enrich.kill();
+            stage.enrich.restart();
         }
     }
 
-    let records = stage.records(&stage.topics.enriched, published);
+    let records = stage.enriched(published);
     assert_eq!(records.len(), published, "each raw event exactly once");
     let mut kinds: BTreeMap<(Provider, Kind), u64> = BTreeMap::new();
     let mut ids: BTreeSet<EventId> = BTreeSet::new();
-    let mut all_said: BTreeSet<String> = BTreeSet::new();
+    let mut in_events: BTreeSet<String> = BTreeSet::new();
     for record in &records {
-        let event: Event<'_> = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+        let event: Event<'_> = serde_json::from_slice(record.value()).unwrap();
         let headers = EnrichedHeaders::read(&|name| record.header(name)).unwrap();
         assert_eq!(headers.event_id, event.event_id);
         assert_eq!(headers.occurred_at, event.occurred_at);
@@ -98,20 +99,21 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         assert_eq!(event.recipient.as_deref().unwrap().as_bytes(), record.key);
         assert!(event.mailbox_provider.is_some());
         ids.insert(event.event_id);
-        all_said.insert(said(&event));
+        in_events.insert(description_of_event(&event));
         *kinds.entry((event.provider, event.kind)).or_default() += 1;
     }
-    let truth = traffic.truth();
+    let truth = traffic.expected();
     let mut expected = truth.accepted.clone();
-    for fact in &one_of_each {
-        *expected.entry((fact.provider, fact.kind)).or_default() += 1;
+    for event in &one_of_each {
+        *expected.entry((event.provider, event.kind)).or_default() += 1;
     }
     assert_eq!(kinds, expected);
     let distinct = truth.distinct_total() + one_of_each.len() as u64;
-    assert_eq!(ids.len() as u64, distinct, "repeats have the id of the first");
-    let all_told: BTreeSet<String> = traffic.facts().chain(&one_of_each).map(told).collect();
-    let differing: Vec<_> = all_told.symmetric_difference(&all_said).take(10).collect();
-    assert!(differing.is_empty(), "told and not said, or said and not told: {differing:#?}");
+    assert_eq!(ids.len() as u64, distinct, "duplicates have the id of their original");
+    let sent = traffic.events().chain(&one_of_each);
+    let in_mail_events: BTreeSet<String> = sent.map(description_of_mail_event).collect();
+    let differing: Vec<_> = in_mail_events.symmetric_difference(&in_events).take(10).collect();
+    assert!(differing.is_empty(), "only sent or only read: {differing:#?}");
 
     let mut expected: Vec<_> = Library::new().events(requests.iter()).collect();
     let mut written: Vec<_> = records
@@ -123,7 +125,7 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     assert!(written == expected, "{:?}", written.iter().zip(&expected).find(|(a, b)| a != b));
 }
 
-/// The library alone, with the settings of the process: what `mailpulse parse` shows.
+/// The library without a process, with the same settings, as `mailpulse parse` uses it.
 struct Library(Enrichment);
 
 impl Library {
@@ -139,44 +141,45 @@ impl Library {
         requests.flat_map(|request| {
             let (provider, source) = source(request);
             let mut events = Vec::new();
-            providers::split(provider, &request.body, &mut |raw| {
+            for raw in providers::split(provider, &request.body).unwrap().events() {
                 let received_at = ReceivedAt(RECEIVED_AT.parse().unwrap());
                 let recipient = raw.recipient;
                 let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
                 let record = RawRecord { provider, envelope, value: raw.raw };
                 events.push(self.0.read(&record, |event| serde_json::to_string(event).unwrap()));
-            })
-            .unwrap();
+            }
             events.into_iter().map(Result::unwrap)
         })
     }
 }
 
 #[test]
-fn what_cannot_be_read_goes_to_dead_letters_as_it_came() {
+fn an_unreadable_record_becomes_a_dead_letter_with_its_bytes() {
     let stage = Stage::start("");
-    let genuine = [
-        (names::PROVIDER, &b"postmark"[..]),
-        (names::SOURCE, b"receipts"),
-        (names::RECEIVED_AT, RECEIVED_AT.as_bytes()),
-        (names::REQUEST_ID, b"r1"),
-    ];
-    let topic = stage.topics.raw(Kind::Delivered).to_owned();
-    stage.publish(&topic, b"ada@example.com", b"{ not json", &genuine);
-    stage.publish(&topic, b"bob@example.com", b"{\"RecordType\":\"Delivery\"}", &genuine);
-    stage.publish(&topic, b"eve@example.com", b"{}", &genuine[1..]);
+    let raw = |recipient: &str, value: &str| {
+        let topics = &stage.cluster.topics;
+        records::raw(topics, Provider::Postmark, "receipts", Kind::Delivered, recipient, value)
+    };
+    let mut without_provider = raw("eve@example.com", "{}");
+    without_provider.headers.remove(0);
+    stage.cluster.produce(&[
+        raw("ada@example.com", "{ not json"),
+        raw("bob@example.com", "{\"RecordType\":\"Delivery\"}"),
+        without_provider,
+    ]);
 
-    let letters = stage.records(&stage.topics.dead_letters, 3);
-    assert_eq!(letters.len(), 3);
-    let of = |key: &[u8]| letters.iter().find(|letter| letter.key == key).unwrap();
+    let dead_letters = stage.dead_letters(3);
+    assert_eq!(dead_letters.len(), 3);
+    let of = |key: &[u8]| dead_letters.iter().find(|record| record.key == key).unwrap();
     let reason = |key: &[u8]| of(key).header(names::REASON).unwrap().to_vec();
     assert_eq!(reason(b"ada@example.com"), b"not_json");
     assert_eq!(reason(b"bob@example.com"), b"missing_time");
     assert_eq!(reason(b"eve@example.com"), b"bad_headers");
     let ada = of(b"ada@example.com");
-    assert_eq!(ada.value.as_deref(), Some(&b"{ not json"[..]));
+    assert_eq!(ada.value(), b"{ not json");
     assert_eq!(ada.header(names::STAGE), Some(&b"enrich"[..]));
     assert_eq!(ada.header(names::SOURCE), Some(&b"receipts"[..]));
     let origin = std::str::from_utf8(ada.header(names::ORIGIN).unwrap()).unwrap();
+    let topic = stage.cluster.topics.raw(Kind::Delivered);
     assert!(origin.starts_with(&format!("{topic}/")), "{origin}");
 }

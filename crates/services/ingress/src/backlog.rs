@@ -1,200 +1,196 @@
-//! Requests kept on the local disk while Kafka does not take them.
+//! The backlog: requests in the spool that are not published yet.
 //!
-//! A request goes one of two ways: to Kafka, or to the end of the backlog. Once one could not go to
-//! Kafka, all later ones queue behind it, so that what was posted later is not published earlier;
-//! the newcomers wait until the requests that are still under way to Kafka have got through or
-//! joined the queue themselves, at most `ingress.ack_timeout`. When the backlog has almost been
-//! handed on, newcomers are held for the moment the rest takes, and then go to Kafka again.
+//! A request takes one of two routes: to Kafka, or to the end of the backlog. When one request could
+//! not be published, all later ones go to the backlog, so that no request overtakes an earlier one.
+//! New requests first wait until every request in flight to Kafka was either acknowledged or has
+//! joined the backlog, at most `ingress.ack_timeout`. When almost all of the backlog is published,
+//! new requests wait until it is empty, and then go to Kafka again.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, counter, gauge};
 use spool::{Spool, SpoolError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 
-/// Requests written with one sync, in bytes.
-const GROUP_BYTES: usize = 4 << 20;
-/// A backlog this small, in bytes, is handed on while newcomers wait.
-const LAST_BYTES: u64 = 256 << 10;
+use crate::spool_writer::{SpoolMetrics, SpoolWriter};
 
-/// Why a request could not be kept: the code of a [`SpoolError`].
-pub(crate) type Refused = &'static str;
+/// When the backlog has at most this many bytes, new requests wait until it is empty.
+const RESUME_BYTES: u64 = 256 << 10;
 
-/// The backlog and the way to it.
+/// The code of a [`SpoolError`].
+pub(crate) type SpoolErrorCode = &'static str;
+
 pub(crate) struct Backlog {
     state: Mutex<State>,
-    /// Told whenever `state` changes in a way that somebody may wait for.
+    /// Notified after each change of `state` that a task may wait for.
     changed: Notify,
     spool: Arc<Mutex<Spool>>,
-    writer: mpsc::UnboundedSender<Write>,
-    meters: Meters,
+    writer: SpoolWriter,
+    metrics: SpoolMetrics,
 }
 
 struct State {
     mode: Mode,
-    /// Requests on their way to Kafka.
-    under_way: usize,
-    /// Requests that are being written to the backlog.
-    in_line: usize,
-    /// Why the last request was refused, if it was and there is no room yet.
-    refused: Option<Refused>,
+    /// The number of requests that are being published.
+    in_flight: usize,
+    /// The number of requests that are being written to the spool.
+    tickets: usize,
+    /// Why the last request could not be spooled; `None` if it could, or if the spool can store
+    /// requests again.
+    spool_error: Option<SpoolErrorCode>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
     /// Requests go to Kafka.
     Direct,
-    /// Requests go to the backlog.
-    Diverted,
-    /// The backlog's last requests are handed on; new ones wait.
+    /// Requests go to the spool.
+    Spooling,
+    /// The rest of the backlog is being published, and new requests wait.
     Resuming,
 }
 
-/// Which way a request goes.
-pub(crate) enum Way<'b> {
-    /// To Kafka; later ones do not overtake it in the backlog while this is held.
-    Kafka(UnderWay<'b>),
-    /// To the backlog.
-    Backlog(Place<'b>),
+pub(crate) enum Route<'b> {
+    Kafka(InFlight<'b>),
+    Spool(SpoolTicket<'b>),
 }
 
-/// A request on its way to Kafka.
-pub(crate) struct UnderWay<'b>(&'b Backlog);
+/// Exists while a request is being published. No later request is spooled before it is dropped.
+pub(crate) struct InFlight<'b>(&'b Backlog);
 
-/// A place at the end of the queue.
-pub(crate) struct Place<'b>(&'b Backlog);
-
-/// A request to be written, and who waits for it.
-struct Write {
-    entry: Vec<u8>,
-    done: oneshot::Sender<Result<(), Refused>>,
-}
+/// The permission to append one request to the backlog.
+pub(crate) struct SpoolTicket<'b>(&'b Backlog);
 
 impl Backlog {
-    /// Starts diverted: nothing goes to Kafka before [`Backlog::resume`].
-    pub(crate) fn new(spool: Spool, limit: u64) -> std::io::Result<Self> {
+    /// Opens the spool. All requests are spooled until [`Backlog::try_resume`] succeeds.
+    pub(crate) fn open(directory: &Path, limit: u64) -> anyhow::Result<Self> {
+        let (spool, recovered) = Spool::open(directory, limit)?;
+        tracing::info!(
+            directory = %directory.display(),
+            requests = recovered.entries,
+            torn_bytes = recovered.torn_bytes,
+            damaged_bytes = recovered.damaged_bytes,
+            "spool opened"
+        );
+        let metrics = SpoolMetrics::new(limit);
+        metrics.spooling.set(1.0);
+        metrics.update(&spool);
         let spool = Arc::new(Mutex::new(spool));
-        let (writer, writes) = mpsc::unbounded_channel();
-        let meters = Meters::new(limit);
-        std::thread::Builder::new().name("spool".into()).spawn({
-            let (spool, meters) = (Arc::clone(&spool), meters.clone());
-            move || write_down(&spool, writes, &meters)
-        })?;
-        let state = State { mode: Mode::Diverted, under_way: 0, in_line: 0, refused: None };
+        let writer = SpoolWriter::start(Arc::clone(&spool), metrics.clone())?;
+        let state = State { mode: Mode::Spooling, in_flight: 0, tickets: 0, spool_error: None };
         let (state, changed) = (Mutex::new(state), Notify::new());
-        let backlog = Self { state, changed, spool, writer, meters };
-        backlog.meters.diverted.set(1.0);
-        backlog.meters.show(&backlog.spool());
-        Ok(backlog)
+        Ok(Self { state, changed, spool, writer, metrics })
     }
 
-    /// The way of the next request.
-    pub(crate) async fn enter(&self) -> Way<'_> {
+    /// Returns the route of the next request, and waits while no route is open.
+    pub(crate) async fn route(&self) -> Route<'_> {
         loop {
             let changed = self.changed.notified();
-            if let Some(way) = self.way() {
-                return way;
+            if let Some(route) = self.open_route() {
+                return route;
             }
             changed.await;
         }
     }
 
-    fn way(&self) -> Option<Way<'_>> {
+    fn open_route(&self) -> Option<Route<'_>> {
         let mut state = self.state();
         match state.mode {
             Mode::Direct => {
-                state.under_way += 1;
-                Some(Way::Kafka(UnderWay(self)))
+                state.in_flight += 1;
+                Some(Route::Kafka(InFlight(self)))
             }
-            Mode::Diverted if state.under_way == 0 => {
-                state.in_line += 1;
-                Some(Way::Backlog(Place(self)))
+            Mode::Spooling if state.in_flight == 0 => {
+                state.tickets += 1;
+                Some(Route::Spool(SpoolTicket(self)))
             }
-            Mode::Diverted | Mode::Resuming => None,
+            Mode::Spooling | Mode::Resuming => None,
         }
     }
 
-    /// A request did not get through to Kafka: it and all later ones join the queue.
-    pub(crate) fn divert<'b>(&'b self, under_way: UnderWay<'b>, why: &str) -> Place<'b> {
-        self.divert_all(why);
-        self.state().in_line += 1;
-        drop(under_way);
-        Place(self)
+    /// Sends a request that could not be published, and all later ones, to the spool.
+    pub(crate) fn divert<'b>(&'b self, in_flight: InFlight<'b>, reason: &str) -> SpoolTicket<'b> {
+        self.start_spooling(reason);
+        self.state().tickets += 1;
+        drop(in_flight);
+        SpoolTicket(self)
     }
 
-    /// All later requests join the queue.
-    pub(crate) fn divert_all(&self, why: &str) {
-        let before = std::mem::replace(&mut self.state().mode, Mode::Diverted);
+    /// Sends all later requests to the spool.
+    pub(crate) fn start_spooling(&self, reason: &str) {
+        let before = std::mem::replace(&mut self.state().mode, Mode::Spooling);
         if before == Mode::Direct {
-            tracing::warn!(why, "kafka does not take records; requests go to the spool");
+            tracing::warn!(reason, "Kafka is unavailable; requests go to the spool");
         }
-        self.meters.diverted.set(1.0);
+        self.metrics.spooling.set(1.0);
         self.changed.notify_waiters();
     }
 
-    /// Whether requests go to Kafka.
+    /// Returns true if requests go to Kafka.
     pub(crate) fn is_direct(&self) -> bool {
         self.state().mode == Mode::Direct
     }
 
-    /// Lets requests go to Kafka again, once nothing is left and nobody is being written down.
-    /// While little is left, newcomers wait for it. Returns whether it has come to that.
-    pub(crate) fn resume(&self) -> bool {
+    /// Sends requests to Kafka again if the backlog is empty and no request is being written to it.
+    /// Returns false otherwise. If only a small part of the backlog is left, new requests wait
+    /// until it is published.
+    pub(crate) fn try_resume(&self) -> bool {
         let spool = self.spool();
         let mut state = self.state();
-        if spool.is_empty() && state.in_line == 0 {
+        if spool.is_empty() && state.tickets == 0 {
             if state.mode != Mode::Direct {
-                tracing::info!("nothing waits in the spool; requests go to kafka");
+                tracing::info!("backlog is empty; requests go to Kafka");
             }
             state.mode = Mode::Direct;
-            state.refused = None;
-            self.meters.diverted.set(0.0);
+            state.spool_error = None;
+            self.metrics.spooling.set(0.0);
             self.changed.notify_waiters();
             return true;
         }
-        if spool.bytes() <= LAST_BYTES {
+        if spool.bytes() <= RESUME_BYTES {
             state.mode = Mode::Resuming;
         }
         false
     }
 
-    /// Returns at a change of the queue, or after `patience`.
-    pub(crate) async fn change(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, self.changed.notified()).await;
+    /// Waits until the state changes, at most for `timeout`.
+    pub(crate) async fn wait_for_change(&self, timeout: Duration) {
+        let _ = tokio::time::timeout(timeout, self.changed.notified()).await;
     }
 
-    /// The first requests of the queue, as [`spool::Records`] reads them, and their number for
-    /// [`Backlog::remove`].
-    pub(crate) async fn first(&self) -> Result<Option<(u64, Vec<u8>)>, SpoolError> {
-        self.blocking(Spool::first).await
+    /// Returns the number of the oldest segment, for [`Backlog::remove_segment`], and its bytes, for
+    /// [`spool::Entries`].
+    pub(crate) async fn first_segment(&self) -> Result<Option<(u64, Vec<u8>)>, SpoolError> {
+        self.blocking(Spool::first_segment).await
     }
 
-    /// They are in Kafka.
-    pub(crate) async fn remove(&self, number: u64) -> Result<(), SpoolError> {
-        let removed = self.blocking(move |spool| spool.remove(number)).await;
-        self.meters.show(&self.spool());
+    /// Removes a segment after all its requests were published.
+    pub(crate) async fn remove_segment(&self, number: u64) -> Result<(), SpoolError> {
+        let removed = self.blocking(move |spool| spool.remove_segment(number)).await;
+        self.metrics.update(&self.spool());
         removed
     }
 
-    /// Whether anything waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.spool().is_empty()
     }
 
-    /// Why the last request could not be kept, unless one could be since, or there is room again.
-    pub(crate) fn refuses(&self) -> Option<Refused> {
-        self.state().refused
+    /// Returns why the last request could not be spooled. Returns `None` if it could, or if the
+    /// spool can store requests again.
+    pub(crate) fn spool_error(&self) -> Option<SpoolErrorCode> {
+        self.state().spool_error
     }
 
-    /// Looks whether there is room again, where the last request was refused for want of it: who
-    /// is not ready gets no request that could show it. Returns whether it has looked.
-    pub(crate) async fn recheck(&self) -> bool {
-        if self.refuses().is_none() {
+    /// After a failure, checks if the spool can store requests again. A load balancer sends no
+    /// requests to a service that is not ready, so we cannot wait for a request to try it. Returns
+    /// false if there was no failure, so nothing was checked.
+    pub(crate) async fn recheck_capacity(&self) -> bool {
+        if self.spool_error().is_none() {
             return false;
         }
-        let room = self.blocking(|spool| spool.check_room()).await;
-        self.state().refused = room.err().map(|error| error.code());
+        let capacity = self.blocking(|spool| spool.check_capacity()).await;
+        self.state().spool_error = capacity.err().map(|error| error.code());
         true
     }
 
@@ -217,107 +213,37 @@ impl Backlog {
     }
 }
 
-impl Place<'_> {
-    /// Returns when the entry is on the disk for good.
-    pub(crate) async fn keep(self, entry: Vec<u8>) -> Result<(), Refused> {
-        let (done, written) = oneshot::channel();
-        let sent = self.0.writer.send(Write { entry, done });
-        let kept = match sent {
-            Ok(()) => written.await.unwrap_or(Err("spool_failed")),
-            Err(_) => Err("spool_failed"),
-        };
-        self.0.state().refused = kept.err();
-        kept
+impl SpoolTicket<'_> {
+    /// Appends the request to the backlog, and returns when it is durable.
+    pub(crate) async fn write(self, entry: Vec<u8>) -> Result<(), SpoolErrorCode> {
+        let written = self.0.writer.write(entry).await;
+        self.0.state().spool_error = written.err();
+        written
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.under_way -= 1;
-        if state.under_way == 0 && state.mode != Mode::Direct {
+        state.in_flight -= 1;
+        if state.in_flight == 0 && state.mode != Mode::Direct {
             self.0.changed.notify_waiters();
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for SpoolTicket<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.in_line -= 1;
-        if state.in_line == 0 {
+        state.tickets -= 1;
+        if state.tickets == 0 {
             self.0.changed.notify_waiters();
         }
     }
 }
 
-/// The spool's thread: whatever waits is written and synced together.
-fn write_down(spool: &Mutex<Spool>, mut writes: mpsc::UnboundedReceiver<Write>, meters: &Meters) {
-    while let Some(first) = writes.blocking_recv() {
-        let mut bytes = first.entry.len();
-        let mut group = vec![first];
-        while bytes < GROUP_BYTES
-            && let Ok(next) = writes.try_recv()
-        {
-            bytes += next.entry.len();
-            group.push(next);
-        }
-        let mut spool = lock(spool);
-        let entries: Vec<&[u8]> = group.iter().map(|write| write.entry.as_slice()).collect();
-        match spool.append(&entries) {
-            Ok(()) => group.into_iter().for_each(|write| meters.answer(write, Ok(()))),
-            // Perhaps some fit; only the first is sure to have been tried.
-            Err(SpoolError::Full { .. }) => {
-                for write in group {
-                    let kept = spool.append(&[&write.entry]);
-                    meters.answer(write, kept.map_err(|error| error.code()));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "requests cannot be kept");
-                let code = error.code();
-                group.into_iter().for_each(|write| meters.answer(write, Err(code)));
-            }
-        }
-        meters.show(&spool);
-    }
-}
-
-fn lock(spool: &Mutex<Spool>) -> MutexGuard<'_, Spool> {
+pub(crate) fn lock(spool: &Mutex<Spool>) -> MutexGuard<'_, Spool> {
     spool.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[derive(Clone)]
-struct Meters {
-    diverted: Gauge,
-    bytes: Gauge,
-    requests: Gauge,
-    spooled: Counter,
-}
-
-impl Meters {
-    fn new(limit: u64) -> Self {
-        gauge!("mailpulse_ingress_spool_limit_bytes").set(limit as f64);
-        Self {
-            diverted: gauge!("mailpulse_ingress_diverted"),
-            bytes: gauge!("mailpulse_ingress_spool_bytes"),
-            requests: gauge!("mailpulse_ingress_spool_requests"),
-            spooled: counter!("mailpulse_ingress_spooled_requests_total"),
-        }
-    }
-
-    fn show(&self, spool: &Spool) {
-        self.bytes.set(spool.bytes() as f64);
-        self.requests.set(spool.records() as f64);
-    }
-
-    fn answer(&self, write: Write, kept: Result<(), Refused>) {
-        if kept.is_ok() {
-            self.spooled.increment(1);
-        }
-        // Whoever has hung up meanwhile posts again.
-        let _ = write.done.send(kept);
-    }
 }
 
 #[cfg(test)]
@@ -326,75 +252,75 @@ mod tests {
 
     fn backlog(limit: u64) -> (tempfile::TempDir, Backlog) {
         let directory = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(directory.path(), limit).unwrap();
-        (directory, Backlog::new(spool, limit).unwrap())
+        let backlog = Backlog::open(directory.path(), limit).unwrap();
+        (directory, backlog)
     }
 
-    async fn keep(backlog: &Backlog, bytes: usize) -> Result<(), Refused> {
-        let Way::Backlog(place) = backlog.enter().await else { panic!("it is diverted") };
-        place.keep(vec![1; bytes]).await
+    async fn write(backlog: &Backlog, bytes: usize) -> Result<(), SpoolErrorCode> {
+        let Route::Spool(ticket) = backlog.route().await else { panic!("requests go to Kafka") };
+        ticket.write(vec![1; bytes]).await
     }
 
-    /// Whether the next request has to wait.
-    async fn waits(backlog: &Backlog) -> bool {
-        tokio::time::timeout(Duration::from_millis(50), backlog.enter()).await.is_err()
+    /// Returns true if the next request has to wait for its route.
+    async fn must_wait(backlog: &Backlog) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), backlog.route()).await.is_err()
     }
 
     #[tokio::test]
-    async fn later_requests_queue_behind_those_that_did_not_get_through() {
+    async fn later_requests_are_spooled_after_those_that_could_not_be_published() {
         let (_directory, backlog) = backlog(1 << 20);
-        assert!(backlog.resume());
-        let Way::Kafka(first) = backlog.enter().await else { panic!("it is direct") };
-        let Way::Kafka(second) = backlog.enter().await else { panic!("it is direct") };
-        backlog.divert(first, "test").keep(b"first".to_vec()).await.unwrap();
-        assert!(waits(&backlog).await, "the second may still join the queue");
-        backlog.divert(second, "test").keep(b"second".to_vec()).await.unwrap();
-        let Way::Backlog(third) = backlog.enter().await else { panic!("it is diverted") };
-        third.keep(b"third".to_vec()).await.unwrap();
+        assert!(backlog.try_resume());
+        let Route::Kafka(first) = backlog.route().await else { panic!("requests are spooled") };
+        let Route::Kafka(second) = backlog.route().await else { panic!("requests are spooled") };
+        backlog.divert(first, "test").write(b"first".to_vec()).await.unwrap();
+        assert!(must_wait(&backlog).await, "the second request may still be spooled");
+        backlog.divert(second, "test").write(b"second".to_vec()).await.unwrap();
+        let Route::Spool(third) = backlog.route().await else { panic!("requests go to Kafka") };
+        third.write(b"third".to_vec()).await.unwrap();
 
-        let (number, entries) = backlog.first().await.unwrap().unwrap();
-        let entries: Vec<_> = spool::Records::of(&entries).collect();
+        let (number, entries) = backlog.first_segment().await.unwrap().unwrap();
+        let entries: Vec<_> = spool::Entries::of(&entries).collect();
         assert_eq!(entries, [&b"first"[..], b"second", b"third"]);
-        assert!(!backlog.resume(), "they are not handed on yet");
-        assert!(waits(&backlog).await, "for the little that is left");
-        backlog.remove(number).await.unwrap();
-        assert!(backlog.resume());
-        assert!(matches!(backlog.enter().await, Way::Kafka(_)));
+        assert!(!backlog.try_resume(), "the backlog is not published yet");
+        assert!(must_wait(&backlog).await, "new requests wait for the small rest");
+        backlog.remove_segment(number).await.unwrap();
+        assert!(backlog.try_resume());
+        assert!(matches!(backlog.route().await, Route::Kafka(_)));
     }
 
     #[tokio::test]
-    async fn nothing_is_resumed_while_a_request_is_being_written_down() {
+    async fn requests_do_not_go_to_kafka_while_one_is_written_to_the_spool() {
         let (_directory, backlog) = backlog(1 << 20);
-        let Way::Backlog(place) = backlog.enter().await else { panic!("it starts diverted") };
-        assert!(!backlog.resume());
-        backlog.divert_all("still away");
-        drop(place);
-        assert!(backlog.resume());
+        let Route::Spool(ticket) = backlog.route().await else { panic!("requests go to Kafka") };
+        assert!(!backlog.try_resume());
+        backlog.start_spooling("test");
+        drop(ticket);
+        assert!(backlog.try_resume());
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_refused_alone() {
+    async fn only_requests_that_do_not_fit_are_rejected() {
         let (_directory, backlog) = backlog(100);
         let (small, large, other) =
-            tokio::join!(keep(&backlog, 30), keep(&backlog, 90), keep(&backlog, 30));
+            tokio::join!(write(&backlog, 30), write(&backlog, 90), write(&backlog, 30));
         assert_eq!((small, large, other), (Ok(()), Err("spool_full"), Ok(())));
-        assert_eq!(keep(&backlog, 80).await, Err("spool_full"));
-        assert_eq!(backlog.refuses(), Some("spool_full"));
-        keep(&backlog, 1).await.unwrap();
-        assert_eq!(backlog.refuses(), None);
+        assert_eq!(write(&backlog, 80).await, Err("spool_full"));
+        assert_eq!(backlog.spool_error(), Some("spool_full"));
+        write(&backlog, 1).await.unwrap();
+        assert_eq!(backlog.spool_error(), None);
     }
 
     #[tokio::test]
-    async fn room_is_seen_without_a_request_that_finds_it() {
+    async fn free_capacity_is_found_without_a_request() {
         let (_directory, backlog) = backlog(100);
-        assert!(!backlog.recheck().await, "nothing was refused");
-        keep(&backlog, 50).await.unwrap();
-        keep(&backlog, 50).await.unwrap_err();
-        assert!(backlog.recheck().await);
-        assert_eq!(backlog.refuses(), Some("spool_full"));
-        let (number, _) = backlog.first().await.unwrap().unwrap();
-        backlog.remove(number).await.unwrap();
-        assert!(backlog.recheck().await);
-        assert_eq!(backlog.refuses(), None);
+        assert!(!backlog.recheck_capacity().await, "no request has failed");
+        write(&backlog, 50).await.unwrap();
+        write(&backlog, 50).await.unwrap_err();
+        assert!(backlog.recheck_capacity().await);
+        assert_eq!(backlog.spool_error(), Some("spool_full"));
+        let (number, _) = backlog.first_segment().await.unwrap().unwrap();
+        backlog.remove_segment(number).await.unwrap();
+        assert!(backlog.recheck_capacity().await);
+        assert_eq!(backlog.spool_error(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! SNS signing certificates: fetched over HTTPS, or read from a directory.
+//! Gets SNS signing certificates over HTTPS, or reads them from a directory.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,46 +8,45 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use providers::Certificate;
 
-/// A certificate is a few kilobytes; anything longer is not one.
+/// The maximum length of a response. A certificate has a few kilobytes.
 const MAX_BYTES: usize = 64 * 1024;
-/// SNS has one certificate a region and changes it about yearly.
+/// How many certificates are cached. SNS has one per region and replaces it about once a year.
 const MAX_CACHED: usize = 64;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an address that gave no certificate is not asked again: a forged message must not make
-/// us fetch at its sender's pace.
-const FAILURE_LASTS: Duration = Duration::from_secs(10);
+/// How long we wait after a failure before we try a URL again. Otherwise each forged message could
+/// make us send a request.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-enum Origin {
+enum CertificateSource {
     Https(reqwest::Client),
     Directory(PathBuf),
 }
 
-/// A cache by address. Addresses come from messages not yet proved genuine, so they were checked
-/// against SNS's form before they get here, and their number is bounded.
-pub(crate) struct Certificates {
-    origin: Origin,
+/// Certificates by URL. The URLs come from messages that are not verified yet; the caller has
+/// checked that they are URLs of SNS, and the cache limits their number.
+pub(crate) struct CertificateCache {
+    source: CertificateSource,
     cached: Mutex<HashMap<String, Arc<Certificate>>>,
     failed: Mutex<HashMap<String, Instant>>,
 }
 
-impl Certificates {
-    /// `fetch`, or a directory.
+impl CertificateCache {
+    /// `setting` is `fetch` or the path of a directory.
     pub(crate) fn new(setting: &str) -> anyhow::Result<Self> {
-        let origin = match setting {
-            "fetch" => Origin::Https(https_client()?),
-            directory => Origin::Directory(PathBuf::from(directory)),
+        let source = match setting {
+            "fetch" => CertificateSource::Https(https_client()?),
+            directory => CertificateSource::Directory(PathBuf::from(directory)),
         };
-        Ok(Self { origin, cached: Mutex::default(), failed: Mutex::default() })
+        Ok(Self { source, cached: Mutex::default(), failed: Mutex::default() })
     }
 
-    /// The certificate of an address, if it is here already.
     pub(crate) fn cached(&self, url: &str) -> Option<Arc<Certificate>> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned()
     }
 
-    /// Gets a certificate into the cache. Whether it is there afterwards is asked of `cached`.
+    /// Tries to load a certificate into the cache. If it fails, the cache stays unchanged.
     pub(crate) async fn fetch(&self, url: &str) {
-        if self.failed_lately(url) {
+        if self.has_failed_recently(url) {
             return;
         }
         match self.load(url).await {
@@ -59,9 +58,10 @@ impl Certificates {
                 cached.insert(url.to_owned(), Arc::new(certificate));
             }
             Err(error) => {
-                tracing::warn!(url, error = format!("{error:#}"), "no signing certificate");
+                let error = format!("{error:#}");
+                tracing::warn!(url, error, "loading the SNS signing certificate failed");
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.retain(|_, at| at.elapsed() < FAILURE_LASTS);
+                failed.retain(|_, at| at.elapsed() < RETRY_AFTER);
                 if failed.len() < MAX_CACHED {
                     failed.insert(url.to_owned(), Instant::now());
                 }
@@ -69,31 +69,34 @@ impl Certificates {
         }
     }
 
-    fn failed_lately(&self, url: &str) -> bool {
+    fn has_failed_recently(&self, url: &str) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.len() >= MAX_CACHED || failed.get(url).is_some_and(|at| at.elapsed() < FAILURE_LASTS)
+        failed.len() >= MAX_CACHED || failed.get(url).is_some_and(|at| at.elapsed() < RETRY_AFTER)
     }
 
     async fn load(&self, url: &str) -> anyhow::Result<Certificate> {
-        let pem = match &self.origin {
-            Origin::Https(client) => get(client, url).await?,
-            Origin::Directory(directory) => {
+        let pem = match &self.source {
+            CertificateSource::Https(client) => get(client, url).await?,
+            CertificateSource::Directory(directory) => {
                 let name = url.rsplit('/').next().unwrap_or_default();
                 let path = directory.join(name);
-                std::fs::read(&path).with_context(|| format!("{} not read", path.display()))?
+                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?
             }
         };
         Ok(Certificate::parse(&pem)?)
     }
 
-    /// Answers SNS's question whether this endpoint wants a topic. Only for addresses and topics
-    /// that were checked.
-    pub(crate) async fn confirm(&self, subscribe_url: &str) -> anyhow::Result<()> {
-        match &self.origin {
-            Origin::Https(client) => get(client, subscribe_url).await.map(drop),
-            // Nothing is fetched in this mode; who runs it confirms by hand.
-            Origin::Directory(_) => {
-                tracing::info!(subscribe_url, "subscription to be confirmed by hand");
+    /// Confirms an SNS subscription by fetching its URL. The caller has verified the message, its
+    /// URL and its topic.
+    pub(crate) async fn confirm_subscription(&self, subscribe_url: &str) -> anyhow::Result<()> {
+        match &self.source {
+            CertificateSource::Https(client) => get(client, subscribe_url).await.map(drop),
+            // Without `fetch`, the ingress sends no requests to SNS.
+            CertificateSource::Directory(_) => {
+                tracing::warn!(
+                    subscribe_url,
+                    "SNS subscription must be confirmed by hand; open its URL"
+                );
                 Ok(())
             }
         }
@@ -106,14 +109,15 @@ fn https_client() -> anyhow::Result<reqwest::Client> {
         .timeout(FETCH_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
-        .context("no HTTPS client")
+        .context("cannot create the HTTPS client for SNS certificates")
 }
 
 async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Vec<u8>> {
     let mut response = client.get(url).send().await?.error_for_status()?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        anyhow::ensure!(body.len() + chunk.len() <= MAX_BYTES, "longer than {MAX_BYTES} bytes");
+        let length = body.len() + chunk.len();
+        anyhow::ensure!(length <= MAX_BYTES, "the response is longer than {MAX_BYTES} bytes");
         body.extend_from_slice(&chunk);
     }
     Ok(body)

@@ -1,4 +1,4 @@
-//! One request, from its head to its answer.
+//! Handles one request, from its head to its response.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,109 +7,108 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use event::ReceivedAt;
+use event::{Provider, ReceivedAt};
 use http::{HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
-use privacy::Pseudonyms;
-use providers::Received;
 use kafka::PublishError;
+use privacy::Pseudonymizer;
+use providers::{Content, ReceivedRequest, SplitBody};
+use record::RawHeaders;
 
-use crate::backlog::{Backlog, Way};
-use crate::body::{Reader, Whole};
-use crate::envelope::Envelope;
-use crate::gate::{Admission, Gate};
-use crate::meters::Meters;
-use crate::outlet::{Outlet, Taken, survey};
-use crate::problem::{Answer, Problem, receipt};
+use crate::admission::{Admission, AdmissionControl};
+use crate::backlog::{Backlog, Route};
+use crate::body_memory::BodyMemory;
+use crate::body_reader::{BodyReader, RequestBody};
+use crate::problem::{HttpResponse, Problem, receipt};
+use crate::raw_publisher::RawPublisher;
 use crate::request_id::RequestIds;
+use crate::request_metrics::{UNKNOWN, count_rejected};
 use crate::settings::IngressSettings;
 use crate::sources::{Source, Sources};
+use crate::split_request::{Acceptance, SplitRequest};
+use crate::spool_entry;
 
-/// All that a request needs.
 pub(crate) struct Ingress {
     sources: Sources,
-    gate: Gate,
-    reader: Reader,
-    pseudonyms: Option<Pseudonyms>,
-    outlet: Arc<Outlet>,
+    admission: AdmissionControl,
+    reader: BodyReader,
+    pseudonymizer: Option<Pseudonymizer>,
+    publisher: Arc<RawPublisher>,
     backlog: Arc<Backlog>,
-    meters: Meters,
     request_ids: RequestIds,
-    /// Whether clients are asked to come to another process next time.
-    is_leaving: AtomicBool,
+    /// If true, every response closes its connection.
+    close_connections: AtomicBool,
 }
 
-/// What is known of a request before its head.
+/// The properties of a request that do not depend on its source or body.
 struct Arrival {
-    id: String,
+    request_id: String,
     started: Instant,
-    /// The other end of the connection.
-    peer: IpAddr,
+    client: IpAddr,
 }
 
 impl Ingress {
     pub(crate) fn new(
         sources: Sources,
-        gate: Gate,
-        pseudonyms: Option<Pseudonyms>,
-        outlet: Arc<Outlet>,
+        admission: AdmissionControl,
+        pseudonymizer: Option<Pseudonymizer>,
+        publisher: Arc<RawPublisher>,
         backlog: Arc<Backlog>,
         settings: &IngressSettings,
     ) -> Self {
+        let memory = BodyMemory::new(settings.body_memory_bytes);
         Self {
             sources,
-            gate,
-            reader: Reader::new(settings.body_bytes, settings.read_timeout),
-            pseudonyms,
-            outlet,
+            admission,
+            reader: BodyReader::new(memory, settings.read_timeout),
+            pseudonymizer,
+            publisher,
             backlog,
-            meters: Meters::new(),
             request_ids: RequestIds::new(),
-            is_leaving: AtomicBool::new(false),
+            close_connections: AtomicBool::new(false),
         }
     }
 
-    /// Where records go.
-    pub(crate) const fn outlet(&self) -> &Arc<Outlet> {
-        &self.outlet
+    pub(crate) const fn publisher(&self) -> &Arc<RawPublisher> {
+        &self.publisher
     }
 
-    /// Where requests are kept while Kafka is away.
     pub(crate) const fn backlog(&self) -> &Arc<Backlog> {
         &self.backlog
     }
 
-    /// From now on every answer closes its connection, so that the next request goes elsewhere.
-    /// (Closing idle connections instead would break requests that are just being sent.)
-    pub(crate) fn farewell(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
+    /// From now on every response closes its connection, so that clients send their next request to
+    /// another process. Closing idle connections instead would break requests that are just being
+    /// sent.
+    pub(crate) fn close_after_response(&self) {
+        self.close_connections.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one request from the other end of its connection.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
-        let mut answer = self.answer(request, peer).await;
-        if self.is_leaving.load(Ordering::Relaxed) {
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    /// Handles one request. `peer` is the other end of the connection.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+        let mut response = self.respond(request, peer).await;
+        if self.close_connections.load(Ordering::Relaxed) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        response
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
-        let arrival = Arrival { id: self.request_ids.next(now()), started: Instant::now(), peer };
-        let source = self.sources.of_path(request.uri().path());
+    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+        let arrival = Arrival {
+            request_id: self.request_ids.next(now()),
+            started: Instant::now(),
+            client: self.admission.client_address(peer, request.headers()),
+        };
+        let source = self.sources.find(request.uri().path());
         match self.take(source, request, &arrival).await {
-            Ok(taken) => {
+            Ok(acceptance) => {
                 if let Some(source) = source {
-                    let took = arrival.started.elapsed();
-                    self.meters.accepted(source.provider, &taken.kinds, took);
+                    let duration = arrival.started.elapsed();
+                    source.metrics.count_accepted(&acceptance.kinds, duration);
                 }
-                receipt(&arrival.id, taken.accepted, taken.dead_lettered)
+                receipt(&arrival.request_id, acceptance.accepted, acceptance.dead_lettered)
             }
-            Err(problem) => {
-                self.meters.refused(source.map(|s| s.provider), &problem);
-                tracing::info!(request_id = arrival.id, code = problem.code(), "not taken");
-                problem.answer(&arrival.id)
-            }
+            Err(problem) => reject(&problem, source, &arrival),
         }
     }
 
@@ -118,82 +117,140 @@ impl Ingress {
         source: Option<&Source>,
         request: Request<Incoming>,
         arrival: &Arrival,
-    ) -> Result<Taken, Problem> {
+    ) -> Result<Acceptance, Problem> {
         let source = source.ok_or(Problem::UnknownSource)?;
         match *request.method() {
             Method::POST => {}
-            // Mandrill asks with HEAD whether the address is there.
-            Method::HEAD => return Ok(Taken::default()),
+            // Mandrill checks with HEAD if the URL exists.
+            Method::HEAD => return Ok(Acceptance::default()),
             _ => return Err(Problem::MethodNotAllowed),
         }
         let (head, body) = request.into_parts();
-        let client = self.gate.client(arrival.peer, &head.headers);
-        self.gate.pass(source, client)?;
+        self.admission.check_rejection_limit(source, arrival.client)?;
         let mut body = self.reader.read(source.provider, &head.headers, body).await?;
         let received_at = now();
-        let received = Received {
+        let received = ReceivedRequest {
             headers: &head.headers,
             body: &body.bytes,
-            remote_ip: Some(client),
+            remote_ip: Some(arrival.client),
             now: received_at.micros() / 1_000_000,
         };
-        let admission = self.gate.admit(source, &received, &arrival.id).await?;
-        self.pseudonymise(source, &mut body).await?;
-        keep_pace(source, &body.bytes)?;
-        let envelope = Envelope {
+        let admission = self.admission.verify(source, &received, &arrival.request_id).await?;
+        self.pseudonymize(source, &mut body).await?;
+        let bytes = body.bytes.clone();
+        let request = SplitRequest::new(source.provider, &bytes);
+        check_rate_limit(source, &request)?;
+        self.reserve_split(source, &request, &mut body).await?;
+        let headers = RawHeaders {
             provider: source.provider,
-            source: source.name.clone(),
+            source: &source.name,
             received_at,
-            request_id: arrival.id.clone(),
+            request_id: &arrival.request_id,
         };
-        let taken = self.keep(&envelope, &body.bytes).await?;
-        if let (Some(url), Admission::Authentic) = (&taken.confirmation, admission) {
-            self.gate.confirm(source, url).await?;
-        }
-        Ok(taken)
+        self.keep(&headers, &request).await?;
+        self.handle_subscription(source, &request, admission).await?;
+        Ok(request.acceptance())
     }
 
-    /// From here on nobody's address is known, where that is wanted: not to Kafka, and not to the
+    /// Counts the memory of the split events, which are kept until the request is durable.
+    async fn reserve_split(
+        &self,
+        source: &Source,
+        request: &SplitRequest<'_>,
+        body: &mut RequestBody,
+    ) -> Result<(), Problem> {
+        /// A few events are not worth the lock.
+        const FEW: usize = 4096;
+        match request.memory_bytes() {
+            0..=FEW => Ok(()),
+            bytes => self.reader.reserve(source.provider, body, bytes).await,
+        }
+    }
+
+    /// If pseudonyms are configured, replaces every address before the body reaches Kafka or the
     /// spool.
-    async fn pseudonymise(&self, source: &Source, body: &mut Whole) -> Result<(), Problem> {
-        let Some(pseudonyms) = &self.pseudonyms else { return Ok(()) };
-        if let Cow::Owned(rewritten) = pseudonyms.body(&body.bytes) {
-            self.reader.more(source.provider, body, rewritten.len()).await?;
+    async fn pseudonymize(&self, source: &Source, body: &mut RequestBody) -> Result<(), Problem> {
+        let Some(pseudonymizer) = &self.pseudonymizer else { return Ok(()) };
+        if let Cow::Owned(rewritten) = pseudonymizer.rewrite_body(&body.bytes) {
+            self.reader.reserve(source.provider, body, rewritten.len()).await?;
             body.bytes = Bytes::from(rewritten);
         }
         Ok(())
     }
 
-    /// Returns when every event of the body is durable: in Kafka, or, while that does not take
-    /// them, on this disk.
-    async fn keep(&self, envelope: &Envelope, body: &[u8]) -> Result<Taken, Problem> {
-        let unavailable = |code| Problem::Unavailable(envelope.provider, code);
-        let place = match self.backlog.enter().await {
-            Way::Kafka(under_way) => match self.outlet.publish(envelope, body).await {
-                Ok(taken) => return Ok(taken),
-                // Kafka is there, and will not take this one later either.
+    /// Returns when every event of the request is durable: in Kafka, or in the spool if Kafka is
+    /// unavailable.
+    async fn keep(
+        &self,
+        headers: &RawHeaders<'_>,
+        request: &SplitRequest<'_>,
+    ) -> Result<(), Problem> {
+        let unavailable = |code| Problem::Unavailable(headers.provider, code);
+        let ticket = match self.backlog.route().await {
+            Route::Kafka(in_flight) => match self.publisher.publish(headers, request).await {
+                Ok(()) => return Ok(()),
+                // Kafka is available and would reject this record again.
                 Err(error @ PublishError::TooLarge) => return Err(unavailable(error.code())),
-                Err(error) => self.backlog.divert(under_way, error.code()),
+                Err(error) => self.backlog.divert(in_flight, error.code()),
             },
-            Way::Backlog(place) => place,
+            Route::Spool(ticket) => ticket,
         };
-        let taken = survey(envelope.provider, body);
-        if taken.is_nothing() {
-            return Ok(taken);
+        if request.is_empty() {
+            return Ok(());
         }
-        let entry = envelope.seal(body).map_err(|_| unavailable("spool_unfit"))?;
-        place.keep(entry).await.map_err(unavailable)?;
-        Ok(taken)
+        let entry = spool_entry::encode(headers, request.body);
+        let entry = entry.map_err(|_| unavailable("spool_unfit"))?;
+        ticket.write(entry).await.map_err(unavailable)
+    }
+
+    async fn handle_subscription(
+        &self,
+        source: &Source,
+        request: &SplitRequest<'_>,
+        admission: Admission,
+    ) -> Result<(), Problem> {
+        let source_name = &source.name;
+        match request.split.as_ref().map(SplitBody::content) {
+            Ok(Content::ConfirmSubscription { topic, subscribe_url }) => {
+                tracing::info!(
+                    source = source_name,
+                    topic,
+                    "SNS requests the confirmation of a subscription"
+                );
+                if admission == Admission::Authentic {
+                    self.admission.confirm_subscription(source, subscribe_url).await?;
+                }
+            }
+            Ok(Content::Unsubscribed { topic }) => {
+                tracing::warn!(source = source_name, topic, "SNS ended a subscription");
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
-/// Refuses what is more than the source may post.
-fn keep_pace(source: &Source, body: &[u8]) -> Result<(), Problem> {
-    let Some(pace) = &source.pace else { return Ok(()) };
-    let events = survey(source.provider, body).accepted;
-    pace.take(events).map_err(|wait| Problem::TooFast(source.provider, wait))
+fn reject(problem: &Problem, source: Option<&Source>, arrival: &Arrival) -> HttpResponse {
+    let provider = source.map_or(UNKNOWN, |source| Provider::as_str(source.provider));
+    let name = source.map_or(UNKNOWN, |source| &source.name);
+    count_rejected((provider, name), problem);
+    tracing::info!(
+        provider,
+        source = name,
+        client = %arrival.client,
+        code = problem.code(),
+        request_id = arrival.request_id,
+        "request rejected"
+    );
+    problem.response(&arrival.request_id)
 }
 
+fn check_rate_limit(source: &Source, request: &SplitRequest<'_>) -> Result<(), Problem> {
+    let Some(limit) = &source.rate_limit else { return Ok(()) };
+    limit.check(request.event_count()).map_err(|wait| Problem::RateLimited(source.provider, wait))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where received_at comes from")]
 fn now() -> ReceivedAt {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ReceivedAt(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))

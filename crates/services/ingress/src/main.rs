@@ -1,67 +1,81 @@
-//! `ingress`: webhooks in, raw events out.
+//! `ingress` receives webhooks and publishes their events to Kafka.
 //!
-//! In: `POST /webhooks/{provider}/{source}`. Out: one record per event and recipient in
-//! `mail.raw.<kind>`, key = recipient, value = the provider's own bytes.
+//! Input: `POST /webhooks/{provider}/{source}`. Output: one record per event and recipient on
+//! `mail.raw.<kind>`, with the recipient as key and the provider's bytes as value.
 //!
-//! A request is authenticated over its bytes as received, split without rewriting them (but for
-//! addresses that are to become pseudonyms), published, and answered with 200 once Kafka has
-//! acknowledged every record (`acks=all`). What is authentic
-//! but cannot be split goes whole to `mail.dead-letters`, and is answered with 200 too. While Kafka
-//! does not take records, requests are kept in a spool on the local disk, synced before the answer,
-//! and handed on in their order when it is back. Only when the spool is full does the answer make
-//! the provider try again.
+//! A request is verified over its bytes as received, split into events, published, and answered
+//! with 200 when Kafka has acknowledged every record (`acks=all`). Nothing is rewritten, except that
+//! addresses become pseudonyms if that is configured. An authentic body that cannot be split becomes
+//! one dead letter and gets 200 too.
+//!
+//! While Kafka is unavailable, requests are written to a spool on the local disk, synced before the
+//! response, and published in order when Kafka is available again. Only if the spool cannot store a
+//! request either does the response make the provider retry.
 
+mod admission;
 mod backlog;
-mod body;
+mod body_memory;
+mod body_reader;
 mod certificates;
-mod client;
-mod envelope;
-mod gate;
+mod client_address;
+mod drain_backlog;
 mod handler;
-mod meters;
-mod outlet;
 mod problem;
+mod rate_limit;
+mod raw_publisher;
+mod rejection_limit;
+mod replay_cache;
 mod request_id;
-mod room;
+mod request_metrics;
 mod server;
 mod settings;
 mod sources;
-mod supply;
-mod throttle;
-mod tokens;
+mod split_request;
+mod spool_entry;
+mod spool_writer;
 
 use std::sync::Arc;
 
+use admission::AdmissionControl;
 use anyhow::Context;
 use backlog::Backlog;
-use certificates::Certificates;
-use gate::Gate;
+use certificates::CertificateCache;
 use handler::Ingress;
-use outlet::Outlet;
+use kafka::Cluster;
+use privacy::Pseudonymizer;
+use raw_publisher::RawPublisher;
 use service::Service;
 use settings::IngressSettings;
 use sources::Sources;
-use spool::Spool;
-use kafka::{Cluster, Publisher};
 
 fn main() -> anyhow::Result<()> {
+    // Configuration: a mistake ends the process before it opens a port.
     let service = Service::load("ingress", env!("CARGO_PKG_VERSION"))?;
     let settings = IngressSettings::read(&service.settings)?;
-    let pseudonyms = privacy::configured(&service.settings)?;
+    let pseudonymizer = Pseudonymizer::from_settings(&service.settings)?;
     let sources = Sources::read(&service.settings)?;
     let cluster = Cluster::read(&service)?;
-    let gate = Gate::new(Certificates::new(&settings.sns_certificates)?, &settings);
+    let certificates = CertificateCache::new(&settings.sns_certificates)?;
+    sources.log_warnings();
     service.open(settings.admin)?;
 
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let publisher = Publisher::open(&cluster.connection, settings.publisher())?;
-    publisher.wake_through(runtime.handle());
-    let patient = Publisher::open(&cluster.connection, settings.patient_publisher())?;
-    let outlet = Outlet::new(cluster.topics.clone(), publisher, patient, settings.ack_timeout);
-    let (spool, left) = Spool::open(&settings.spool_directory, settings.spool_bytes)?;
-    tracing::info!(?left, "the spool is open");
-    let backlog = Arc::new(Backlog::new(spool, settings.spool_bytes)?);
-    let ingress = Ingress::new(sources, gate, pseudonyms, Arc::new(outlet), backlog, &settings);
+    // Construction.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let publisher = RawPublisher::open(&cluster, &settings, runtime.handle())?;
+    let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes)?;
+    let admission = AdmissionControl::new(certificates, &settings);
+    let ingress = Ingress::new(
+        sources,
+        admission,
+        pseudonymizer,
+        Arc::new(publisher),
+        Arc::new(backlog),
+        &settings,
+    );
+
+    // Run until SIGTERM or SIGINT, then drain within the deadline of the settings.
     runtime.block_on(server::serve(Arc::new(ingress), cluster, &settings, &service))
 }

@@ -1,15 +1,15 @@
-//! Names of requests.
+//! Generates request ids.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use event::ReceivedAt;
 use uuid::{Builder, Uuid};
 
-/// Makes version 7 UUIDs (RFC 9562 §5.7) without asking the system for random bytes each time,
-/// which would be a system call a request. Ids tell requests apart, they are no secrets.
+/// Generates version 7 UUIDs (RFC 9562 §5.7) without a system call for random bytes per request. A
+/// request id need not be secret.
 ///
-/// Unique within the process by a counter beside the milliseconds, and among processes by 42
-/// random bits.
+/// A counter makes the ids of one process unique. 42 random bits distinguish the ids of different
+/// processes.
 pub(crate) struct RequestIds {
     process: [u8; 6],
     next: AtomicU32,
@@ -18,12 +18,12 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     pub(crate) fn new() -> Self {
         let mut process = [0; 6];
-        // The last bytes of a version 4 UUID are all random.
+        // The last bytes of a version 4 UUID are random.
         process.copy_from_slice(&Uuid::new_v4().as_bytes()[10..]);
         Self { process, next: AtomicU32::new(0) }
     }
 
-    /// The next id, 32 lower-case hexadecimal digits.
+    /// Returns the next id: 32 hexadecimal digits in lower case.
     pub(crate) fn next(&self, now: ReceivedAt) -> String {
         let mut random = [0; 10];
         random[..6].copy_from_slice(&self.process);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_one_millisecond_differ_and_are_uuids_of_version_7() {
+    fn ids_of_one_millisecond_are_distinct_version_7_uuids() {
         let processes = [RequestIds::new(), RequestIds::new()];
         let ids: HashSet<String> = processes
             .iter()

@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded, and let go in order.
+//! Accepts connections, limits their number, and drains them at shutdown.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,148 +10,159 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use kafka::Cluster;
 use listenfd::ListenFd;
 use service::Service;
-use kafka::Cluster;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::drain_backlog::drain_backlog;
 use crate::handler::Ingress;
 use crate::settings::IngressSettings;
-use crate::supply::supply;
 
-/// Room for request heads; providers send a few hundred bytes.
-const HEAD_BYTES: usize = 32 * 1024;
+/// The size of a connection's read buffer, which limits the head of a request. The heads of
+/// providers have a few hundred bytes.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
-/// Serves until told to stop. Then readiness goes off and every answer closes its connection; after
-/// `ingress.drain_delay`, by when balancers and providers have gone elsewhere, the listener is closed
-/// and requests under way are finished.
+/// Serves requests until shutdown is requested. Then the ingress is no longer ready and every
+/// response closes its connection. After `ingress.drain_delay`, when load balancers and providers
+/// use other processes, it closes the listener. Requests in flight then have
+/// `ingress.drain_timeout` to finish.
 ///
 /// # Errors
-/// When the port cannot be opened, or the topics are not as the settings say.
+/// Returns an error if the port cannot be opened, or if the topics differ from the settings.
 pub(crate) async fn serve(
     ingress: Arc<Ingress>,
     cluster: Cluster,
     settings: &IngressSettings,
     service: &Service,
 ) -> anyhow::Result<()> {
-    let door = Door::open(settings.listen).await?;
-    let (outlet, backlog) = (Arc::clone(ingress.outlet()), Arc::clone(ingress.backlog()));
-    let mut supply = tokio::spawn(supply(outlet, backlog, cluster, service.health.clone()));
+    let listener = Listener::open(settings.listen).await?;
+    let (publisher, backlog) = (Arc::clone(ingress.publisher()), Arc::clone(ingress.backlog()));
+    let mut drain =
+        tokio::spawn(drain_backlog(publisher, backlog, cluster, service.health.clone()));
     let connections = Connections {
         ingress: Arc::clone(&ingress),
-        watched: GracefulShutdown::new(),
-        room: Arc::new(Semaphore::new(settings.max_connections)),
+        graceful: GracefulShutdown::new(),
+        limit: Arc::new(Semaphore::new(settings.max_connections)),
         head_timeout: settings.read_timeout,
     };
     tokio::select! {
-        never = connections.take(&door.listener) => match never {},
-        failed = &mut supply => return failed.context("the way to kafka")?,
+        never = connections.accept_all(&listener.socket) => match never {},
+        failed = &mut drain => return failed.context("the task that drains the backlog failed")?,
         () = service.shutdown.wait() => {}
     }
 
     service.health.draining();
-    ingress.farewell();
-    tracing::info!("draining");
-    connections.leave(door, settings.drain_delay).await;
-    let finished = connections.watched.shutdown();
+    ingress.close_after_response();
+    tracing::info!(
+        delay = ?settings.drain_delay,
+        timeout = ?settings.drain_timeout,
+        "shutdown requested; draining connections"
+    );
+    connections.stop_accepting(listener, settings.drain_delay).await;
+    let finished = connections.graceful.shutdown();
     if tokio::time::timeout(settings.drain_timeout, finished).await.is_err() {
-        tracing::warn!("requests still under way after ingress.drain_timeout");
+        tracing::warn!("drain timeout passed; aborting the requests in flight");
     }
-    supply.abort();
-    // Whatever was answered is durable; this is for records whose request has given up on them.
-    if let Err(error) = ingress.outlet().publisher().flush(settings.ack_timeout) {
-        tracing::warn!(%error, "records are left that kafka has not acknowledged");
+    drain.abort();
+    // All accepted requests are durable. This waits for the records of requests that timed out.
+    if let Err(error) = ingress.publisher().publisher().flush(settings.ack_timeout) {
+        tracing::warn!(%error, "Kafka did not acknowledge all records before the process ended");
     }
-    tracing::info!("stopped");
+    tracing::info!("ingress stopped");
     Ok(())
 }
 
-/// Where connections come from.
-struct Door {
-    listener: TcpListener,
-    /// Whether others accept from the same socket, so that it stays open without us.
+struct Listener {
+    socket: TcpListener,
+    /// True if other processes accept connections from the same socket. If we close it, they still
+    /// have it open.
     is_shared: bool,
 }
 
-impl Door {
-    /// The socket that the parent process passes on (`LISTEN_FDS`, as systemd does it), which several
-    /// processes can share and none closes; else one of our own at `address`.
+impl Listener {
+    /// Uses the socket of the parent process if there is one (`LISTEN_FDS`, as systemd passes it).
+    /// Several processes can share such a socket. Otherwise binds `address`.
     async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let passed = ListenFd::from_env().take_tcp_listener(0).context("LISTEN_FDS")?;
-        let is_shared = passed.is_some();
-        let listener = match passed {
+        let inherited = ListenFd::from_env()
+            .take_tcp_listener(0)
+            .context("the socket in LISTEN_FDS cannot be used")?;
+        let is_shared = inherited.is_some();
+        let socket = match inherited {
             Some(socket) => {
                 socket.set_nonblocking(true)?;
                 TcpListener::from_std(socket)?
             }
             None => TcpListener::bind(address)
                 .await
-                .with_context(|| format!("ingress.listen {address} cannot be opened"))?,
+                .with_context(|| format!("cannot listen on ingress.listen {address}"))?,
         };
-        tracing::info!(listen = %listener.local_addr()?, is_shared, "taking webhooks");
-        Ok(Self { listener, is_shared })
+        let address = socket.local_addr()?;
+        tracing::info!(%address, inherited = is_shared, "listening for webhooks");
+        Ok(Self { socket, is_shared })
     }
 }
 
-/// All connections.
 struct Connections {
     ingress: Arc<Ingress>,
-    watched: GracefulShutdown,
-    /// A permit a connection.
-    room: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    /// Each connection holds one permit.
+    limit: Arc<Semaphore>,
     head_timeout: Duration,
 }
 
 impl Connections {
-    /// Takes every connection there is room for; the others wait in the listener's queue.
-    async fn take(&self, listener: &TcpListener) -> Infallible {
+    /// Accepts connections up to the limit. Further ones wait in the queue of the socket.
+    async fn accept_all(&self, socket: &TcpListener) -> Infallible {
         loop {
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
-                std::future::pending().await // the room is never closed
+            let Ok(permit) = Arc::clone(&self.limit).acquire_owned().await else {
+                std::future::pending().await // unreachable: the semaphore is never closed
             };
-            match listener.accept().await {
-                Ok((stream, peer)) => self.converse(stream, peer.ip(), permit),
-                // Out of descriptors, or the client has gone already: the next may fare better.
+            match socket.accept().await {
+                Ok((stream, peer)) => self.serve_connection(stream, peer.ip(), permit),
+                // There is no free file descriptor, or the client has closed the connection.
                 Err(error) => {
-                    tracing::warn!(%error, "accept");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tracing::warn!(%error, "accepting a connection failed; retrying");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 
-    /// Stops taking connections. A socket of our own is kept open until nobody should come any
-    /// more, for whoever comes to a closed one is turned away; a shared one is left to the others.
-    async fn leave(&self, door: Door, delay: Duration) {
-        let Door { listener, is_shared } = door;
+    /// Stops accepting connections. A socket that we do not share stays open for `delay`, because
+    /// load balancers may still connect to it, and a closed socket would refuse them.
+    async fn stop_accepting(&self, listener: Listener, delay: Duration) {
+        let Listener { socket, is_shared } = listener;
         let delay = tokio::time::sleep(delay);
         if is_shared {
-            drop(listener);
+            drop(socket);
             return delay.await;
         }
         tokio::select! {
-            never = self.take(&listener) => match never {},
+            never = self.accept_all(&socket) => match never {},
             () = delay => {}
         }
     }
 
-    fn converse(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
+    fn serve_connection(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
         let ingress = Arc::clone(&self.ingress);
         let _ = stream.set_nodelay(true);
-        let answer = service_fn(move |request| {
+        let handler = service_fn(move |request| {
             let ingress = Arc::clone(&ingress);
             async move { Ok::<_, Infallible>(ingress.handle(request, peer).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
-            .max_buf_size(HEAD_BYTES.max(64 * 1024))
-            .serve_connection(TokioIo::new(stream), answer);
-        let connection = self.watched.watch(connection);
+            .max_buf_size(READ_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), handler);
+        let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection");
+                tracing::debug!(%peer, %error, "connection failed");
             }
             drop(permit);
         });

@@ -1,4 +1,4 @@
-//! The sections `[ingress]` and `[privacy]`.
+//! The section `[ingress]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use event::Provider;
 use ipnet::IpNet;
+use kafka::PublisherSettings;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
-use kafka::PublisherSettings;
 
-use crate::client::ForwardedHeader;
+use crate::client_address::ForwardedHeader;
 
-/// Of records of the spool on their way to Kafka; the longest body fits.
-const PATIENT_QUEUE_BYTES: usize = 32 << 20;
+/// The largest queue of the publisher that drains the backlog. The longest body fits into it.
+const BACKLOG_QUEUE_BYTES: usize = 32 << 20;
 
-/// `[ingress]`; each key is explained in `deploy/mailpulse.toml`.
+/// The keys of `[ingress]`, which `deploy/mailpulse.toml` explains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IngressSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) max_connections: usize,
-    pub(crate) body_bytes: usize,
+    pub(crate) body_memory_bytes: usize,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) client_header: ForwardedHeader,
-    pub(crate) refusal_burst: NonZeroU32,
-    pub(crate) refusals_per_minute: NonZeroU32,
-    pub(crate) replay_tokens: usize,
+    pub(crate) rejection_burst: NonZeroU32,
+    pub(crate) rejections_per_minute: NonZeroU32,
+    pub(crate) replay_cache_tokens: usize,
     #[serde(with = "service::units::duration")]
     pub(crate) read_timeout: Duration,
     #[serde(with = "service::units::duration")]
@@ -46,17 +46,22 @@ pub(crate) struct IngressSettings {
 }
 
 impl IngressSettings {
-    /// Reads and checks them.
     pub(crate) fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let read: Self = settings.section("ingress")?;
-        let largest = Provider::ALL.into_iter().map(providers::body_limit).max().unwrap_or(0);
-        if read.body_bytes < largest {
-            let mend = format!("must be at least {largest}, the longest body of a provider");
-            return Err(settings.invalid("ingress.body_bytes", mend));
+        let largest = Provider::ALL
+            .into_iter()
+            .map(|provider| providers::profile(provider).body_limit)
+            .max()
+            .unwrap_or(0);
+        if read.body_memory_bytes < largest {
+            let fix =
+                format!("must be at least {largest}, the longest body that a provider may send");
+            return Err(settings.invalid("ingress.body_memory_bytes", fix));
         }
         Ok(read)
     }
 
+    /// Returns the settings of the publisher for new requests.
     pub(crate) fn publisher(&self) -> PublisherSettings {
         PublisherSettings {
             linger: self.linger,
@@ -65,15 +70,18 @@ impl IngressSettings {
         }
     }
 
-    /// For what waits in the spool: in its order, however long Kafka takes.
-    pub(crate) fn patient_publisher(&self) -> PublisherSettings {
-        let queue_bytes = self.queue_bytes.min(PATIENT_QUEUE_BYTES);
+    /// Returns the settings of the publisher that drains the backlog. It waits for acknowledgements
+    /// without limit, because the order of the backlog would be lost after a timeout.
+    pub(crate) fn backlog_publisher(&self) -> PublisherSettings {
+        let queue_bytes = self.queue_bytes.min(BACKLOG_QUEUE_BYTES);
         PublisherSettings { ack_timeout: None, queue_bytes, ..self.publisher() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use privacy::Pseudonymizer;
+
     use super::*;
 
     fn settings(key: &str, value: &str) -> Settings {
@@ -82,24 +90,26 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_file_has_every_key_and_no_key_of_privacy() {
+    fn the_reference_file_has_every_key() {
         let settings = settings("SERVICE__LOG", "info");
         let read = IngressSettings::read(&settings).unwrap();
         assert_eq!(
-            (read.body_bytes, read.client_header),
+            (read.body_memory_bytes, read.client_header),
             (128 << 20, ForwardedHeader::XForwardedFor)
         );
-        assert!(privacy::configured(&settings).unwrap().is_none());
+        assert!(Pseudonymizer::from_settings(&settings).unwrap().is_none(), "no key by default");
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
-        let error = IngressSettings::read(&settings("INGRESS__BODY_BYTES", "1000")).unwrap_err();
-        assert!(error.to_string().contains("ingress.body_bytes"), "{error}");
+    fn an_invalid_value_is_an_error_that_names_its_key() {
+        let error =
+            IngressSettings::read(&settings("INGRESS__BODY_MEMORY_BYTES", "1000")).unwrap_err();
+        assert!(error.to_string().contains("ingress.body_memory_bytes"), "{error}");
         let proxies = settings("INGRESS__TRUSTED_PROXIES", "[\"10.0.0.0/8\", \"ten\"]");
         let error = IngressSettings::read(&proxies).unwrap_err();
         assert!(error.to_string().contains("trusted_proxies[1]"), "{error}");
-        let error = privacy::configured(&settings("PRIVACY__PSEUDONYM_KEY", "short")).unwrap_err();
+        let short_key = settings("PRIVACY__PSEUDONYM_KEY", "short");
+        let error = Pseudonymizer::from_settings(&short_key).unwrap_err();
         assert!(error.to_string().contains("privacy.pseudonym_key"), "{error}");
         assert!(!error.to_string().contains("short\""), "{error}");
     }

@@ -1,11 +1,11 @@
-//! A disk that takes no more while Kafka is away: what was answered with 200 is not lost, the rest is
-//! asked to come again, and with room again requests are taken as before, without a restart and without
-//! a request that tries.
+//! A disk that becomes full while Kafka is away. No request that was answered with 200 is lost, all
+//! others get 503, and once the disk has space again requests are accepted as before, without a
+//! restart and without a request that has to fail first.
 //!
-//! Each test runs one of two parts as a process of its own, whose disk can be filled: under a largest
-//! file size that is set and lifted while the ingress runs, which every system allows and which fails
-//! its writes as a full disk does; and in a file system of four mebibytes, where this user may mount
-//! one. Its log is on that disk, too.
+//! Each test runs one of the two ignored tests in a child process, whose disk it can fill:
+//! - with a limit on the size of files, which is set and removed while the ingress runs. Every system
+//!   allows this, and writes fail as they do on a full disk.
+//! - in a file system of four mebibytes, if this user may mount one. The log is in it as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod common;
@@ -16,16 +16,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Ingress};
+use common::Ingress;
 use numbered::{Numbered, assert_in_order, await_numbers, own_kafka};
 
-/// A disk that can be full.
+/// A disk that can become full.
 enum Disk {
     /// No file of the ingress may be longer than a few bytes.
     Limited,
-    /// A small file system, mounted here.
+    /// A small file system, mounted at this path.
     Mounted(PathBuf),
 }
 
@@ -41,7 +40,7 @@ impl Disk {
         }
     }
 
-    fn make_room(&self, ingress: &Ingress) {
+    fn make_space(&self, ingress: &Ingress) {
         match self {
             Self::Limited => limit(ingress, "unlimited"),
             Self::Mounted(at) => std::fs::remove_file(at.join("ballast")).unwrap(),
@@ -49,111 +48,105 @@ impl Disk {
     }
 }
 
-/// Sets the largest file the ingress may write, in bytes.
+/// Sets the size of the largest file that the ingress may write, in bytes.
 fn limit(ingress: &Ingress, bytes: &str) {
-    let pid = ingress.child.pid().to_string();
+    let pid = ingress.service.pid().to_string();
     let limit = format!("--fsize={bytes}:");
     assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
 }
 
-/// Posts events and keeps the book of those that were taken.
-struct Book {
+/// Posts numbered events and remembers which were accepted.
+struct Poster {
     events: Numbered,
     posted: u64,
-    taken: BTreeSet<u64>,
+    accepted: BTreeSet<u64>,
 }
 
-impl Book {
-    /// Posts so many; returns how many were taken. The others were asked to come again.
+impl Poster {
+    /// Posts `count` events and returns how many were accepted. The provider is asked to retry the
+    /// others.
     fn post(&mut self, ingress: &Ingress, count: usize) -> usize {
-        let before = self.taken.len();
+        let before = self.accepted.len();
         for _ in 0..count {
-            let answer = self.events.answer(ingress);
-            match answer.status {
-                200 => _ = self.taken.insert(self.posted),
+            let response = self.events.post_for_response(ingress);
+            match response.status {
+                200 => _ = self.accepted.insert(self.posted),
                 503 => {
-                    assert_eq!(answer.json()["code"], "spool_failed");
-                    assert!(answer.text.to_ascii_lowercase().contains("retry-after: "));
+                    assert_eq!(response.json()["code"], "spool_failed");
+                    assert!(response.header("retry-after").is_some(), "{}", response.text);
                 }
-                _ => panic!("{}", answer.text),
+                _ => panic!("{}", response.text),
             }
             self.posted += 1;
         }
-        self.taken.len() - before
+        self.accepted.len() - before
     }
 }
 
 fn survive(disk: &Disk) {
     let (_dirs, mut kafka) = own_kafka();
-    let mut ingress = Ingress::start_with(kafka.bootstrap(), "spool_bytes = 1073741824");
+    let mut ingress = Ingress::start_on(kafka.bootstrap(), "spool_bytes = 1073741824");
     let events = Numbered::new(&ingress);
-    let mut book = Book { events, posted: 0, taken: BTreeSet::new() };
+    let mut poster = Poster { events, posted: 0, accepted: BTreeSet::new() };
     kafka.kill().unwrap();
-    assert_eq!(book.post(&ingress, 10), 10, "there is room");
+    assert_eq!(poster.post(&ingress, 10), 10, "the disk has space");
 
     disk.fill(&ingress);
-    // A block that is there already may still take some.
-    assert!(book.post(&ingress, 40) < 10);
-    assert_eq!(book.post(&ingress, 40), 0, "the disk is full");
-    until("a balancer sends requests elsewhere", || !ingress.is_ready());
+    // A block that is already allocated may have space for some.
+    assert!(poster.post(&ingress, 40) < 10);
+    assert_eq!(poster.post(&ingress, 40), 0, "the disk is full");
+    ingress.service.await_unready("");
 
-    // A process that starts on the full disk fares no worse.
+    // A process that starts on the full disk behaves in the same way.
     ingress.kill_and_start();
     disk.fill(&ingress);
-    assert_eq!(book.post(&ingress, 40), 0, "the disk is still full");
-    until("a balancer sends requests elsewhere", || !ingress.is_ready());
+    assert_eq!(poster.post(&ingress, 40), 0, "the disk is still full");
+    ingress.service.await_unready("");
 
-    disk.make_room(&ingress);
-    until("it sees for itself that there is room", || ingress.is_ready());
-    assert_eq!(book.post(&ingress, 10), 10, "there is room again");
+    disk.make_space(&ingress);
+    // The ingress finds out by itself that there is space.
+    ingress.service.await_ready();
+    assert_eq!(poster.post(&ingress, 10), 10, "the disk has space again");
 
     kafka.restart().unwrap();
-    until("a balancer sends requests here", || ingress.is_ready());
-    assert_in_order(&await_numbers(&ingress, &book.taken));
-    until("all is handed on", || ingress.metric("mailpulse_ingress_spool_bytes") == 0.0);
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    ingress.service.await_ready();
+    assert_in_order(&await_numbers(&ingress, &poster.accepted));
+    ingress.service.await_metric("mailpulse_ingress_spool_bytes", &[], |bytes| bytes == 0.0);
 }
 
 #[test]
-#[ignore = "a process of the test below"]
+#[ignore = "run by writes_that_fail_lose_nothing_that_was_accepted"]
 fn with_writes_that_fail() {
     survive(&Disk::Limited);
 }
 
 #[test]
-fn writes_that_fail_lose_nothing_that_was_taken() {
-    // A signal that is ignored stays so in the ingress, whose writes then fail (EFBIG).
+fn writes_that_fail_lose_nothing_that_was_accepted() {
+    // The ingress inherits that the signal is ignored; its writes then fail with EFBIG.
     run(&["sh", "-c"], "trap '' XFSZ;", "with_writes_that_fail");
 }
 
 #[test]
-#[ignore = "a process of the test below"]
+#[ignore = "run by a_full_disk_loses_nothing_that_was_accepted"]
 fn with_a_disk_that_fills() {
     survive(&Disk::Mounted(std::env::temp_dir()));
 }
 
 #[test]
-fn a_full_disk_loses_nothing_that_was_taken() {
+fn a_full_disk_loses_nothing_that_was_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let here = directory.path().display();
-    let mount = format!("mount -t tmpfs -o size=4m disk {here} && export TMPDIR={here} &&");
+    let path = directory.path().display();
+    let mount = format!("mount -t tmpfs -o size=4m disk {path} && export TMPDIR={path} &&");
     let inside = ["unshare", "-rm", "sh", "-c"];
     let tried = shell(&inside, &format!("{mount} true")).stderr(Stdio::null()).status();
     if !tried.is_ok_and(|status| status.success()) {
         // The same writes fail in the test above, for another reason.
-        return eprintln!("no file system can be mounted here: not tried on a full one");
+        return eprintln!("skipped: this user cannot mount a file system");
     }
     run(&inside, &mount, "with_a_disk_that_fills");
 }
 
-/// Runs the ignored test `part` of this file by a shell that was told `before`.
+/// Runs the ignored test `part` of this file in a shell, after the commands `before`.
 fn run(inside: &[&str], before: &str, part: &str) {
     let command = format!("{before} exec \"$0\" --exact --ignored --nocapture {part}");
     let output = shell(inside, &command).arg(std::env::current_exe().unwrap()).output().unwrap();

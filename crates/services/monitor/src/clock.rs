@@ -1,108 +1,72 @@
-//! How far event time has come.
+//! The event time of a shard.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How much is still to be expected of an event partition. The passing of real time enters the
-/// monitor here and nowhere else, and it moves no number: only when windows are held to be over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Presence {
-    /// Records come, or may lie unread: nobody goes ahead of it.
-    Busy,
-    /// Its end was reached and nothing has come for a while. It may really have nothing to say, or
-    /// whoever feeds it has just crashed: others go ahead, but never so far that what it then
-    /// brings is too late.
-    Quiet,
-    /// Quiet for so long that nobody waits for it.
-    Gone,
-}
+use crate::watermarks::{Activity, PartitionProgress, Watermarks};
 
-/// How far one event partition is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    /// The newest event time less the out-of-orderness, UTC microseconds; absent before the first
-    /// event.
-    pub(crate) watermark: Option<i64>,
-    /// What is still to be expected.
-    pub(crate) presence: Presence,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { watermark: None, presence: Presence::Busy }
-    }
-}
-
-/// What a member of fold tells every pane partition of its event partitions, by their number: the
-/// value of the records of `mail.panes` under [`Watermarks::KEY`]. Those in one record are of one
-/// moment: none of them is ahead because another's has not been heard yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Watermarks(pub(crate) BTreeMap<i32, Progress>);
-
-impl Watermarks {
-    /// No scope's key is this one: they all begin with their kind and a slash.
-    pub(crate) const KEY: &[u8] = b"watermarks";
-}
-
-/// For whom the clock waits, and how long.
+/// The settings that decide for which event partitions the clock waits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// How many event partitions there are.
+pub(crate) struct ClockSettings {
+    /// The number of event partitions.
     pub(crate) event_partitions: usize,
-    /// How far, in microseconds of event time, a quiet partition may be left behind.
+    /// How far the clock may run ahead of an idle partition, in microseconds.
     pub(crate) slack: i64,
-    /// By how much, in microseconds, every watermark is behind its partition's newest event.
+    /// How far each watermark is behind the newest event of its partition, in microseconds.
     pub(crate) out_of_orderness: i64,
 }
 
-/// The clock of a pane partition: the least watermark of the event partitions that are busy.
+/// The event time of a shard: the minimum watermark of all active event partitions.
 ///
-/// It stands still until every event partition has been heard of: one that is merely behind, after
-/// a restart or on replay, must hold the others back, or its events would be late.
+/// The clock does not move until the progress of every event partition is known. A partition that
+/// lags, after a restart or during a replay, must hold back the clock. Otherwise its events would be
+/// late.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Clock {
-    heard: BTreeMap<i32, Progress>,
+pub(crate) struct ShardClock {
+    #[serde(rename = "heard")]
+    partitions: BTreeMap<i32, PartitionProgress>,
     now: Option<i64>,
 }
 
-impl Clock {
-    /// Takes watermarks in; says whether that moved the clock. It never goes back.
-    pub(crate) fn hear(&mut self, told: &Watermarks, patience: Patience) -> bool {
-        self.heard.extend(&told.0);
-        let next = self.reached(patience).filter(|&next| self.now.is_none_or(|now| now < next));
+impl ShardClock {
+    /// Takes new watermarks into account. Returns true if the clock moved. It never moves back.
+    pub(crate) fn update(&mut self, watermarks: &Watermarks, settings: ClockSettings) -> bool {
+        self.partitions.extend(&watermarks.0);
+        let next = self.event_time(settings).filter(|&next| self.now.is_none_or(|now| now < next));
         if next.is_some() {
             self.now = next;
         }
         next.is_some()
     }
 
-    /// The newest watermark, unless somebody is waited for.
+    /// Computes the event time from the progress of all partitions. Returns `None` if the clock must
+    /// wait for a partition whose watermark is unknown.
     ///
-    /// When all are gone, nothing out of order is to come any more, and the newest event is the
-    /// time: the last windows of a day close although nothing follows.
-    fn reached(&self, patience: Patience) -> Option<i64> {
-        let Patience { event_partitions, slack, out_of_orderness } = patience;
-        if self.heard.len() < event_partitions {
+    /// If all partitions are gone, we expect no more events that are out of order, and the event time
+    /// is the time of the newest event. This closes the last windows of a day although no event
+    /// follows.
+    fn event_time(&self, settings: ClockSettings) -> Option<i64> {
+        let ClockSettings { event_partitions, slack, out_of_orderness } = settings;
+        if self.partitions.len() < event_partitions {
             return None;
         }
-        let mut reached = self.heard.values().filter_map(|progress| progress.watermark).max()?;
-        if self.heard.values().all(|progress| progress.presence == Presence::Gone) {
-            return Some(reached.saturating_add(out_of_orderness));
+        let newest = self.partitions.values().filter_map(|progress| progress.watermark).max()?;
+        if self.partitions.values().all(|progress| progress.activity == Activity::Gone) {
+            return Some(newest.saturating_add(out_of_orderness));
         }
-        for Progress { watermark, presence } in self.heard.values() {
-            reached = match (presence, watermark) {
-                (Presence::Busy, watermark) => reached.min((*watermark)?),
-                (Presence::Quiet, Some(watermark)) => reached.min(watermark.saturating_add(slack)),
-                (Presence::Quiet, None) | (Presence::Gone, _) => reached,
+        let mut time = newest;
+        for PartitionProgress { watermark, activity } in self.partitions.values() {
+            time = match (activity, watermark) {
+                (Activity::Active, watermark) => time.min((*watermark)?),
+                (Activity::Idle, Some(watermark)) => time.min(watermark.saturating_add(slack)),
+                (Activity::Idle, None) | (Activity::Gone, _) => time,
             };
         }
-        Some(reached)
+        Some(time)
     }
 
-    /// The time, UTC microseconds; the distant past before it is known.
+    /// Returns the event time in UTC microseconds, or a time before all events while it is unknown.
     pub(crate) fn now(&self) -> i64 {
         self.now.unwrap_or(i64::MIN / 2)
     }
@@ -110,68 +74,77 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use super::Presence::{Busy, Gone, Quiet};
     use super::*;
+    use crate::watermarks::Activity::{Active, Gone, Idle};
 
-    const PATIENCE: Patience = Patience { event_partitions: 3, slack: 100, out_of_orderness: 7 };
+    const SETTINGS: ClockSettings =
+        ClockSettings { event_partitions: 3, slack: 100, out_of_orderness: 7 };
 
-    /// The clock after it heard, record by record, of partitions, watermarks and presences.
-    fn time_after(told: &[&[(i32, Option<i64>, Presence)]]) -> Option<i64> {
-        let mut clock = Clock::default();
-        for record in told {
-            let progress =
-                |&(partition, watermark, presence)| (partition, Progress { watermark, presence });
+    /// Returns the time after the clock received these records. Each record lists partitions with
+    /// their watermark and activity.
+    fn time_after(records: &[&[(i32, Option<i64>, Activity)]]) -> Option<i64> {
+        let mut clock = ShardClock::default();
+        for record in records {
+            let progress = |&(partition, watermark, activity)| {
+                (partition, PartitionProgress { watermark, activity })
+            };
             let before = clock.now;
-            let moved = clock.hear(&Watermarks(record.iter().map(progress).collect()), PATIENCE);
+            let moved = clock.update(&Watermarks(record.iter().map(progress).collect()), SETTINGS);
             assert_eq!(moved, clock.now != before);
-            assert!(clock.now >= before, "it went back");
+            assert!(clock.now >= before, "the clock moved back");
         }
         clock.now
     }
 
     #[test]
-    fn the_slowest_busy_partition_is_the_clock() {
-        let start = [(0, Some(50), Busy), (1, Some(40), Busy), (2, Some(70), Busy)];
+    fn the_clock_is_the_minimum_watermark_of_active_partitions() {
+        let start = [(0, Some(50), Active), (1, Some(40), Active), (2, Some(70), Active)];
         assert_eq!(time_after(&[&start]), Some(40));
-        assert_eq!(time_after(&[&start, &[(1, Some(60), Busy)]]), Some(50));
-        assert_eq!(time_after(&[&start, &[(1, Some(60), Busy), (0, Some(90), Busy)]]), Some(60));
+        assert_eq!(time_after(&[&start, &[(1, Some(60), Active)]]), Some(50));
+        assert_eq!(
+            time_after(&[&start, &[(1, Some(60), Active), (0, Some(90), Active)]]),
+            Some(60)
+        );
     }
 
     #[test]
-    fn a_partition_not_heard_of_or_without_events_yet_holds_it() {
-        let two = [(0, Some(50), Busy), (1, Some(40), Gone)];
+    fn the_clock_waits_for_unknown_partitions_and_for_active_ones_without_events() {
+        let two = [(0, Some(50), Active), (1, Some(40), Gone)];
         assert_eq!(time_after(&[&two]), None);
-        assert_eq!(time_after(&[&two, &[(2, None, Busy)]]), None);
-        assert_eq!(time_after(&[&two, &[(2, None, Busy)], &[(2, None, Quiet)]]), Some(50));
+        assert_eq!(time_after(&[&two, &[(2, None, Active)]]), None);
+        assert_eq!(time_after(&[&two, &[(2, None, Active)], &[(2, None, Idle)]]), Some(50));
     }
 
     #[test]
-    fn when_all_are_gone_the_newest_event_is_the_time() {
+    fn if_all_partitions_are_gone_the_clock_is_the_time_of_the_newest_event() {
         let gone = [(0, Some(50), Gone), (1, Some(40), Gone), (2, None, Gone)];
         assert_eq!(time_after(&[&gone]), Some(57));
-        assert_eq!(time_after(&[&gone, &[(1, Some(60), Busy)]]), Some(60));
+        assert_eq!(time_after(&[&gone, &[(1, Some(60), Active)]]), Some(60));
     }
 
     #[test]
-    fn a_partition_that_comes_back_does_not_turn_it_back() {
-        let start = [(0, Some(50), Busy), (1, Some(40), Gone), (2, Some(70), Busy)];
+    fn a_partition_that_becomes_active_again_does_not_move_the_clock_back() {
+        let start = [(0, Some(50), Active), (1, Some(40), Gone), (2, Some(70), Active)];
         assert_eq!(time_after(&[&start]), Some(50));
-        assert_eq!(time_after(&[&start, &[(1, Some(40), Busy), (0, Some(90), Busy)]]), Some(50));
-    }
-
-    #[test]
-    fn a_quiet_partition_is_left_behind_by_the_slack_at_most() {
-        let quiet = [(0, Some(1000), Busy), (1, Some(40), Quiet), (2, None, Quiet)];
-        assert_eq!(time_after(&[&quiet]), Some(140));
-        assert_eq!(time_after(&[&quiet, &[(1, Some(40), Gone)]]), Some(1000));
-    }
-
-    #[test]
-    fn when_nobody_is_busy_the_newest_time_holds() {
         assert_eq!(
-            time_after(&[&[(0, Some(50), Quiet), (1, Some(70), Gone), (2, None, Gone)]]),
+            time_after(&[&start, &[(1, Some(40), Active), (0, Some(90), Active)]]),
+            Some(50)
+        );
+    }
+
+    #[test]
+    fn the_clock_runs_ahead_of_an_idle_partition_by_at_most_the_slack() {
+        let idle = [(0, Some(1000), Active), (1, Some(40), Idle), (2, None, Idle)];
+        assert_eq!(time_after(&[&idle]), Some(140));
+        assert_eq!(time_after(&[&idle, &[(1, Some(40), Gone)]]), Some(1000));
+    }
+
+    #[test]
+    fn without_active_partitions_the_newest_watermark_counts() {
+        assert_eq!(
+            time_after(&[&[(0, Some(50), Idle), (1, Some(70), Gone), (2, None, Gone)]]),
             Some(70)
         );
-        assert_eq!(time_after(&[&[(0, None, Gone), (1, None, Quiet), (2, None, Gone)]]), None);
+        assert_eq!(time_after(&[&[(0, None, Gone), (1, None, Idle), (2, None, Gone)]]), None);
     }
 }

@@ -1,64 +1,73 @@
-//! Events to pane deltas, one commit at a time.
+//! The fold stage: counts the events of each batch by scope and pane, and publishes the sums.
 
 use std::time::Duration;
 
-use record::{Reason, Stage, Topics, names};
-use kafka::step::Step;
-use kafka::{Outgoing, Output, Record, Restore, StreamError, TopicPartition};
+use kafka::{
+    AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage,
+    TopicPartition,
+};
+use record::{Reason, Topics, names};
 use window::PaneDelta;
 
-use crate::clock::Watermarks;
-use crate::facts::RatedEvent;
-use crate::progress::Partitions;
+use crate::batch_counts::{BatchCounts, PaneCounts};
+use crate::event_partitions::EventPartitions;
+use crate::rated_event::RatedEvent;
 use crate::settings::MonitorSettings;
-use crate::tally::{Sum, Tally};
+use crate::watermarks::Watermarks;
 
-/// See the crate's documentation.
 pub(crate) struct Fold {
+    events_topic: String,
+    event_partitions: usize,
     panes_topic: String,
-    scope_partitions: i32,
-    partitions: Partitions,
-    tally: Tally,
-    /// Events of the open round that came too late to count.
-    late: u64,
-    late_events: metrics::Counter,
+    pane_partitions: i32,
+    partitions: EventPartitions,
+    batch_counts: BatchCounts,
+    late_events: CommittedCounter,
 }
 
 impl Fold {
-    pub(crate) fn new(topics: &Topics, scope_partitions: i32, settings: &MonitorSettings) -> Self {
+    pub(crate) fn new(
+        topics: &Topics,
+        event_partitions: usize,
+        pane_partitions: i32,
+        settings: &MonitorSettings,
+    ) -> Self {
+        let late_events = metrics::counter!("mailpulse_monitor_late_events_total",
+            "component" => Self::STAGE.code());
         Self {
+            events_topic: topics.events.clone(),
+            event_partitions,
             panes_topic: topics.panes.clone(),
-            scope_partitions,
-            partitions: Partitions::new(settings),
-            tally: Tally::default(),
-            late: 0,
-            late_events: metrics::counter!("mailpulse_late_events_total", "job" => "monitor-fold"),
+            pane_partitions,
+            partitions: EventPartitions::new(settings),
+            batch_counts: BatchCounts::default(),
+            late_events: CommittedCounter::new(late_events),
         }
     }
 
-    fn tell_deltas(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        self.tally.take(|Sum { scope, key, pane, counts }| {
+    fn publish_deltas(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        self.batch_counts.drain(|PaneCounts { scope, key, pane, counts }| {
             let delta = PaneDelta { scope: scope.clone(), pane, counts };
             out.send(Outgoing {
                 topic: &self.panes_topic,
                 partition: None,
                 key: key.as_bytes(),
-                value: Some(&serde_json::to_vec(&delta).map_err(StreamError::state)?),
+                value: Some(&serde_json::to_vec(&delta).map_err(kafka::Error::state)?),
                 headers: &[],
             })
         })
     }
 
-    fn tell_time(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        let news = self.partitions.news();
-        if news.0.is_empty() {
+    fn publish_watermarks(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        let watermarks = self.partitions.unpublished();
+        if watermarks.0.is_empty() {
             return Ok(());
         }
-        let value = serde_json::to_vec(&news).map_err(StreamError::state)?;
-        for scope_partition in 0..self.scope_partitions {
+        let value = serde_json::to_vec(&watermarks).map_err(kafka::Error::state)?;
+        for partition in 0..self.pane_partitions {
             out.send(Outgoing {
                 topic: &self.panes_topic,
-                partition: Some(scope_partition),
+                partition: Some(partition),
                 key: Watermarks::KEY,
                 value: Some(&value),
                 headers: &[],
@@ -68,23 +77,33 @@ impl Fold {
     }
 }
 
-impl Step for Fold {
-    fn assigned(
+impl Stage for Fold {
+    const STAGE: record::Stage = record::Stage::MonitorFold;
+
+    fn inputs(&self) -> Inputs {
+        Inputs { topics: vec![self.events_topic.clone()], partitions: self.event_partitions }
+    }
+
+    fn restore(
         &mut self,
         partition: &TopicPartition,
         restore: &Restore<'_>,
-    ) -> Result<(), StreamError> {
+    ) -> Result<(), kafka::Error> {
         self.partitions.assign(partition.partition, restore.metadata());
         Ok(())
     }
 
-    fn revoked(&mut self, partition: &TopicPartition) {
-        self.partitions.revoke(partition.partition);
+    fn release(&mut self, partition: &TopicPartition) {
+        self.partitions.release(partition.partition);
     }
 
-    fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
-        if record.is_again_for(Stage::Archive.code()) {
-            return Ok(()); // counted when it first came by
+    fn process(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
+        if record.is_redriven_for(record::Stage::Archive) {
+            return Ok(Outcome::Dropped); // it was counted when it was first read
         }
         let event = match RatedEvent::read(record.value().unwrap_or_default()) {
             Ok(event) => event,
@@ -93,41 +112,40 @@ impl Step for Fold {
             }
             Err(error) => return out.dead_letter(record, Reason::NotJson, &error.to_string()),
         };
-        let fact = match event.fact(|| record.header(names::FIRST)) {
-            Ok(fact) => fact,
+        let counted = match event.counted(|| record.header(names::FIRST)) {
+            Ok(counted) => counted,
             Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
         };
-        if self.partitions.admit(record.partition(), event.time().micros()) {
-            self.tally.add(&event, &fact);
-        } else {
-            self.late += 1;
+        if !self.partitions.admit(record.partition(), event.time().micros()) {
+            out.count(&self.late_events, 1);
+            return Ok(Outcome::Dropped);
         }
-        Ok(())
+        self.batch_counts.add(&event, &counted);
+        Ok(Outcome::Counted)
     }
 
-    fn quiet(&mut self, partition: &TopicPartition, since: Duration) {
-        self.partitions.quiet(partition.partition, since);
+    fn idle(&mut self, partition: &TopicPartition, duration: Duration) {
+        self.partitions.idle(partition.partition, duration);
     }
 
-    fn end_of_round(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        self.tell_deltas(out)?;
-        // After the deltas: who hears of the time has everything up to it.
-        self.tell_time(out)
+    fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        self.publish_deltas(out)?;
+        // Watermarks follow the deltas, so that a reader of a watermark has every delta up to it.
+        self.publish_watermarks(out)
     }
 
     fn offset_metadata(&self, partition: &TopicPartition) -> String {
-        self.partitions.metadata(partition.partition)
+        self.partitions.offset_metadata(partition.partition)
     }
 
-    fn committed(&mut self) -> Result<(), StreamError> {
+    fn committed(&mut self) -> Result<(), kafka::Error> {
         self.partitions.committed();
-        self.late_events.increment(std::mem::take(&mut self.late));
         Ok(())
     }
 
-    fn rolled_back(&mut self) {
+    fn rolled_back(&mut self) -> AfterRollback {
         self.partitions.rolled_back();
-        self.tally.clear();
-        self.late = 0;
+        self.batch_counts.clear();
+        AfterRollback::Keep
     }
 }

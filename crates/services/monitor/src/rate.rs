@@ -1,201 +1,219 @@
-//! Pane deltas to window results and alerts.
+//! The rate stage: adds pane deltas to the windows of each scope, and publishes the window results and
+//! the alerts.
 
 use std::collections::BTreeMap;
 
+use kafka::{
+    AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage,
+    TopicPartition,
+};
 use record::{Reason, Topics};
 use serde::Deserialize;
-use kafka::step::Step;
-use kafka::{Outgoing, Output, Record, Restore, StreamError, TopicPartition};
 use window::{Alert, Counts, PaneStart, ScopeError};
 
-use crate::clock::{Patience, Watermarks};
-use crate::rebuild::Rebuild;
+use crate::clock::ClockSettings;
+use crate::restore::ShardRestore;
 use crate::settings::MonitorSettings;
-use crate::shard::{News, Setup, Shard};
+use crate::shard::{DeltaOutcome, Shard, ShardSettings, Transitions};
+use crate::watermarks::Watermarks;
 
-/// The changelog was emptied, or is not the one that goes with the committed offsets. Going on would
-/// count what is left of it as everything.
+/// The changelog lost records, or it does not belong to the committed offsets. The rates would be
+/// wrong if the stage continued.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{topic}` holds {commits} of {wanted} commits; bring it back, or reset the offsets of the \
-     monitor's groups to begin anew"
+    "`{topic}` contains {commits} of {expected} commits; restore the topic, or reset the offsets of \
+     the monitor's groups to start from the beginning"
 )]
-struct BehindOffset {
+struct IncompleteChangelog {
     topic: String,
     commits: u64,
-    wanted: u64,
+    expected: u64,
 }
 
-/// See the crate's documentation.
 pub(crate) struct Rate {
+    panes_topic: String,
+    pane_partitions: usize,
     rates_topic: String,
     alerts_topic: String,
     changelog: String,
-    setup: Setup,
+    shard_settings: ShardSettings,
     shards: BTreeMap<i32, Shard>,
-    news: News,
-    open: Round,
-    late_events: metrics::Counter,
+    transitions: Transitions,
+    /// The alerts of the current batch. They are logged when it is committed.
+    batch_alerts: Vec<Alert>,
+    late_events: CommittedCounter,
     scopes: metrics::Gauge,
-}
-
-/// What is to be said of a round once it is committed.
-#[derive(Default)]
-struct Round {
-    late: u64,
-    alerts: Vec<Alert>,
 }
 
 impl Rate {
     pub(crate) fn new(
         topics: &Topics,
         event_partitions: usize,
+        pane_partitions: usize,
         settings: &MonitorSettings,
     ) -> Self {
+        let late_events = metrics::counter!("mailpulse_monitor_late_events_total",
+            "component" => Self::STAGE.code());
         Self {
+            panes_topic: topics.panes.clone(),
+            pane_partitions,
             rates_topic: topics.rates.clone(),
             alerts_topic: topics.alerts.clone(),
             changelog: topics.monitor_changelog.clone(),
-            setup: Setup {
+            shard_settings: ShardSettings {
                 rules: settings.rule.clone(),
                 pane_lateness: settings.pane_lateness(),
-                patience: Patience {
+                clock: ClockSettings {
                     event_partitions,
                     slack: settings.slack(),
                     out_of_orderness: settings.out_of_orderness(),
                 },
             },
             shards: BTreeMap::new(),
-            news: News::default(),
-            open: Round::default(),
-            late_events: metrics::counter!("mailpulse_late_events_total", "job" => "monitor-rate"),
+            transitions: Transitions::default(),
+            batch_alerts: Vec::new(),
+            late_events: CommittedCounter::new(late_events),
             scopes: metrics::gauge!("mailpulse_monitor_scopes"),
         }
     }
 
-    fn publish(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        for (key, rate) in self.news.rates.drain(..) {
-            let value = serde_json::to_vec(&rate).map_err(StreamError::state)?;
+    fn publish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        for (key, rate) in self.transitions.windows.drain(..) {
+            let value = serde_json::to_vec(&rate).map_err(kafka::Error::state)?;
             send(out, &self.rates_topic, None, &key, Some(&value))?;
         }
-        for alert in self.news.alerts.drain(..) {
-            let value = serde_json::to_vec(&alert).map_err(StreamError::state)?;
+        for alert in self.transitions.alerts.drain(..) {
+            let value = serde_json::to_vec(&alert).map_err(kafka::Error::state)?;
             send(out, &self.alerts_topic, None, &alert.scope.key(), Some(&value))?;
-            self.open.alerts.push(alert);
+            let counter = metrics::counter!("mailpulse_monitor_alert_transitions_total",
+                "rule" => alert.rule.clone(), "state" => alert.state.as_str());
+            out.count(&CommittedCounter::new(counter), 1);
+            self.batch_alerts.push(alert);
         }
         Ok(())
     }
 }
 
-impl Step for Rate {
-    fn assigned(
+impl Stage for Rate {
+    const STAGE: record::Stage = record::Stage::MonitorRate;
+
+    fn inputs(&self) -> Inputs {
+        Inputs { topics: vec![self.panes_topic.clone()], partitions: self.pane_partitions }
+    }
+
+    fn restore(
         &mut self,
         partition: &TopicPartition,
         restore: &Restore<'_>,
-    ) -> Result<(), StreamError> {
-        let (topic, number) = (&self.changelog, partition.partition);
-        let mut rebuild = Rebuild::default();
-        restore.changelog(topic, number, None, |key, value| rebuild.apply(key, value))?;
-        let (commits, wanted) = (rebuild.commits(), restore.metadata().parse().unwrap_or(0));
-        if commits < wanted {
-            return Err(StreamError::state(BehindOffset { topic: topic.clone(), commits, wanted }));
+    ) -> Result<(), kafka::Error> {
+        let number = partition.partition;
+        let mut shard = ShardRestore::default();
+        restore.changelog(&self.changelog, number, None, |key, value| shard.apply(key, value))?;
+        let (commits, expected) = (shard.commits(), restore.metadata().parse().unwrap_or(0));
+        if commits < expected {
+            let topic = self.changelog.clone();
+            return Err(kafka::Error::state(IncompleteChangelog { topic, commits, expected }));
         }
-        let shard = rebuild.finish(&self.setup)?;
-        tracing::info!(partition = number, scopes = shard.len(), commits, "restored");
+        let shard = shard.finish(&self.shard_settings)?;
+        tracing::info!(%partition, scopes = shard.len(), commits, "monitor state restored");
         self.shards.insert(number, shard);
         Ok(())
     }
 
-    fn revoked(&mut self, partition: &TopicPartition) {
+    fn release(&mut self, partition: &TopicPartition) {
         self.shards.remove(&partition.partition);
     }
 
-    fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
+    fn process(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
         let Some(shard) = self.shards.get_mut(&record.partition()) else {
-            return Err(StreamError::state(format!("{} is not assigned", record.origin())));
+            let problem = format!("{} belongs to a partition without state", record.origin());
+            return Err(kafka::Error::state(problem));
         };
-        match tell(shard, record, &self.setup, &mut self.news) {
-            Ok(late) => self.open.late += late,
-            Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string())?,
+        match receive(shard, record, &self.shard_settings, &mut self.transitions) {
+            Ok(DeltaOutcome::Counted) => Ok(Outcome::Counted),
+            Ok(DeltaOutcome::TooLate { events }) => {
+                out.count(&self.late_events, events);
+                Ok(Outcome::Dropped)
+            }
+            Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
         }
-        Ok(())
     }
 
-    fn end_of_round(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
+    fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         for shard in self.shards.values_mut() {
-            shard.visit_due(&self.setup, &mut self.news);
+            shard.advance_due(&self.shard_settings, &mut self.transitions);
         }
         self.publish(out)?;
         for (&partition, shard) in &mut self.shards {
-            for (key, value) in shard.changes()? {
+            for (key, value) in shard.changelog_records()? {
                 send(out, &self.changelog, Some(partition), &key, value.as_deref())?;
             }
         }
         Ok(())
     }
 
-    /// The number of the commit; see [`crate::journal::Mark`].
+    /// Returns the number of the commit; see [`crate::changelog::LastCommit`].
     fn offset_metadata(&self, partition: &TopicPartition) -> String {
         let shard = self.shards.get(&partition.partition);
         shard.map_or(String::new(), |shard| shard.commits().to_string())
     }
 
-    fn committed(&mut self) -> Result<(), StreamError> {
-        let Round { late, alerts } = std::mem::take(&mut self.open);
-        self.late_events.increment(late);
-        for alert in alerts {
-            tracing::info!(summary = alert.summary, state = alert.state.as_str(), "alert");
-            metrics::counter!("mailpulse_alert_transitions_total",
-                "rule" => alert.rule, "state" => alert.state.as_str())
-            .increment(1);
+    fn committed(&mut self) -> Result<(), kafka::Error> {
+        for alert in self.batch_alerts.drain(..) {
+            tracing::info!(
+                summary = alert.summary,
+                state = alert.state.as_str(),
+                "alert published"
+            );
         }
         self.scopes.set(self.shards.values().map(Shard::len).sum::<usize>() as f64);
         Ok(())
     }
 
-    /// The shards were changed in place; they are read back.
-    fn rolled_back(&mut self) {
+    /// The batch changed the shards in place, so they are restored from the changelog.
+    fn rolled_back(&mut self) -> AfterRollback {
         self.shards.clear();
-        self.news = News::default();
-        self.open = Round::default();
-    }
-
-    fn restores_after_rollback(&self) -> bool {
-        true
+        self.transitions = Transitions::default();
+        self.batch_alerts.clear();
+        AfterRollback::Restore
     }
 }
 
-/// What rate reads of a [`window::PaneDelta`]; the record's key names the scope.
+/// The fields of a [`window::PaneDelta`] except the scope, which is the key of the record.
 #[derive(Deserialize)]
-struct Delta {
+struct DeltaFields {
     pane: PaneStart,
     counts: Counts,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+enum InvalidRecord {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("the key is not UTF-8")]
+    #[error("the key is not UTF-8: {0}")]
     Key(#[from] std::str::Utf8Error),
     #[error(transparent)]
     Scope(#[from] ScopeError),
 }
 
-/// Tells the shard what a record says. Returns how many events came too late to count.
-fn tell(
+/// Passes the watermarks or the delta of a record to the shard.
+fn receive(
     shard: &mut Shard,
     record: &Record<'_>,
-    setup: &Setup,
-    news: &mut News,
-) -> Result<u64, Unreadable> {
+    settings: &ShardSettings,
+    transitions: &mut Transitions,
+) -> Result<DeltaOutcome, InvalidRecord> {
     let value = record.value().unwrap_or_default();
     if record.key() == Watermarks::KEY {
-        shard.hear(&serde_json::from_slice(value)?, setup, news);
-        return Ok(0);
+        shard.receive(&serde_json::from_slice(value)?, settings, transitions);
+        return Ok(DeltaOutcome::Counted);
     }
-    let Delta { pane, counts } = serde_json::from_slice(value)?;
-    Ok(shard.apply(std::str::from_utf8(record.key())?, pane, &counts, setup)?)
+    let DeltaFields { pane, counts } = serde_json::from_slice(value)?;
+    Ok(shard.apply(std::str::from_utf8(record.key())?, pane, &counts, settings)?)
 }
 
 fn send(
@@ -204,6 +222,6 @@ fn send(
     partition: Option<i32>,
     key: &str,
     value: Option<&[u8]>,
-) -> Result<(), StreamError> {
+) -> Result<(), kafka::Error> {
     out.send(Outgoing { topic, partition, key: key.as_bytes(), value, headers: &[] })
 }

@@ -3,23 +3,24 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kafka::BatchSettings;
 use serde::Deserialize;
 use window::Rule;
 
-/// An event partition that has been silent for this many times `idle_after` is waited for no more.
-/// A minute with the default: what a crashed feeder of the partition takes until it is missed, its
-/// transaction is ended and another has taken over.
+/// An event partition that has been idle for this many times `idle_after` is gone. With the default
+/// that is a minute: if the service that writes to the partition crashes, it takes about that long
+/// until the group notices, the transaction is ended and another member has taken over.
 const GONE_AFTER_IDLE: u32 = 12;
 
-/// `[monitor]`; each key is explained in `deploy/mailpulse.toml`.
+/// The keys are explained in `deploy/mailpulse.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MonitorSettings {
     pub(crate) admin: SocketAddr,
-    pub(crate) batch_records: usize,
+    batch_records: usize,
     #[serde(with = "service::units::duration")]
-    pub(crate) batch_wait: Duration,
-    pub(crate) refusals_to_hold: u32,
+    batch_wait: Duration,
+    refusal_limit: u32,
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]
@@ -30,32 +31,40 @@ pub(crate) struct MonitorSettings {
 }
 
 impl MonitorSettings {
-    /// How much older than the newest event of its partition an event may be and still be in time,
-    /// microseconds of event time.
+    /// The size of a transaction, and the refusal limit.
+    pub(crate) const fn batch(&self) -> BatchSettings {
+        BatchSettings {
+            records: self.batch_records,
+            wait: self.batch_wait,
+            refusal_limit: self.refusal_limit,
+        }
+    }
+
+    /// Returns by how much an event may be older than the newest event of its partition without being
+    /// late, in microseconds of event time.
     pub(crate) fn out_of_orderness(&self) -> i64 {
         micros(self.out_of_orderness)
     }
 
-    /// How much older than its partition's watermark an event may be and still count, microseconds
-    /// of event time. Fold decides by it.
+    /// Returns by how much an event may be older than the watermark of its partition and still be
+    /// counted by fold, in microseconds of event time.
     pub(crate) fn allowed_lateness(&self) -> i64 {
         micros(self.allowed_lateness)
     }
 
-    /// After how much silence an event partition is waited for no more.
+    /// Returns after how long without records an event partition is gone.
     pub(crate) fn gone_after(&self) -> Duration {
         self.idle_after.saturating_mul(GONE_AFTER_IDLE)
     }
 
-    /// How far, in microseconds of event time, a quiet partition may be left behind. In live
-    /// traffic it is never as far behind as it has been silent.
+    /// Returns how far the event time of a shard may run ahead of an idle partition, in microseconds.
+    /// With live traffic, the partition is behind by at most the time for which it has been idle.
     pub(crate) fn slack(&self) -> i64 {
         self.allowed_lateness().max(micros(self.gone_after()))
     }
 
-    /// How long after its end a pane takes deltas, microseconds of event time: so long that rate
-    /// takes all that fold let pass, even from a partition left behind by the slack. Only one that
-    /// nobody waits for any more can bring what is too late here.
+    /// Returns how long after its end a pane accepts deltas, in microseconds of event time. Chosen so
+    /// that rate accepts everything fold admitted, except from a partition already declared gone.
     pub(crate) fn pane_lateness(&self) -> i64 {
         self.allowed_lateness().saturating_add(self.slack())
     }

@@ -1,192 +1,215 @@
-//! Everything the owner of one pane partition knows: its scopes, and its clock.
+//! The state of one partition of `mail.panes`: its scopes and its clock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kafka::StreamError;
 use window::{
-    Alert, Applied, Counts, Episodes, Pane, PaneStart, Rule, Scope, ScopeError, ScopeRate,
-    ScopeWindows,
+    Alert, Counts, OpenEpisodes, Pane, PaneStart, Rule, Scope, ScopeError, ScopeRate, ScopeWindows,
 };
 
-use crate::clock::{Clock, Patience, Watermarks};
-use crate::journal::{Entry, Mark};
+use crate::changelog::{ChangelogKey, LastCommit};
+use crate::clock::{ClockSettings, ShardClock};
+use crate::watermarks::Watermarks;
 
-/// What is the same for all shards.
+/// The settings of all shards.
 #[derive(Debug)]
-pub(crate) struct Setup {
+pub(crate) struct ShardSettings {
     pub(crate) rules: Vec<Rule>,
-    /// How long after its end a pane takes deltas, microseconds.
+    /// How long after its end a pane accepts deltas, in microseconds.
     pub(crate) pane_lateness: i64,
-    pub(crate) patience: Patience,
+    pub(crate) clock: ClockSettings,
 }
 
-/// A scope's key: what records are keyed by, and what a shard knows its scopes by.
-type Key = Arc<str>;
+/// The key of a scope. Records and the maps of a shard use it.
+type ScopeKey = Arc<str>;
 
-/// One scope's windows and open episodes.
-struct Watched {
-    key: Key,
+struct ScopeState {
+    key: ScopeKey,
     scope: Scope,
     windows: ScopeWindows,
-    episodes: Episodes,
-    /// When it is to be visited next; its place in [`Shard::due`].
+    episodes: OpenEpisodes,
+    /// The time at which the scope must be advanced. [`Shard::due`] contains the same time.
     due: Option<i64>,
 }
 
-/// What a shard has to say after a record.
+/// The changes that a shard publishes.
 #[derive(Debug, Default)]
-pub(crate) struct News {
-    /// With the keys of their scopes.
-    pub(crate) rates: Vec<(Key, ScopeRate)>,
+pub(crate) struct Transitions {
+    /// The windows that changed, with the keys of their scopes.
+    pub(crate) windows: Vec<(ScopeKey, ScopeRate)>,
     pub(crate) alerts: Vec<Alert>,
 }
 
-/// A record of the changelog: its key, and its value or a tombstone.
-pub(crate) type Change = (String, Option<Vec<u8>>);
+/// What the shard did with a delta.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeltaOutcome {
+    /// The delta was added to its pane.
+    Counted,
+    /// The pane does not accept deltas any more.
+    TooLate {
+        /// The number of events in the delta, each counted for one scope only.
+        events: u64,
+    },
+}
 
-/// What the changelog does not know yet; the values are taken when they are written.
+/// Key and value of a changelog record. `None` is a tombstone.
+pub(crate) type ChangelogRecord = (String, Option<Vec<u8>>);
+
+/// The parts of the shard that changed since the last commit. Their values are read when the
+/// changelog records are written.
 #[derive(Default)]
 struct Unwritten {
-    panes: BTreeSet<(Key, PaneStart)>,
-    episodes: BTreeSet<Key>,
+    panes: BTreeSet<(ScopeKey, PaneStart)>,
+    episodes: BTreeSet<ScopeKey>,
     clock: bool,
 }
 
-/// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Shard {
-    clock: Clock,
-    /// See [`Mark::commits`].
+    /// The event time to which all scopes are advanced.
+    clock: ShardClock,
+    /// See [`LastCommit::commits`].
     commits: u64,
-    scopes: HashMap<Key, Watched>,
-    /// Scopes by the time at which they must be visited: the others cost nothing.
-    due: BTreeSet<(i64, Key)>,
+    scopes: HashMap<ScopeKey, ScopeState>,
+    /// The scopes by the time at which they must be advanced. A scope costs nothing before.
+    due: BTreeSet<(i64, ScopeKey)>,
     unwritten: Unwritten,
 }
 
 impl Shard {
-    /// A shard that nothing was said to since its last commit.
-    pub(crate) fn restored(mark: Mark) -> Self {
-        Self { clock: mark.clock, commits: mark.commits, ..Self::default() }
+    /// Returns a shard without scopes, as of its last commit.
+    pub(crate) fn new(last_commit: LastCommit) -> Self {
+        Self { clock: last_commit.clock, commits: last_commit.commits, ..Self::default() }
     }
 
-    /// Adds a scope to a restored shard, from all that is kept of it.
-    pub(crate) fn restore(
+    /// Adds a scope from the changelog.
+    pub(crate) fn restore_scope(
         &mut self,
         key: &str,
         panes: impl IntoIterator<Item = Pane>,
-        episodes: Episodes,
-        setup: &Setup,
+        episodes: OpenEpisodes,
+        settings: &ShardSettings,
     ) -> Result<(), ScopeError> {
-        let windows = ScopeWindows::from_panes(panes, setup.pane_lateness, self.clock.now());
-        // The rules may have changed with the restart: an open episode is looked at once.
+        let windows = ScopeWindows::from_panes(panes, settings.pane_lateness, self.clock.now());
+        // The rules may have changed with the restart, so open episodes are evaluated once.
         let at_once = (!episodes.is_empty()).then_some(i64::MIN);
-        let watched = Watched::new(key, windows, episodes)?;
-        let key = watched.key.clone();
-        self.scopes.insert(key.clone(), watched);
-        self.reschedule(&key, setup, at_once);
+        let state = ScopeState::new(key, windows, episodes)?;
+        let key = state.key.clone();
+        self.scopes.insert(key.clone(), state);
+        self.reschedule(&key, settings, at_once);
         Ok(())
     }
 
-    /// Adds what happened to a scope in a pane. Returns how many events came too late to count.
+    /// Adds the counts to a pane of a scope.
     pub(crate) fn apply(
         &mut self,
         key: &str,
         pane: PaneStart,
         counts: &Counts,
-        setup: &Setup,
-    ) -> Result<u64, ScopeError> {
+        settings: &ShardSettings,
+    ) -> Result<DeltaOutcome, ScopeError> {
         if counts.is_zero() {
-            return Ok(0);
+            return Ok(DeltaOutcome::Counted);
         }
-        let now = self.clock.now();
-        let watched = match self.scopes.get_mut(key) {
-            Some(watched) => watched,
+        let state = match self.scopes.get_mut(key) {
+            Some(state) => state,
             None => {
-                let windows = ScopeWindows::new(setup.pane_lateness, now);
-                let watched = Watched::new(key, windows, Episodes::default())?;
-                self.scopes.entry(watched.key.clone()).or_insert(watched)
+                let windows = ScopeWindows::new(settings.pane_lateness);
+                let state = ScopeState::new(key, windows, OpenEpisodes::default())?;
+                self.scopes.entry(state.key.clone()).or_insert(state)
             }
         };
-        if watched.windows.clock() < now {
-            // What is late is judged by the common clock. Nothing comes of the advance: all that
-            // was due was visited when the clock moved.
-            let mut none = Vec::new();
-            let expired = watched.windows.advance_slides(now, &mut none);
-            debug_assert!(none.is_empty() && expired.is_empty(), "{key} was due before");
-        }
-        let key = watched.key.clone();
-        if watched.windows.apply(pane, counts) == Applied::TooLate {
-            let late = events(&watched.scope, counts);
-            if watched.is_empty() {
+        let key = state.key.clone();
+        if state.windows.apply(self.clock.now(), pane, counts) == window::Applied::TooLate {
+            let events = count_events(&state.scope, counts);
+            if state.is_empty() {
                 self.scopes.remove(&key);
             }
-            return Ok(late);
+            return Ok(DeltaOutcome::TooLate { events });
         }
-        // More panes can only be due sooner.
-        let due = watched.due;
-        self.reschedule(&key, setup, due);
+        // A new pane can only make the scope due earlier.
+        let due = state.due;
+        self.reschedule(&key, settings, due);
         self.unwritten.panes.insert((key, pane));
-        Ok(0)
+        Ok(DeltaOutcome::Counted)
     }
 
-    /// Takes watermarks in and visits every scope that is due by the new time.
-    pub(crate) fn hear(&mut self, told: &Watermarks, setup: &Setup, news: &mut News) {
-        // Also what does not move the clock decides how far it moves next time.
+    /// Updates the clock and advances every scope that is due at the new time.
+    pub(crate) fn receive(
+        &mut self,
+        watermarks: &Watermarks,
+        settings: &ShardSettings,
+        out: &mut Transitions,
+    ) {
+        // Progress that does not move the clock now affects how far it moves later.
         self.unwritten.clock = true;
-        if self.clock.hear(told, setup.patience) {
-            self.visit_due(setup, news);
+        let before = self.clock.now();
+        if self.clock.update(watermarks, settings.clock) {
+            self.advance_due_from(before, settings, out);
         }
     }
 
-    /// Publishes what is due now; at the end of a round that is what late deltas corrected. After
-    /// it the shard is as its changes restore it.
-    pub(crate) fn visit_due(&mut self, setup: &Setup, news: &mut News) {
+    /// Advances the scopes that are due at the current time. At the end of a batch these are the
+    /// scopes with late deltas. After this call, the changelog records restore the shard exactly.
+    pub(crate) fn advance_due(&mut self, settings: &ShardSettings, out: &mut Transitions) {
+        self.advance_due_from(self.clock.now(), settings, out);
+    }
+
+    /// Advances the scopes that are due, from the time `from` to the current time.
+    fn advance_due_from(&mut self, from: i64, settings: &ShardSettings, out: &mut Transitions) {
         let now = self.clock.now();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, key)) = self.due.pop_first() else { break };
-            self.visit(&key, now, setup, news);
+            self.advance_scope(&key, from, settings, out);
         }
     }
 
-    fn visit(&mut self, key: &Key, now: i64, setup: &Setup, news: &mut News) {
-        let Some(watched) = self.scopes.get_mut(key) else { return };
-        watched.due = None;
-        let Watched { scope, windows, episodes, .. } = watched;
+    fn advance_scope(
+        &mut self,
+        key: &ScopeKey,
+        from: i64,
+        settings: &ShardSettings,
+        out: &mut Transitions,
+    ) {
+        let now = self.clock.now();
+        let Some(state) = self.scopes.get_mut(key) else { return };
+        state.due = None;
+        let ScopeState { scope, windows, episodes, .. } = state;
         let mut slides = Vec::new();
-        let expired = windows.advance_slides(now, &mut slides);
+        let expired = windows.advance_slides(from, now, &mut slides);
         let before = episodes.clone();
         for slide in &slides {
             let rate = |&window| (key.clone(), ScopeRate { scope: scope.clone(), window });
-            news.rates.extend(slide.changed().map(rate));
+            out.windows.extend(slide.changed().map(rate));
             if !slide.past {
                 let windows = &slide.windows;
-                episodes.evaluate(scope, &setup.rules, slide.end, windows, &mut news.alerts);
+                episodes.evaluate(scope, &settings.rules, slide.end, windows, &mut out.alerts);
             }
         }
-        episodes.settle(scope, &setup.rules, now, &mut news.alerts);
+        episodes.resolve_due(scope, &settings.rules, now, &mut out.alerts);
         if *episodes != before {
             self.unwritten.episodes.insert(key.clone());
         }
         self.unwritten.panes.extend(expired.into_iter().map(|pane| (key.clone(), pane)));
-        if watched.is_empty() {
+        if state.is_empty() {
             self.scopes.remove(key);
         } else {
-            self.reschedule(key, setup, None);
+            self.reschedule(key, settings, None);
         }
     }
 
-    /// Puts down when the scope is to be visited next, `at_the_latest` if there is such a time.
-    fn reschedule(&mut self, key: &Key, setup: &Setup, at_the_latest: Option<i64>) {
-        let Some(watched) = self.scopes.get_mut(key) else { return };
-        let own = [watched.windows.due(), watched.episodes.due(&setup.rules), at_the_latest];
-        let due = own.into_iter().flatten().min();
-        if due == watched.due {
+    /// Computes when the scope is due. If `latest` is given, the scope is due then or earlier.
+    fn reschedule(&mut self, key: &ScopeKey, settings: &ShardSettings, latest: Option<i64>) {
+        let now = self.clock.now();
+        let Some(state) = self.scopes.get_mut(key) else { return };
+        let times = [state.windows.due(now), state.episodes.due(&settings.rules), latest];
+        let due = times.into_iter().flatten().min();
+        if due == state.due {
             return;
         }
-        let former = std::mem::replace(&mut watched.due, due);
-        if let Some(at) = former {
+        let previous = std::mem::replace(&mut state.due, due);
+        if let Some(at) = previous {
             self.due.remove(&(at, key.clone()));
         }
         if let Some(at) = due {
@@ -194,57 +217,58 @@ impl Shard {
         }
     }
 
-    /// What the changelog has to be told with this commit.
-    pub(crate) fn changes(&mut self) -> Result<Vec<Change>, StreamError> {
+    /// Returns the changelog records of everything that changed since the last commit.
+    pub(crate) fn changelog_records(&mut self) -> Result<Vec<ChangelogRecord>, kafka::Error> {
         let Unwritten { panes, episodes, clock } = std::mem::take(&mut self.unwritten);
         if panes.is_empty() && episodes.is_empty() && !clock {
             return Ok(Vec::new());
         }
-        let mut changes = Vec::with_capacity(panes.len() + episodes.len() + 1);
+        let mut records = Vec::with_capacity(panes.len() + episodes.len() + 1);
         for (scope, start) in panes {
-            let pane = self.scopes.get(&scope).and_then(|watched| watched.windows.pane(start));
-            let value = pane.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
-            changes.push((Entry::Pane(start, &scope).key(), value));
+            let pane = self.scopes.get(&scope).and_then(|state| state.windows.pane(start));
+            let value = pane.map(serde_json::to_vec).transpose().map_err(kafka::Error::state)?;
+            records.push((ChangelogKey::Pane(start, &scope).to_text(), value));
         }
         for scope in episodes {
-            let open = self.scopes.get(&scope).map(|watched| &watched.episodes);
+            let open = self.scopes.get(&scope).map(|state| &state.episodes);
             let open = open.filter(|episodes| !episodes.is_empty());
-            let value = open.map(serde_json::to_vec).transpose().map_err(StreamError::state)?;
-            changes.push((Entry::Episodes(&scope).key(), value));
+            let value = open.map(serde_json::to_vec).transpose().map_err(kafka::Error::state)?;
+            records.push((ChangelogKey::Episodes(&scope).to_text(), value));
         }
         self.commits += 1;
-        let mark = Mark { commits: self.commits, clock: self.clock.clone() };
-        let mark = serde_json::to_vec(&mark).map_err(StreamError::state)?;
-        changes.push((Entry::Mark.key(), Some(mark)));
-        Ok(changes)
+        let last_commit = LastCommit { commits: self.commits, clock: self.clock.clone() };
+        let value = serde_json::to_vec(&last_commit).map_err(kafka::Error::state)?;
+        records.push((ChangelogKey::LastCommit.to_text(), Some(value)));
+        Ok(records)
     }
 
-    /// See [`Mark::commits`].
+    /// Returns the number of commits; see [`LastCommit::commits`].
     pub(crate) fn commits(&self) -> u64 {
         self.commits
     }
 
-    /// How many scopes are kept.
+    /// Returns the number of scopes.
     pub(crate) fn len(&self) -> usize {
         self.scopes.len()
     }
 }
 
-impl Watched {
-    fn new(key: &str, windows: ScopeWindows, episodes: Episodes) -> Result<Self, ScopeError> {
+impl ScopeState {
+    fn new(key: &str, windows: ScopeWindows, episodes: OpenEpisodes) -> Result<Self, ScopeError> {
         Ok(Self { key: key.into(), scope: Scope::parse(key)?, windows, episodes, due: None })
     }
 
-    /// Whether nothing is left to keep.
+    /// Returns true if the shard can forget the scope.
     fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.episodes.is_empty()
     }
 }
 
-/// How many events a delta holds. Each is in one delta of its source, and may be in others too.
-fn events(scope: &Scope, counts: &Counts) -> u64 {
+/// Returns the number of events in a delta, or 0 if the scope is not a source. Each event is in one
+/// delta of its source and may also be in deltas of other scopes, where it must not count again.
+fn count_events(scope: &Scope, counts: &Counts) -> u64 {
     let Scope::Source { .. } = scope else { return 0 };
-    // Late bounces are among the bounces, and who engaged has opened or clicked.
+    // `late_bounces` and `engaged` are left out: the bounces, opens and clicks contain them.
     counts.accepted
         + counts.delivered
         + counts.deferred

@@ -1,17 +1,18 @@
-//! The channel `alertmanager`: Alertmanager's own API, version 2
+//! The channel `alertmanager`, which uses version 2 of Alertmanager's API
 //! (<https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml>).
 //!
-//! Alertmanager knows an alert by its labels, so they say what is wrong and where, and never
-//! differ between firing and resolved: `alertname` (the rule), `severity`, `scope`, `provider`,
-//! `source`, and `mailbox_provider` or `campaign` where the scope has one. Everything else is an
-//! annotation; so is the episode, since silences and inhibitions should outlive one.
+//! Alertmanager identifies an alert by its labels. They must therefore be the same when the alert
+//! fires and when it resolves: `alertname` (the rule), `severity`, `scope`, `provider`, `source`, and
+//! `mailbox_provider` or `campaign` if the scope has one. Everything else is an annotation. The
+//! episode id is an annotation too, because a silence or an inhibition should also match the next
+//! episode.
 //!
-//! `severity` is a label because routes are chosen by it, and because Alertmanager does not notify
-//! again when only annotations change. An episode that becomes critical therefore ends its warning
-//! in the same request that fires the critical alert. For one page per episode group by everything
-//! but the severity: `group_by: [alertname, scope, provider, source, mailbox_provider, campaign]`.
+//! `severity` is a label because routes depend on it, and because Alertmanager does not notify again
+//! if only annotations change. If an episode becomes critical, the request that fires the critical
+//! alert therefore also ends the warning. To get one page per episode, group by all labels except the
+//! severity: `group_by: [alertname, scope, provider, source, mailbox_provider, campaign]`.
 //!
-//! The members of an Alertmanager cluster each want every alert: configure a channel for each.
+//! Every member of an Alertmanager cluster must receive every alert. Configure a channel for each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderMap;
 use serde::Serialize;
-use window::{Alert, Scope, Severity};
+use window::{Alert, Severity};
 
-use crate::endpoint::{Endpoint, Failure};
-use crate::transition::{Step, Transition};
+use crate::endpoint::{DeliveryError, Endpoint};
+use crate::transition::{Change, Transition};
 
 /// Posts transitions to an Alertmanager.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub struct Alertmanager {
     expires_after: Duration,
 }
 
-/// One element of the request's array. Times are RFC 3339.
+/// One element of the array in the request body. Times are in the format of RFC 3339.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostableAlert {
@@ -42,25 +43,26 @@ pub struct PostableAlert {
 }
 
 impl Alertmanager {
-    /// `endpoint` is `…/api/v2/alerts`; a firing alert ends by itself after `expires_after`.
+    /// The endpoint is `…/api/v2/alerts`. Alertmanager ends a firing alert after `expires_after` unless
+    /// it is sent again or resolved.
     pub const fn new(endpoint: Endpoint, expires_after: Duration) -> Self {
         Self { endpoint, expires_after }
     }
 
-    /// Posts once, as of the time `now`.
+    /// Posts the transition once. `now` is the current time.
     ///
     /// # Errors
-    /// When it is not taken.
-    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), Failure> {
-        let alerts = postable(transition, now, self.expires_after);
-        // Maps with text keys and timestamps: there is nothing JSON could refuse.
+    /// Fails if Alertmanager does not accept it.
+    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), DeliveryError> {
+        let alerts = postable_alerts(transition, now, self.expires_after);
+        // Text keys and timestamps can always be serialized.
         let body = serde_json::to_vec(&alerts).unwrap_or_default();
         self.endpoint.post(HeaderMap::new(), body).await
     }
 }
 
-/// What is posted for a transition.
-pub fn postable(
+/// Returns the alerts to post for a transition.
+pub fn postable_alerts(
     transition: &Transition,
     now: Timestamp,
     expires_after: Duration,
@@ -72,37 +74,29 @@ pub fn postable(
     let of = |severity, ends_at| PostableAlert {
         labels: labels(alert, severity),
         annotations: annotations(transition),
-        // Alertmanager refuses what ends before it starts, and a provider's clock may be ahead.
+        // Alertmanager rejects an alert that ends before it starts. A provider's clock may be ahead.
         starts_at: transition.started_at.min(now),
         ends_at,
     };
-    match transition.step() {
-        Step::Fired => vec![of(alert.severity, expiry)],
-        Step::Escalated => vec![of(Severity::Warning, now), of(Severity::Critical, expiry)],
-        Step::Resolved => vec![of(alert.severity, now)],
+    match transition.change() {
+        Change::Fired => vec![of(alert.severity, expiry)],
+        Change::Escalated => vec![of(Severity::Warning, now), of(Severity::Critical, expiry)],
+        Change::Resolved => vec![of(alert.severity, now)],
     }
 }
 
-/// The identity.
+/// Returns the labels, which identify the alert.
 fn labels(alert: &Alert, severity: Severity) -> BTreeMap<&'static str, String> {
+    let scope = &alert.scope;
     let mut labels = BTreeMap::from([
         ("alertname", alert.rule.clone()),
         ("severity", severity.as_str().to_owned()),
+        ("scope", scope.kind().as_str().to_owned()),
+        ("provider", scope.provider().to_string()),
+        ("source", scope.source().to_owned()),
     ]);
-    let (kind, provider, source) = match &alert.scope {
-        Scope::Source { provider, source } => ("source", provider, source),
-        Scope::MailboxProvider { provider, source, mailbox_provider } => {
-            labels.insert("mailbox_provider", mailbox_provider.clone());
-            ("mailbox_provider", provider, source)
-        }
-        Scope::Campaign { provider, source, campaign } => {
-            labels.insert("campaign", campaign.clone());
-            ("campaign", provider, source)
-        }
-    };
-    labels.insert("scope", kind.to_owned());
-    labels.insert("provider", provider.to_string());
-    labels.insert("source", source.clone());
+    labels.extend(scope.mailbox_provider().map(|name| ("mailbox_provider", name.to_owned())));
+    labels.extend(scope.campaign().map(|name| ("campaign", name.to_owned())));
     labels
 }
 

@@ -1,39 +1,39 @@
-//! Where transitions go.
+//! The channels that transitions are delivered to.
 
 use jiff::Timestamp;
 use window::State;
 
 use crate::alertmanager::Alertmanager;
-use crate::endpoint::Failure;
+use crate::endpoint::DeliveryError;
 use crate::transition::Transition;
 use crate::webhook::Webhook;
 
 /// A configured channel.
 #[derive(Debug)]
 pub struct Channel {
-    /// Its name in the settings: log field, metric label.
+    /// The name in the settings, which is also a log field and a metric label.
     pub name: String,
-    /// What it is.
+    /// Where the channel sends transitions.
     pub target: Target,
 }
 
-/// The kinds of channel.
+/// The target of a channel.
 #[derive(Debug)]
 pub enum Target {
     /// The log of this process.
     Log,
-    /// An Alertmanager.
+    /// An Alertmanager, through its API.
     Alertmanager(Alertmanager),
-    /// Any URL.
+    /// Any URL, with a signed request.
     Webhook(Webhook),
 }
 
 impl Channel {
-    /// Tries once to deliver, as of the time `now`.
+    /// Makes one attempt to deliver the transition. `now` is the current time.
     ///
     /// # Errors
-    /// When it is not taken.
-    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), Failure> {
+    /// Fails if the target does not accept it.
+    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), DeliveryError> {
         match &self.target {
             Target::Log => {
                 log(transition);
@@ -49,7 +49,6 @@ macro_rules! log_at {
     ($level:ident, $transition:expr) => {{
         let alert = &$transition.alert;
         tracing::$level!(
-            step = $transition.step().as_str(),
             severity = alert.severity.as_str(),
             rule = alert.rule,
             scope = %alert.scope,
@@ -60,7 +59,8 @@ macro_rules! log_at {
             started_at = %$transition.started_at,
             at = %$transition.at,
             runbook = alert.runbook,
-            "{}",
+            "alert {}: {}",
+            $transition.change().as_str(),
             alert.summary
         );
     }};

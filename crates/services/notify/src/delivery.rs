@@ -1,5 +1,6 @@
-//! One task per channel: it tries each transition until the channel takes it, refuses it for good,
-//! or time is up. Episodes do not wait for each other; the transitions of one stay in order.
+//! One task per channel. It retries each transition until the channel accepts it, rejects it for
+//! good, or `give_up_after` is over. Episodes do not wait for each other, but the transitions
+//! of an episode are delivered in order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kafka::{DeadLetterWriter, FailedRecord};
 use service::Shutdown;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -16,38 +18,45 @@ use window::EpisodeId;
 
 use crate::backoff::{Backoff, Retry};
 use crate::channel::Channel;
-use crate::endpoint::Failure;
-use crate::progress::Ticket;
+use crate::endpoint::DeliveryError;
+use crate::progress::Position;
 use crate::transition::Transition;
 
-/// Tries of one channel at once: after an outage all that waited comes back, and should not be a
-/// flood.
-const TRIES_AT_ONCE: usize = 8;
+/// The maximum number of concurrent attempts of one channel. After an outage of the receiver, many
+/// transitions are due at the same time.
+const MAX_CONCURRENT_ATTEMPTS: usize = 8;
 
-/// A transition and the record it came in.
+/// The pause after a failed attempt to write a dead letter.
+const DEAD_LETTER_RETRY: Duration = Duration::from_secs(1);
+
+/// A transition to deliver and the position of its record.
 #[derive(Debug)]
-pub struct Parcel {
-    /// The record.
-    pub ticket: Ticket,
-    /// What to tell.
+pub struct Delivery {
+    /// The position that each channel reports when it has finished the delivery.
+    pub position: Position,
+    /// What to deliver.
     pub transition: Transition,
 }
 
-/// All channels at work. Queues are unbounded here; who sends bounds what is under way.
+/// Delivers transitions to all channels. Its queues are unbounded: the caller limits the number of
+/// pending transitions.
 pub struct Deliveries {
-    inboxes: Vec<UnboundedSender<Arc<Parcel>>>,
-    finished: Receiver<Ticket>,
-    /// The one that was waited for.
-    peeked: Option<Ticket>,
+    queues: Vec<UnboundedSender<Arc<Delivery>>>,
+    finish: Sender<Position>,
+    finished: Receiver<Position>,
+    /// The result of [`Deliveries::await_finished`], returned by the next
+    /// [`Deliveries::next_finished`].
+    peeked: Option<Position>,
+    shutdown: Shutdown,
     tasks: JoinSet<()>,
     runtime: Runtime,
 }
 
 impl Deliveries {
-    /// Starts a task for each channel on a thread of their own.
+    /// Starts one task per channel. All tasks share one thread.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub fn start(
         channels: Vec<Channel>,
         retry: Retry,
@@ -60,138 +69,185 @@ impl Deliveries {
             .build()?;
         let (finish, finished) = channel();
         let mut tasks = JoinSet::new();
-        let inboxes = channels
+        let queues = channels
             .into_iter()
             .map(|channel| {
-                let (send, inbox) = unbounded_channel();
-                let courier = Arc::new(Courier::new(channel, retry, shutdown.clone()));
-                tasks.spawn_on(run(courier, inbox, finish.clone()), runtime.handle());
-                send
+                let (sender, queue) = unbounded_channel();
+                let worker = Arc::new(Worker::new(channel, retry, shutdown.clone()));
+                tasks.spawn_on(run(worker, queue, finish.clone()), runtime.handle());
+                sender
             })
             .collect();
-        Ok(Self { inboxes, finished, peeked: None, tasks, runtime })
+        Ok(Self { queues, finish, finished, peeked: None, shutdown, tasks, runtime })
     }
 
-    /// How many channels will finish each parcel.
+    /// Returns how many channels finish each delivery.
     pub fn channels(&self) -> usize {
-        self.inboxes.len()
+        self.queues.len()
     }
 
-    /// Gives a parcel to every channel.
-    pub fn send(&self, parcel: &Arc<Parcel>) {
-        for inbox in &self.inboxes {
-            // A task ends only after `stop`.
-            let _ = inbox.send(Arc::clone(parcel));
+    /// Passes the delivery to every channel.
+    pub fn send(&self, delivery: &Arc<Delivery>) {
+        for queue in &self.queues {
+            // This never fails, because a task runs until `stop`.
+            let _ = queue.send(Arc::clone(delivery));
         }
     }
 
-    /// A parcel some channel is through with, if there is one: once for each channel.
-    pub fn next_finished(&mut self) -> Option<Ticket> {
+    /// Writes a dead letter in the background. Its position is finished once the dead letter is
+    /// durable.
+    pub fn send_dead_letter(
+        &mut self,
+        writer: &Arc<DeadLetterWriter>,
+        position: Position,
+        failed: FailedRecord,
+    ) {
+        // Removes the tasks that have ended, so that their number does not grow.
+        while self.tasks.try_join_next().is_some() {}
+        let (writer, finish) = (Arc::clone(writer), self.finish.clone());
+        let shutdown = self.shutdown.clone();
+        let write = async move {
+            if write_dead_letter(&writer, &failed, &shutdown).await {
+                let _ = finish.send(position);
+            }
+        };
+        self.tasks.spawn_on(write, self.runtime.handle());
+    }
+
+    /// Returns a position that one channel has finished, if there is one. Each position is returned
+    /// once per channel.
+    pub fn next_finished(&mut self) -> Option<Position> {
         self.peeked.take().or_else(|| self.finished.try_recv().ok())
     }
 
-    /// Waits until there is a [`next_finished`](Self::next_finished), at most for `timeout`.
+    /// Waits until [`next_finished`](Self::next_finished) returns a position, but at most for
+    /// `timeout`.
     pub fn await_finished(&mut self, timeout: Duration) {
         if self.peeked.is_none() {
             self.peeked = self.finished.recv_timeout(timeout).ok();
         }
     }
 
-    /// After the shutdown was requested: waits for the tries under way. Nothing is tried again.
+    /// Waits for the attempts in progress. Call it after the shutdown was requested, which prevents
+    /// new attempts.
     pub fn stop(&mut self) {
-        self.inboxes.clear();
+        self.queues.clear();
         let tasks = &mut self.tasks;
         self.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
     }
 }
 
-/// What the task of one channel works with.
-struct Courier {
+/// Writes a dead letter and retries until it is durable. Returns false if the shutdown was requested
+/// before that; the next process then reads the record again.
+async fn write_dead_letter(
+    writer: &DeadLetterWriter,
+    failed: &FailedRecord,
+    shutdown: &Shutdown,
+) -> bool {
+    while let Err(error) = writer.write(std::slice::from_ref(failed)).await {
+        let origin = failed.record.origin();
+        tracing::error!(%error, %origin, "cannot write a dead letter; retrying");
+        tokio::select! {
+            () = tokio::time::sleep(DEAD_LETTER_RETRY) => {}
+            () = shutdown.wait() => return false,
+        }
+    }
+    true
+}
+
+/// Delivers to one channel.
+struct Worker {
     channel: Channel,
     retry: Retry,
     shutdown: Shutdown,
-    turns: Semaphore,
+    attempts: Semaphore,
 }
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum DeliveryOutcome {
     Delivered,
-    /// Refused for good.
-    Refused,
-    /// Not taken in time.
+    /// The channel rejected it for good.
+    Rejected,
+    /// The channel did not accept it in time.
     GaveUp,
-    /// The process stops: the next start delivers it.
+    /// The process stops. The next process delivers it.
     Postponed,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::Refused => "refused",
+            Self::Rejected => "rejected",
             Self::GaveUp => "gave_up",
             Self::Postponed => "postponed",
         }
     }
 }
 
-/// A channel's task. Each episode with something to tell has one delivery under way and a queue of
-/// those behind it.
+/// Runs the task of one channel. Each episode has at most one delivery in progress; its later
+/// transitions wait in a queue.
 async fn run(
-    courier: Arc<Courier>,
-    mut inbox: UnboundedReceiver<Arc<Parcel>>,
-    finish: Sender<Ticket>,
+    worker: Arc<Worker>,
+    mut queue: UnboundedReceiver<Arc<Delivery>>,
+    finish: Sender<Position>,
 ) {
-    let mut queues: HashMap<EpisodeId, VecDeque<Arc<Parcel>>> = HashMap::new();
-    let mut under_way = JoinSet::new();
-    let start = |under_way: &mut JoinSet<_>, parcel: Arc<Parcel>| {
-        let courier = Arc::clone(&courier);
-        under_way.spawn(async move { (courier.deliver(&parcel.transition).await, parcel) });
+    let mut waiting: HashMap<EpisodeId, VecDeque<Arc<Delivery>>> = HashMap::new();
+    let mut in_progress = JoinSet::new();
+    let start = |in_progress: &mut JoinSet<_>, delivery: Arc<Delivery>| {
+        let worker = Arc::clone(&worker);
+        in_progress.spawn(async move { (worker.deliver(&delivery.transition).await, delivery) });
     };
     loop {
         tokio::select! {
-            Some(parcel) = inbox.recv() => match queues.get_mut(&parcel.transition.episode()) {
-                Some(queue) => queue.push_back(parcel),
-                None => {
-                    queues.insert(parcel.transition.episode(), VecDeque::new());
-                    start(&mut under_way, parcel);
+            Some(delivery) = queue.recv() => {
+                match waiting.get_mut(&delivery.transition.episode()) {
+                    Some(later) => later.push_back(delivery),
+                    None => {
+                        waiting.insert(delivery.transition.episode(), VecDeque::new());
+                        start(&mut in_progress, delivery);
+                    }
                 }
-            },
-            Some(Ok((outcome, parcel))) = under_way.join_next() => {
-                if outcome != Outcome::Postponed {
-                    let _ = finish.send(parcel.ticket);
+            }
+            Some(Ok((outcome, delivery))) = in_progress.join_next() => {
+                if outcome != DeliveryOutcome::Postponed {
+                    let _ = finish.send(delivery.position);
                 }
-                let episode = parcel.transition.episode();
-                match queues.get_mut(&episode).and_then(VecDeque::pop_front) {
-                    Some(next) if outcome != Outcome::Postponed => start(&mut under_way, next),
-                    // Nothing more of this episode, or not now: the order would suffer.
-                    _ => drop(queues.remove(&episode)),
+                let episode = delivery.transition.episode();
+                match waiting.get_mut(&episode).and_then(VecDeque::pop_front) {
+                    Some(next) if outcome != DeliveryOutcome::Postponed => {
+                        start(&mut in_progress, next);
+                    }
+                    // The queue is empty, or the process stops. In the second case the later
+                    // transitions must not be delivered before the postponed one.
+                    _ => drop(waiting.remove(&episode)),
                 }
-            },
+            }
             else => return,
         }
     }
 }
 
-impl Courier {
+impl Worker {
     const fn new(channel: Channel, retry: Retry, shutdown: Shutdown) -> Self {
-        Self { channel, retry, shutdown, turns: Semaphore::const_new(TRIES_AT_ONCE) }
+        let attempts = Semaphore::const_new(MAX_CONCURRENT_ATTEMPTS);
+        Self { channel, retry, shutdown, attempts }
     }
 
-    /// Tries until it is over.
-    async fn deliver(&self, transition: &Transition) -> Outcome {
-        let began = Instant::now();
+    /// Makes attempts until the delivery has an outcome.
+    async fn deliver(&self, transition: &Transition) -> DeliveryOutcome {
+        let started = Instant::now();
         let mut backoff = Backoff::new(self.retry);
         let outcome = loop {
-            let failure = match self.attempt(transition).await {
-                None => break Outcome::Postponed,
-                Some(Ok(())) => break Outcome::Delivered,
-                Some(Err(failure)) if failure.is_final() => break Outcome::Refused,
-                Some(Err(failure)) => failure,
+            let error = match self.attempt(transition).await {
+                None => break DeliveryOutcome::Postponed,
+                Some(Ok(())) => break DeliveryOutcome::Delivered,
+                Some(Err(error)) if error.is_final() => break DeliveryOutcome::Rejected,
+                Some(Err(error)) => error,
             };
-            let pause = backoff.next(began.elapsed(), rand::random(), failure.retry_after());
-            let Some(pause) = pause else { break Outcome::GaveUp };
+            let pause = backoff.next(started.elapsed(), rand::random(), error.retry_after());
+            let Some(pause) = pause else { break DeliveryOutcome::GaveUp };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shutdown.wait() => {}
@@ -201,31 +257,37 @@ impl Courier {
         outcome
     }
 
-    /// Tries once, when it is its turn; `None` when the process stops.
-    async fn attempt(&self, transition: &Transition) -> Option<Result<(), Failure>> {
-        // Nobody closes the semaphore; without a turn the try would still be right.
-        let _turn = self.turns.acquire().await.ok();
+    /// Waits for a permit and makes one attempt. Returns `None` if the process stops.
+    #[expect(clippy::disallowed_methods, reason = "an attempt has the time of its delivery")]
+    async fn attempt(&self, transition: &Transition) -> Option<Result<(), DeliveryError>> {
+        // The semaphore is never closed. If it were, the attempt would be made without a permit.
+        let _permit = self.attempts.acquire().await.ok();
         if self.shutdown.requested() {
             return None;
         }
-        let (began, channel) = (Instant::now(), &self.channel.name);
+        let (started, channel) = (Instant::now(), &self.channel.name);
         let result = self.channel.send(transition, Timestamp::now()).await;
-        metrics::histogram!("mailpulse_notify_try_seconds", "channel" => channel.clone())
-            .record(began.elapsed());
-        if let Err(failure) = &result {
-            let code = failure.code();
+        metrics::histogram!(
+            "mailpulse_notify_attempt_duration_seconds", "channel" => channel.clone()
+        )
+        .record(started.elapsed());
+        if let Err(error) = &result {
+            let code = error.code();
             metrics::counter!(
-                "mailpulse_notify_failed_tries_total", "channel" => channel.clone(), "code" => code
+                "mailpulse_notify_failed_attempts_total",
+                "channel" => channel.clone(),
+                "code" => code
             )
             .increment(1);
             let episode = transition.episode();
-            tracing::warn!(channel, code, %episode, error = %failure, "a try failed");
+            tracing::warn!(channel, code, %episode, %error, "delivery attempt failed");
         }
         Some(result)
     }
 
-    /// Counts how it ended, and says so where a page is lost.
-    fn report(&self, transition: &Transition, outcome: Outcome) {
+    /// Counts the outcome, and logs an error if the transition is lost for this channel.
+    #[expect(clippy::disallowed_methods, reason = "the metric is the age by the wall clock")]
+    fn report(&self, transition: &Transition, outcome: DeliveryOutcome) {
         let channel = &self.channel.name;
         metrics::counter!(
             "mailpulse_notify_deliveries_total",
@@ -234,20 +296,22 @@ impl Courier {
         )
         .increment(1);
         match outcome {
-            Outcome::Delivered => {
+            DeliveryOutcome::Delivered => {
                 let age = Timestamp::now().duration_since(transition.at).as_secs_f64();
-                metrics::histogram!("mailpulse_notify_age_seconds", "channel" => channel.clone())
-                    .record(age.max(0.0));
+                metrics::histogram!(
+                    "mailpulse_notify_alert_age_seconds", "channel" => channel.clone()
+                )
+                .record(age.max(0.0));
             }
-            Outcome::Refused | Outcome::GaveUp => tracing::error!(
+            DeliveryOutcome::Rejected | DeliveryOutcome::GaveUp => tracing::error!(
                 channel,
                 outcome = outcome.as_str(),
-                step = transition.step().as_str(),
+                change = transition.change().as_str(),
                 episode = %transition.episode(),
                 summary = transition.alert.summary,
-                "not delivered"
+                "alert was not delivered and will not be retried"
             ),
-            Outcome::Postponed => {}
+            DeliveryOutcome::Postponed => {}
         }
     }
 }

@@ -1,92 +1,106 @@
-//! Reads `mail.alerts` and commits what every channel is through with.
+//! Reads `mail.alerts` and commits the offsets that every channel has finished.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use service::{Health, Shutdown};
-use kafka::StreamError;
 use kafka::feed::{Feed, Item};
+use kafka::{DeadLetterWriter, FailedRecord};
+use service::{Health, Shutdown};
 
-use crate::delivery::{Deliveries, Parcel};
-use crate::progress::{Intake, Progress};
-use crate::transition::Transition;
+use crate::delivery::{Deliveries, Delivery};
+use crate::progress::{Admission, Progress};
+use crate::transition::{Transition, TransitionError};
 
-/// How long one look for a record takes at most, so how long a finished delivery may wait to be
-/// marked done.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long to wait for a record. A finished delivery is marked as done after at most this time.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Records that may wait for a channel. A channel that stays away longer stops the intake: memory
-/// stays bounded, and the topic keeps the rest. The group may then give our partitions away until
-/// we read again; [`Progress`] knows what we read twice.
-const WAITING_AT_MOST: usize = 10_000;
+/// The maximum number of pending records. If a channel fails for longer, reading stops: the memory
+/// stays bounded, and the topic keeps the records. The group may then assign our partitions to another
+/// member until we read again; [`Progress`] recognises the records that we read twice.
+const MAX_PENDING: usize = 10_000;
 
-/// Runs until `shutdown`, then waits for the tries under way. What no channel took or gave up on
-/// by then is delivered by the next start.
-///
-/// # Errors
-/// When Kafka refuses for good.
-pub fn run(
-    mut feed: Feed,
-    mut deliveries: Deliveries,
-    health: &Health,
-    shutdown: &Shutdown,
-) -> Result<(), StreamError> {
-    let mut progress = Progress::default();
-    while !shutdown.requested() {
-        health.beat();
-        if progress.waiting() < WAITING_AT_MOST {
-            health.ready();
-            if let Some(item) = feed.next(LOOK)? {
-                take(item, &mut feed, &mut progress, &deliveries)?;
+/// Reads alerts and passes them to the channels.
+pub struct Intake {
+    feed: Feed,
+    deliveries: Deliveries,
+    dead_letters: Arc<DeadLetterWriter>,
+    progress: Progress,
+}
+
+impl Intake {
+    /// Reads from `feed` and delivers with `deliveries`.
+    pub fn new(feed: Feed, deliveries: Deliveries, dead_letters: DeadLetterWriter) -> Self {
+        let dead_letters = Arc::new(dead_letters);
+        Self { feed, deliveries, dead_letters, progress: Progress::default() }
+    }
+
+    /// Runs until the shutdown is requested, then waits for the attempts in progress. The next start
+    /// delivers the transitions that are still pending.
+    ///
+    /// # Errors
+    /// Returns errors of Kafka from which only a new process recovers.
+    pub fn run(mut self, health: &Health, shutdown: &Shutdown) -> Result<(), kafka::Error> {
+        while !shutdown.requested() {
+            health.mark_alive();
+            if self.progress.pending() < MAX_PENDING {
+                health.ready();
+                if let Some(item) = self.feed.next(POLL_TIMEOUT)? {
+                    self.dispatch(item)?;
+                }
+            } else {
+                health.hold("a channel does not accept alerts and too many are pending");
+                self.deliveries.await_finished(POLL_TIMEOUT);
             }
-        } else {
-            health.hold("too many alerts wait for a channel that does not take them");
-            deliveries.await_finished(LOOK);
+            self.mark_finished()?;
+            metrics::gauge!("mailpulse_notify_pending_transitions")
+                .set(self.progress.pending() as f64);
         }
-        settle(&mut feed, &mut progress, &mut deliveries)?;
-        metrics::gauge!("mailpulse_notify_waiting").set(progress.waiting() as f64);
+        self.deliveries.stop();
+        self.mark_finished()?;
+        tracing::info!(pending = self.progress.pending(), "deliveries stopped");
+        Ok(())
     }
-    deliveries.stop();
-    settle(&mut feed, &mut progress, &mut deliveries)?;
-    tracing::info!(undelivered = progress.waiting(), "stopped");
-    Ok(())
+
+    /// Passes a record to every channel, or to the dead letters if it is not a valid alert.
+    fn dispatch(&mut self, mut item: Item) -> Result<(), kafka::Error> {
+        let (transition, channels) = match Transition::read(item.value.as_deref()) {
+            Ok(transition) => {
+                // The value is not needed any more. Many records may be pending.
+                item.value = None;
+                (Ok(transition), self.deliveries.channels())
+            }
+            Err(error) => (Err(failed_record(&item, &error)), 1),
+        };
+        match (self.progress.start(item, channels), transition) {
+            (Admission::Deliver(position), Ok(transition)) => {
+                self.deliveries.send(&Arc::new(Delivery { position, transition }));
+                Ok(())
+            }
+            (Admission::Deliver(position), Err(failed)) => {
+                let (origin, reason) = (failed.record.origin(), failed.reason.code());
+                tracing::error!(
+                    %origin, reason, detail = failed.detail,
+                    "record is not a valid alert; writing a dead letter"
+                );
+                self.deliveries.send_dead_letter(&self.dead_letters, position, failed);
+                Ok(())
+            }
+            (Admission::Delivered(item), _) => self.feed.done(&item),
+            (Admission::Pending, _) => Ok(()),
+        }
+    }
+
+    /// Marks the records as done that every channel has finished.
+    fn mark_finished(&mut self) -> Result<(), kafka::Error> {
+        while let Some(position) = self.deliveries.next_finished() {
+            if let Some(last) = self.progress.finish(position) {
+                self.feed.done(&last)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Hands a record to every channel.
-fn take(
-    mut item: Item,
-    feed: &mut Feed,
-    progress: &mut Progress,
-    deliveries: &Deliveries,
-) -> Result<(), StreamError> {
-    let transition = Transition::read(item.value.take().as_deref());
-    let channels = if transition.is_ok() { deliveries.channels() } else { 1 };
-    match (progress.begin(item, channels), transition) {
-        (Intake::Deliver(ticket), Ok(transition)) => {
-            deliveries.send(&Arc::new(Parcel { ticket, transition }));
-            Ok(())
-        }
-        (Intake::Deliver(ticket), Err(error)) => {
-            // Nothing a channel could do with it, and nothing another try would mend.
-            metrics::counter!("mailpulse_notify_unreadable_total").increment(1);
-            tracing::error!(%error, ?ticket, "a record is not an alert; passed over");
-            progress.finish(ticket).map_or(Ok(()), |last| feed.done(&last))
-        }
-        (Intake::Delivered(item), _) => feed.done(&item),
-        (Intake::UnderWay, _) => Ok(()),
-    }
-}
-
-/// Marks done what the channels finished meanwhile.
-fn settle(
-    feed: &mut Feed,
-    progress: &mut Progress,
-    deliveries: &mut Deliveries,
-) -> Result<(), StreamError> {
-    while let Some(ticket) = deliveries.next_finished() {
-        if let Some(last) = progress.finish(ticket) {
-            feed.done(&last)?;
-        }
-    }
-    Ok(())
+fn failed_record(item: &Item, error: &TransitionError) -> FailedRecord {
+    FailedRecord { record: item.clone(), reason: error.reason(), detail: error.to_string() }
 }

@@ -1,12 +1,12 @@
-//! `notify`: alert transitions from `mail.alerts` to people.
+//! `notify` delivers alert transitions from `mail.alerts` to people.
 //!
-//! [`intake`] reads the topic and remembers which offsets every channel is through with;
-//! [`delivery`] runs one task per channel, which tries until the channel takes a transition or
-//! `give_up_after` is over; [`channel`] is what a channel does with one. An offset is committed once
-//! every channel is through with everything up to it: at least once, per channel.
+//! [`intake`] reads the topic and remembers which offsets every channel has finished. [`delivery`] runs
+//! one task per channel, which repeats the attempts for a transition until the channel accepts it or
+//! `give_up_after` is over. [`channel`] makes one attempt. An offset is committed once every channel
+//! has finished all records up to it, so each channel receives each transition at least once.
 //!
-//! A repeat after a crash is told apart by its identity: the alert's labels in Alertmanager, the
-//! `webhook-id` of a webhook.
+//! Receivers recognise a repeated delivery after a crash by its identity: by the labels of an alert in
+//! Alertmanager, and by the `webhook-id` of a webhook.
 
 pub mod alertmanager;
 pub mod backoff;

@@ -1,15 +1,17 @@
-//! `notify`: delivers alert transitions to people.
+//! `notify`: delivers alert transitions to people. The library of this crate explains how.
 //!
-//! In: `mail.alerts`. Out: the channels of `[[notify.channel]]`. Each transition of an episode
-//! (fired, escalated, resolved) reaches every channel at least once and in order; an offset is
-//! committed once every channel took what is before it, or gave up on it.
+//! It reads `mail.alerts` and delivers to the channels of `[[notify.channel]]`. Each transition of an
+//! episode (fired, escalated, resolved) reaches every channel at least once and in order. An offset is
+//! committed once every channel has accepted the transitions up to it, or has given up on them. A
+//! record that is not a valid alert becomes a dead letter.
 
-use notify::delivery::Deliveries;
-use notify::intake;
-use notify::settings::NotifySettings;
-use service::Service;
-use kafka::Cluster;
 use kafka::feed::Feed;
+use kafka::{Cluster, DeadLetterWriter};
+use notify::delivery::Deliveries;
+use notify::intake::Intake;
+use notify::settings::NotifySettings;
+use record::Stage;
+use service::Service;
 
 fn main() -> anyhow::Result<()> {
     let service = Service::load("notify", env!("CARGO_PKG_VERSION"))?;
@@ -19,9 +21,11 @@ fn main() -> anyhow::Result<()> {
     service.open(settings.admin)?;
 
     cluster.prepare()?;
-    let (group, alerts) = (cluster.topics.group("notify"), &cluster.topics.alerts);
-    let feed = Feed::open(&cluster.connection, "notify", &group, &[alerts])?;
+    let component = Stage::Notify.code();
+    let (group, alerts) = (cluster.topics.group(component), &cluster.topics.alerts);
+    let feed = Feed::open(&cluster.connection, component, &group, &[alerts])?;
+    let dead_letters = DeadLetterWriter::open(&cluster, Stage::Notify)?;
     let deliveries = Deliveries::start(channels, settings.retry(), service.shutdown.clone())?;
-    intake::run(feed, deliveries, &service.health, &service.shutdown)?;
+    Intake::new(feed, deliveries, dead_letters).run(&service.health, &service.shutdown)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `[notify]`; each key is explained in `deploy/mailpulse.toml`.
+//! The section `[notify]`. Its keys are explained in `deploy/mailpulse.toml`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use service::{Secret, Settings, SettingsError};
 use crate::alertmanager::Alertmanager;
 use crate::backoff::Retry;
 use crate::channel::{Channel, Target};
-use crate::endpoint::{BadUrl, Endpoint};
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::webhook::{SigningKey, Webhook};
 
-/// `[notify]`.
+/// The section `[notify]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotifySettings {
-    /// Of `/livez`, `/readyz` and `/metrics`.
+    /// The address of `/livez`, `/readyz` and `/metrics`.
     pub admin: SocketAddr,
     #[serde(with = "service::units::duration")]
     retry_min: Duration,
@@ -28,7 +28,7 @@ pub struct NotifySettings {
     channel: Vec<ChannelSettings>,
 }
 
-/// `[[notify.channel]]`.
+/// One `[[notify.channel]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum ChannelSettings {
@@ -38,7 +38,7 @@ enum ChannelSettings {
     Alertmanager {
         name: String,
         url: String,
-        #[serde(with = "service::units::duration", default = "a_day")]
+        #[serde(with = "service::units::duration", default = "one_day")]
         expires_after: Duration,
     },
     Webhook {
@@ -57,25 +57,26 @@ impl ChannelSettings {
         }
     }
 
+    /// Creates the target, or returns the invalid key and the problem.
     fn target(&self) -> Result<Target, (&'static str, String)> {
-        let at_url = |error: BadUrl| ("url", error.to_string());
+        let url_error = |error: EndpointError| ("url", error.to_string());
         Ok(match self {
             Self::Log { .. } => Target::Log,
             Self::Alertmanager { url, expires_after, .. } => {
                 let url = format!("{}/api/v2/alerts", url.trim_end_matches('/'));
-                let endpoint = Endpoint::new(&url).map_err(at_url)?;
+                let endpoint = Endpoint::new(&url).map_err(url_error)?;
                 Target::Alertmanager(Alertmanager::new(endpoint, *expires_after))
             }
             Self::Webhook { url, secret, .. } => {
                 let key = SigningKey::parse(secret.expose())
                     .map_err(|error| ("secret", error.to_string()))?;
-                Target::Webhook(Webhook::new(Endpoint::new(url).map_err(at_url)?, key))
+                Target::Webhook(Webhook::new(Endpoint::new(url).map_err(url_error)?, key))
             }
         })
     }
 }
 
-fn a_day() -> Duration {
+fn one_day() -> Duration {
     Duration::from_secs(24 * 3600)
 }
 
@@ -83,32 +84,32 @@ impl NotifySettings {
     /// Reads and checks the section.
     ///
     /// # Errors
-    /// When a key is missing, unknown or of no use; names the key and the mend.
+    /// Fails if a key is missing, unknown or invalid. The error names the key and the fix.
     pub fn read(settings: &Settings) -> Result<Self, SettingsError> {
-        let own: Self = settings.section("notify")?;
-        if own.retry_min.is_zero() {
+        let notify: Self = settings.section("notify")?;
+        if notify.retry_min.is_zero() {
             return Err(settings.invalid("notify.retry_min", "must be at least 1ms"));
         }
-        if own.retry_max < own.retry_min {
-            return Err(settings.invalid("notify.retry_max", "must not be less than retry_min"));
+        if notify.retry_max < notify.retry_min {
+            return Err(settings.invalid("notify.retry_max", "must be at least retry_min"));
         }
-        if own.channel.is_empty() {
-            return Err(settings.invalid("notify.channel", "must name at least one channel"));
+        if notify.channel.is_empty() {
+            return Err(settings.invalid("notify.channel", "must contain at least one channel"));
         }
         let mut names = BTreeSet::new();
-        for (index, channel) in own.channel.iter().enumerate() {
+        for (index, channel) in notify.channel.iter().enumerate() {
             if channel.name().is_empty() || !names.insert(channel.name()) {
                 let key = format!("notify.channel[{index}].name");
-                return Err(settings.invalid(&key, "every channel needs a name of its own"));
+                return Err(settings.invalid(&key, "every channel needs a unique, non-empty name"));
             }
         }
-        Ok(own)
+        Ok(notify)
     }
 
-    /// The channels, ready to be used. Connects to nobody.
+    /// Creates the channels. This opens no connection.
     ///
     /// # Errors
-    /// When a URL or secret cannot be used.
+    /// Fails if a URL or a secret is invalid.
     pub fn channels(&self, settings: &Settings) -> Result<Vec<Channel>, SettingsError> {
         let channels = self.channel.iter().enumerate().map(|(index, channel)| {
             let target = channel.target().map_err(|(key, problem)| {
@@ -119,7 +120,7 @@ impl NotifySettings {
         channels.collect()
     }
 
-    /// How patient the channels are.
+    /// Returns how failed deliveries are retried.
     pub const fn retry(&self) -> Retry {
         Retry { min: self.retry_min, max: self.retry_max, give_up_after: self.give_up_after }
     }

@@ -1,5 +1,5 @@
-//! The channel `webhook`: one POST per transition, signed as Standard Webhooks 1.0 describes
-//! (<https://github.com/standard-webhooks/standard-webhooks>).
+//! The channel `webhook`, which sends one POST request per transition. The signature follows Standard
+//! Webhooks 1.0 (<https://github.com/standard-webhooks/standard-webhooks>).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,48 +9,49 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::json;
 use sha2::Sha256;
 
-use crate::endpoint::{Endpoint, Failure};
+use crate::endpoint::{DeliveryError, Endpoint};
 use crate::transition::Transition;
 
 /// Posts transitions to a URL.
 ///
-/// The body is `{"type":"alert.fired","timestamp":…,"data":…}`: `type` is `alert.fired`,
-/// `alert.escalated` or `alert.resolved`, `timestamp` the event time of the transition in RFC 3339,
-/// `data` the alert as in `mail.alerts`. Body and `webhook-id` are the same in every try.
+/// The body is `{"type":"alert.fired","timestamp":…,"data":…}`. `type` is `alert.fired`,
+/// `alert.escalated` or `alert.resolved`, `timestamp` is the event time of the transition in the
+/// format of RFC 3339, and `data` is the alert as in `mail.alerts`. Every attempt sends the same body
+/// and the same `webhook-id`.
 #[derive(Debug)]
 pub struct Webhook {
     endpoint: Endpoint,
     key: SigningKey,
 }
 
-/// The secret both sides share.
+/// The shared secret with which requests are signed.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
-/// The secret is not one of Standard Webhooks.
+/// The secret does not have the form that Standard Webhooks requires.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be whsec_ followed by 24 to 64 bytes in base64; make one with \
+    "must be whsec_ followed by 24 to 64 bytes in base64; create one with \
      `echo whsec_$(openssl rand -base64 32)`"
 )]
-pub struct BadSecret;
+pub struct InvalidSecret;
 
 impl SigningKey {
-    /// Reads `whsec_` and base64; the prefix may be missing.
+    /// Reads a key in base64. The prefix `whsec_` is optional.
     ///
     /// # Errors
-    /// When it is not base64, or too short or long for the specification.
-    pub fn parse(secret: &str) -> Result<Self, BadSecret> {
+    /// Fails if the text is not base64, or if the key has fewer than 24 or more than 64 bytes.
+    pub fn parse(secret: &str) -> Result<Self, InvalidSecret> {
         let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
-        let bytes = STANDARD.decode(encoded).map_err(|_| BadSecret)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| InvalidSecret)?;
         if !(24..=64).contains(&bytes.len()) {
-            return Err(BadSecret);
+            return Err(InvalidSecret);
         }
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| BadSecret)
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| InvalidSecret)
     }
 
-    /// The value of `webhook-signature`: `v1,` and the base64 of HMAC-SHA256 over
-    /// `id.timestamp.body`, the timestamp in Unix seconds.
+    /// Returns the value of `webhook-signature`: `v1,` followed by the HMAC-SHA256 of
+    /// `id.timestamp.body` in base64. The timestamp is in Unix seconds.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut mac = self.0.clone();
         mac.update(format!("{id}.{timestamp}.").as_bytes());
@@ -66,16 +67,16 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl Webhook {
-    /// A webhook at `endpoint`.
+    /// Returns a webhook that posts to the endpoint.
     pub const fn new(endpoint: Endpoint, key: SigningKey) -> Self {
         Self { endpoint, key }
     }
 
-    /// Posts once, signed for the time `now`.
+    /// Posts the transition once. `now` is the current time, which is part of the signature.
     ///
     /// # Errors
-    /// When it is not taken.
-    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), Failure> {
+    /// Fails if the receiver does not accept it.
+    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), DeliveryError> {
         let (id, body) = (message_id(transition), body(transition));
         let seconds = now.as_second();
         let mut headers = HeaderMap::new();
@@ -84,7 +85,7 @@ impl Webhook {
             ("webhook-signature", self.key.sign(&id, seconds, &body)),
             ("webhook-id", id),
         ] {
-            // All three are ASCII letters, digits and base64.
+            // The values consist of ASCII characters, so this never fails.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
@@ -93,13 +94,14 @@ impl Webhook {
     }
 }
 
-/// The same for every try of a transition, also after a crash: what receivers tell repeats by.
+/// Returns the id of a transition, by which receivers recognise a repeated delivery. It is the same in
+/// every attempt, also after a crash.
 pub fn message_id(transition: &Transition) -> String {
-    format!("alert_{}_{}", transition.episode(), transition.step().as_str())
+    format!("alert_{}_{}", transition.episode(), transition.change().as_str())
 }
 
 fn body(transition: &Transition) -> Vec<u8> {
-    let kind = format!("alert.{}", transition.step().as_str());
+    let kind = format!("alert.{}", transition.change().as_str());
     json!({ "type": kind, "timestamp": transition.at.to_string(), "data": transition.alert })
         .to_string()
         .into_bytes()
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_as_openssl_does() {
+    fn the_signature_equals_that_of_openssl() {
         // printf 'msg_1.1700000000.{"test": 1}' |
         //   openssl dgst -sha256 -mac HMAC -macopt hexkey:000102…1f -binary | base64
         let key = SigningKey::parse("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
@@ -121,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_is_optional_and_the_length_is_not() {
+    fn the_prefix_is_optional_and_the_length_is_checked() {
         let bytes = |n: usize| STANDARD.encode(vec![7; n]);
         assert!(SigningKey::parse(&bytes(24)).is_ok());
         assert!(SigningKey::parse(&format!("whsec_{}", bytes(64))).is_ok());
         for secret in [bytes(23), bytes(65), "whsec_".into(), "whsec_not base64".into()] {
-            assert_eq!(SigningKey::parse(&secret).unwrap_err(), BadSecret);
+            assert_eq!(SigningKey::parse(&secret).unwrap_err(), InvalidSecret);
         }
     }
 }

@@ -1,32 +1,35 @@
 //! The Alertmanager channel against a real Alertmanager (Debian's `prometheus-alertmanager`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "an alert expires relative to now")]
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use devstack::process::{self, Child};
+use harness::{DEADLINE, eventually, free_port, http, seen};
 use notify::backoff::Retry;
 use notify::delivery::Deliveries;
 use serde_json::Value;
 use service::Shutdown;
-use support::{ESCALATED, FIRED, Hook, RESOLVED, channels, parcel, wait_until};
+use support::{ESCALATED, FIRED, Hook, RESOLVED, channels, delivery};
 
 const RETRY: Retry = Retry {
     min: Duration::from_millis(50),
     max: Duration::from_millis(200),
-    give_up_after: Duration::from_secs(20),
+    give_up_after: DEADLINE,
 };
 
-/// A running Alertmanager with its own directory; ends with the test.
+/// An Alertmanager with its own directory. It ends with the test.
 struct Alertmanager {
-    process: Child,
-    url: String,
+    _process: Child,
+    address: String,
     _directory: tempfile::TempDir,
 }
 
 impl Alertmanager {
-    /// Starts one that tells `hook` what it would tell people, one notification per episode.
+    /// Starts an Alertmanager that sends one notification per episode to `hook`.
     fn start(hook: &Hook) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("alertmanager.yml");
@@ -38,58 +41,54 @@ impl Alertmanager {
             hook.url()
         );
         std::fs::write(&config, yaml).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(devstack::fetch::alertmanager().unwrap())
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(fetch::alertmanager().unwrap());
+        command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("http://127.0.0.1:{port}");
-        let alertmanager = Self { process, url, _directory: directory };
-        wait_until("Alertmanager", || get(&format!("{}/-/ready", alertmanager.url)));
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address=");
+        let process = process::spawn(command, &directory.path().join("log")).unwrap();
+        let alertmanager = Self { _process: process, address, _directory: directory };
+        eventually("Alertmanager to be ready", DEADLINE, || {
+            let response = http::get(&alertmanager.address, "/-/ready");
+            response.is_some_and(|response| response.status == 200)
+        });
         alertmanager
     }
 
-    /// The alerts it holds to be active, by severity.
-    fn active(&self) -> Vec<Value> {
-        let text = get(&format!("{}/api/v2/alerts", self.url)).unwrap();
-        serde_json::from_str(&text).unwrap()
+    /// Waits until alerts of exactly these severities are active, and returns them. An alert becomes
+    /// active after its request was answered.
+    fn await_active(&self, severities: &[&str]) -> Vec<Value> {
+        let what = format!("alerts of the severities {severities:?} to be active");
+        eventually(&what, DEADLINE, || {
+            let response = http::get(&self.address, "/api/v2/alerts").ok_or("no response")?;
+            let body = String::from_utf8(response.body_bytes()).unwrap();
+            let alerts: Vec<Value> =
+                serde_json::from_str(&body).map_err(|error| error.to_string())?;
+            seen(alerts, |alerts| {
+                let found = alerts.iter().map(|alert| alert["labels"]["severity"].as_str());
+                found.eq(severities.iter().map(|severity| Some(*severity)))
+                    && alerts.iter().all(|alert| alert["status"]["state"] == "active")
+            })
+        })
     }
 }
 
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn deliver(deliveries: &mut Deliveries, transition: (&str, &str, i64), offset: i64) {
+    deliveries.send(&delivery(transition, "acme", offset));
+    deliveries.await_finished(DEADLINE);
+    assert_eq!(deliveries.next_finished().unwrap().offset.0, offset);
 }
 
-fn get(url: &str) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let response = reqwest::get(url).await.ok()?;
-        response.status().is_success().then_some(())?;
-        response.text().await.ok()
-    })
-}
-
-fn deliver(deliveries: &mut Deliveries, step: (&str, &str, i64), offset: i64) {
-    deliveries.send(&parcel(step, "acme", offset));
-    deliveries.await_finished(support::DEADLINE);
-    assert_eq!(deliveries.next_finished().unwrap().offset, offset);
-}
-
-/// Status and severity of each alert in a notification, sorted.
-fn told(notification: &Value) -> Vec<(String, String)> {
+/// Returns status and severity of each alert in a notification, sorted.
+fn alerts_in(notification: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let alerts = notification["alerts"].as_array().unwrap().iter();
-    let mut told: Vec<_> =
+    let mut found: Vec<_> =
         alerts.map(|a| (text(&a["status"]), text(&a["labels"]["severity"]))).collect();
-    told.sort();
-    told
+    found.sort();
+    found
 }
 
 fn pair(status: &str, severity: &str) -> (String, String) {
@@ -100,40 +99,38 @@ fn pair(status: &str, severity: &str) -> (String, String) {
 fn an_episode_is_one_alert_from_firing_to_resolved() {
     let pager = Hook::start(|_| Some(200));
     let alertmanager = Alertmanager::start(&pager);
-    let list =
-        format!(r#"[{{ kind = "alertmanager", name = "am", url = "{}/" }}]"#, alertmanager.url);
+    let list = format!(
+        r#"[{{ kind = "alertmanager", name = "am", url = "http://{}/" }}]"#,
+        alertmanager.address
+    );
     let mut deliveries = Deliveries::start(channels(&list), RETRY, Shutdown::new()).unwrap();
 
     deliver(&mut deliveries, FIRED, 1);
-    let active = alertmanager.active();
-    assert_eq!(active.len(), 1, "{active:#?}");
-    assert_active(&active[0], "warning");
+    assert_alert(&alertmanager.await_active(&["warning"])[0], "warning");
     let fired = pager.wait_for(1)[0].json();
-    assert_eq!(told(&fired), [pair("firing", "warning")]);
+    assert_eq!(alerts_in(&fired), [pair("firing", "warning")]);
 
     deliver(&mut deliveries, ESCALATED, 2);
-    let active = alertmanager.active();
-    assert_eq!(active.len(), 1, "the warning is over: {active:#?}");
-    assert_active(&active[0], "critical");
+    // The warning is resolved.
+    assert_alert(&alertmanager.await_active(&["critical"])[0], "critical");
     let escalated = pager.wait_for(2)[1].json();
-    assert_eq!(told(&escalated), [pair("firing", "critical"), pair("resolved", "warning")]);
+    assert_eq!(alerts_in(&escalated), [pair("firing", "critical"), pair("resolved", "warning")]);
 
-    // A crash between delivery and commit repeats a transition: nobody is told twice.
+    // A crash between delivery and commit repeats a transition; it causes no second notification.
     deliver(&mut deliveries, ESCALATED, 2);
     deliver(&mut deliveries, RESOLVED, 3);
-    assert_eq!(alertmanager.active(), Vec::<Value>::new());
+    alertmanager.await_active(&[]);
     let resolved = pager.wait_for(3)[2].json();
     assert_eq!(resolved["status"], "resolved");
-    assert!(told(&resolved).contains(&pair("resolved", "critical")), "{resolved:#}");
-    assert_eq!(pager.posted().len(), 3, "told when it fired, when it got worse, when it was over");
+    assert!(alerts_in(&resolved).contains(&pair("resolved", "critical")), "{resolved:#}");
+    assert_eq!(pager.posted().len(), 3, "one each for firing, escalation and resolution");
 
     for notification in [&escalated, &resolved] {
-        assert_eq!(notification["groupKey"], fired["groupKey"], "one page per episode");
+        assert_eq!(notification["groupKey"], fired["groupKey"], "one group per episode");
     }
 }
 
-fn assert_active(alert: &Value, severity: &str) {
-    assert_eq!(alert["status"]["state"], "active");
+fn assert_alert(alert: &Value, severity: &str) {
     let labels = serde_json::json!({
         "alertname": "bounce_rate",
         "severity": severity,

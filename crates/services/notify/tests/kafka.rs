@@ -1,148 +1,84 @@
-//! The binary on a real Kafka: at least once over a crash, and not again after a clean end.
+//! The binary on a real Kafka: delivers at least once if it crashes, and not again after a clean end.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
-use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use record::Topics;
-use kafka::{Connection, PreparedHeaders, Publisher, PublisherSettings};
-use support::{FIRED, Hook, Posted, RESOLVED, alert, wait_until};
+use harness::{Cluster, DEADLINE, Launch, Outgoing, Service, eventually, layout, seen};
+use record::names;
+use support::{FIRED, Hook, Posted, RESOLVED, alert};
 
 const SECRET: &str = "whsec_YW4gaW52ZW50ZWQga2V5IG9mIDMyIGJ5dGVzLi4uLi4=";
 
-/// The binary's environment: this test's own topics and its own channels.
-struct Notify {
-    prefix: String,
-    channels: String,
+/// Starts a process that delivers to the log and to `hook`.
+fn start(cluster: &Cluster, hook: &Hook) -> Service {
+    let url = hook.url();
+    Launch::new("notify", env!("CARGO_BIN_EXE_notify"), cluster)
+        .config(&format!(
+            "[notify]\nretry_min = \"20ms\"\nretry_max = \"100ms\"\n\
+             [[notify.channel]]\nkind = \"log\"\nname = \"log\"\n\
+             [[notify.channel]]\nkind = \"webhook\"\nname = \"hook\"\nurl = \"{url}\"\n\
+             secret = \"{SECRET}\"\n"
+        ))
+        .start()
 }
 
-impl Notify {
-    fn new(hook: &Hook) -> Self {
-        let url = hook.url();
-        let channels = format!(
-            r#"[{{ kind = "log", name = "log" }},
-               {{ kind = "webhook", name = "hook", url = "{url}", secret = "{SECRET}" }}]"#
-        );
-        Self { prefix: format!("t{}.", uuid::Uuid::new_v4().simple()), channels }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_notify"));
-        command
-            .env("MAILPULSE__KAFKA__BOOTSTRAP", devstack::shared_kafka())
-            .env("MAILPULSE__KAFKA__PREFIX", &self.prefix)
-            .env("MAILPULSE__TOPICS__REPLICATION", "1")
-            .env("MAILPULSE__TOPICS__SCOPE_PARTITIONS", "1")
-            .env("MAILPULSE__TOPICS__RECIPIENT_PARTITIONS", "1")
-            .env("MAILPULSE__NOTIFY__ADMIN", "127.0.0.1:0")
-            .env("MAILPULSE__NOTIFY__RETRY_MIN", "20ms")
-            .env("MAILPULSE__NOTIFY__RETRY_MAX", "100ms")
-            .env("MAILPULSE__NOTIFY__CHANNEL", &self.channels)
-            .current_dir(std::env::temp_dir());
-        command
-    }
-
-    fn start(&self) -> Running {
-        Running(self.command().spawn().unwrap())
-    }
-
-    fn connection(&self) -> Connection {
-        Connection {
-            bootstrap: devstack::shared_kafka().to_owned(),
-            instance: "test".to_owned(),
-            compression: "none".to_owned(),
-            ..Connection::default()
-        }
-    }
-
-    /// Publishes as `monitor` would.
-    fn publish(&self, values: &[Vec<u8>]) {
-        let settings = PublisherSettings {
-            linger: Duration::from_millis(1),
-            queue_bytes: 1 << 20,
-            ack_timeout: Some(Duration::from_secs(20)),
-        };
-        let topics = Topics::new(&self.prefix);
-        let publisher = Publisher::open(&self.connection(), settings).unwrap();
-        let batch = publisher.batch();
-        for value in values {
-            batch.send(&topics.alerts, b"scope", value, &PreparedHeaders::new(&[])).unwrap();
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(batch.acknowledged()).unwrap();
-    }
-
-    fn await_topics(&self) {
-        let topics = Topics::new(&self.prefix);
-        wait_until("the topic", || {
-            let counts = kafka::admin::partition_counts(&self.connection()).ok()?;
-            counts.get(&topics.alerts).copied()
-        });
-    }
-}
-
-struct Running(Child);
-
-impl Running {
-    /// As `kill -9` does.
-    fn crash(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// As an orchestrator does; returns whether it ended well.
-    fn stop(mut self) -> bool {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        wait_until("the process to end", || self.0.try_wait().unwrap()).success()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Publishes alerts as monitor does.
+fn publish(cluster: &Cluster, values: &[Vec<u8>]) {
+    let record = |value| Outgoing::new(&cluster.topics.alerts, "scope", value);
+    cluster.produce(&values.iter().map(record).collect::<Vec<_>>());
 }
 
 #[test]
 fn transitions_survive_a_crash_and_are_not_repeated_after_a_clean_end() {
     let open = Arc::new(AtomicBool::new(false));
-    let gate = Arc::clone(&open);
-    let hook = Hook::start(move |_| Some(if gate.load(Ordering::SeqCst) { 200 } else { 503 }));
-    let notify = Notify::new(&hook);
+    let is_open = Arc::clone(&open);
+    let hook = Hook::start(move |_| Some(if is_open.load(Ordering::SeqCst) { 200 } else { 503 }));
+    let cluster = Cluster::without_topics("notify", layout(1, 1));
 
-    // The receiver is away; the process dies with the page undelivered.
-    let first = notify.start();
-    notify.await_topics();
-    notify.publish(&[alert(FIRED, "acme"), b"not an alert".to_vec(), alert(RESOLVED, "acme")]);
+    // The receiver is unavailable, and the process is killed before it could deliver.
+    let mut first = start(&cluster, &hook);
+    let unreadable = b"not an alert".to_vec();
+    publish(&cluster, &[alert(FIRED, "acme"), unreadable.clone(), alert(RESOLVED, "acme")]);
     hook.wait_for(2);
-    first.crash();
+    first.kill();
 
-    // The next one delivers it once the receiver is back, in order, past what is no alert.
+    // Once the receiver is available, the next process delivers both transitions in order.
     let before = hook.posted().len();
-    let second = notify.start();
+    let mut second = start(&cluster, &hook);
     hook.wait_for(before + 1);
     open.store(true, Ordering::SeqCst);
-    let posted = wait_until("the resolution", || {
+    let posted = eventually("the resolution to be delivered", DEADLINE, || {
         let posted = hook.posted();
-        posted.iter().any(|one| one.kind() == "alert.resolved").then_some(posted)
+        seen(posted, |posted| posted.iter().any(|one| one.kind() == "alert.resolved"))
     });
     let mut kinds: Vec<_> = posted.iter().map(Posted::kind).collect();
     kinds.dedup();
     assert_eq!(kinds, ["alert.fired", "alert.resolved"]);
-    assert!(second.stop(), "SIGTERM is a clean end");
+    second.stop();
 
-    // What was delivered is committed: a third start begins behind it.
+    // Delivered transitions are committed: a third process begins after them.
     let before = hook.posted().len();
-    let third = notify.start();
-    notify.publish(&[alert(FIRED, "later")]);
+    let mut third = start(&cluster, &hook);
+    publish(&cluster, &[alert(FIRED, "later")]);
     let posted = hook.wait_for(before + 1);
     assert_eq!(posted[before].source(), "later");
-    assert!(third.stop());
+    third.stop();
     assert_eq!(hook.posted().len(), before + 1);
+
+    assert_dead_letters(&cluster, &unreadable);
+}
+
+/// The unreadable alert is a dead letter; a crash may have repeated it.
+fn assert_dead_letters(cluster: &Cluster, value: &[u8]) {
+    let dead_letters = cluster.read_settled(&cluster.topics.dead_letters);
+    assert!(!dead_letters.is_empty());
+    let origin = format!("{}/0/1", cluster.topics.alerts);
+    for dead_letter in dead_letters {
+        assert_eq!(dead_letter.value(), value);
+        assert_eq!(dead_letter.header(names::STAGE), Some(&b"notify"[..]));
+        assert_eq!(dead_letter.header(names::ORIGIN), Some(origin.as_bytes()));
+    }
 }

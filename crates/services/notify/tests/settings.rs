@@ -1,4 +1,4 @@
-//! `[notify]`: the reference file works, and errors name the key and the mend.
+//! `[notify]`: the reference file works, and errors name the key and the fix.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,7 +10,7 @@ use notify::settings::NotifySettings;
 use service::Settings;
 use support::{channels, settings};
 
-fn refusal(list: &str) -> String {
+fn error(list: &str) -> String {
     let settings = settings(list);
     match NotifySettings::read(&settings) {
         Err(error) => error.to_string(),
@@ -19,7 +19,7 @@ fn refusal(list: &str) -> String {
 }
 
 #[test]
-fn the_reference_file_logs() {
+fn the_reference_file_has_a_log_channel() {
     let settings = Settings::load(None, std::iter::empty()).unwrap();
     let own = NotifySettings::read(&settings).unwrap();
     assert_eq!(own.admin.port(), 9106);
@@ -31,9 +31,9 @@ fn the_reference_file_logs() {
     assert!(matches!(channels[0].target, Target::Log));
 }
 
-/// The commented-out channels are what people will uncomment.
+/// People uncomment the channels in comments.
 #[test]
-fn the_reference_files_examples_are_good() {
+fn the_examples_in_the_reference_file_are_valid() {
     let mut file: String = service::REFERENCE
         .lines()
         .skip_while(|line| !line.starts_with("# [[notify.channel]]"))
@@ -75,25 +75,25 @@ fn errors_name_the_key() {
         ),
     ];
     for (list, expected) in cases {
-        let message = refusal(list);
+        let message = error(list);
         assert!(message.contains(expected), "{list}: {message}");
         assert!(!message.contains("short"), "a secret in: {message}");
     }
-    let patience = [("MAILPULSE__NOTIFY__RETRY_MAX".to_owned(), "1ms".to_owned())];
-    let settings = Settings::load(None, patience.into_iter()).unwrap();
+    let too_short = [("MAILPULSE__NOTIFY__RETRY_MAX".to_owned(), "1ms".to_owned())];
+    let settings = Settings::load(None, too_short.into_iter()).unwrap();
     let message = NotifySettings::read(&settings).unwrap_err().to_string();
     assert!(message.contains("`notify.retry_max` (MAILPULSE__NOTIFY__RETRY_MAX)"), "{message}");
 }
 
 #[test]
-fn check_reads_everything_and_opens_nothing() {
+fn check_reads_all_settings_and_opens_no_port() {
     assert_eq!(channels(r#"[{kind="log", name="a"}]"#).len(), 1);
     let directory = tempfile::tempdir().unwrap();
     let check = |channels: &str| {
         Command::new(env!("CARGO_BIN_EXE_notify"))
             .arg("--check")
             .env("MAILPULSE__NOTIFY__CHANNEL", channels)
-            // Not an address of this machine: opening it would fail.
+            // No address of this machine: opening it would fail.
             .env("MAILPULSE__NOTIFY__ADMIN", "192.0.2.1:9")
             .current_dir(directory.path())
             .output()

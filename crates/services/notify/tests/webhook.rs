@@ -1,4 +1,4 @@
-//! Deliveries to webhooks: signatures, tries, order, and independence.
+//! Deliveries to webhooks: signatures, retries, order, and independent channels.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::{DEADLINE, eventually, seen};
 use hmac::{Hmac, KeyInit, Mac};
 use notify::backoff::Retry;
 use notify::delivery::Deliveries;
 use service::Shutdown;
 use sha2::Sha256;
-use support::{ESCALATED, FIRED, Hook, Posted, RESOLVED, channels, parcel, wait_until};
+use support::{ESCALATED, FIRED, Hook, Posted, RESOLVED, channels, delivery};
 
 const KEY: &[u8; 32] = b"an invented key of 32 bytes.....";
 
 const RETRY: Retry = Retry {
     min: Duration::from_millis(10),
     max: Duration::from_millis(40),
-    give_up_after: Duration::from_secs(60),
+    give_up_after: DEADLINE,
 };
 
 fn webhook(name: &str, hook: &Hook) -> String {
@@ -37,11 +38,11 @@ fn deliveries(list: &[String], retry: Retry) -> (Deliveries, Shutdown) {
 }
 
 fn await_finished(deliveries: &mut Deliveries) -> i64 {
-    deliveries.await_finished(support::DEADLINE);
-    deliveries.next_finished().expect("no delivery finished").offset
+    deliveries.await_finished(DEADLINE);
+    deliveries.next_finished().expect("no delivery finished").offset.0
 }
 
-/// Verifies as a receiver that knows only the specification and the key.
+/// Verifies a request as a receiver that knows only the specification and the key.
 fn assert_signed(posted: &Posted) {
     let header = |name: &str| posted.headers[name].clone();
     let seconds: u64 = header("webhook-timestamp").parse().unwrap();
@@ -57,13 +58,13 @@ fn assert_signed(posted: &Posted) {
 }
 
 #[test]
-fn a_transition_is_tried_until_it_is_taken() {
-    let tries = AtomicUsize::new(0);
+fn a_transition_is_sent_until_it_is_accepted() {
+    let attempts = AtomicUsize::new(0);
     let hook = Hook::start(move |_| {
-        Some(if tries.fetch_add(1, Ordering::SeqCst) < 2 { 503 } else { 204 })
+        Some(if attempts.fetch_add(1, Ordering::SeqCst) < 2 { 503 } else { 204 })
     });
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&parcel(ESCALATED, "acme", 5));
+    deliveries.send(&delivery(ESCALATED, "acme", 5));
     assert_eq!(await_finished(&mut deliveries), 5);
 
     let posted = hook.posted();
@@ -85,8 +86,8 @@ fn a_transition_is_tried_until_it_is_taken() {
 fn every_transition_has_its_own_id() {
     let hook = Hook::start(|_| Some(200));
     let (deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    for (offset, step) in [FIRED, ESCALATED, RESOLVED].into_iter().enumerate() {
-        deliveries.send(&parcel(step, "acme", offset as i64));
+    for (offset, transition) in [FIRED, ESCALATED, RESOLVED].into_iter().enumerate() {
+        deliveries.send(&delivery(transition, "acme", offset as i64));
     }
     let posted = hook.wait_for(3);
     let kinds: Vec<_> = posted.iter().map(Posted::kind).collect();
@@ -94,16 +95,19 @@ fn every_transition_has_its_own_id() {
     let ids: std::collections::BTreeSet<_> =
         posted.iter().map(|one| one.headers["webhook-id"].clone()).collect();
     assert_eq!(ids.len(), 3);
-    assert!(!ids.iter().any(|id| id.contains('.')), "the dot separates what is signed");
+    assert!(
+        !ids.iter().any(|id| id.contains('.')),
+        "a dot in the id would be ambiguous in the signed text"
+    );
 }
 
 #[test]
-fn a_wrong_request_is_not_repeated() {
+fn a_request_that_was_rejected_for_good_is_not_repeated() {
     let hook = Hook::start(|posted| Some(if posted.source() == "bad" { 410 } else { 200 }));
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&parcel(FIRED, "bad", 1));
+    deliveries.send(&delivery(FIRED, "bad", 1));
     assert_eq!(await_finished(&mut deliveries), 1);
-    deliveries.send(&parcel(FIRED, "good", 2));
+    deliveries.send(&delivery(FIRED, "good", 2));
     assert_eq!(await_finished(&mut deliveries), 2);
     assert_eq!(hook.posted().len(), 2);
 }
@@ -114,36 +118,36 @@ fn too_many_requests_is_not_final() {
     let hook =
         Hook::start(move |_| Some(if first.swap(false, Ordering::SeqCst) { 429 } else { 200 }));
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&parcel(FIRED, "acme", 1));
+    deliveries.send(&delivery(FIRED, "acme", 1));
     assert_eq!(await_finished(&mut deliveries), 1);
     assert_eq!(hook.posted().len(), 2);
 }
 
 #[test]
-fn time_runs_out() {
+fn a_transition_is_given_up_after_the_configured_time() {
     let hook = Hook::start(|_| Some(500));
-    let patience = Duration::from_millis(300);
+    let limit = Duration::from_secs(2);
     let (mut deliveries, _) =
-        deliveries(&[webhook("hook", &hook)], Retry { give_up_after: patience, ..RETRY });
+        deliveries(&[webhook("hook", &hook)], Retry { give_up_after: limit, ..RETRY });
     let began = Instant::now();
-    deliveries.send(&parcel(FIRED, "acme", 1));
+    deliveries.send(&delivery(FIRED, "acme", 1));
     assert_eq!(await_finished(&mut deliveries), 1);
-    assert!(began.elapsed() >= patience, "gave up after {:?}", began.elapsed());
+    assert!(began.elapsed() >= limit, "gave up after {:?}", began.elapsed());
     assert!(hook.posted().len() > 3);
 }
 
 #[test]
-fn an_episode_stays_in_order_and_holds_up_no_other() {
+fn an_episode_stays_in_order_and_delays_no_other() {
     let open = Arc::new(AtomicBool::new(false));
-    let gate = Arc::clone(&open);
+    let is_open = Arc::clone(&open);
     let hook = Hook::start(move |posted| {
-        let shut = posted.source() == "stuck" && !gate.load(Ordering::SeqCst);
-        Some(if shut { 503 } else { 200 })
+        let is_closed = posted.source() == "stuck" && !is_open.load(Ordering::SeqCst);
+        Some(if is_closed { 503 } else { 200 })
     });
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&parcel(FIRED, "stuck", 1));
-    deliveries.send(&parcel(RESOLVED, "stuck", 2));
-    deliveries.send(&parcel(FIRED, "other", 3));
+    deliveries.send(&delivery(FIRED, "stuck", 1));
+    deliveries.send(&delivery(RESOLVED, "stuck", 2));
+    deliveries.send(&delivery(FIRED, "other", 3));
     assert_eq!(await_finished(&mut deliveries), 3);
     let kinds = |posted: &[Posted]| {
         let mut kinds: Vec<_> =
@@ -166,29 +170,29 @@ fn a_silent_channel_delays_no_other() {
     let (mut deliveries, _) = deliveries(&list, RETRY);
     assert_eq!(deliveries.channels(), 2);
     for offset in 0..20 {
-        deliveries.send(&parcel(FIRED, &format!("tenant-{offset}"), offset));
+        deliveries.send(&delivery(FIRED, &format!("tenant-{offset}"), offset));
     }
     let mut finished: Vec<_> = (0..20).map(|_| await_finished(&mut deliveries)).collect();
     finished.sort_unstable();
-    assert_eq!(finished, (0..20).collect::<Vec<_>>(), "each once, by the quick channel");
+    assert_eq!(finished, (0..20).collect::<Vec<_>>(), "each once, through the quick channel");
     assert_eq!(deliveries.next_finished(), None);
     assert_eq!(quick.posted().len(), 20);
-    assert!(silent.wait_for(8).len() <= 8, "no more tries at once than allowed");
+    assert!(silent.wait_for(8).len() <= 8, "no more attempts at once than allowed");
 }
 
 #[test]
-fn the_end_waits_for_no_pause_and_finishes_nothing_undelivered() {
+fn a_stop_does_not_wait_for_retries_and_commits_nothing_undelivered() {
     let hook = Hook::start(|_| Some(503));
     let hour = Duration::from_secs(3600);
     let retry = Retry { min: hour, max: hour, give_up_after: 24 * hour };
     let (mut deliveries, shutdown) = deliveries(&[webhook("hook", &hook)], retry);
-    deliveries.send(&parcel(FIRED, "acme", 1));
-    deliveries.send(&parcel(RESOLVED, "acme", 2));
+    deliveries.send(&delivery(FIRED, "acme", 1));
+    deliveries.send(&delivery(RESOLVED, "acme", 2));
     hook.wait_for(1);
     shutdown.request();
     let began = Instant::now();
     deliveries.stop();
-    assert!(began.elapsed() < support::DEADLINE);
+    assert!(began.elapsed() < DEADLINE);
     assert_eq!(deliveries.next_finished(), None);
-    wait_until("one request", || (hook.posted().len() == 1).then_some(()));
+    eventually("one request", DEADLINE, || seen(hook.posted().len(), |posted| *posted == 1));
 }

@@ -1,52 +1,54 @@
 //! `mailpulse dead-letters`.
 //!
-//! A letter is a record of `mail.dead-letters`: the original key, bytes and headers, and behind
-//! them who gave up on it, why, and where it came from. A letter that was redriven stays where it
-//! is; a *marker* behind it on its partition says so, written in the transaction that sent it back.
+//! A dead letter is a record of `mail.dead-letters`: the original key, bytes and headers, with
+//! further headers for stage, reason, detail and origin. A redriven dead letter stays in the topic.
+//! The transaction that redrives it also writes a *marker* to the same partition, whose origin is
+//! the dead letter.
 
-mod book;
+mod dead_letter_record;
 mod explain;
-mod letter;
 mod ls;
 mod redrive;
+mod redrive_states;
 mod route;
 mod show;
 
 use std::path::Path;
 
+use kafka::{ClusterSettings, Connection};
 use record::Topics;
 use service::{ServiceSettings, Settings};
-use kafka::{ClusterSettings, Connection};
 
-use crate::args::Verb;
-use crate::{Outcome, Unusable};
+use crate::args::DeadLettersCommand;
+use crate::{InputError, Outcome};
 
-/// The installation the letters belong to.
-struct Site {
+/// The Kafka cluster and the topics of one installation.
+struct Installation {
     connection: Connection,
     topics: Topics,
 }
 
-impl Site {
-    /// Reads the settings and starts the log.
-    fn read(config: Option<&Path>) -> anyhow::Result<Self> {
+impl Installation {
+    /// Reads the settings and starts logging.
+    fn open(config: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::discover(config)?;
         let service: ServiceSettings = settings.section("service")?;
-        service::init_log(&service).map_err(|error| Unusable(format!("{error:#}")))?;
+        service::init_log(&service).map_err(|error| InputError(format!("{error:#}")))?;
+        settings.warn_about_old_names();
         let kafka: ClusterSettings = settings.section("kafka")?;
-        Ok(Self { connection: kafka.connect("operator", false), topics: kafka.topics() })
+        Ok(Self { connection: kafka.connection("operator", false), topics: kafka.topics() })
     }
 }
 
-/// Carries a verb out.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// When the settings cannot be used, or Kafka cannot be read or written.
-pub(crate) fn run(config: Option<&Path>, verb: Verb) -> anyhow::Result<Outcome> {
-    let site = Site::read(config)?;
-    match verb {
-        Verb::Ls(how) => ls::run(&site, &how),
-        Verb::Show(what) => show::run(&site, &what),
-        Verb::Redrive(what) => redrive::run(&site, &what),
+/// If the settings are invalid, or Kafka cannot be read or written.
+pub(crate) fn run(config: Option<&Path>, command: DeadLettersCommand) -> anyhow::Result<Outcome> {
+    let installation = Installation::open(config)?;
+    match command {
+        DeadLettersCommand::Ls(args) => ls::run(&installation, &args),
+        DeadLettersCommand::Show(args) => show::run(&installation, &args),
+        DeadLettersCommand::Redrive(args) => redrive::run(&installation, &args),
     }
 }

@@ -1,17 +1,17 @@
 //! `mailpulse`: the operator's tool.
 //!
-//! `mailpulse verify` says whether a captured webhook is its provider's, `mailpulse parse` what the
-//! pipeline makes of it, and `mailpulse sign` makes one that is genuine. `mailpulse dead-letters`
-//! lists what the services gave up on, explains it, and sends it back on its way. What a command
-//! found goes to standard output, what it says about it to standard error.
+//! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it to
+//! canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters` lists,
+//! explains and redrives dead letters. Results go to standard output, counts and errors to standard
+//! error.
 //!
-//! Exit status: 0 when all was done (of `verify`: authentic), 1 when something could not be (not
-//! authentic), 2 when the arguments, the input or the settings cannot be used.
+//! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not authentic),
+//! 2 if the arguments, the input or the settings are invalid.
 
 mod args;
+mod dead_letter_id;
 mod dead_letters;
 mod input;
-mod letter_id;
 mod parse;
 mod request;
 mod sign;
@@ -26,21 +26,19 @@ use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use enrich::OpenError;
 use service::SettingsError;
-use kafka::StreamError;
 
-/// How a command ended that ran.
+/// The result of a command that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All that was asked for.
     Done,
-    /// Some of it could not be done; standard error says what.
+    /// Something failed and was reported.
     Incomplete,
 }
 
-/// The command line is well formed and cannot be carried out as it stands.
+/// The arguments or the input are invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Unusable(pub(crate) String);
+pub(crate) struct InputError(pub(crate) String);
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -48,20 +46,20 @@ fn main() -> ExitCode {
         Ok(Outcome::Incomplete) => ExitCode::from(1),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if standard error is gone too.
+            // An error of standard error cannot be reported.
             let code = code(&error).map_or_else(String::new, |code| format!("{code}: "));
             let _ = writeln!(io::stderr(), "mailpulse: {code}{error}");
-            ExitCode::from(if is_unusable(&error) { 2 } else { 1 })
+            ExitCode::from(if is_input_error(&error) { 2 } else { 1 })
         }
     }
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
-        Command::Verify(how) => verify::run(cli.config.as_deref(), &how),
-        Command::Parse(how) => parse::run(cli.config.as_deref(), &how),
-        Command::Sign(how) => sign::run(&how),
-        Command::DeadLetters(verb) => dead_letters::run(cli.config.as_deref(), verb),
+        Command::Verify(args) => verify::run(cli.config.as_deref(), &args),
+        Command::Parse(args) => parse::run(cli.config.as_deref(), &args),
+        Command::Sign(args) => sign::run(&args),
+        Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
         Command::Completions { shell } => completions(shell),
     }
 }
@@ -73,19 +71,19 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Whoever read our output has seen enough, as `head` has.
+/// Whether the reader of our output ended, like `head`. That is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn is_unusable(error: &anyhow::Error) -> bool {
-    error.is::<Unusable>()
+fn is_input_error(error: &anyhow::Error) -> bool {
+    error.is::<InputError>()
         || error.is::<SettingsError>()
         || error.is::<OpenError>()
-        || matches!(error.downcast_ref::<StreamError>(), Some(StreamError::Settings(_)))
+        || matches!(error.downcast_ref::<kafka::Error>(), Some(kafka::Error::Settings(_)))
 }
 
-/// The stable code of a configuration that cannot be used.
+/// Returns the stable code of a configuration error.
 fn code(error: &anyhow::Error) -> Option<&'static str> {
     let settings = error.downcast_ref().map(SettingsError::code);
     settings.or_else(|| error.downcast_ref().map(OpenError::code))

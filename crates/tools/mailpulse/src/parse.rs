@@ -1,82 +1,88 @@
-//! `mailpulse parse`: what the pipeline makes of a body, by the code of the pipeline.
+//! `mailpulse parse`: converts a body to canonical events, with the code of the services.
 
-mod cut;
-mod lines;
+mod envelope;
+mod output;
 mod pipeline;
-mod wrap;
+mod raw_events;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use event::{Provider, ReceivedAt};
 use jiff::Timestamp;
-use providers::body_limit;
+use providers::profile;
 
 use crate::args::Parse;
-use crate::request::Captured;
-use crate::{Outcome, Unusable, input, text};
-use cut::{Cut, cut};
-use lines::Lines;
+use crate::request::CapturedRequest;
+use crate::{InputError, Outcome, input, text};
+use output::EventLines;
 use pipeline::Pipeline;
+use raw_events::{BodyEvents, split_body};
 
-/// What the ingress knows of a request beside its body.
+/// What the ingress knows about a request besides its body.
 #[derive(Debug, Clone, Copy)]
-struct Arrival<'a> {
+struct RequestContext<'a> {
     provider: Provider,
     source: &'a str,
     received_at: ReceivedAt,
     request_id: &'a str,
 }
 
-/// Prints the events of a body and what would be given up on, a JSON line each.
-pub(crate) fn run(config: Option<&Path>, how: &Parse) -> anyhow::Result<Outcome> {
+/// Prints a JSON line for each event and each dead letter.
+pub(crate) fn run(config: Option<&Path>, args: &Parse) -> anyhow::Result<Outcome> {
     let mut pipeline = Pipeline::open(config)?;
-    let arrival = Arrival {
-        provider: how.provider,
-        source: &how.source,
-        received_at: ReceivedAt(how.received_at.unwrap_or_else(Timestamp::now).as_microsecond()),
-        request_id: &how.request_id,
+    let context = RequestContext {
+        provider: args.provider,
+        source: &args.source,
+        received_at: ReceivedAt(args.received_at.unwrap_or_else(Timestamp::now).as_microsecond()),
+        request_id: &args.request_id,
     };
-    let received = body(how)?;
-    let body = if how.published { received.into() } else { pipeline.ingress(&received) };
-    let mut lines = Lines::new(arrival, io::stdout().lock());
-    let said = match cut(how.provider, &body) {
-        Ok(Cut { events, said }) => {
+    let received = read_body(args)?;
+    let body = if args.published { received.into() } else { pipeline.pseudonymize(&received) };
+    let mut lines = EventLines::new(context, io::stdout().lock());
+    let note = match split_body(args.provider, &body) {
+        Ok(BodyEvents { events, note }) => {
             pipeline.enrich(&events, &mut lines)?;
-            said
+            note
         }
         Err(error) => {
-            lines.refused_body(&error, &body)?;
+            lines.unsplittable_body(&error, &body)?;
             None
         }
     };
     let (events, dead_letters) = lines.finish()?;
-    tell(how, body.len(), events, dead_letters, said);
+    print_summary(args, body.len(), events, dead_letters, note);
     Ok(if dead_letters == 0 { Outcome::Done } else { Outcome::Incomplete })
 }
 
-/// The body, out of its request where the file is one.
-fn body(how: &Parse) -> Result<Vec<u8>, Unusable> {
-    let bytes = input::read(&how.body)?;
-    let is_named_so = how.body.extension().is_some_and(|extension| extension == "http");
-    if !is_named_so && !bytes.starts_with(b"POST /") && !bytes.starts_with(b"POST http") {
+/// Reads the body. If the file is a captured request, extracts it.
+fn read_body(args: &Parse) -> Result<Vec<u8>, InputError> {
+    let bytes = input::read(&args.body)?;
+    let has_http_extension = args.body.extension().is_some_and(|extension| extension == "http");
+    if !has_http_extension && !bytes.starts_with(b"POST /") && !bytes.starts_with(b"POST http") {
         return Ok(bytes);
     }
-    let captured = Captured::read(&bytes)
-        .map_err(|error| Unusable(format!("{} is no HTTP request: {error}", how.body.display())))?;
+    let captured = CapturedRequest::read(&bytes).map_err(|error| {
+        InputError(format!("{} is not an HTTP request: {error}", args.body.display()))
+    })?;
     Ok(captured.body)
 }
 
-/// What there is to say beside the lines.
-fn tell(how: &Parse, bytes: usize, events: usize, dead_letters: usize, said: Option<String>) {
+fn print_summary(
+    args: &Parse,
+    bytes: usize,
+    events: usize,
+    dead_letters: usize,
+    note: Option<String>,
+) {
     let counts = format!("{}, {}", count(events, "event"), count(dead_letters, "dead letter"));
-    let mut said = [counts].into_iter().chain(said).collect::<Vec<_>>().join("; ");
-    let limit = body_limit(how.provider);
+    let mut summary = [counts].into_iter().chain(note).collect::<Vec<_>>().join("; ");
+    let limit = profile(args.provider).body_limit;
     if bytes > limit {
-        said += &format!("; the ingress takes bodies of at most {limit} bytes");
+        summary += &format!("; the ingress accepts bodies of at most {limit} bytes");
     }
-    // Nobody is left to tell if standard error is gone too.
-    let _ = writeln!(io::stderr(), "{}", text::line(said.as_bytes()));
+    // An error of standard error cannot be reported.
+    let _ = writeln!(io::stderr(), "{}", text::escape_line(summary.as_bytes()));
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -1,7 +1,7 @@
-//! `mailpulse sign`: a request as the provider would post it, to test an endpoint with.
+//! `mailpulse sign`: signs a request as the provider would, to test an endpoint.
 //!
-//! The signers are those of `testkit`, which share nothing with the verifiers: what one gets wrong
-//! the other does not agree with.
+//! The signers of `testkit` share no code with the verifiers, so a mistake in one of them does not go
+//! unnoticed.
 
 mod generate;
 mod keys;
@@ -14,30 +14,32 @@ use jiff::Timestamp;
 use providers::Options;
 
 use crate::args::Sign;
-use crate::{Outcome, Unusable, input};
+use crate::{InputError, Outcome, input};
 
 /// Signs a body and prints the request.
-pub(crate) fn run(how: &Sign) -> anyhow::Result<Outcome> {
-    // Refuses what no source could be configured with.
-    let _: Options = how
-        .scheme
-        .options()
-        .try_into()
-        .map_err(|error: toml::de::Error| Unusable(error.message().to_owned()))?;
-    let secrets = match &how.generate_key {
-        Some(directory) => generate::keys(how.provider, &how.scheme, directory)?,
+pub(crate) fn run(args: &Sign) -> anyhow::Result<Outcome> {
+    // Reports invalid values.
+    let mut options = args.scheme.options();
+    options.retain(|key, _| Options::keys(args.provider).contains(&key));
+    Options::read(args.provider, options)
+        .map_err(|error| InputError(error.message().to_owned()))?;
+    let secrets = match &args.generate_key {
+        Some(directory) => generate::keys(args.provider, &args.scheme, directory)?,
         None => {
-            let files = how.scheme.secret_files.iter();
+            let files = args.scheme.secret_files.iter();
             files.map(|path| input::read_secret(path)).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let Some(body) = &how.body else { return Ok(Outcome::Done) };
+    let Some(body) = &args.body else { return Ok(Outcome::Done) };
     let body = input::read(body)?;
-    let now = how.at.unwrap_or_else(Timestamp::now).as_second();
-    let sealed = scheme::seal(how, &secrets, body, now)?;
-    let place = request::Place::new(how);
-    let text =
-        if how.curl { request::curl(&place, &sealed)? } else { request::http(&place, &sealed) };
+    let now = args.at.unwrap_or_else(Timestamp::now).as_second();
+    let signed_body = scheme::sign(args, &secrets, body, now)?;
+    let destination = request::Destination::new(args);
+    let text = if args.curl {
+        request::curl(&destination, &signed_body)?
+    } else {
+        request::http(&destination, &signed_body)
+    };
     io::stdout().write_all(&text)?;
     Ok(Outcome::Done)
 }

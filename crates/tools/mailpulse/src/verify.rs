@@ -1,4 +1,4 @@
-//! `mailpulse verify`: what the ingress would say of a captured request, step by step.
+//! `mailpulse verify`: verifies a captured request like the ingress, and reports every step.
 
 mod report;
 
@@ -8,82 +8,83 @@ use std::path::Path;
 use event::Provider;
 use http::Method;
 use jiff::Timestamp;
-use providers::{Authenticator, Received, Refusal, body_limit};
+use providers::{Authenticator, Options, ReceivedRequest, Rejection, profile};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::args::Verify;
-use crate::request::Captured;
+use crate::request::CapturedRequest;
 use crate::source::Source;
-use crate::{Outcome, Unusable, input};
+use crate::{InputError, Outcome, input};
 use report::Report;
 
-/// What the ingress knows beyond the request itself.
-const REPLAY: &str = "the signature does not cover the event: the ingress remembers it, and refuses \
-                      another event under it";
+/// A note about what a single request cannot sargs.
+const SINGLE_USE: &str = "the signature does not cover the event: the ingress remembers it, and \
+                          rejects another event with the same signature";
 
-/// Verifies a request and says how; its report is the whole of standard output.
-pub(crate) fn run(config: Option<&Path>, how: &Verify) -> anyhow::Result<Outcome> {
-    let captured = Captured::read(&input::read(&how.request)?).map_err(|error| {
-        Unusable(format!("{} is no HTTP request: {error}", how.request.display()))
+/// Verifies a request and prints the report.
+pub(crate) fn run(config: Option<&Path>, args: &Verify) -> anyhow::Result<Outcome> {
+    let captured = CapturedRequest::read(&input::read(&args.request)?).map_err(|error| {
+        InputError(format!("{} is not an HTTP request: {error}", args.request.display()))
     })?;
-    let mut source = match &how.source {
-        Some(name) => Source::configured(config, how.provider, name, &how.scheme)?,
-        None => Source::given(how.provider, &how.scheme)?,
+    let mut source = match &args.source {
+        Some(name) => Source::from_config(config, args.provider, name, &args.scheme)?,
+        None => Source::from_arguments(args.provider, &args.scheme)?,
     };
-    complete(&mut source, &captured)?;
+    complete_options(&mut source, &captured)?;
     let authenticator = authenticator(&source)?;
 
-    let at = how.at.unwrap_or_else(Timestamp::now);
-    let received = Received {
+    let at = args.at.unwrap_or_else(Timestamp::now);
+    let request = ReceivedRequest {
         headers: &captured.headers,
         body: &captured.body,
-        remote_ip: how.remote_ip,
+        remote_ip: args.remote_ip,
         now: at.as_second(),
     };
-    let examination = authenticator.examine(&received, &|_| None);
-    let is_once = examination.verdict.as_ref().is_ok_and(|verified| verified.once.is_some());
-    let once = is_once.then(|| REPLAY.to_owned());
-    let notes = source.notes.iter().chain(&captured.notes).cloned().chain(once);
+    let diagnosis = authenticator.diagnose(&request, &|_| None);
+    let is_single_use =
+        diagnosis.verdict.as_ref().is_ok_and(|verified| verified.single_use.is_some());
+    let single_use = is_single_use.then(|| SINGLE_USE.to_owned());
+    let notes = source.notes.iter().chain(&captured.notes).cloned().chain(single_use);
     let report = Report {
-        provider: how.provider,
-        source: how.source.as_deref(),
+        provider: args.provider,
+        source: args.source.as_deref(),
         at,
-        remote_ip: how.remote_ip,
+        remote_ip: args.remote_ip,
         captured: &captured,
         digest: hex::encode(Sha256::digest(&captured.body)),
-        notes: notes.chain(remarks(how.provider, &captured)).collect(),
-        examination: &examination,
+        notes: notes.chain(ingress_notes(args.provider, &captured)).collect(),
+        diagnosis: &diagnosis,
         secret_names: &source.secret_names,
     };
-    print(if how.json { report.json()? } else { report.text() })?;
-    if let Err(Refusal::CertificateNeeded(url)) = &examination.verdict {
+    print(&if args.json { report.json()? } else { report.text() })?;
+    if let Err(Rejection::CertificateNeeded(url)) = &diagnosis.verdict {
         return Err(certificate_needed(url).into());
     }
-    let is_authentic = examination.verdict.is_ok();
+    let is_authentic = diagnosis.verdict.is_ok();
     Ok(if is_authentic { Outcome::Done } else { Outcome::Incomplete })
 }
 
-/// Fills in what a request itself may say, or asks for it.
-fn complete(source: &mut Source, captured: &Captured) -> Result<(), Unusable> {
-    let options = &mut source.settings.options;
-    match source.settings.provider {
-        Provider::Ses if options.topics.is_empty() => {
-            if let Some(topic) = topic_of(&captured.body) {
+/// Fills in options that the command line does not give. The topic of the request is accepted. Without
+/// Mandrill's URL, verification is impossible.
+fn complete_options(source: &mut Source, captured: &CapturedRequest) -> Result<(), InputError> {
+    match &mut source.settings.options {
+        Options::Ses(options) if options.topics.is_empty() => {
+            if let Some(topic) = topic_arn(&captured.body) {
                 options.topics.push(topic);
                 source.notes.push(
-                    "any topic is taken here: give --topic to have it checked, as the ingress does"
+                    "any topic is accepted here: give --topic to check it like the ingress"
                         .to_owned(),
                 );
             }
         }
-        Provider::Mandrill if options.public_url.is_none() => {
+        Options::Mandrill(options) if options.public_url.is_none() => {
             let guess = captured.apparent_url().map_or(String::new(), |url| {
-                format!("; it may have been {}", crate::text::line(url.as_bytes()))
+                format!("; it may be {}", crate::text::escape_line(url.as_bytes()))
             });
-            return Err(Unusable(format!(
-                "Mandrill signs the webhook's address: give it with --url, letter for letter as \
-                 configured there{guess}"
+            return Err(InputError(format!(
+                "Mandrill signs the webhook's URL: give it with --url, exactly as configured at \
+                 Mandrill{guess}"
             )));
         }
         _ => {}
@@ -91,8 +92,8 @@ fn complete(source: &mut Source, captured: &Captured) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// The topic that an SNS envelope names.
-fn topic_of(body: &[u8]) -> Option<String> {
+/// Returns the TopicArn of an SNS envelope.
+fn topic_arn(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Envelope {
         #[serde(rename = "TopicArn")]
@@ -102,50 +103,50 @@ fn topic_of(body: &[u8]) -> Option<String> {
     envelope.topic_arn.starts_with("arn:").then_some(envelope.topic_arn)
 }
 
-/// The mends of the settings speak of the configuration; here the secrets are files.
-fn authenticator(source: &Source) -> Result<Authenticator, Unusable> {
+/// Creates the authenticator. Errors name the secret files instead of settings.
+fn authenticator(source: &Source) -> Result<Authenticator, InputError> {
     use providers::SettingsError::{BadOption, BadSecret, NoSecret};
     Authenticator::new(&source.settings).map_err(|error| {
-        Unusable(match error {
-            NoSecret { provider, mend, .. } => {
-                format!("{provider} needs a secret (--secret-file, or --source): {mend}")
+        InputError(match error {
+            NoSecret { provider, fix, .. } => {
+                format!("{provider} needs a secret (--secret-file, or --source): {fix}")
             }
-            BadSecret { index, mend, .. } => match source.secret_names.get(index) {
-                Some(name) => format!("the secret in {name} cannot be used; {mend}"),
-                None => format!("secrets[{index}] cannot be used; {mend}"),
+            BadSecret { index, fix, .. } => match source.secret_names.get(index) {
+                Some(name) => format!("the secret in {name} cannot be used; {fix}"),
+                None => format!("secrets[{index}] cannot be used; {fix}"),
             },
-            BadOption { key, mend, .. } => format!("`{key}` {mend}"),
+            BadOption { key, fix, .. } => format!("`{key}` {fix}"),
         })
     })
 }
 
-/// What the ingress would do with such a request whatever its signature.
-fn remarks(provider: Provider, captured: &Captured) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let limit = body_limit(provider);
+/// Returns notes about what the ingress does with such a request regardless of its signature.
+fn ingress_notes(provider: Provider, captured: &CapturedRequest) -> Vec<String> {
+    let mut notes = Vec::new();
+    let limit = profile(provider).body_limit;
     if captured.body.len() > limit {
-        remarks.push(format!("the ingress takes bodies of at most {limit} bytes of {provider}"));
+        notes.push(format!("the ingress accepts bodies of at most {limit} bytes from {provider}"));
     }
     if captured.method == Method::HEAD {
-        remarks.push("the ingress answers HEAD with 200, whoever asks".to_owned());
+        notes.push("the ingress answers every HEAD request with 200".to_owned());
     } else if captured.method != Method::POST {
-        remarks.push(format!("the ingress takes POST, not {}", captured.method));
+        notes.push(format!("the ingress accepts POST, not {}", captured.method));
     }
-    remarks
+    notes
 }
 
-fn certificate_needed(url: &str) -> Unusable {
-    Unusable(format!(
-        "nothing is fetched here, and this message can only be judged by its certificate: \
-         `curl -o sns.pem '{url}'`, then give --secret-file sns.pem"
+fn certificate_needed(url: &str) -> InputError {
+    InputError(format!(
+        "this message can only be verified with its certificate, which is not downloaded here: \
+         run `curl -o sns.pem '{url}'`, then give --secret-file sns.pem"
     ))
 }
 
-/// The verdict stands whether or not anyone reads the report to its end.
-fn print(report: String) -> Result<(), Unusable> {
+/// Prints the report. If the reader of the output ends early, the verdict is still the exit status.
+fn print(report: &str) -> Result<(), InputError> {
     match io::stdout().write_all(report.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Unusable(format!("the report cannot be written: {error}")))
+            Err(InputError(format!("the report cannot be written: {error}")))
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! `mailpulse parse`: what `enrich` adds, by its own code and by the operator's own files.
+//! `mailpulse parse`: what enrich adds, with its code and with the operator's files.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../../../services/enrich/tests/common/dns.rs"]
@@ -13,32 +13,32 @@ use std::time::Duration;
 use dns::Reply;
 use enrich::{EnrichSettings, Enrichment, RawRecord};
 use event::{Event, Provider, ReceivedAt};
-use privacy::Pseudonyms;
+use privacy::Pseudonymizer;
 use providers::Envelope;
 use serde_json::{Value, json};
 use service::Settings;
 use testkit::{Credentials, Plan, SignedRequest, Traffic};
-use tool::{AT, Said, Tool};
+use tool::{AT, Output, Tool};
 
-/// [`AT`].
+/// [`AT`] in microseconds.
 const RECEIVED_AT: ReceivedAt = ReceivedAt(1_795_255_200_000_000);
-/// How long the name server takes: longer than `mx_wait`.
-const TARDY: Duration = Duration::from_millis(300);
-const KEY: &str = "a key of the tests alone";
+/// The delay of the name server, longer than the default of `mx_timeout`.
+const SLOW: Duration = Duration::from_millis(300);
+const KEY: &str = "a key for these tests";
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0";
 
-/// The only event, or dead letter, of a run that found one.
-fn line(said: &Said) -> Value {
-    let [line] = &said.text.lines().collect::<Vec<_>>()[..] else { panic!("{said:?}") };
+/// Returns the only event or dead letter that was printed.
+fn line(output: &Output) -> Value {
+    let [line] = &output.text.lines().collect::<Vec<_>>()[..] else { panic!("{output:?}") };
     serde_json::from_str(line).unwrap()
 }
 
-fn parse(tool: &Tool, further: &[&str], body: &str) -> Said {
+fn parse(tool: &Tool, further: &[&str], body: &str) -> Output {
     let common = ["parse", "--provider", "generic", "--source", "acme", "--received-at", AT, "-"];
     tool.run_with(&[&common, further].concat(), body.as_bytes())
 }
 
-/// An open in the generic form.
+/// Returns an open of the generic provider.
 fn opened(recipient: &str, fields: &Value) -> String {
     let mut event = json!({
         "id": "1", "event": "opened", "recipient": recipient, "timestamp": 1_795_255_199,
@@ -48,10 +48,10 @@ fn opened(recipient: &str, fields: &Value) -> String {
     event.to_string()
 }
 
-/// Bodies of all providers as they post them, several events in some of them.
+/// Returns requests of all providers; some have several events.
 fn requests() -> Vec<SignedRequest> {
     let credentials = Credentials::new("http://127.0.0.1");
-    let sources = Provider::ALL.map(|provider| (provider, "acme".to_owned())).to_vec();
+    let sources = testkit::PROVIDERS.map(|provider| (provider, "acme".to_owned())).to_vec();
     let plan = Plan { messages_per_source: 3, sources, ..Plan::small(&credentials, 1_795_255_200) };
     Traffic::new(3, plan).requests().collect()
 }
@@ -65,29 +65,28 @@ fn a_line_is_the_value_that_enrich_publishes() {
     for SignedRequest { path, body, .. } in requests() {
         let [.., provider, source] = path.split('/').collect::<Vec<_>>()[..] else { panic!() };
         let further = ["--source", source, "--received-at", AT, "--request-id", "r1", "-"];
-        let said =
+        let output =
             tool.run_with(&[&["parse", "--provider", provider], &further[..]].concat(), &body);
-        let mut lines = said.text.lines();
+        let mut lines = output.text.lines();
         let provider: Provider = provider.parse().unwrap();
-        providers::split(provider, &body, &mut |raw| {
+        for raw in providers::split(provider, &body).unwrap().events() {
             let (received_at, recipient) = (RECEIVED_AT, raw.recipient);
             let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
             let record = RawRecord { provider, envelope, value: raw.raw };
             let json = |event: &Event<'_>| serde_json::to_string(event).unwrap();
-            // SNS writes over several lines.
+            // Messages of SNS have line breaks.
             let published = enrichment.read(&record, json).unwrap().replace('\n', " ");
-            assert_eq!(lines.next(), Some(&*published), "{path}: {}", said.err);
+            assert_eq!(lines.next(), Some(&*published), "{path}: {}", output.err);
             adds_only(&published, &providers::parse(provider, raw.raw, &envelope).unwrap());
             seen.insert((provider, raw.kind));
-        })
-        .unwrap();
-        assert_eq!((said.code, lines.next()), (0, None), "{path}");
+        }
+        assert_eq!((output.code, lines.next()), (0, None), "{path}");
     }
     let providers: BTreeSet<_> = seen.iter().map(|(provider, _)| provider).collect();
-    assert!(providers.len() == Provider::ALL.len() && seen.len() > 30, "{seen:?}");
+    assert!(providers.len() == testkit::PROVIDERS.len() && seen.len() > 30, "{seen:?}");
 }
 
-/// What the provider says stands in the line, too.
+/// Asserts that every field of the event without enrichment is in the line.
 fn adds_only(line: &str, bare: &Event<'_>) {
     let line: Value = serde_json::from_str(line).unwrap();
     for (field, value) in serde_json::to_value(bare).unwrap().as_object().unwrap() {
@@ -96,13 +95,13 @@ fn adds_only(line: &str, bare: &Event<'_>) {
 }
 
 #[test]
-fn mailbox_provider_client_and_machine_are_there_without_any_configuration() {
+fn mailbox_provider_client_and_automation_need_no_configuration() {
     let tool = Tool::new();
-    // Neither is meant where no configuration is named.
+    // Without --config, no file is read.
     tool.write("mailpulse.toml", "nonsense = true");
-    let said = parse(&tool, &[], &opened("ada@hotmail.co.uk", &json!({})));
-    assert_eq!((said.code, &*said.err), (0, "1 event, 0 dead letters\n"), "{said:?}");
-    let event = line(&said);
+    let output = parse(&tool, &[], &opened("ada@hotmail.co.uk", &json!({})));
+    assert_eq!((output.code, &*output.err), (0, "1 event, 0 dead letters\n"), "{output:?}");
+    let event = line(&output);
     assert_eq!(event["mailbox_provider"], "outlook");
     let client = json!({"device": "desktop", "os": "Linux", "name": "Firefox"});
     assert_eq!(event["client"], client);
@@ -116,30 +115,30 @@ fn mailbox_provider_client_and_machine_are_there_without_any_configuration() {
 }
 
 #[test]
-fn what_is_configured_shows() {
+fn configured_enrichment_is_applied() {
     let tool = Tool::new();
     mmdb::write_cities(&tool.path("city.mmdb"), &[("192.0.2.0/24", "NL", "NH", "Amsterdam")]);
     mmdb::write_networks(&tool.path("asn.mmdb"), &[("192.0.2.0/24", 24_940, "Servers Ltd")]);
     tool.write("tenants.csv", "campaign,tenant,team\nautumn,globex,growth\n");
     let (server, _) = dns::serve(|name| {
-        std::thread::sleep(TARDY);
+        std::thread::sleep(SLOW);
         Some(match name {
             "northwind.example" => Reply::Hosts(&[(1, "aspmx.l.google.com")]),
             _ => Reply::NoSuchName,
         })
     });
     let config = format!(
-        "[enrich]\nmx = true\nmx_resolver = \"{server}\"\n\
+        "[enrich]\nmx_lookups = true\nmx_resolver = \"{server}\"\n\
          geo_city = \"city.mmdb\"\ngeo_asn = \"asn.mmdb\"\nlookup = [\"tenants.csv\"]\n\
          [[enrich.extract]]\nprovider = \"generic\"\nsource = \"acme\"\n\
          campaign = \"/custom/campaign\"\nstream = \"/custom/pool\"\ntags = \"/custom/tags\"\n"
     );
-    tool.write("ours.toml", config);
+    tool.write("own.toml", config);
     let custom = json!({"custom": {"campaign": "autumn", "pool": "bulk", "tags": ["a", 2]}});
     let body = opened("ada@northwind.example", &custom);
-    let event = line(&parse(&tool, &["--config", "ours.toml"], &body));
-    assert_eq!(event["mailbox_provider"], "google_workspace", "the answer was waited for");
-    assert_eq!(event["campaign"], "autumn", "the rule's, in place of the provider's own");
+    let event = line(&parse(&tool, &["--config", "own.toml"], &body));
+    assert_eq!(event["mailbox_provider"], "google_workspace", "the slow answer was used");
+    assert_eq!(event["campaign"], "autumn", "the rule overrides the provider's campaign");
     assert_eq!((&event["stream"], &event["tags"]), (&"bulk".into(), &json!(["a", "2"])));
     assert_eq!(
         (&event["tenant"], &event["labels"]),
@@ -152,39 +151,39 @@ fn what_is_configured_shows() {
     assert_eq!(event["geo"], geo);
     assert_eq!(event["automation"]["reason"], "data_centre");
 
-    let other = ["--config", "ours.toml", "--source", "globex"];
+    let other = ["--config", "own.toml", "--source", "globex"];
     let common = ["parse", "--provider", "generic", "--received-at", AT, "-"];
     let event = line(&tool.run_with(&[&common[..], &other].concat(), body.as_bytes()));
     assert_eq!((&event["campaign"], &event["tenant"]), (&"spring".into(), &Value::Null));
 }
 
 #[test]
-fn addresses_become_pseudonyms_once() {
+fn addresses_are_pseudonymised_once() {
     let tool = Tool::new();
-    tool.write("ours.toml", format!("[privacy]\npseudonym_key = {KEY:?}\n"));
-    let pseudonym = Pseudonyms::new(KEY.as_bytes()).unwrap().of("ada@gmail.com").unwrap();
-    let said = parse(&tool, &["--config", "ours.toml"], &opened("Ada@gmail.com", &json!({})));
-    let event = line(&said);
+    tool.write("own.toml", format!("[privacy]\npseudonym_key = {KEY:?}\n"));
+    let pseudonym = Pseudonymizer::new(KEY.as_bytes()).unwrap().pseudonym("ada@gmail.com").unwrap();
+    let output = parse(&tool, &["--config", "own.toml"], &opened("Ada@gmail.com", &json!({})));
+    let event = line(&output);
     assert_eq!(event["recipient"], pseudonym);
     assert_eq!(event["mailbox_provider"], "gmail");
-    assert!(!said.text.to_lowercase().contains("ada@"), "{}", said.text);
+    assert!(!output.text.to_lowercase().contains("ada@"), "{}", output.text);
 
     let raw = event["raw"].to_string();
-    let again = parse(&tool, &["--config", "ours.toml", "--published"], &raw);
+    let again = parse(&tool, &["--config", "own.toml", "--published"], &raw);
     assert_eq!(line(&again), event, "as its record on mail.raw");
     let timeless = raw.replace("timestamp", "when");
-    let letter = line(&parse(&tool, &["--config", "ours.toml", "--published"], &timeless));
-    assert_eq!(letter["dead_letter"]["key"], pseudonym);
+    let dead_letter = line(&parse(&tool, &["--config", "own.toml", "--published"], &timeless));
+    assert_eq!(dead_letter["dead_letter"]["key"], pseudonym);
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_is_2_with_its_code() {
+fn an_unusable_configuration_exits_with_2_and_its_code() {
     let tool = Tool::new();
     tool.write("twice.csv", "campaign,tenant\na,b\na,c\n");
     tool.write("no.mmdb", "no database");
-    for (config, code, told) in [
+    for (config, code, expected) in [
         ("[enrich]\nlookups = []", "settings_unknown_key", "`enrich.lookups`"),
-        ("[enrich]\nmx = 1", "settings_wrong_type", "`enrich.mx`"),
+        ("[enrich]\nmx_lookups = 1", "settings_wrong_type", "`enrich.mx_lookups`"),
         ("[enrich]\nmx_resolver = \"here\"", "settings_invalid_value", "`enrich.mx_resolver`"),
         ("[enrich", "settings_not_toml", "broken.toml"),
         ("[privacy]\npseudonym_key = \"short\"", "settings_invalid_value", "pseudonym_key"),
@@ -194,17 +193,24 @@ fn a_configuration_that_cannot_be_used_is_2_with_its_code() {
             "JSON pointer",
         ),
         ("[enrich]\nlookup = [\"none.csv\"]", "enrich_file_unusable", "enrich.lookup: none.csv"),
-        ("[enrich]\nlookup = [\"twice.csv\"]", "enrich_file_unusable", "line 3: a is there twice"),
+        (
+            "[enrich]\nlookup = [\"twice.csv\"]",
+            "enrich_file_unusable",
+            "line 3: an earlier line also has the key a",
+        ),
         ("[enrich]\ngeo_city = \"no.mmdb\"", "enrich_file_unusable", "enrich.geo_city: no.mmdb"),
     ] {
         tool.write("broken.toml", config);
-        let said =
+        let output =
             parse(&tool, &["--config", "broken.toml"], &opened("ada@example.com", &json!({})));
-        assert_eq!((said.code, &*said.text), (2, ""), "{config}: {said:?}");
-        assert!(said.err.starts_with(&format!("mailpulse: {code}: ")), "{config}: {said:?}");
-        assert!(said.err.contains(told) && said.err.lines().count() == 1, "{config}: {said:?}");
+        assert_eq!((output.code, &*output.text), (2, ""), "{config}: {output:?}");
+        assert!(output.err.starts_with(&format!("mailpulse: {code}: ")), "{config}: {output:?}");
+        assert!(
+            output.err.contains(expected) && output.err.lines().count() == 1,
+            "{config}: {output:?}"
+        );
     }
-    let said = parse(&tool, &["--config", "absent.toml"], "{}");
-    assert_eq!(said.code, 2);
-    assert!(said.err.starts_with("mailpulse: settings_unreadable: "), "{said:?}");
+    let output = parse(&tool, &["--config", "absent.toml"], "{}");
+    assert_eq!(output.code, 2);
+    assert!(output.err.starts_with("mailpulse: settings_unreadable: "), "{output:?}");
 }

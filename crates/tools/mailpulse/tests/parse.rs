@@ -1,36 +1,38 @@
-//! `mailpulse parse`: bodies of every provider, worded by code that shares nothing with the parsers.
+//! `mailpulse parse` on bodies of every provider, made by code that shares nothing with the parsers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod tool;
 
+use std::path::Path;
+
 use event::{Kind, Provider};
 use serde_json::Value;
-use testkit::Fact;
-use tool::{AT, Said, Tool, body, shared};
+use testkit::MailEvent;
+use tool::{AT, Output, Tool, body, shared};
 
-fn lines(said: &Said) -> Vec<Value> {
-    said.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn lines(output: &Output) -> Vec<Value> {
+    output.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn every_kind_of_every_provider_is_read_as_it_was_meant() {
+fn every_kind_of_every_provider_is_parsed_correctly() {
     let tool = Tool::new();
-    for provider in Provider::ALL {
+    for provider in testkit::PROVIDERS {
         for kind in Kind::ALL {
             let Some(body) = body(provider, kind) else { continue };
             tool.write("body", body);
             let name = provider.as_str();
-            let said = tool.run(&["parse", "--provider", name, "--received-at", AT, "body"]);
-            assert_eq!(said.code, 0, "{provider} {kind}: {said:?}");
-            let [event] = &lines(&said)[..] else { panic!("{provider} {kind}: {said:?}") };
-            let fact = Fact::new(provider, "acme", kind, "ada@example.com", 7);
-            // An account's event names nobody and no message.
+            let output = tool.run(&["parse", "--provider", name, "--received-at", AT, "body"]);
+            assert_eq!(output.code, 0, "{provider} {kind}: {output:?}");
+            let [event] = &lines(&output)[..] else { panic!("{provider} {kind}: {output:?}") };
+            let reported = MailEvent::new(provider, "acme", kind, "ada@example.com", 7);
+            // SendGrid's events of the kind `other` concern an account and have no recipient.
             if (provider, kind) != (Provider::SendGrid, Kind::Other) {
                 assert_eq!(event["recipient"], "ada@example.com", "{provider} {kind}");
             }
             if kind != Kind::Other {
-                assert_eq!(event["message_id"], fact.message_id.as_str(), "{provider} {kind}");
-                assert_eq!(event["occurred_at"], fact.occurred_at_micros, "{provider} {kind}");
+                assert_eq!(event["message_id"], reported.message_id.as_str(), "{provider} {kind}");
+                assert_eq!(event["occurred_at"], reported.occurred_at_micros, "{provider} {kind}");
             }
             assert_eq!(event["kind"], kind.as_str(), "{provider} {kind}");
             assert_eq!(event["provider"], name);
@@ -45,8 +47,8 @@ fn every_kind_of_every_provider_is_read_as_it_was_meant() {
 #[test]
 fn signed_requests_and_bare_bodies_are_the_same_event() {
     let tool = Tool::new();
-    for provider in Provider::ALL {
-        // Mailgun's, Mandrill's and SES's body is put around it: its own id is part of the event's.
+    for provider in testkit::PROVIDERS {
+        // For these, `sign` wraps the body in an envelope, whose id becomes part of the event id.
         if matches!(provider, Provider::Mailgun | Provider::Mandrill | Provider::Ses) {
             continue;
         }
@@ -54,12 +56,12 @@ fn signed_requests_and_bare_bodies_are_the_same_event() {
         tool.write("request.http", &request);
         let parse = |file: &str, input: &[u8]| {
             let name = provider.as_str();
-            let said = tool.run_with(
+            let output = tool.run_with(
                 &["parse", "--provider", name, "--received-at", AT, "--source", "s", file],
                 input,
             );
-            assert_eq!(said.code, 0, "{provider}: {said:?}");
-            said.text
+            assert_eq!(output.code, 0, "{provider}: {output:?}");
+            output.text
         };
         let bare = parse("body", b"");
         assert_eq!(bare, parse("request.http", b""), "{provider}");
@@ -69,48 +71,57 @@ fn signed_requests_and_bare_bodies_are_the_same_event() {
 }
 
 #[test]
-fn recipients_are_a_line_each_and_what_cannot_be_read_is_a_dead_letter() {
+fn each_recipient_is_a_line_and_an_unreadable_event_is_a_dead_letter() {
     let tool = Tool::new();
     let two = body(Provider::Resend, Kind::Delivered)
         .unwrap()
         .replace("[\"ada@example.com\"]", "[\"ada@example.com\",\"Grace <GRACE@example.org>\"]");
     tool.write("two", two);
-    let said = tool.run(&["parse", "--provider", "resend", "two"]);
+    let output = tool.run(&["parse", "--provider", "resend", "two"]);
     let recipients: Vec<Value> =
-        lines(&said).iter().map(|line| line["recipient"].clone()).collect();
+        lines(&output).iter().map(|line| line["recipient"].clone()).collect();
     assert_eq!(
-        (said.code, &recipients[..]),
+        (output.code, &recipients[..]),
         (0, &["ada@example.com".into(), "grace@example.org".into()][..])
     );
-    assert_eq!(said.err, "2 events, 0 dead letters\n");
+    assert_eq!(output.err, "2 events, 0 dead letters\n");
 
     let timeless = r#"[{"event":"open","email":"ada@example.com"}, {"event":"open","email":"ada@example.com","timestamp":1795255200}]"#;
     tool.write("timeless", timeless);
-    let said = tool.run(&["parse", "--provider", "sendgrid", "timeless"]);
-    assert_eq!((said.code, &*said.err), (1, "1 event, 1 dead letter\n"));
-    let [letter, event] = &lines(&said)[..] else { panic!("{said:?}") };
-    let letter = &letter["dead_letter"];
-    assert_eq!((&letter["stage"], &letter["reason"]), (&"enrich".into(), &"missing_time".into()));
-    assert_eq!((&letter["key"], &letter["bytes"]), (&"ada@example.com".into(), &42.into()));
-    assert_eq!(letter["value"], timeless[1..43]);
+    let output = tool.run(&["parse", "--provider", "sendgrid", "timeless"]);
+    assert_eq!((output.code, &*output.err), (1, "1 event, 1 dead letter\n"));
+    let [dead_letter, event] = &lines(&output)[..] else { panic!("{output:?}") };
+    let dead_letter = &dead_letter["dead_letter"];
+    assert_eq!(
+        (&dead_letter["stage"], &dead_letter["reason"]),
+        (&"enrich".into(), &"missing_time".into())
+    );
+    assert_eq!(
+        (&dead_letter["key"], &dead_letter["bytes"]),
+        (&"ada@example.com".into(), &42.into())
+    );
+    assert_eq!(dead_letter["value"], timeless[1..43]);
     assert_eq!(event["kind"], "opened");
 
     tool.write("broken", b"[{\"event\":\xff");
-    let said = tool.run(&["parse", "--provider", "sendgrid", "broken"]);
-    let [letter] = &lines(&said)[..] else { panic!("{said:?}") };
-    assert_eq!((said.code, &letter["dead_letter"]["stage"]), (1, &"ingress".into()));
-    assert_eq!(letter["dead_letter"]["reason"], "not_utf8", "{letter}");
+    let output = tool.run(&["parse", "--provider", "sendgrid", "broken"]);
+    let [dead_letter] = &lines(&output)[..] else { panic!("{output:?}") };
+    assert_eq!((output.code, &dead_letter["dead_letter"]["stage"]), (1, &"ingress".into()));
+    assert_eq!(dead_letter["dead_letter"]["reason"], "not_utf8", "{dead_letter}");
 }
 
 #[test]
-fn signs_of_life_have_no_events_and_what_cannot_be_used_is_2() {
+fn pings_have_no_events_and_unusable_arguments_exit_with_2() {
     let tool = Tool::new();
     tool.write("ping", "[{\"msys\":{}}]");
     let ping = tool.run(&["parse", "--provider", "sparkpost", "ping"]);
     assert_eq!((ping.code, &*ping.text), (0, ""), "{ping:?}");
     tool.write("empty", "mandrill_events=%5B%5D");
     let ping = tool.run(&["parse", "--provider", "mandrill", "empty"]);
-    assert_eq!((ping.code, &*ping.err), (0, "0 events, 0 dead letters; a sign of life\n"));
+    assert_eq!(
+        (ping.code, &*ping.err),
+        (0, "0 events, 0 dead letters; the body is a test without events\n")
+    );
 
     tool.write("not.http", "{}");
     for arguments in [
@@ -120,28 +131,57 @@ fn signs_of_life_have_no_events_and_what_cannot_be_used_is_2() {
         &["--provider", "sendgrid"],
         &["--provider", "sendgrid", "--received-at", "soon", "ping"],
     ] {
-        let said = tool.run(&[&["parse"], arguments].concat());
-        assert_eq!((said.code, &*said.text), (2, ""), "{arguments:?}: {said:?}");
+        let output = tool.run(&[&["parse"], arguments].concat());
+        assert_eq!((output.code, &*output.text), (2, ""), "{arguments:?}: {output:?}");
     }
 }
 
-/// Captured payloads, whole or as their documentation prints them, where they are at hand.
+/// The fixtures of the crate `providers`: every event and every unreadable body is a line.
 #[test]
-fn captured_payloads_become_events() {
+fn fixtures_of_every_provider_are_parsed() {
     let tool = Tool::new();
     for provider in Provider::ALL {
-        let Some(folder) = shared(&format!("samples/{provider}")) else { continue };
+        let folder = format!("../../libraries/providers/src/{provider}/fixtures");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let path = file.unwrap().path();
+            let body = std::fs::read(&path).unwrap();
+            let split = providers::split(provider, &body);
+            let expected = split.as_ref().map_or(1, |split| split.len());
+            let path = path.to_str().unwrap();
+            let output = tool.run(&["parse", "--provider", provider.as_str(), path]);
+            let lines = lines(&output);
+            assert_eq!(lines.len(), expected, "{path}: {output:?}");
+            let has_dead_letter = lines.iter().any(|line| line["dead_letter"].is_object());
+            assert_eq!(output.code, i32::from(has_dead_letter), "{path}: {output:?}");
+        }
+    }
+}
+
+/// Captured payloads, whole or as their documentation prints them.
+#[test]
+#[ignore = "needs ../shared"]
+fn shared_payloads_become_events() {
+    let tool = Tool::new();
+    let mut parsed = 0;
+    for folder in std::fs::read_dir(shared("samples")).unwrap() {
+        let folder = folder.unwrap().path();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let Ok(provider) = name.parse::<Provider>() else { continue };
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            // Messages of SNS that are not SES's: each has a test in the providers crate.
-            let is_alien = name.contains("docs_sns") || name.contains("lambda");
-            if is_alien || name.contains("subscription") && provider == Provider::Ses {
+            // SNS messages that are not SES's; the crate `providers` has a test for each.
+            let is_foreign = name.contains("docs_sns") || name.contains("lambda");
+            if is_foreign || name.contains("subscription") && provider == Provider::Ses {
                 continue;
             }
             let path = path.to_str().unwrap();
-            let said = tool.run(&["parse", "--provider", provider.as_str(), path]);
-            assert!(said.code == 0 || name.contains("sns"), "{provider} {name}: {said:?}");
+            let output = tool.run(&["parse", "--provider", provider.as_str(), path]);
+            let is_readable = output.code == 0 || name.contains("sns");
+            assert!(is_readable, "{provider} {name}: {output:?}");
+            parsed += 1;
         }
     }
+    assert!(parsed > 0, "no payloads were found");
 }

@@ -1,4 +1,4 @@
-//! `mailpulse sign`: its forms, its keys, and everything that a scheme can be told.
+//! `mailpulse sign`: its output, its keys, and the options of every scheme.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod tool;
@@ -8,24 +8,23 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use event::Provider;
-use tool::{AT, Said, Tool, replaced};
+use tool::{AT, Output, Tool, replaced};
 
-/// Signs the file `body` and verifies the outcome, both with these options.
-fn round_trip(tool: &Tool, provider: &str, keys: [&str; 2], options: &[&str]) -> Said {
+/// Signs the file `body` and verifies the result, both with these options.
+fn round_trip(tool: &Tool, provider: &str, keys: [&str; 2], options: &[&str]) -> Output {
     let [private, public] = keys;
     let sign = ["sign", "--provider", provider, "--secret-file", private, "--at", AT, "body"];
     let request = tool.run(&[&sign[..], options].concat());
     assert_eq!(request.code, 0, "{request:?}");
     let verify = ["verify", "--provider", provider, "--secret-file", public, "--at", AT, "-"];
     let options: Vec<&str> = options.iter().copied().filter(|option| *option != "--curl").collect();
-    let said = tool.run_with(&[&verify[..], &options].concat(), &request.out);
-    assert_eq!(said.code, 0, "{}: {said:?}", request.text);
+    let output = tool.run_with(&[&verify[..], &options].concat(), &request.out);
+    assert_eq!(output.code, 0, "{}: {output:?}", request.text);
     request
 }
 
 #[test]
-fn a_generic_scheme_is_signed_as_it_is_declared() {
+fn a_generic_scheme_is_signed_as_configured() {
     let tool = Tool::new();
     tool.write("body", b"{\"event\":\"opened\"}\r\n\xff");
     tool.write("key", "c2VjcmV0\n");
@@ -50,7 +49,7 @@ fn a_generic_scheme_is_signed_as_it_is_declared() {
 }
 
 #[test]
-fn ses_signs_either_version_and_any_message() {
+fn ses_signs_both_versions_and_any_message() {
     let tool = Tool::new();
     let made = tool.run(&["sign", "--provider", "ses", "--generate-key", "k"]);
     assert_eq!((made.code, &*made.text), (0, ""), "{made:?}");
@@ -65,8 +64,8 @@ fn ses_signs_either_version_and_any_message() {
         tool.write("body", body);
         for version in ["1", "2"] {
             let request = round_trip(&tool, "ses", keys, &["--signature-version", version]);
-            let said = format!("\"SignatureVersion\" : \"{version}\"");
-            assert!(request.text.contains(&said), "{request:?}");
+            let field = format!("\"SignatureVersion\" : \"{version}\"");
+            assert!(request.text.contains(&field), "{request:?}");
         }
     }
     let of_topic =
@@ -74,9 +73,9 @@ fn ses_signs_either_version_and_any_message() {
     assert!(of_topic.text.contains("\"TopicArn\" : \"arn:aws:sns:eu-west-1:123456789012:x\""));
 }
 
-/// What a body is put around, or what is put into the place of an old signature.
+/// The body is put into an envelope, or its old signature is replaced.
 #[test]
-fn envelopes_are_signed_anew() {
+fn envelopes_get_a_new_signature() {
     let tool = Tool::new();
     tool.write("key", "key");
     let event =
@@ -102,7 +101,7 @@ fn envelopes_are_signed_anew() {
 }
 
 #[test]
-fn keys_of_openssl_are_taken() {
+fn keys_made_by_openssl_are_accepted() {
     let tool = Tool::new();
     tool.write("body", "{}");
     let script = "openssl ecparam -name prime256v1 -genkey -out ec.pem && \
@@ -119,15 +118,15 @@ fn keys_of_openssl_are_taken() {
     round_trip(&tool, "sendgrid", ["ec.pem", "ec.txt"], &[]);
     round_trip(&tool, "sendgrid", ["ec.pem", "ec.pub"], &[]);
     round_trip(&tool, "postal", ["rsa.pem", "rsa.pub"], &[]);
-    let said =
+    let output =
         tool.run(&["sign", "--provider", "svix", "--secret-file", "ed.pem", "--at", AT, "body"]);
-    assert!(said.text.contains("webhook-signature: v1a,"), "{said:?}");
+    assert!(output.text.contains("webhook-signature: v1a,"), "{output:?}");
 }
 
 #[test]
-fn fresh_keys_are_private_and_never_written_over() {
+fn fresh_keys_are_private_and_never_overwritten() {
     let tool = Tool::new();
-    for provider in Provider::ALL {
+    for provider in testkit::PROVIDERS {
         let generate =
             || tool.run(&["sign", "--provider", provider.as_str(), "--generate-key", "keys"]);
         let first = generate();
@@ -145,7 +144,7 @@ fn fresh_keys_are_private_and_never_written_over() {
     }
 }
 
-/// The command is run by a shell and a real curl, where there is one, and what arrives is judged.
+/// A shell and a real curl run the command, if curl is installed, and the received request is verified.
 #[test]
 fn the_curl_command_sends_every_byte() {
     if Command::new("curl").arg("--version").output().is_err() {
@@ -188,21 +187,21 @@ fn the_curl_command_sends_every_byte() {
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
     assert!(shell.join().unwrap().unwrap().status.success());
-    let said = tool.run_with(
+    let output = tool.run_with(
         &["verify", "--provider", "resend", "--secret-file", secret, "--at", AT, "-"],
         &request,
     );
-    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(output.code, 0, "{output:?}");
     let other = replaced(&request, "it's", "it is");
-    let said = tool.run_with(
+    let output = tool.run_with(
         &["verify", "--provider", "resend", "--secret-file", secret, "--at", AT, "-"],
         &other,
     );
-    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(output.code, 1, "{output:?}");
 }
 
 #[test]
-fn what_cannot_be_signed_is_2() {
+fn unusable_arguments_exit_with_2() {
     let tool = Tool::new();
     tool.write("key", "key");
     tool.write("empty", "");
@@ -227,9 +226,9 @@ fn what_cannot_be_signed_is_2() {
         (&["--provider", "mailersend", "--secret-file", "key", "--curl", "zero"], "zero byte"),
     ];
     for (arguments, word) in cases {
-        let said = tool.run(&[&["sign"], arguments].concat());
-        assert_eq!((said.code, &*said.text), (2, ""), "{arguments:?}: {said:?}");
-        assert!(said.err.contains(word), "{arguments:?}: {said:?}");
+        let output = tool.run(&[&["sign"], arguments].concat());
+        assert_eq!((output.code, &*output.text), (2, ""), "{arguments:?}: {output:?}");
+        assert!(output.err.contains(word), "{arguments:?}: {output:?}");
     }
 }
 
@@ -237,14 +236,14 @@ fn what_cannot_be_signed_is_2() {
 fn help_shows_an_example_for_each_verb_and_completions_know_them() {
     let tool = Tool::new();
     for verb in ["verify", "parse", "sign"] {
-        let said = tool.run(&[verb, "--help"]);
-        assert!(said.text.contains(&format!("  mailpulse {verb} --provider ")), "{said:?}");
+        let output = tool.run(&[verb, "--help"]);
+        assert!(output.text.contains(&format!("  mailpulse {verb} --provider ")), "{output:?}");
     }
     for shell in ["bash", "zsh", "fish"] {
-        let said = tool.run(&["completions", shell]);
-        assert_eq!(said.code, 0);
+        let output = tool.run(&["completions", shell]);
+        assert_eq!(output.code, 0);
         for word in ["verify", "secret-file", "standardwebhooks"] {
-            assert!(said.text.contains(word), "{shell}: {word}");
+            assert!(output.text.contains(word), "{shell}: {word}");
         }
     }
 }

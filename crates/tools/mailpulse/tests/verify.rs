@@ -1,4 +1,4 @@
-//! `mailpulse verify` over requests of every provider, as `mailpulse sign` makes them.
+//! `mailpulse verify` on requests of every provider that `mailpulse sign` has made.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod tool;
@@ -6,8 +6,8 @@ mod tool;
 use event::Provider;
 use tool::{AT, Tool, URL, replaced, verifying_key};
 
-/// A change of one byte in what the provider vouches for: in the event, or where the signature
-/// does not cover that, in what it does cover.
+/// Changes one byte of what the provider authenticates: of the event, or of what else is signed if the
+/// signature does not cover the event.
 fn forged(provider: Provider, request: &[u8]) -> Vec<u8> {
     let (from, to) = match provider {
         Provider::Mailgun => return with_other_token(request),
@@ -35,9 +35,9 @@ fn with_longer_header(request: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_sign_makes_is_authentic_and_nothing_else_is() {
+fn only_the_request_that_sign_has_made_is_authentic() {
     let tool = Tool::new();
-    for provider in Provider::ALL {
+    for provider in testkit::PROVIDERS {
         let request = tool.signed(provider);
         let authentic = tool.verify(provider, AT, &request);
         assert_eq!(authentic.code, 0, "{provider}: {authentic:?}");
@@ -59,24 +59,24 @@ fn the_report_has_every_step() {
     let tool = Tool::new();
     let request = tool.signed(Provider::SendGrid);
     let body = request.len() - request.windows(4).position(|w| w == b"\r\n\r\n").unwrap() - 4;
-    let said = tool.verify(Provider::SendGrid, "2026-11-21T10:00:07Z", &request);
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = tool.verify(Provider::SendGrid, "2026-11-21T10:00:07Z", &request);
+    assert_eq!(output.code, 0, "{output:?}");
     let line = |start: &str| {
-        let mut lines = said.text.lines().filter(|line| line.starts_with(start));
-        lines.next().unwrap_or_else(|| panic!("{start} in {}", said.text))
+        let mut lines = output.text.lines().filter(|line| line.starts_with(start));
+        lines.next().unwrap_or_else(|| panic!("{start} in {}", output.text))
     };
     assert!(line("request").contains("POST /webhooks/sendgrid/default"));
     assert!(line("body").contains(&format!("{body} bytes, SHA-256 ")));
-    assert!(line("passed   timestamp").contains("7 s"), "{}", said.text);
-    assert!(line("passed   key").contains("secrets[0]"), "{}", said.text);
-    assert!(line("skipped  signed").contains("1795255200[{\\\""), "{}", said.text);
-    assert!(line("skipped  address").contains("any is allowed"), "{}", said.text);
+    assert!(line("passed   timestamp").contains("7 s"), "{}", output.text);
+    assert!(line("passed   key").contains("secrets[0]"), "{}", output.text);
+    assert!(line("skipped  signed").contains("1795255200[{\\\""), "{}", output.text);
+    assert!(line("skipped  address").contains("any address is allowed"), "{}", output.text);
 }
 
 #[test]
-fn stale_signatures_are_told_how_stale_and_undated_ones_live_for_ever() {
+fn stale_signatures_are_rejected_and_undated_ones_stay_valid() {
     let tool = Tool::new();
-    for provider in Provider::ALL {
+    for provider in testkit::PROVIDERS {
         let request = tool.signed(provider);
         let late = tool.verify(provider, "2026-11-25T10:00:00Z", &request);
         let is_dated = matches!(
@@ -90,7 +90,7 @@ fn stale_signatures_are_told_how_stale_and_undated_ones_live_for_ever() {
         assert_eq!(late.code, i32::from(is_dated), "{provider}: {late:?}");
         if is_dated {
             assert!(late.text.contains("not authentic: stale_signature"), "{provider}: {late:?}");
-            assert!(late.text.contains("\nmend "), "{provider}: {late:?}");
+            assert!(late.text.contains("\nfix "), "{provider}: {late:?}");
             let generous = tool.run_with(
                 &[
                     "verify",
@@ -112,30 +112,33 @@ fn stale_signatures_are_told_how_stale_and_undated_ones_live_for_ever() {
 }
 
 #[test]
-fn a_failure_says_what_would_mend_it() {
+fn a_failure_names_the_fix() {
     let tool = Tool::new();
     let mandrill = tool.signed(Provider::Mandrill);
     let secret = verifying_key(Provider::Mandrill);
     let common = ["verify", "--provider", "mandrill", "--secret-file", &secret, "-"];
     let http = URL.replace("https", "http");
-    let said = tool.run_with(&[&common[..], &["--url", &http]].concat(), &mandrill);
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(mends(&said).contains("https://"), "{said:?}");
+    let output = tool.run_with(&[&common[..], &["--url", &http]].concat(), &mandrill);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(fixes(&output).contains("https://"), "{output:?}");
 
     let resend = tool.signed(Provider::Resend);
     let with_newline = replaced(&resend, "content-length: ", "x-was: ");
     let with_newline = [&with_newline[..], b"\n"].concat();
-    let said = tool.verify(Provider::Resend, AT, &with_newline);
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(mends(&said).contains("newline") || mends(&said).contains("line feed"), "{said:?}");
+    let output = tool.verify(Provider::Resend, AT, &with_newline);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        fixes(&output).contains("newline") || fixes(&output).contains("line feed"),
+        "{output:?}"
+    );
 }
 
-fn mends(said: &tool::Said) -> String {
-    said.text.lines().filter(|line| line.starts_with("mend")).collect()
+fn fixes(output: &tool::Output) -> String {
+    output.text.lines().filter(|line| line.starts_with("fix")).collect()
 }
 
 #[test]
-fn any_of_several_secrets_may_be_the_right_one() {
+fn any_of_several_secrets_may_be_valid() {
     let tool = Tool::new();
     let request = tool.signed(Provider::Mailgun);
     let right = verifying_key(Provider::Mailgun);
@@ -151,16 +154,16 @@ fn any_of_several_secrets_may_be_the_right_one() {
     assert_eq!(both.code, 0, "{both:?}");
     assert!(both.text.contains("secrets[1] of 2") && both.text.ends_with("by new.txt\n"));
     assert_eq!(with(&["old.txt"]).code, 1);
-    // Standard Webhooks are signed with every key, so that either verifies.
+    // Standard Webhooks are signed with every key, so either key verifies them.
     let request = tool.signed(Provider::StandardWebhooks);
     let public = "keys-standardwebhooks/standardwebhooks-public-key.txt";
     let common = ["verify", "--provider", "svix", "--at", AT, "--secret-file", public, "-"];
-    let said = tool.run_with(&common, &request);
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = tool.run_with(&common, &request);
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 #[test]
-fn json_is_for_machines() {
+fn json_has_the_whole_report() {
     let tool = Tool::new();
     let request = tool.signed(Provider::MailerSend);
     let secret = verifying_key(Provider::MailerSend);
@@ -178,9 +181,9 @@ fn json_is_for_machines() {
         "-",
     ];
     let report = |request: &[u8]| -> serde_json::Value {
-        let said = tool.run_with(&arguments, request);
-        assert_eq!(said.text.lines().count(), 1);
-        serde_json::from_str(&said.text).unwrap()
+        let output = tool.run_with(&arguments, request);
+        assert_eq!(output.text.lines().count(), 1);
+        serde_json::from_str(&output.text).unwrap()
     };
     let authentic = report(&request);
     assert_eq!(authentic["verdict"], "authentic");
@@ -194,7 +197,7 @@ fn json_is_for_machines() {
         (&forged["verdict"], &forged["code"]),
         (&"not_authentic".into(), &"wrong_signature".into())
     );
-    assert!(forged["mends"].is_array() && forged["key"].is_null());
+    assert!(forged["fixes"].is_array() && forged["key"].is_null());
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn addresses_are_checked_where_networks_are_given() {
 }
 
 #[test]
-fn a_configured_source_is_judged_as_configured() {
+fn a_configured_source_is_verified_with_its_settings() {
     let tool = Tool::new();
     let request = tool.signed(Provider::Mandrill);
     let secret = verifying_key(Provider::Mandrill);
@@ -236,22 +239,26 @@ fn a_configured_source_is_judged_as_configured() {
         ];
         tool.run_with(&[&common[..], more].concat(), &request)
     };
-    let said = verify("press", &[]);
-    assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(said.text.lines().last(), Some("authentic: by secrets[0]"));
-    assert!(said.text.contains("shadow mode"), "{said:?}");
-    assert_eq!(verify("press", &["--url", "https://elsewhere.test/"]).code, 1, "over its own");
+    let output = verify("press", &[]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.text.lines().last(), Some("authentic: by secrets[0]"));
+    assert!(output.text.contains("shadow mode"), "{output:?}");
+    assert_eq!(
+        verify("press", &["--url", "https://elsewhere.test/"]).code,
+        1,
+        "an option overrides the setting"
+    );
     let unknown = verify("other", &[]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
-    assert!(unknown.err.contains("no [[source]] named other"), "{unknown:?}");
+    assert!(unknown.err.contains("name other is configured"), "{unknown:?}");
 }
 
 #[test]
-fn ses_is_judged_by_a_certificate_that_is_given_and_its_topic_where_one_is() {
+fn ses_is_verified_by_the_given_certificate_and_topic() {
     let tool = Tool::new();
     let request = tool.signed(Provider::Ses);
     let any = tool.verify(Provider::Ses, AT, &request);
-    assert!(any.text.contains("any topic is taken here"), "{any:?}");
+    assert!(any.text.contains("any topic is accepted here"), "{any:?}");
     let certificate = verifying_key(Provider::Ses);
     let common = ["verify", "--provider", "ses", "--secret-file", &certificate, "-"];
     let topic = |arn: &str| tool.run_with(&[&common[..], &["--topic", arn]].concat(), &request);
@@ -262,12 +269,12 @@ fn ses_is_judged_by_a_certificate_that_is_given_and_its_topic_where_one_is() {
 
     let without = tool.run_with(&["verify", "--provider", "sns", "-"], &request);
     assert_eq!(without.code, 2, "{without:?}");
-    assert!(without.err.contains("nothing is fetched here"), "{without:?}");
+    assert!(without.err.contains("not downloaded here"), "{without:?}");
     assert!(without.err.contains("curl -o sns.pem 'https://sns."), "{without:?}");
 }
 
 #[test]
-fn what_cannot_be_used_is_2_and_says_why() {
+fn unusable_arguments_exit_with_2_and_the_reason() {
     let tool = Tool::new();
     tool.write("key.txt", "key\n");
     tool.write("empty.txt", "\n");
@@ -275,8 +282,11 @@ fn what_cannot_be_used_is_2_and_says_why() {
     tool.write("request.http", "POST /webhooks/mailgun/shop HTTP/1.1\nHost: a.test\n\n{}");
     tool.write("body.json", "{\"event\":\"delivered\"}");
     let cases: [(&[&str], &str); 13] = [
-        (&["--provider", "mailgun", "--secret-file", "key.txt", "body.json"], "no HTTP request"),
-        (&["--provider", "mailgun", "--secret-file", "key.txt", "-"], "there is nothing in it"),
+        (
+            &["--provider", "mailgun", "--secret-file", "key.txt", "body.json"],
+            "not an HTTP request",
+        ),
+        (&["--provider", "mailgun", "--secret-file", "key.txt", "-"], "the input is empty"),
         (&["--provider", "mailgun", "--secret-file", "key.txt", "absent.http"], "cannot be read"),
         (
             &["--provider", "mailgun", "--secret-file", "absent.txt", "request.http"],
@@ -307,18 +317,18 @@ fn what_cannot_be_used_is_2_and_says_why() {
         (&["--provider", "mailgun", "--secret-file", "key.txt"], "REQUEST"),
     ];
     for (arguments, word) in cases {
-        let said = tool.run(&[&["verify"], arguments].concat());
-        assert_eq!((said.code, &*said.text), (2, ""), "{arguments:?}: {said:?}");
-        assert!(said.err.contains(word), "{arguments:?}: {said:?}");
+        let output = tool.run(&[&["verify"], arguments].concat());
+        assert_eq!((output.code, &*output.text), (2, ""), "{arguments:?}: {output:?}");
+        assert!(output.err.contains(word), "{arguments:?}: {output:?}");
     }
 }
 
 #[test]
-fn what_has_no_bearing_on_the_verdict_is_a_note() {
+fn options_without_effect_are_notes() {
     let tool = Tool::new();
     let request = tool.signed(Provider::Postal);
     let secret = verifying_key(Provider::Postal);
-    let said = tool.run_with(
+    let output = tool.run_with(
         &[
             "verify",
             "--provider",
@@ -333,13 +343,13 @@ fn what_has_no_bearing_on_the_verdict_is_a_note() {
         ],
         &request,
     );
-    assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(said.text.matches("\nnote ").count(), 2, "{said:?}");
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.text.matches("\nnote ").count(), 2, "{output:?}");
     let put = replaced(&request, "POST /", "PUT /");
-    let said = tool.verify(Provider::Postal, AT, &put);
-    assert_eq!((said.code, said.text.matches("\nnote ").count()), (0, 1), "{said:?}");
-    assert!(said.text.contains("the ingress takes POST, not PUT"), "{said:?}");
+    let output = tool.verify(Provider::Postal, AT, &put);
+    assert_eq!((output.code, output.text.matches("\nnote ").count()), (0, 1), "{output:?}");
+    assert!(output.text.contains("the ingress accepts POST, not PUT"), "{output:?}");
     let mailgun = tool.signed(Provider::Mailgun);
-    let said = tool.verify(Provider::Mailgun, AT, &mailgun);
-    assert!(said.text.contains("refuses another event under it"), "{said:?}");
+    let output = tool.verify(Provider::Mailgun, AT, &mailgun);
+    assert!(output.text.contains("rejects another event with the same signature"), "{output:?}");
 }

@@ -1,15 +1,15 @@
-//! Whether a broker is ready for clients.
+//! Checks whether a broker is ready for clients.
 //!
-//! A broker accepts connections and answers ApiVersions before the controller lets it take part.
-//! So it is asked for its metadata: until it takes part, the list of live brokers is empty.
+//! A broker accepts connections and answers ApiVersions requests before the controller has unfenced
+//! it. We ask for its metadata: until then, the list of live brokers is empty.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long one question may take.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Ours to choose; the answer repeats it.
+/// Any number; the answer repeats it.
 const CORRELATION: i32 = 0x6D70;
 
 /// Whether the broker at `host:port` (plaintext) knows of at least one live broker.

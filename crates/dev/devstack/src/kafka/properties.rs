@@ -1,8 +1,8 @@
-//! The configurations of our own nodes.
+//! The configurations of brokers and controllers that are child processes.
 
 use std::path::Path;
 
-/// A node that is broker and controller in one.
+/// The configuration of a node that is both broker and controller.
 pub(super) fn combined(data: &Path, port: u16, controller_port: u16) -> String {
     format!(
         "process.roles=broker,controller
@@ -14,7 +14,7 @@ listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
     )
 }
 
-/// A broker, node 1, whose controller is node 2.
+/// The configuration of a broker, node 1, whose controller is node 2.
 pub(super) fn broker(data: &Path, port: u16, controller_port: u16) -> String {
     format!(
         "process.roles=broker
@@ -26,7 +26,7 @@ listeners=CLIENT://127.0.0.1:{port}
     )
 }
 
-/// The controller of [`broker`].
+/// The configuration of the controller of [`broker`].
 pub(super) fn controller(data: &Path, controller_port: u16) -> String {
     format!(
         "process.roles=controller
@@ -53,12 +53,12 @@ log.dirs={}
     )
 }
 
-/// What every node is told.
+/// Settings of every node.
 const SERVER: &str = "
-# Topics are made on purpose or not at all.
+# Topics are created explicitly.
 auto.create.topics.enable=false
 
-# One node holds the only copy of everything.
+# One node has the only copy of everything.
 default.replication.factor=1
 min.insync.replicas=1
 offsets.topic.replication.factor=1
@@ -67,8 +67,8 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 
-# Small, for a fast start: fewer internal partitions, less memory for compaction, index files of
-# 1 MiB, logs of groups that are soon compacted.
+# For a fast start: few internal partitions, little memory for compaction, index files of 1 MiB, and
+# small segments of the group log, which are compacted early.
 offsets.topic.num.partitions=4
 offsets.topic.segment.bytes=4194304
 transaction.state.log.num.partitions=4
@@ -76,12 +76,13 @@ share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=33554432
 log.index.size.max.bytes=1048576
 
-# A broker that was killed may not register again before its session has ended. The default of nine
-# seconds makes every restart that slow; much less, and a busy machine looks like a dead broker.
+# A broker that was killed cannot register again before its session has expired. With the default,
+# every restart takes nine seconds. With much less than two seconds, a broker on a busy machine would
+# be taken for dead.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=250
 
-# Groups form at once, and a member that was killed is missed after a second or six.
+# Groups form at once, and a killed member is detected after one to six seconds.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.session.timeout.ms=6000
@@ -89,6 +90,17 @@ group.consumer.min.session.timeout.ms=1000
 group.consumer.heartbeat.interval.ms=500
 group.consumer.min.heartbeat.interval.ms=100
 
-# A transaction left behind by a crash is aborted within a second of its timeout.
+# A transaction that a crash left open is aborted within a second of its timeout.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+";
+
+/// Settings for data that is older than any retention. Nothing expires: neither records nor offsets
+/// of groups nor transactional ids.
+pub(super) const KEEP_EVERYTHING: &str = "
+log.initial.task.delay.ms=2147483647
+log.retention.check.interval.ms=2147483647
+offsets.retention.minutes=2147483647
+transactional.id.expiration.ms=2147483647
+transaction.remove.expired.transaction.cleanup.interval.ms=2147483647
+producer.id.expiration.ms=2147483647
 ";

@@ -1,6 +1,6 @@
-//! The repository's files, as the tests of what is deployed read them.
+//! Reads the repository's files for the tests of documents and deployment files.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
+#![allow(dead_code, reason = "every test program uses a part of this module")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-/// The workspace.
+/// Returns the root of the workspace.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap()
+    devstack::fetch::workspace()
 }
 
-/// A file of the workspace.
+/// Reads a file of the workspace.
 pub fn read(path: &str) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A YAML file of the workspace.
+/// Reads a YAML file of the workspace.
 pub fn yaml<T: DeserializeOwned>(path: &str) -> T {
     serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every Rust source of the crates, tests left out, by path.
+/// Returns every Rust file below `crates/*/*/src`, by path.
 pub fn sources() -> Vec<(PathBuf, String)> {
     fn collect(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in std::fs::read_dir(dir).unwrap().flatten() {
@@ -37,8 +37,8 @@ pub fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root().join("crates")).unwrap().flatten() {
-        let src = entry.path().join("src");
+    for member in members() {
+        let src = member.join("src");
         if src.is_dir() {
             collect(&src, &mut found);
         }
@@ -46,8 +46,16 @@ pub fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The binaries that run for good, with settings and an admin port: the crates whose `main.rs`
-/// opens one.
+/// Returns the directories of all crates, `crates/*/*`.
+pub fn members() -> Vec<PathBuf> {
+    let directories = |path: PathBuf| {
+        let entries = std::fs::read_dir(path).unwrap().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir())
+    };
+    directories(root().join("crates")).flat_map(directories).collect()
+}
+
+/// Returns the names of the services: the crates whose `main.rs` opens an admin port.
 pub fn binaries() -> BTreeSet<String> {
     let is_main = |path: &Path| path.ends_with("src/main.rs");
     sources()
@@ -57,7 +65,7 @@ pub fn binaries() -> BTreeSet<String> {
         .collect()
 }
 
-/// GitHub's anchors of a page's headings.
+/// Returns the anchors of a page's headings, as GitHub makes them.
 pub fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
     headings
@@ -69,8 +77,8 @@ pub fn anchors(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// `docker-compose.yml`, as far as ours goes in the Compose Specification: a key that is misspelt,
-/// or new and not checked here, is refused.
+/// The keys of the Compose Specification that `docker-compose.yml` uses. Any other key is an error: it
+/// is misspelt, or these tests do not check it yet.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compose {
@@ -125,7 +133,7 @@ pub enum PullPolicy {
     Never,
 }
 
-/// What an environment variable may be written as.
+/// The value of an environment variable.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Scalar {
@@ -176,12 +184,12 @@ pub struct Healthcheck {
 }
 
 impl Compose {
-    /// Ours, checked for shape by its types.
+    /// Reads `docker-compose.yml`.
     pub fn load() -> Self {
         yaml("docker-compose.yml")
     }
 
-    /// The services that run our image.
+    /// Returns the services that run Mailpulse's image.
     pub fn own(&self) -> impl Iterator<Item = (&str, &Service)> {
         let own = self.services.iter().filter(|(_, service)| {
             service.image.as_deref().is_some_and(|image| !image.contains('/'))
@@ -191,7 +199,7 @@ impl Compose {
 }
 
 impl Service {
-    /// The file of the workspace that is mounted at `target`.
+    /// Returns the path of the workspace that is mounted at `target`.
     pub fn mounted(&self, target: &str) -> Option<&str> {
         self.volumes.iter().find_map(|volume| {
             let (source, rest) = volume.split_once(':')?;

@@ -1,5 +1,5 @@
-//! Writes `seeds/`: what the fuzzer starts from, made of the providers' fixtures, of the testkit's
-//! traffic and of the formats as they are documented. To be run again when a provider is added.
+//! Writes the seeds of the fuzzer to `seeds/`, from the providers' fixtures, testkit's traffic and the
+//! documented formats. Run it again when a provider is added.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn main() -> std::io::Result<()> {
     settings()
 }
 
-/// A folder of seeds, as numbered files.
+/// A folder of numbered seed files.
 struct Folder {
     path: PathBuf,
     written: usize,
@@ -44,10 +44,10 @@ impl Folder {
     }
 }
 
-/// Bodies of which something once did not hold, as small as they can be.
-const FOUND: [(Provider, &str); 1] = [(Provider::Mailgun, r#"{"event-data":{"id":"a"}}"#)];
+/// The smallest bodies with which a check failed before.
+const REGRESSIONS: [(Provider, &str); 1] = [(Provider::Mailgun, r#"{"event-data":{"id":"a"}}"#)];
 
-/// The fixtures of every provider, and what was found.
+/// Writes the fixtures of every provider, and [`REGRESSIONS`].
 fn bodies(providers: &Path) -> std::io::Result<()> {
     let mut folder = Folder::new("bodies")?;
     for (choice, provider) in Provider::ALL.into_iter().enumerate() {
@@ -58,14 +58,14 @@ fn bodies(providers: &Path) -> std::io::Result<()> {
         for path in paths {
             folder.add(Some(choice), &fs::read(path)?)?;
         }
-        for (_, body) in FOUND.into_iter().filter(|(of, _)| *of == provider) {
+        for (_, body) in REGRESSIONS.into_iter().filter(|(of, _)| *of == provider) {
             folder.add(Some(choice), body.as_bytes())?;
         }
     }
     Ok(())
 }
 
-/// Requests of every source with everything in its place, signed by somebody else.
+/// Writes complete requests for every source, signed with the wrong keys.
 fn requests() -> std::io::Result<()> {
     let mut folder = Folder::new("requests")?;
     let impostor = verify::credentials().impostor();
@@ -83,18 +83,18 @@ fn requests() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Segments good, torn, damaged and blank, and orders for the fuzz target's own.
+/// Writes valid, torn, damaged and blank segments, and an input for the target's own segments.
 fn segments() -> std::io::Result<()> {
     let mut folder = Folder::new("segments")?;
-    let good = spool_segment::segment(&[b"one", b"two", &[7; 300]]);
-    folder.add(None, &good)?;
-    folder.add(None, &good[..good.len() - 1])?;
-    folder.add(None, &[&good[..], &[0; 64]].concat())?;
-    folder.add(None, &[&good[..], &[255; 64]].concat())?;
-    let mut changed = good.clone();
+    let valid = spool_segment::segment(&[b"one", b"two", &[7; 300]]);
+    folder.add(None, &valid)?;
+    folder.add(None, &valid[..valid.len() - 1])?;
+    folder.add(None, &[&valid[..], &[0; 64]].concat())?;
+    folder.add(None, &[&valid[..], &[255; 64]].concat())?;
+    let mut changed = valid.clone();
     changed[12] ^= 1;
     folder.add(None, &changed)?;
-    folder.add(None, &[&[1; 8][..], &good].concat())?;
+    folder.add(None, &[&[1; 8][..], &valid].concat())?;
     folder.add(None, b"\x00\x05\x01one\x00two\x00three and four")
 }
 
@@ -103,13 +103,13 @@ fn headers() -> std::io::Result<()> {
     let raw = "provider: ses\nsource: acme\nreceived-at: 1795255200123456\nrequest-id: r-1\n";
     let event = "event-id: 0123456789abcdef\nkind: opened\noccurred-at: 1795255200000000\n\
                  engagement-id: fedcba9876543210\nfirst: kind,engagement\n";
-    let letter = "reason: not_json\ndetail: expected value\nstage: enrich\n\
+    let dead_letter = "reason: not_json\ndetail: expected value\nstage: enrich\n\
                   origin: mail.raw.delivered/2/17\n";
-    let again = "redriven: archive\n";
-    for seed in [raw, event, letter, again] {
+    let redriven = "redriven: archive\n";
+    for seed in [raw, event, dead_letter, redriven] {
         folder.add(None, seed.as_bytes())?;
     }
-    folder.add(None, [raw, event, letter, letter, again].concat().as_bytes())
+    folder.add(None, [raw, event, dead_letter, dead_letter, redriven].concat().as_bytes())
 }
 
 fn changelog() -> std::io::Result<()> {

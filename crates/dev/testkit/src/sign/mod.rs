@@ -1,6 +1,6 @@
-//! Provider payloads as signed requests: one function per provider, from already shaped JSON, and
-//! beside it one that signs any text, for bodies that are authentic and nonsense. The schemes
-//! themselves are in [`crate::seal`]; here are the keys of [`Credentials`].
+//! Signs requests with the keys of [`Credentials`]. For each provider there is a function that takes
+//! payloads, and one that takes any text, for authentic bodies with malformed content. The signature
+//! schemes are in [`crate::signers`].
 
 mod sns;
 
@@ -13,14 +13,13 @@ use sha2::Sha256;
 pub use sns::{ses, ses_message, ses_subscription_confirmation};
 
 use crate::credentials::{BODY_ONLY_SOURCE, path};
-use crate::seal::{self, Login, Sealed, WebhookKey};
-use crate::{Credentials, Fact, SignedRequest, shape};
+use crate::signers::{self, Login, SignedBody, WebhookKey};
+use crate::{Credentials, MailEvent, SignedRequest, payloads};
 
-/// The id of the key in Postal's headers.
 const POSTAL_KEY_ID: &str = "testkit";
 
-/// Twilio SendGrid: an array, however few the events. On the wire they stand apart by CRLF and
-/// `<`, `>` are escaped, so only the bytes as received verify.
+/// Signs a SendGrid request. A single event is an array, too. Like SendGrid, it separates events with
+/// CRLF and escapes `<` and `>`, so a body that was parsed and written again does not verify.
 pub fn sendgrid(
     credentials: &Credentials,
     source: &str,
@@ -35,18 +34,18 @@ pub fn sendgrid(
     sendgrid_body(credentials, source, body.into(), now_unix)
 }
 
-/// SendGrid's signature over any body.
+/// Signs any body for SendGrid.
 pub fn sendgrid_body(
     credentials: &Credentials,
     source: &str,
     body: Bytes,
     now_unix: i64,
 ) -> SignedRequest {
-    let sealed = seal::sendgrid(&credentials.sendgrid, body, now_unix);
-    request(Provider::SendGrid, source, signed(sealed))
+    let signed_body = signers::sendgrid(&credentials.sendgrid, body, now_unix);
+    request(Provider::SendGrid, source, expect_signed(signed_body))
 }
 
-/// Mailgun: one event, the signature block beside it in the body.
+/// Signs a Mailgun request with one event. The signature is part of the body.
 pub fn mailgun(
     credentials: &Credentials,
     source: &str,
@@ -56,7 +55,7 @@ pub fn mailgun(
     mailgun_text(credentials, source, &event_data.to_string(), now_unix)
 }
 
-/// Mailgun's envelope around any JSON text.
+/// Signs any JSON text as `event-data` of Mailgun.
 pub fn mailgun_text(
     credentials: &Credentials,
     source: &str,
@@ -64,28 +63,28 @@ pub fn mailgun_text(
     now_unix: i64,
 ) -> SignedRequest {
     let key = credentials.mailgun_signing_key.as_bytes();
-    request(Provider::Mailgun, source, seal::mailgun(key, event_data, now_unix))
+    request(Provider::Mailgun, source, signers::mailgun(key, event_data, now_unix))
 }
 
-/// Mandrill: a form with one field, a JSON array in which PHP has escaped every slash. No events
-/// is the ping that registers a webhook.
+/// Signs a Mandrill request: a form with one field, a JSON array. Like PHP, it escapes every slash.
+/// Without events it is the ping that Mandrill sends when a webhook is registered.
 pub fn mandrill(credentials: &Credentials, source: &str, events: &[Value]) -> SignedRequest {
     let value = Value::from(events).to_string().replace('/', "\\/");
     mandrill_value(credentials, source, &value)
 }
 
-/// Mandrill's form with any text as the field's value.
+/// Signs any text as the field of Mandrill's form.
 pub fn mandrill_value(credentials: &Credentials, source: &str, value: &str) -> SignedRequest {
     let (key, url) =
         (credentials.mandrill_webhook_key.as_bytes(), credentials.mandrill_url(source));
-    request(Provider::Mandrill, source, seal::mandrill(key, &url, value))
+    request(Provider::Mandrill, source, signers::mandrill(key, &url, value))
 }
 
-/// Any body of a provider that signs nothing, with its credentials: Postmark, SparkPost and Mailjet
-/// with HTTP basic ones, Brevo with a bearer token.
+/// Adds the credentials of a provider without signatures to any body: HTTP basic authentication for
+/// Postmark, SparkPost and Mailjet, a bearer token for Brevo.
 ///
 /// # Panics
-/// For a provider that signs.
+/// If the provider signs its requests.
 pub fn unsigned_body(
     credentials: &Credentials,
     provider: Provider,
@@ -97,22 +96,22 @@ pub fn unsigned_body(
         Provider::SparkPost => (Login::Basic(credentials.sparkpost_login), "SparkPost"),
         Provider::Mailjet => (Login::Basic(credentials.mailjet_login), "Mailjet-Event/1.0"),
         Provider::Brevo => (Login::Bearer(credentials.brevo_token), "Brevo Webhooks"),
-        signs => panic!("{signs} signs its requests"),
+        other => panic!("{other} signs its requests"),
     };
-    request(provider, source, seal::login(login, agent, body))
+    request(provider, source, signers::login(login, agent, body))
 }
 
-/// Postmark: one event; HTTP basic credentials and no signature.
+/// Returns a Postmark request with one event and HTTP basic authentication.
 pub fn postmark(credentials: &Credentials, source: &str, event: &Value) -> SignedRequest {
     postmark_body(credentials, source, event.to_string().into())
 }
 
-/// Any body with Postmark's credentials.
+/// Adds Postmark's credentials to any body.
 pub fn postmark_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
     unsigned_body(credentials, Provider::Postmark, source, body)
 }
 
-/// Resend: Standard Webhooks under Svix's header names.
+/// Signs any body for Resend: Standard Webhooks with Svix's header names.
 pub fn resend_body(
     credentials: &Credentials,
     source: &str,
@@ -120,11 +119,11 @@ pub fn resend_body(
     now_unix: i64,
 ) -> SignedRequest {
     let key = WebhookKey::Hmac(credentials.resend_key);
-    let sealed = seal::standard_webhooks(&[key], "svix", body, now_unix);
-    request(Provider::Resend, source, sealed)
+    let signed_body = signers::standard_webhooks(&[key], "svix", body, now_unix);
+    request(Provider::Resend, source, signed_body)
 }
 
-/// Standard Webhooks, signed `v1`.
+/// Signs any body with Standard Webhooks `v1`.
 pub fn standard_webhooks_body(
     credentials: &Credentials,
     source: &str,
@@ -132,24 +131,24 @@ pub fn standard_webhooks_body(
     now_unix: i64,
 ) -> SignedRequest {
     let key = WebhookKey::Hmac(credentials.standard_webhooks_key);
-    let sealed = seal::standard_webhooks(&[key], "webhook", body, now_unix);
-    request(Provider::StandardWebhooks, source, sealed)
+    let signed_body = signers::standard_webhooks(&[key], "webhook", body, now_unix);
+    request(Provider::StandardWebhooks, source, signed_body)
 }
 
-/// MailerSend's signature over any body.
+/// Signs any body for MailerSend.
 pub fn mailersend_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
-    let sealed = seal::mailersend(credentials.mailersend_secret.as_bytes(), body);
-    request(Provider::MailerSend, source, sealed)
+    let signed_body = signers::mailersend(credentials.mailersend_secret.as_bytes(), body);
+    request(Provider::MailerSend, source, signed_body)
 }
 
-/// Postal's two signatures over any body.
+/// Signs any body for Postal, with SHA-1 and SHA-256.
 pub fn postal_body(credentials: &Credentials, source: &str, body: Bytes) -> SignedRequest {
-    let sealed = seal::postal(&credentials.postal, POSTAL_KEY_ID, body);
-    request(Provider::Postal, source, signed(sealed))
+    let signed_body = signers::postal(&credentials.postal, POSTAL_KEY_ID, body);
+    request(Provider::Postal, source, expect_signed(signed_body))
 }
 
-/// The generic provider: one object for one event, an array for more; signed as the source is
-/// configured (the source `legacy` signs the body alone, every other `timestamp.body`).
+/// Signs a request of the generic provider: an object for one event, an array for several. The source
+/// `legacy` signs only the body, all others `timestamp.body`.
 pub fn generic(
     credentials: &Credentials,
     source: &str,
@@ -159,18 +158,18 @@ pub fn generic(
     generic_body(credentials, source, one_or_array(events), now_unix)
 }
 
-/// The generic provider's signature over any body: `sha256=` and hex HMAC-SHA256.
+/// Signs any body for the generic provider: `sha256=` and hex HMAC-SHA256.
 pub fn generic_body(
     credentials: &Credentials,
     source: &str,
     body: Bytes,
     now_unix: i64,
 ) -> SignedRequest {
-    let keyed = seal::keyed_sha256(credentials.generic_secret.as_bytes());
+    let keyed = signers::keyed_sha256(credentials.generic_secret.as_bytes());
     generic_keyed(&keyed, source, body, now_unix)
 }
 
-/// [`generic_body`] with the key's two blocks already absorbed.
+/// Like [`generic_body`], with an HMAC that has already processed the key.
 pub(crate) fn generic_keyed(
     keyed: &Hmac<Sha256>,
     source: &str,
@@ -192,55 +191,58 @@ pub(crate) fn generic_keyed(
     ];
     let headers =
         headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    request(Provider::Generic, source, Sealed { headers, body })
+    request(Provider::Generic, source, SignedBody { headers, body })
 }
 
-/// The facts of one source as the provider would post them: together where it batches, one
-/// request each where it does not. Facts the provider has no words for are left out.
-pub fn facts(credentials: &Credentials, facts: &[Fact], now_unix: i64) -> Vec<SignedRequest> {
-    let Some(first) = facts.first() else { return Vec::new() };
+/// Signs the events of one source as the provider posts them: in one request if it posts batches, and
+/// otherwise in one request per event. Omits events that the provider does not report.
+pub fn events(
+    credentials: &Credentials,
+    events: &[MailEvent],
+    now_unix: i64,
+) -> Vec<SignedRequest> {
+    let Some(first) = events.first() else { return Vec::new() };
     let source = first.source.as_str();
-    let events: Vec<Value> = facts.iter().filter_map(shape::json).collect();
-    let each = |sign: &dyn Fn(&Value) -> SignedRequest| events.iter().map(sign).collect();
+    let values: Vec<Value> = events.iter().filter_map(payloads::json).collect();
+    let each = |sign: &dyn Fn(&Value) -> SignedRequest| values.iter().map(sign).collect();
     match first.provider {
-        _ if events.is_empty() => Vec::new(),
-        Provider::SendGrid => vec![sendgrid(credentials, source, &events, now_unix)],
+        _ if values.is_empty() => Vec::new(),
+        Provider::SendGrid => vec![sendgrid(credentials, source, &values, now_unix)],
         Provider::Mailgun => each(&|event| mailgun(credentials, source, event, now_unix)),
         Provider::Ses => each(&|event| ses(credentials, source, event, now_unix)),
-        Provider::Mandrill => vec![mandrill(credentials, source, &events)],
-        Provider::Generic => vec![generic(credentials, source, &events, now_unix)],
+        Provider::Mandrill => vec![mandrill(credentials, source, &values)],
+        Provider::Generic => vec![generic(credentials, source, &values, now_unix)],
         provider @ (Provider::SparkPost | Provider::Mailjet) => {
-            let body = Value::from(events).to_string();
+            let body = Value::from(values).to_string();
             vec![unsigned_body(credentials, provider, source, body.into())]
         }
         provider @ Provider::Brevo => {
-            vec![unsigned_body(credentials, provider, source, one_or_array(&events))]
+            vec![unsigned_body(credentials, provider, source, one_or_array(&values))]
         }
         provider => each(&|event| body(credentials, provider, source, event.to_string(), now_unix)),
     }
 }
 
-/// A request that is authentic and cannot be read: cut short in the middle of the JSON (Mailgun:
-/// an `event-data` that is no object, since a cut body has no signature to check). `n` makes each
-/// one different.
-pub fn garbage(
+/// Signs a body that cannot be parsed: JSON that ends in the middle. For Mailgun `event-data` is not
+/// an object instead, because the signature is inside the JSON. `n` makes each body different.
+pub fn malformed(
     credentials: &Credentials,
     provider: Provider,
     source: &str,
     n: usize,
     now_unix: i64,
 ) -> SignedRequest {
-    let cut = format!("[{{\"event\":\"delivered\",\"garbage\":{n},\"email\":\"ada");
-    let cut = match provider {
+    let text = format!("[{{\"event\":\"delivered\",\"garbage\":{n},\"email\":\"ada");
+    let text = match provider {
         Provider::Mailgun => format!("\"garbage {n}\""),
-        Provider::Ses => cut[1..].to_owned(),
-        _ => cut,
+        Provider::Ses => text[1..].to_owned(),
+        _ => text,
     };
-    body(credentials, provider, source, cut, now_unix)
+    body(credentials, provider, source, text, now_unix)
 }
 
-/// Any text as the body; of Mailgun as `event-data`, of SES as the message, of Mandrill as the
-/// field's value.
+/// Signs any text as the body, for Mailgun as `event-data`, for SES as the message, and for Mandrill as
+/// the form field.
 fn body(
     credentials: &Credentials,
     provider: Provider,
@@ -263,6 +265,8 @@ fn body(
         }
         Provider::MailerSend => mailersend_body(credentials, source, text.into()),
         Provider::Postal => postal_body(credentials, source, text.into()),
+        #[allow(unreachable_patterns, reason = "a provider that is not in `PROVIDERS`")]
+        other => panic!("testkit has no signer for {other}"),
     }
 }
 
@@ -273,12 +277,16 @@ fn one_or_array(events: &[Value]) -> Bytes {
     }
 }
 
-#[allow(clippy::expect_used, reason = "the keys are compiled in; one that cannot sign fails tests")]
-fn signed(sealed: Result<Sealed, seal::CannotSign>) -> Sealed {
-    sealed.expect("a key that can sign")
+#[allow(clippy::expect_used, reason = "the keys are compiled in; a bad one fails every test")]
+fn expect_signed(signed_body: Result<SignedBody, signers::SigningFailed>) -> SignedBody {
+    signed_body.expect("a key that can sign")
 }
 
-fn request(provider: Provider, source: &str, Sealed { headers, body }: Sealed) -> SignedRequest {
+fn request(
+    provider: Provider,
+    source: &str,
+    SignedBody { headers, body }: SignedBody,
+) -> SignedRequest {
     SignedRequest { path: path(provider, source), headers, body }
 }
 

@@ -1,16 +1,16 @@
-//! Amazon SES behind Amazon SNS: an envelope whose `Message` is JSON in a string.
+//! Signs requests of Amazon SES, which posts through Amazon SNS: an envelope whose `Message` is JSON
+//! in a string.
 
 use event::Provider;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{request, signed};
-use crate::clock::{SECOND, iso_millis};
-use crate::seal::{self, SnsSigner};
+use super::{expect_signed, request};
+use crate::signers::{self, SnsSigner};
+use crate::time_formats::{SECOND, iso_millis};
 use crate::{Credentials, SignedRequest};
 
-/// Amazon SES through SNS, `SignatureVersion` 2: the record is the notification's `Message`, with
-/// the line feed that SES puts after it.
+/// Signs an SES record with `SignatureVersion` 2. Like SES, it appends a line feed to the record.
 pub fn ses(
     credentials: &Credentials,
     source: &str,
@@ -20,8 +20,8 @@ pub fn ses(
     ses_message(credentials, source, &format!("{record}\n"), now_unix)
 }
 
-/// An SNS notification with any text as its message. `MessageId` is made from the text, so the
-/// same text is the same notification.
+/// Signs an SNS notification with any text as its message. `MessageId` is derived from the text, so
+/// the same text is the same notification.
 pub fn ses_message(
     credentials: &Credentials,
     source: &str,
@@ -38,7 +38,7 @@ pub fn ses_message(
     envelope(credentials, source, &fields)
 }
 
-/// The message by which SNS asks whether a topic may post to this endpoint.
+/// Signs the message with which SNS asks an endpoint to confirm a subscription.
 pub fn ses_subscription_confirmation(
     credentials: &Credentials,
     source: &str,
@@ -68,10 +68,10 @@ pub fn ses_subscription_confirmation(
 fn envelope(credentials: &Credentials, source: &str, fields: &[(&str, String)]) -> SignedRequest {
     let certificate_url = credentials.sns_certificate_url();
     let signer = SnsSigner { key: &credentials.sns, certificate_url, version: 2 };
-    request(Provider::Ses, source, signed(seal::sns(signer, fields)))
+    request(Provider::Ses, source, expect_signed(signers::sns(signer, fields)))
 }
 
 fn message_id(source: &str, message: &str) -> String {
     let digest = Sha256::new().chain_update(source).chain_update(message).finalize();
-    crate::shape::uuid_text(&digest[..16])
+    crate::payloads::uuid_text(&digest[..16])
 }

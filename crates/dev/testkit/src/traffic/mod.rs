@@ -1,64 +1,63 @@
-//! Hours of mail, from a seed, in the order and form in which the providers would post it.
+//! Generates hours of mail from a seed, in the order and form in which the providers would post it.
 
-mod journey;
 mod plan;
-mod posting;
-mod says;
+mod reported_kinds;
+mod schedule;
+mod source_events;
 
 use std::sync::Arc;
 
 pub use plan::{Burst, Plan};
-pub(crate) use posting::{Content, Posting};
 #[cfg(test)]
-pub(crate) use says::Says;
+pub(crate) use reported_kinds::ReportedKinds;
+pub(crate) use schedule::{Content, ScheduledRequest};
 
-use crate::{Fact, SignedRequest, Truth};
+use crate::{Expected, MailEvent, SignedRequest};
 
-/// Signed requests whose truth is known: the same seed and plan give the same mail.
+/// Signed requests with a known expected result. The same seed and plan give the same mail.
 ///
-/// Event time moves forward over all sources together, with a disorder of at most 4 seconds;
-/// repeats of earlier requests come on top of that.
+/// Event time moves forward over all sources together, with a disorder of at most 4 seconds.
+/// Requests that are posted again come in addition, up to 3 minutes later.
 #[derive(Debug)]
 pub struct Traffic {
     plan: Plan,
-    postings: Vec<Posting>,
-    truth: Truth,
+    schedule: Vec<ScheduledRequest>,
+    expected: Expected,
 }
 
 impl Traffic {
-    /// Draws all of the traffic. Signing is left to [`Traffic::requests`].
+    /// Generates all events. [`Traffic::requests`] signs them.
     pub fn new(seed: u64, plan: Plan) -> Self {
-        let postings = posting::schedule(seed, &plan);
-        let truth = Truth::of(&postings);
-        Self { plan, postings, truth }
+        let schedule = schedule::schedule(seed, &plan);
+        let expected = Expected::of(&schedule);
+        Self { plan, schedule, expected }
     }
 
-    /// The requests in the order of posting, each signed as it is asked for.
+    /// Returns the requests in the order of posting, and signs each of them when it is needed.
     pub fn requests(&self) -> impl Iterator<Item = SignedRequest> {
-        self.postings.iter().flat_map(|posting| posting.sign(&self.plan))
+        self.schedule.iter().flat_map(|request| request.sign(&self.plan))
     }
 
-    /// The genuine requests, repeats included, in the order of posting, unsigned: when in event time
-    /// (microseconds), and the facts of one source that it reports. For senders that sign anew
-    /// whenever they post again; [`crate::sign::facts`] makes exactly one request of each.
-    pub fn batches(&self) -> impl Iterator<Item = (i64, Arc<[Fact]>)> {
-        self.postings.iter().filter_map(|posting| match &posting.content {
-            Content::Facts(facts) => Some((posting.at, Arc::clone(facts))),
-            Content::Garbage { .. } | Content::Forged(_) => None,
+    /// Returns the genuine requests, repeated ones included, in the order of posting and unsigned:
+    /// the event time (microseconds) of posting, and the events of one source. [`crate::sign::events`]
+    /// makes exactly one request of each. For senders that sign again whenever they post again.
+    pub fn genuine_requests(&self) -> impl Iterator<Item = (i64, Arc<[MailEvent]>)> {
+        self.schedule.iter().filter_map(|request| match &request.content {
+            Content::Events(events) => Some((request.at, Arc::clone(events))),
+            Content::Malformed { .. } | Content::Forged(_) => None,
         })
     }
 
-    /// What a correct pipeline must make of them.
-    pub fn truth(&self) -> &Truth {
-        &self.truth
+    /// Returns what a correct pipeline must make of the requests.
+    pub fn expected(&self) -> &Expected {
+        &self.expected
     }
 
-    /// Every fact that must end in the archive, once each, in the order of first posting.
-    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
-        self.postings.iter().filter(|posting| !posting.repeat).flat_map(Posting::genuine)
+    /// Returns every event that must reach the archive, once each, in the order of first posting.
+    pub fn events(&self) -> impl Iterator<Item = &MailEvent> {
+        self.schedule.iter().filter(|request| !request.repeat).flat_map(ScheduledRequest::genuine)
     }
 
-    /// The plan, with what was filled in.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

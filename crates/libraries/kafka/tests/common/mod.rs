@@ -1,136 +1,92 @@
-//! Topics of a test's own, records in and out, and a step whose rounds can be made to fail.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+//! Topics of one test, and a stage whose batches can be made to fail.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use harness::{Cluster, DEADLINE, Producer, eventually, layout, seen};
+use kafka::stage::{LoopSettings, run_until};
+use kafka::{
+    AfterRollback, BatchSettings, Connection, Inputs, Outcome, Outgoing, Output, Record, Restore,
+    Stage, TopicPartition,
+};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use record::{Reason, TopicSpec};
-use kafka::step::{Step, StepSettings, run};
-use kafka::{Connection, Outgoing, Output, Record, Restore, StreamError, TopicPartition};
-use kafka::{admin, inspect};
+use record::Reason;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A prefix of this test's own on the shared Kafka.
-pub struct Place {
-    pub connection: Connection,
-    prefix: String,
+/// Returns topics of one test; the names get the test's prefix.
+pub fn cluster(topics: &[(&str, i32)]) -> Cluster {
+    let cluster = Cluster::without_topics("kafka", layout(1, 1));
+    cluster.create_plain(topics);
+    cluster
 }
 
-impl Place {
-    /// One that another process has made.
-    pub fn existing(prefix: String) -> Self {
-        let connection = Connection {
-            bootstrap: devstack::shared_kafka().to_owned(),
-            instance: "member".to_owned(),
-            group_protocol: "consumer".to_owned(),
-            compression: "lz4".to_owned(),
-            ..Connection::default()
-        };
-        Self { connection, prefix }
-    }
-
-    pub fn new(topics: &[(&str, i32)]) -> Self {
-        let place = Self::existing(format!("t{}.", uuid::Uuid::new_v4().simple()));
-        let specs: Vec<_> = topics
-            .iter()
-            .map(|&(name, partitions)| TopicSpec {
-                name: place.name(name),
-                partitions,
-                replication: 1,
-                settings: Vec::new(),
-            })
-            .collect();
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(admin::create_topics(&place.connection, &specs, PATIENCE))
-            .unwrap();
-        place
-    }
-
-    pub fn name(&self, rest: &str) -> String {
-        format!("{}{rest}", self.prefix)
-    }
-
-    pub fn settings(&self, batch_records: usize) -> StepSettings {
-        StepSettings {
-            job: "copy",
-            group: self.name("copy"),
-            inputs: vec![self.name("in")],
-            input_partitions: 1,
-            dead_letters: self.name("dead"),
-            batch_records,
-            batch_wait: Duration::from_millis(20),
-            refusals_to_hold: 150,
-        }
-    }
-
-    /// A producer outside of the library; transactional when it is given an id.
-    pub fn producer(&self, transactional_id: Option<&str>) -> BaseProducer {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.connection.bootstrap).set("linger.ms", "0");
-        if let Some(id) = transactional_id {
-            config.set("transactional.id", id);
-        }
-        let producer: BaseProducer = config.create().unwrap();
-        if transactional_id.is_some() {
-            producer.init_transactions(PATIENCE).unwrap();
-        }
-        producer
-    }
-
-    /// Numbers as text to one partition, durable when this returns.
-    pub fn put(&self, producer: &BaseProducer, topic: &str, numbers: std::ops::Range<usize>) {
-        let topic = self.name(topic);
-        for number in numbers {
-            let text = number.to_string();
-            let record = BaseRecord::to(&topic).partition(0).key("k").payload(&text);
-            producer.send(record).unwrap();
-        }
-        producer.flush(PATIENCE).unwrap();
-    }
-
-    pub fn read(&self, topic: &str) -> Vec<String> {
-        let records =
-            inspect::committed_records(&self.connection, &self.name(topic), PATIENCE).unwrap();
-        records.into_iter().map(|r| String::from_utf8(r.value.unwrap()).unwrap()).collect()
-    }
-
-    /// What became of the records of `in`, as committed.
-    pub fn tally(&self) -> String {
-        let (group, topic) = (self.name("copy"), self.name("in"));
-        let offsets = inspect::committed_offsets(&self.connection, &group, &topic, 1).unwrap();
-        let (_, metadata) = offsets.into_iter().flatten().next().unwrap();
-        metadata.rsplit_once('@').unwrap().1.to_owned()
-    }
-
-    pub fn await_output(&self, count: usize) {
-        wait_until("the output", || self.read("out").len() >= count);
+pub fn connection(cluster: &Cluster) -> Connection {
+    Connection {
+        bootstrap: cluster.bootstrap.clone(),
+        instance: "member".to_owned(),
+        group_protocol: "consumer".to_owned(),
+        compression: "lz4".to_owned(),
+        ..Connection::default()
     }
 }
 
-/// What a test asks of a round, taken one a record.
+pub fn numbers(range: Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// Produces numbers as text to partition 0 of a topic, and returns when all are acknowledged.
+pub fn put(cluster: &Cluster, producer: &Producer, topic: &str, range: Range<usize>) {
+    put_to(cluster, producer, (topic, 0), range);
+}
+
+pub fn put_to(
+    cluster: &Cluster,
+    producer: &Producer,
+    (topic, partition): (&str, i32),
+    range: Range<usize>,
+) {
+    let topic = cluster.name(topic);
+    let record = |number| harness::Outgoing::new(&topic, "k", number).on(partition);
+    let records: Vec<_> = numbers(range).into_iter().map(record).collect();
+    producer.produce(&records);
+}
+
+/// Returns the values of a topic that are committed now, as text.
+pub fn values(cluster: &Cluster, topic: &str) -> Vec<String> {
+    cluster.read(&cluster.name(topic)).iter().map(|record| record.text().to_owned()).collect()
+}
+
+/// Returns the values of a topic, as text, when no transaction is open on it.
+pub fn settled_values(cluster: &Cluster, topic: &str) -> Vec<String> {
+    let records = cluster.read_settled(&cluster.name(topic));
+    records.iter().map(|record| record.text().to_owned()).collect()
+}
+
+/// What happens to one record, or to the batch that it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
+    /// The record is passed.
     None,
-    /// The step says no at this record.
+    /// The stage returns an error for the record, and the batch is rolled back.
     Fails,
-    /// The step's own state fails: the loop must end.
+    /// The state of the stage fails, and the loop ends.
     StateFails,
-    /// The record is no good.
-    Refuses,
-    /// Somebody else takes our transactional id before the commit.
+    /// Another producer takes over the transactional id before the commit.
     Fenced,
+    /// The record is dropped.
+    Drops,
+    /// The record is counted.
+    Counts,
+    /// The record becomes a dead letter.
+    DeadLetters,
 }
 
-/// What the loop told the step.
+/// What the loop called.
 #[derive(Debug, Default)]
 pub struct Calls {
     pub committed: usize,
@@ -139,31 +95,45 @@ pub struct Calls {
     pub restored: Vec<Vec<String>>,
 }
 
-/// Copies `in` to `out` and, as a changelog, each round's records in one to `log`.
+/// Copies `in` to `out`, and the records of each batch as one record to `log`, its changelog.
 pub struct Copy {
-    place: Arc<Place>,
+    cluster: Cluster,
     pub calls: Arc<Mutex<Calls>>,
-    pub troubles: Arc<Mutex<VecDeque<Trouble>>>,
+    /// One for each call of `process`; no faults after the last.
+    faults: VecDeque<Fault>,
+    /// Whether a number always becomes a dead letter.
+    is_unreadable: fn(usize) -> bool,
     fence: bool,
-    round: Vec<String>,
+    batch: Vec<String>,
 }
 
 impl Copy {
-    pub fn new(place: &Arc<Place>, troubles: impl IntoIterator<Item = Trouble>) -> Self {
-        Self {
-            place: Arc::clone(place),
-            calls: Arc::default(),
-            troubles: Arc::new(Mutex::new(troubles.into_iter().collect())),
-            fence: false,
-            round: Vec::new(),
+    fn apply(&mut self, fault: Fault, number: usize) -> Result<(), kafka::Error> {
+        match fault {
+            Fault::Fails => Err(KafkaError::Canceled.into()),
+            Fault::StateFails => Err(kafka::Error::state("broken")),
+            Fault::Fenced => {
+                self.fence = true;
+                Ok(())
+            }
+            Fault::None | Fault::Drops | Fault::Counts | Fault::DeadLetters => {
+                self.batch.push(number.to_string());
+                Ok(())
+            }
         }
     }
 }
 
-impl Step for Copy {
-    fn assigned(&mut self, p: &TopicPartition, restore: &Restore<'_>) -> Result<(), StreamError> {
+impl Stage for Copy {
+    const STAGE: record::Stage = record::Stage::Enrich;
+
+    fn inputs(&self) -> Inputs {
+        Inputs { topics: vec![self.cluster.name("in")], partitions: 1 }
+    }
+
+    fn restore(&mut self, p: &TopicPartition, restore: &Restore<'_>) -> Result<(), kafka::Error> {
         let mut log = Vec::new();
-        restore.changelog(&self.place.name("log"), p.partition, None, |_, value| {
+        restore.changelog(&self.cluster.name("log"), p.partition, None, |_, value| {
             log.push(String::from_utf8(value.unwrap().to_vec()).unwrap());
             Ok(())
         })?;
@@ -173,24 +143,30 @@ impl Step for Copy {
         Ok(())
     }
 
-    fn revoked(&mut self, _: &TopicPartition) {}
-
-    fn record(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), StreamError> {
-        let trouble = self.troubles.lock().unwrap().pop_front().unwrap_or(Trouble::None);
-        match trouble {
-            Trouble::None => {}
-            Trouble::Fails => return Err(KafkaError::Canceled.into()),
-            Trouble::StateFails => return Err(StreamError::state("broken")),
-            Trouble::Refuses => return out.dead_letter(record, Reason::NotJson, "refused"),
-            Trouble::Fenced => self.fence = true,
+    fn process(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
+        let number = std::str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap();
+        let fault = self.faults.pop_front().unwrap_or(Fault::None);
+        if fault == Fault::DeadLetters || (self.is_unreadable)(number) {
+            return out.dead_letter(record, Reason::NotJson, "unreadable");
         }
-        self.round.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
-        out.forward(record, &self.place.name("out"), 0, &[])
+        self.apply(fault, number)?;
+        match fault {
+            Fault::Drops => Ok(Outcome::Dropped),
+            Fault::Counts => Ok(Outcome::Counted),
+            _ => {
+                out.forward(record, &self.cluster.name("out"), 0, &[])?;
+                Ok(Outcome::Passed)
+            }
+        }
     }
 
-    fn end_of_round(&mut self, out: &mut Output<'_>) -> Result<(), StreamError> {
-        if !self.round.is_empty() {
-            let (topic, value) = (self.place.name("log"), self.round.join(","));
+    fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        if !self.batch.is_empty() {
+            let (topic, value) = (self.cluster.name("log"), self.batch.join(","));
             let value = Some(value.as_bytes());
             out.send(Outgoing {
                 topic: &topic,
@@ -201,57 +177,84 @@ impl Step for Copy {
             })?;
         }
         if std::mem::take(&mut self.fence) {
-            let id = format!("{}-{}", self.place.name("copy"), self.place.connection.instance);
-            self.place.producer(Some(&id));
+            self.cluster.transactional_producer(&self.cluster.name("copy-member"));
         }
         Ok(())
     }
 
     fn offset_metadata(&self, _: &TopicPartition) -> String {
-        format!("after {}", self.round.last().map_or("nothing", String::as_str))
+        format!("after {}", self.batch.last().map_or("nothing", String::as_str))
     }
 
-    fn committed(&mut self) -> Result<(), StreamError> {
-        self.round.clear();
+    fn committed(&mut self) -> Result<(), kafka::Error> {
+        self.batch.clear();
         self.calls.lock().unwrap().committed += 1;
         Ok(())
     }
 
-    fn rolled_back(&mut self) {
-        self.round.clear();
+    fn rolled_back(&mut self) -> AfterRollback {
+        self.batch.clear();
         self.calls.lock().unwrap().rolled_back += 1;
+        AfterRollback::Keep
     }
 }
 
-/// A loop in a thread of its own, stopped when asked or dropped.
+/// A loop that runs on a new thread. It is stopped when dropped.
 pub struct Running {
     pub calls: Arc<Mutex<Calls>>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<(), StreamError>>>,
+    thread: Option<JoinHandle<Result<(), kafka::Error>>>,
 }
 
 impl Running {
-    pub fn start(place: &Arc<Place>, batch_records: usize, troubles: Vec<Trouble>) -> Self {
-        let (place, stop) = (Arc::clone(place), Arc::<AtomicBool>::default());
-        let mut step = Copy::new(&place, troubles);
-        let calls = Arc::clone(&step.calls);
+    /// Starts a stage with these faults, one for each record.
+    pub fn start(cluster: &Cluster, faults: Vec<Fault>) -> Self {
+        Self::start_with(cluster, faults, |_| false)
+    }
+
+    /// Starts a stage that cannot read some of the numbers.
+    pub fn start_with(
+        cluster: &Cluster,
+        faults: Vec<Fault>,
+        is_unreadable: fn(usize) -> bool,
+    ) -> Self {
+        let calls = Arc::<Mutex<Calls>>::default();
+        let mut stage = Copy {
+            cluster: cluster.clone(),
+            calls: Arc::clone(&calls),
+            faults: faults.into(),
+            is_unreadable,
+            fence: false,
+            batch: Vec::new(),
+        };
+        let settings = LoopSettings {
+            group: cluster.name("copy"),
+            inputs: stage.inputs(),
+            dead_letter_topic: cluster.name("dead"),
+            batch: BatchSettings {
+                records: 100,
+                wait: Duration::from_millis(20),
+                refusal_limit: 150,
+            },
+        };
+        let connection = connection(cluster);
+        let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let settings = place.settings(batch_records);
             let stop = || stopped.load(Ordering::Relaxed);
-            run(&place.connection, &settings, &mut step, &stop, &|_| {})
+            run_until(&connection, &settings, &mut stage, &stop, &|_| {})
         });
         Self { calls, stop, thread: Some(thread) }
     }
 
-    /// Asks it to stop, and returns how it ended.
-    pub fn stop(mut self) -> Result<(), StreamError> {
+    /// Stops the loop and returns its result.
+    pub fn stop(mut self) -> Result<(), kafka::Error> {
         self.stop.store(true, Ordering::Relaxed);
-        self.ended()
+        self.result()
     }
 
-    /// How it ended by itself.
-    pub fn ended(&mut self) -> Result<(), StreamError> {
+    /// Waits until the loop ends by itself, and returns its result.
+    pub fn result(&mut self) -> Result<(), kafka::Error> {
         self.thread.take().unwrap().join().unwrap()
     }
 }
@@ -265,14 +268,15 @@ impl Drop for Running {
     }
 }
 
-pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|number| number.to_string()).collect()
+/// Waits until `out` has at least `count` committed records.
+pub fn await_output(cluster: &Cluster, count: usize) {
+    let what = format!("{count} committed records in out");
+    eventually(&what, DEADLINE, || seen(values(cluster, "out").len(), |found| *found >= count));
 }
 
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+/// Returns the committed counts of `in`: read, passed, dropped, dead letters, redriven.
+pub fn ledger(cluster: &Cluster) -> String {
+    let committed = cluster.committed(&cluster.name("copy"), &cluster.name("in"));
+    let metadata = committed.into_iter().flatten().next().unwrap().metadata;
+    metadata.rsplit_once('@').unwrap().1.to_owned()
 }

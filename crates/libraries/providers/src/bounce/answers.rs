@@ -1,5 +1,5 @@
-//! What the servers of the large mailbox providers, and the common mail servers, answer: whether
-//! the class, and with it the side, is the right one.
+//! Tests the classification with the answers of the large mailbox providers and of common mail
+//! servers.
 
 use event::BounceClass::{self, *};
 use event::{BounceSide, Text};
@@ -39,7 +39,7 @@ const ANSWERS: &[(&str, BounceClass)] = &[
     ("550 5.1.1 <ada@example.com>: user does not exist", InvalidRecipient),
     ("552 5.2.2 <ada@example.com>: user is over quota", MailboxFull),
     ("550 5.7.1 [CS01] Message rejected due to local policy.", Policy),
-    // Regional ones
+    // Regional providers
     ("550 Message was not accepted -- invalid mailbox. Local mailbox is unavailable: user not found", InvalidRecipient),
     ("550 Mail content denied.", Content),
     ("550 Domain frequency limited.", RateLimited),
@@ -63,7 +63,7 @@ const ANSWERS: &[(&str, BounceClass)] = &[
     ("550 Administrative prohibition", Policy),
     ("550-Verification failed for <news@shop.example> 550 Sender verify failed", Policy),
     ("550 sorry, no mailbox here by that name (#5.1.1)", InvalidRecipient),
-    // Filters in front of them
+    // Filters in front of mail servers
     ("554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.25", Reputation),
     ("554 Service unavailable; Client host [192.0.2.25] blocked using Barracuda Reputation", Reputation),
     ("550 5.7.1 This message has been blocked: it looks like phishing", Content),
@@ -75,14 +75,14 @@ const ANSWERS: &[(&str, BounceClass)] = &[
 fn every_answer_has_its_class() {
     for (answer, class) in ANSWERS {
         let evidence = Evidence { diagnostic: Some(Text::from(*answer)), ..Evidence::default() };
-        let bounce = evidence.judge();
+        let bounce = evidence.bounce();
         assert_eq!(bounce.class, *class, "{answer}");
     }
 }
 
-/// What suppression goes by: a refusal of the sender says nothing of the address.
+/// Suppression depends on the side: a refusal of the sender says nothing about the address.
 #[test]
-fn what_is_said_of_the_sender_is_not_held_against_the_recipient() {
+fn a_refusal_of_the_sender_is_not_on_the_recipients_side() {
     for (answer, side) in [
         ("550 Sender address rejected: Domain not found", BounceSide::Sender),
         ("550 Recipient address rejected: Domain not found", BounceSide::Recipient),
@@ -93,6 +93,6 @@ fn what_is_said_of_the_sender_is_not_held_against_the_recipient() {
         ("550 no", BounceSide::Unknown),
     ] {
         let evidence = Evidence { diagnostic: Some(Text::from(answer)), ..Evidence::default() };
-        assert_eq!(evidence.judge().side, side, "{answer}");
+        assert_eq!(evidence.bounce().side, side, "{answer}");
     }
 }

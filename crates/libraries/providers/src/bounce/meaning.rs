@@ -1,6 +1,7 @@
 use event::{BounceClass, Permanence};
 
-/// What a provider's word says; what it leaves open is told from the server's answer.
+/// The meaning of a provider's term. The status code and the server's answer decide
+/// a field that is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Meaning {
     pub(crate) permanence: Option<Permanence>,
@@ -10,21 +11,21 @@ pub(crate) struct Meaning {
 impl Meaning {
     pub(crate) const SOFT: Self = Self { permanence: Some(Permanence::Soft), class: None };
 
-    /// This, and where it is silent what `other` says.
+    /// Takes from `other` the fields that are `None`.
     pub(crate) fn or(self, other: Self) -> Self {
         Self { permanence: self.permanence.or(other.permanence), class: self.class.or(other.class) }
     }
 }
 
-/// A word and its meaning.
+/// A term and its meaning.
 pub(crate) type Row = (&'static str, Option<Permanence>, Option<BounceClass>);
 
-/// What the first row says whose word the text starts with, whatever the case; nothing otherwise.
+/// Returns the meaning of the first row whose term is a case-insensitive prefix of `text`.
 pub(crate) fn meaning(table: &[Row], text: Option<&str>) -> Meaning {
-    let starts = |text: &str, word: &str| {
-        text.as_bytes().get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word.as_bytes()))
+    let has_prefix = |text: &str, term: &str| {
+        text.as_bytes().get(..term.len()).is_some_and(|s| s.eq_ignore_ascii_case(term.as_bytes()))
     };
-    let found = text.and_then(|text| table.iter().find(|(word, ..)| starts(text, word)));
+    let found = text.and_then(|text| table.iter().find(|(term, ..)| has_prefix(text, term)));
     found.map_or_else(Meaning::default, |&(_, permanence, class)| Meaning { permanence, class })
 }
 
@@ -48,10 +49,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_first_stands() {
+    fn the_first_meaning_takes_precedence() {
         let class = |class| Meaning { permanence: None, class: Some(class) };
-        let said = Meaning::SOFT.or(class(BounceClass::Policy)).or(class(BounceClass::Content));
-        assert_eq!(said.permanence, Some(Permanence::Soft));
-        assert_eq!(said.class, Some(BounceClass::Policy));
+        let both = Meaning::SOFT.or(class(BounceClass::Policy)).or(class(BounceClass::Content));
+        assert_eq!(both.permanence, Some(Permanence::Soft));
+        assert_eq!(both.class, Some(BounceClass::Policy));
     }
 }

@@ -1,6 +1,6 @@
-//! What a refusal means: from the provider's own words, the enhanced status code, and what the
-//! receiving server wrote. What is known lies in tables, each row with its test: the providers' words
-//! in their folders (`bounces.rs`), the rest here.
+//! Classifies refusals of messages by the provider's terms, the enhanced status code, and the
+//! answer of the receiving server. The rules are tables in which every row has a test: the
+//! providers' terms are in their folders (`bounces.rs`), the other tables are here.
 
 #[cfg(test)]
 mod answers;
@@ -17,23 +17,24 @@ use event::{Bounce, BounceClass, Permanence, Text};
 
 pub(crate) use meaning::{Meaning, Row, meaning};
 
-/// Everything an event says about a refusal.
+/// The parts of an event from which we classify a refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence<'a> {
-    /// What the provider says of it.
+    /// The meaning of the provider's terms.
     pub(crate) provider: Meaning,
-    /// The enhanced status code, where it has a field of its own.
+    /// The enhanced status code, if the event has a field for it.
     pub(crate) status: Option<Text<'a>>,
-    /// What the receiving server wrote.
+    /// The answer of the receiving server.
     pub(crate) diagnostic: Option<Text<'a>>,
-    /// Came after the message had been reported as delivered.
+    /// True if the message had already been reported as delivered.
     pub(crate) late: bool,
 }
 
 impl<'a> Evidence<'a> {
-    pub(crate) fn judge(self) -> Bounce<'a> {
-        let written = self.status.filter(|status| status::is_enhanced(status));
-        let status = written.or_else(|| self.diagnostic.as_ref().and_then(status_in));
+    /// Classifies the refusal.
+    pub(crate) fn bounce(self) -> Bounce<'a> {
+        let given = self.status.filter(|status| status::is_enhanced(status));
+        let status = given.or_else(|| self.diagnostic.as_ref().and_then(status_in));
         let class = classify(self.provider.class, status.as_deref(), self.diagnostic.as_deref());
         Bounce {
             permanence: self.provider.permanence.unwrap_or_else(|| permanence(status.as_deref())),
@@ -45,17 +46,18 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// The same, keeping what the provider wrote where the server's answer is not told. It is not
-    /// read: it says no more than [`Evidence::provider`], and may name what is not the case, as in
-    /// "mailbox full, or disabled".
-    pub(crate) fn judge_with(self, remark: Option<Text<'a>>) -> Bounce<'a> {
-        let bounce = self.judge();
+    /// Classifies the refusal, and keeps the provider's remark if there is no answer of the server.
+    /// The remark is not used to classify: it adds nothing to [`Evidence::provider`], and it may
+    /// mention causes that do not apply, as in "mailbox full, or disabled".
+    pub(crate) fn bounce_or(self, remark: Option<Text<'a>>) -> Bounce<'a> {
+        let bounce = self.bounce();
         Bounce { diagnostic: bounce.diagnostic.or(remark), ..bounce }
     }
 }
 
-/// The most telling evidence first: a suppression list is no server's answer; some status codes
-/// mean one thing everywhere; words tell more than the codes that servers use for everything.
+/// Uses the most reliable evidence first. If an address is on a suppression list, no server has
+/// answered. Some status codes have the same meaning everywhere; the others are less precise than
+/// the wording of the answer.
 fn classify(
     provider: Option<BounceClass>,
     status: Option<&str>,
@@ -74,7 +76,7 @@ fn classify(
         .unwrap_or(BounceClass::Other)
 }
 
-/// RFC 3463 §2: the first digit says whether trying again can help.
+/// RFC 3463 §2: the first digit shows whether a retry can succeed.
 fn permanence(status: Option<&str>) -> Permanence {
     match status.and_then(|status| status.bytes().next()) {
         Some(b'5') => Permanence::Hard,
@@ -83,7 +85,7 @@ fn permanence(status: Option<&str>) -> Permanence {
     }
 }
 
-/// The enhanced status code inside a server's answer, such as `550 5.1.1 user unknown`.
+/// Finds the enhanced status code in a server's answer, such as `550 5.1.1 user unknown`.
 fn status_in<'a>(diagnostic: &Text<'a>) -> Option<Text<'a>> {
     match &diagnostic.0 {
         Cow::Borrowed(text) => status::find(text).map(Text::from),
@@ -97,39 +99,39 @@ mod tests {
 
     use super::*;
 
-    fn judge<'a>(class: Option<BounceClass>, diagnostic: &'a str) -> Bounce<'a> {
+    fn classified<'a>(class: Option<BounceClass>, diagnostic: &'a str) -> Bounce<'a> {
         let provider = Meaning { class, permanence: None };
         Evidence { provider, diagnostic: Some(Text::from(diagnostic)), ..Evidence::default() }
-            .judge()
+            .bounce()
     }
 
     #[test]
-    fn the_most_telling_evidence_wins() {
-        let suppressed = judge(Some(BounceClass::Suppressed), "550 5.1.1 user unknown");
+    fn the_most_reliable_evidence_wins() {
+        let suppressed = classified(Some(BounceClass::Suppressed), "550 5.1.1 user unknown");
         assert_eq!(suppressed.class, BounceClass::Suppressed);
-        let certain_code = judge(Some(BounceClass::Content), "550 5.1.1 <spam detected> no");
+        let certain_code = classified(Some(BounceClass::Content), "550 5.1.1 <spam detected> no");
         assert_eq!(certain_code.class, BounceClass::InvalidRecipient);
-        let words = judge(Some(BounceClass::Technical), "550 5.7.1 blocked using a DNSBL");
-        assert_eq!(words.class, BounceClass::Reputation);
-        let provider = judge(Some(BounceClass::Content), "550 5.7.1 no");
+        let wording = classified(Some(BounceClass::Technical), "550 5.7.1 blocked using a DNSBL");
+        assert_eq!(wording.class, BounceClass::Reputation);
+        let provider = classified(Some(BounceClass::Content), "550 5.7.1 no");
         assert_eq!(provider.class, BounceClass::Content);
-        assert_eq!(judge(None, "550 5.7.1 no").class, BounceClass::Policy);
-        assert_eq!(judge(None, "550 no").class, BounceClass::Other);
+        assert_eq!(classified(None, "550 5.7.1 no").class, BounceClass::Policy);
+        assert_eq!(classified(None, "550 no").class, BounceClass::Other);
     }
 
     #[test]
-    fn the_status_gives_what_the_provider_does_not_say() {
-        let hard = judge(None, "smtp; 550 5.1.1 user unknown");
+    fn the_status_decides_what_the_provider_does_not_say() {
+        let hard = classified(None, "smtp; 550 5.1.1 user unknown");
         assert_eq!(hard.permanence, Permanence::Hard);
         assert_eq!(hard.status.as_deref(), Some("5.1.1"));
         assert_eq!(hard.side, BounceSide::Recipient);
-        assert_eq!(judge(None, "451 4.7.1 later").permanence, Permanence::Soft);
-        assert_eq!(judge(None, "no").permanence, Permanence::Undetermined);
+        assert_eq!(classified(None, "451 4.7.1 later").permanence, Permanence::Soft);
+        assert_eq!(classified(None, "no").permanence, Permanence::Undetermined);
     }
 
     #[test]
     fn a_status_field_of_another_form_is_not_kept() {
         let evidence = Evidence { status: Some(Text::from("550")), ..Evidence::default() };
-        assert_eq!(evidence.judge().status, None);
+        assert_eq!(evidence.bounce().status, None);
     }
 }

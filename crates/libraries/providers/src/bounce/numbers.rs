@@ -1,25 +1,24 @@
-//! The numbers that bounce classification software gives to refusals: SparkPost sends them as
-//! `bounce_class`, Mandrill as `bgtools_code`. From SparkPost's article on bounce classification
-//! codes; Mandrill documents none, and what its samples pair with words (10, 21, 22) agrees.
+//! Numeric bounce classes. SparkPost sends them as `bounce_class`, Mandrill as `bgtools_code`. The
+//! source is SparkPost's article on bounce classification codes. Mandrill does not document them, but
+//! the numbers in its samples (10, 21, 22) agree with the article.
 
 use event::BounceClass::{self, *};
 use event::Permanence;
 
 use super::Meaning;
 
-/// What SparkPost files a number under, and counts it as.
+/// SparkPost's category of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Category {
     Undetermined,
     Hard,
     Soft,
-    /// The receiver turned the sender or the content away: mostly for a time.
+    /// The receiver blocked the sender or the content, mostly for a limited time.
     Block,
-    /// The provider's own doing, before any attempt.
+    /// The provider itself refused the message and never tried to deliver it.
     Admin,
 }
 
-/// One number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number {
     pub(crate) code: &'static str,
@@ -44,7 +43,7 @@ pub(crate) const NUMBERS: &[Number] = {
         number("24",  Soft,  Some(Technical)),        // timeout
         number("25",  Admin, Some(Policy)),           // the account's own policies
         number("26",  Admin, Some(Suppressed)),       // "smart send" suppression
-        number("30",  Hard,  Some(InvalidRecipient)), // no recipient could be told
+        number("30",  Hard,  Some(InvalidRecipient)), // the recipient could not be determined
         number("40",  Soft,  None),
         number("50",  Block, Some(Policy)),           // mail block
         number("51",  Block, Some(Reputation)),       // spam block: a known source of it
@@ -59,12 +58,12 @@ pub(crate) const NUMBERS: &[Number] = {
     ]
 };
 
-/// The row of a number; none for those that are not in the article.
+/// Returns the row of a number, if the article lists it.
 pub(crate) fn find(code: Option<&str>) -> Option<&'static Number> {
     NUMBERS.iter().find(|number| Some(number.code) == code)
 }
 
-/// What a number says; nothing for an unknown one.
+/// Returns the meaning of a number. An unknown number has none.
 pub(crate) fn meaning(code: Option<&str>) -> Meaning {
     find(code).map_or_else(Meaning::default, |number| Meaning {
         permanence: Some(match number.category {

@@ -1,15 +1,15 @@
-//! Enhanced mail system status codes: RFC 3463, RFC 7372, RFC 7505 and the IANA registry, and what
-//! the large mailbox providers have added.
+//! Enhanced mail system status codes: those of RFC 3463, RFC 7372, RFC 7505 and the IANA registry,
+//! and those that the large mailbox providers have added.
 
 use event::BounceClass;
 
-/// What a code means, whatever its first digit.
+/// The meaning of a code. It does not depend on the first digit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Subject and detail, such as `1.1`; `*` for any other detail of the subject.
+    /// Subject and detail, such as `1.1`. `*` matches every detail that has no row.
     code: &'static str,
     pub(super) class: BounceClass,
-    /// Servers agree on it, so it outweighs their words. The others are used for anything.
+    /// True if all servers use the code in the same sense, so that it outweighs their wording.
     pub(super) certain: bool,
 }
 
@@ -33,10 +33,10 @@ const ROWS: &[Row] = {
         sure("1.6", InvalidRecipient),  // destination mailbox has moved
         vague("1.7", Policy),           // bad sender's mailbox address syntax
         vague("1.8", Policy),           // bad sender's system address
-        vague("1.10", InvalidDomain),   // null MX (RFC 7505); Microsoft says it of an unknown recipient
+        vague("1.10", InvalidDomain),   // null MX (RFC 7505); Microsoft also uses it for an unknown recipient
         vague("1.*", InvalidRecipient),
         // Mailboxes
-        vague("2.1", MailboxDisabled),  // disabled; Gmail also says it of a rate
+        vague("2.1", MailboxDisabled),  // disabled; Gmail also uses it for a rate limit
         sure("2.2", MailboxFull),
         sure("2.3", MessageTooLarge),   // exceeds administrative limit
         vague("2.4", Technical),        // mailing list expansion problem
@@ -44,7 +44,7 @@ const ROWS: &[Row] = {
         sure("3.4", MessageTooLarge),   // too big for system
         vague("3.*", Technical),
         // Network and routing
-        vague("4.1", Technical),        // no answer; Microsoft also says it of an unknown recipient
+        vague("4.1", Technical),        // no answer; Microsoft also uses it for an unknown recipient
         vague("4.4", InvalidDomain),    // unable to route
         vague("4.5", RateLimited),      // mail system congestion
         vague("4.*", Technical),
@@ -80,7 +80,7 @@ const ROWS: &[Row] = {
     ]
 };
 
-/// What a code such as `5.1.1` means.
+/// Returns the row of a code such as `5.1.1`.
 pub(super) fn lookup(status: &str) -> Option<Row> {
     let (_, code) = status.split_once('.')?;
     let (subject, _) = code.split_once('.')?;
@@ -89,7 +89,8 @@ pub(super) fn lookup(status: &str) -> Option<Row> {
     ROWS.iter().find(|row| row.code == code).or_else(|| ROWS.iter().find(any)).copied()
 }
 
-/// Whether the whole text is one code: class 2, 4 or 5, subject and detail of up to three digits.
+/// True if the whole text is one code: class 2, 4 or 5, then subject and detail of up to three
+/// digits.
 pub(super) fn is_enhanced(text: &str) -> bool {
     let mut parts = text.split('.');
     let number =
@@ -100,7 +101,8 @@ pub(super) fn is_enhanced(text: &str) -> bool {
         && parts.next().is_none()
 }
 
-/// The first code in a server's answer, which stands by itself: `550-5.1.1 no such user`.
+/// Finds the first code in a server's answer, such as `550-5.1.1 no such user`. It must not be a
+/// part of a longer number.
 pub(super) fn find(text: &str) -> Option<&str> {
     text.split(|c: char| !c.is_ascii_digit() && c != '.')
         .map(|word| word.trim_end_matches('.'))
@@ -116,15 +118,15 @@ mod tests {
         for (index, row) in ROWS.iter().enumerate() {
             let status = format!("5.{}", row.code.replace('*', "999"));
             assert_eq!(lookup(&status), Some(*row), "{}", row.code);
-            let again = ROWS[..index].iter().any(|earlier| earlier.code == row.code);
-            assert!(!again, "{} is there twice", row.code);
+            let is_repeated = ROWS[..index].iter().any(|earlier| earlier.code == row.code);
+            assert!(!is_repeated, "{} occurs twice", row.code);
         }
         assert_eq!(lookup("5.0.0"), None);
         assert_eq!(lookup("5.2.0"), None);
     }
 
     #[test]
-    fn codes_are_found_where_they_stand_alone() {
+    fn codes_are_found_if_they_stand_alone() {
         for (text, code) in [
             ("550 5.1.1 user unknown", Some("5.1.1")),
             ("smtp;550-5.7.26 This mail", Some("5.7.26")),

@@ -1,14 +1,15 @@
-//! What servers write when they refuse, for the many that use a code for everything. The first row
-//! of which a phrase occurs gives the class, so the telling phrases stand before the loose ones.
+//! Classifies the wording of a server's answer, because many servers use one status code for
+//! everything. The first row with a phrase that occurs in the answer decides. Precise phrases
+//! therefore come before vague ones.
 
 use event::BounceClass;
 
 struct Row {
     class: BounceClass,
-    /// Any of these, in lower case.
+    /// In lower case. One of them must occur.
     phrases: &'static [&'static str],
-    /// Answers that this row must be the one to catch.
-    #[cfg_attr(not(test), allow(dead_code, reason = "only the test reads them"))]
+    /// Answers that this row must classify.
+    #[cfg_attr(not(test), allow(dead_code, reason = "only the test reads it"))]
     examples: &'static [&'static str],
 }
 
@@ -22,7 +23,7 @@ const fn row(
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    // The provider's own words for not trying.
+    // The provider's wording for a message that it did not send.
     row(BounceClass::Suppressed,
         &["address suppressed", "suppressed due to", "suppression list", "suppressed recipient",
           "previously bounced address", "previously unsubscribed", "previously complained"],
@@ -40,7 +41,8 @@ const ROWS: &[Row] = &[
           "exceeded storage", "exceeds allowed space"],
         &["552 The email account that you tried to reach is over quota and inactive.",
           "452 mailbox is full"]),
-    // Whose address or domain is at fault is said in one word: the sender's is no recipient's.
+    // One word distinguishes the sender's address from the recipient's, so this row must come before
+    // those about domains and recipients.
     row(BounceClass::Policy,
         &["sender address rejected", "sender rejected", "sender denied", "sender verify",
           "sender domain", "sender address is not", "invalid sender", "bad sender"],
@@ -121,8 +123,8 @@ const ROWS: &[Row] = &[
           "554 too many hops"]),
 ];
 
-/// The class of the first row of which a phrase occurs. Addresses are left out of it: a mailbox
-/// named `no-spam` says nothing of spam.
+/// Returns the class of the first row with a phrase that occurs. Addresses are ignored: the name of
+/// the mailbox `no-spam` does not mean that the message is spam.
 pub(super) fn classify(diagnostic: &str) -> Option<BounceClass> {
     let mut words = String::with_capacity(diagnostic.len() + 2);
     words.push(' ');
@@ -131,8 +133,8 @@ pub(super) fn classify(diagnostic: &str) -> Option<BounceClass> {
         words.push(' ');
     }
     words.make_ascii_lowercase();
-    let says = |row: &&Row| row.phrases.iter().any(|phrase| words.contains(phrase));
-    ROWS.iter().find(says).map(|row| row.class)
+    let occurs = |row: &&Row| row.phrases.iter().any(|phrase| words.contains(phrase));
+    ROWS.iter().find(occurs).map(|row| row.class)
 }
 
 #[cfg(test)]
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_catches_its_examples() {
+    fn every_row_classifies_its_examples() {
         for row in ROWS {
             assert!(!row.examples.is_empty());
             for example in row.examples {
@@ -154,13 +156,13 @@ mod tests {
         for row in ROWS {
             for phrase in row.phrases {
                 assert_eq!(**phrase, phrase.to_ascii_lowercase());
-                assert_eq!(classify(phrase), Some(row.class), "an earlier row catches {phrase:?}");
+                assert_eq!(classify(phrase), Some(row.class), "an earlier row matches {phrase:?}");
             }
         }
     }
 
     #[test]
-    fn addresses_say_nothing() {
+    fn addresses_are_ignored() {
         assert_eq!(
             classify("550 <no-spam@example.com>: user unknown"),
             Some(BounceClass::InvalidRecipient)

@@ -1,18 +1,18 @@
-//! Brevo's words for a refusal: transactional webhooks reference.
+//! Brevo's terms for a refused message, from the reference of transactional webhooks.
 
 use event::BounceClass::{InvalidRecipient, Suppressed, Technical};
 use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `event` of the events that refuse a message. Why is for `reason` to say, which is mostly what
-/// the receiving server answered.
+/// The values of `event` that report a refusal. The cause is in `reason`, which is mostly the
+/// answer of the receiving server.
 pub(super) const EVENTS: &[Row] = &[
     ("hard_bounce", Some(Hard), None),
     ("soft_bounce", Some(Soft), None),
     ("deferred", Some(Soft), None),
     ("invalid_email", Some(Hard), Some(InvalidRecipient)),
-    // On Brevo's list: it bounced, complained, or unsubscribed before.
+    // The address is on Brevo's list: it bounced, complained or unsubscribed before.
     ("blocked", Some(Undetermined), Some(Suppressed)),
     ("error", Some(Soft), Some(Technical)),
 ];
@@ -28,6 +28,6 @@ mod tests {
     fn every_row() {
         let template = r#"{"event":"WORD","email":"ada@example.com","message-id":"<m>",
             "ts_epoch":1762787700250}"#;
-        insta::assert_snapshot!(rows::told(Provider::Brevo, template, rows::words(EVENTS)));
+        insta::assert_snapshot!(rows::meanings(Provider::Brevo, template, rows::terms(EVENTS)));
     }
 }

@@ -1,10 +1,22 @@
-//! Brevo's webhooks: one JSON object or an array of them, no signature, HTTP credentials.
+//! Brevo's webhooks: one JSON object or an array of them, with HTTP credentials and no signature.
 
 mod bounces;
 mod parse;
 mod split;
-mod verify;
 
+use crate::Profile;
+use crate::profile::MIB;
+
+pub use crate::credentials::Options;
+pub(crate) use crate::credentials::Verifier;
 pub(crate) use parse::parse;
 pub(crate) use split::split;
-pub(crate) use verify::Verifier;
+
+pub(crate) const PROFILE: Profile = Profile {
+    // Up to 500 events in a batch.
+    body_limit: 2 * MIB,
+    // According to one of two contradicting pages, Brevo drops the events after a 5xx.
+    unavailable_status: 429,
+    drops_after_4xx: true,
+    ..Profile::DEFAULT
+};

@@ -10,84 +10,75 @@ use super::bounces;
 use super::split::kind;
 use crate::bounce::{Evidence, meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// `id` is left out: it is the webhook's.
+/// The field `id` is not read: it identifies the webhook, not the event.
 #[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    /// In angle brackets, mostly.
-    #[serde(borrow, default, rename = "message-id", deserialize_with = "json::word")]
-    message_id: Option<Text<'a>>,
-    /// UTC, milliseconds.
-    #[serde(borrow, default)]
+struct BrevoEvent<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    /// Mostly in angle brackets.
+    #[serde(rename = "message-id")]
+    message_id: LenientText<'a>,
+    /// In milliseconds, UTC.
     ts_epoch: Option<&'a RawValue>,
-    /// The same on opens by a proxy.
-    #[serde(borrow, default)]
+    /// Replaces `ts_epoch` on opens by a proxy.
     s_epoch: Option<&'a RawValue>,
-    /// Seconds, where there is nothing better: these and `date` may be in the account's own zone.
-    #[serde(borrow, default)]
+    /// In seconds. Used only if both fields above are absent, because this field, `ts` and `date`
+    /// may be in the account's time zone.
     ts_event: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     ts: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    tags: Vec<Text<'a>>,
-    /// An array, a text, or an array inside a text.
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    tag: Vec<Text<'a>>,
-    /// Of marketing mail.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    camp_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
-    /// The client's on opens and clicks.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    sending_ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    user_agent: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    link: Option<Text<'a>>,
+    tags: LenientTexts<'a>,
+    /// An array, a text, or a JSON array inside a text.
+    tag: LenientTexts<'a>,
+    /// On marketing mail.
+    camp_id: LenientText<'a>,
+    reason: LenientText<'a>,
+    /// The client's address on opens and clicks.
+    sending_ip: LenientText<'a>,
+    user_agent: LenientText<'a>,
+    link: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (mut record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref());
-    record.message_id = record.message_id.and_then(without_brackets);
-    let time = times::unix(record.time());
-    let event_id = record.event_id(kind, time, raw.get(), envelope);
+    let (mut brevo, raw) = json::event::<BrevoEvent<'a>>(raw)?;
+    let kind = kind(brevo.event.as_deref());
+    brevo.message_id.0 = brevo.message_id.take().and_then(without_brackets);
+    let time = times::unix(brevo.time());
+    let event_id = brevo.event_id(kind, time, raw.get(), envelope);
     let occurred_at = envelope.time(kind, time)?;
-    let bounce = record.bounce(kind);
-    let by_proxy = matches!(record.event.as_deref(), Some("proxy_open" | "unique_proxy_open"));
+    let bounce = brevo.bounce(kind);
+    let is_proxy = matches!(brevo.event.as_deref(), Some("proxy_open" | "unique_proxy_open"));
     Ok(Event {
-        message_id: record.message_id,
-        campaign: record.camp_id,
-        tags: if record.tags.is_empty() { unpacked(record.tag) } else { record.tags },
+        message_id: brevo.message_id.0,
+        campaign: brevo.camp_id.0,
+        tags: if brevo.tags.is_empty() { unpacked(brevo.tag.0) } else { brevo.tags.0 },
         bounce,
-        automation: by_proxy
+        automation: is_proxy
             .then_some(Automation { reason: AutomationReason::Proxy, confidence: 1.0 }),
-        user_agent: record.user_agent,
-        ip: record.sending_ip,
-        url: record.link,
-        provider_event: record.event.unwrap_or_default(),
+        user_agent: brevo.user_agent.0,
+        ip: brevo.sending_ip.0,
+        url: brevo.link.0,
+        provider_event: brevo.event.0.unwrap_or_default(),
         ..envelope.event(Provider::Brevo, kind, event_id, occurred_at, raw)
     })
 }
 
-impl<'a> Record<'a> {
+impl<'a> BrevoEvent<'a> {
     fn time(&self) -> Option<&'a RawValue> {
         self.ts_epoch.or(self.s_epoch).or(self.ts_event).or(self.ts)
     }
 
-    /// Brevo's events have no id: they are known by message, event, time and link; those of no
-    /// message by all they say.
+    /// Brevo's events have no id. Their key is the message, the event name, the time and the link;
+    /// events without a message have all their bytes as the key.
     ///
-    /// The first open of a message was posted twice for years, as `unique_opened` and as `opened`,
-    /// and is now posted as `unique_opened` alone. Neither name can be left out, so the two of one
-    /// second are one event, whichever comes first. The same goes for a proxy's, and for names
-    /// that were changed.
+    /// For years the first open of a message was posted twice, as `unique_opened` and as `opened`.
+    /// Now it is posted as `unique_opened` only. Ignoring either name would lose opens, so two
+    /// opens of one second get the same id. The same applies to opens by a proxy, and to the old
+    /// and the new name of an event.
     fn event_id(
         &self,
         kind: Kind,
@@ -104,18 +95,18 @@ impl<'a> Record<'a> {
         };
         let micros = time.map_or(0, OccurredAt::micros);
         let unit = if kind == Kind::Opened { MICROS_PER_SECOND } else { 1 };
-        let moment = micros.div_euclid(unit).to_be_bytes();
+        let rounded = micros.div_euclid(unit).to_be_bytes();
         if kind == Kind::Other || self.message_id.is_none() {
             return envelope.event_id(Provider::Brevo, [name, raw.as_bytes()]);
         }
-        let key = [name, bytes(&self.message_id), &moment, bytes(&self.link)];
+        let key = [name, bytes(&self.message_id), &rounded, bytes(&self.link)];
         envelope.event_id(Provider::Brevo, key)
     }
 
     fn bounce(&mut self, kind: Kind) -> Option<Bounce<'a>> {
         matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
             let provider = meaning(bounces::EVENTS, self.event.as_deref());
-            Evidence { provider, diagnostic: self.reason.take(), ..Evidence::default() }.judge()
+            Evidence { provider, diagnostic: self.reason.take(), ..Evidence::default() }.bounce()
         })
     }
 }
@@ -131,7 +122,7 @@ fn without_brackets(id: Text<'_>) -> Option<Text<'_>> {
     .non_empty()
 }
 
-/// `"[\"a\",\"b\"]"` is two tags.
+/// Returns the two tags in the text `["a","b"]`.
 fn unpacked(tag: Vec<Text<'_>>) -> Vec<Text<'_>> {
     let [packed] = tag.as_slice() else { return tag };
     match serde_json::from_str::<Vec<String>>(packed) {

@@ -1,14 +1,13 @@
 use event::Kind;
 
-use crate::split::flat;
-use crate::{RawEvent, Split, SplitError};
+use crate::{SplitBody, SplitError};
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    flat(body, sink, kind)
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    crate::split::flat(body, kind)
 }
 
-/// The kind of an `event`. `unique_opened` is a message's first open and `opened` a later one, or
-/// once more the first: see [`super::parse`] for how one open is kept from counting twice.
+/// Returns the kind of an `event`. `unique_opened` is the first open of a message. `opened` is a
+/// later open, or the first one again; [`super::parse`] prevents counting it twice.
 pub(super) fn kind(event: Option<&str>) -> Kind {
     match event.unwrap_or_default() {
         "request" => Kind::Accepted,

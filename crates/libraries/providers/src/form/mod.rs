@@ -1,5 +1,6 @@
-//! `application/x-www-form-urlencoded`, to the byte: a signature covers what the fields decode to,
-//! and the usual decoders replace what is not UTF-8. Its other form is in [`multipart`].
+//! Decodes `application/x-www-form-urlencoded` without loss: signatures cover the decoded bytes,
+//! and the usual decoders replace bytes that are not UTF-8. [`multipart`] decodes the other type of
+//! form.
 
 mod multipart;
 
@@ -7,10 +8,10 @@ use std::borrow::Cow;
 
 pub(crate) use multipart::multipart;
 
-/// A field's name and value, decoded.
+/// The decoded name and value of a field.
 pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// The fields in the order of the body.
+/// Returns the fields in the order of the body.
 pub(crate) fn fields(body: &[u8]) -> impl Iterator<Item = Field<'_>> {
     body.split(|&byte| byte == b'&').filter(|field| !field.is_empty()).map(|field| {
         let mut halves = field.splitn(2, |&byte| byte == b'=');
@@ -19,7 +20,7 @@ pub(crate) fn fields(body: &[u8]) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
-/// `+` is a space, `%41` is `A`; a `%` without two digits stands for itself (URL standard §5.1).
+/// Decodes `+` to a space and `%41` to `A`. A `%` without two digits is kept (URL standard §5.1).
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(text);
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Where the bytes are UTF-8 there is a second opinion.
+        /// For UTF-8 there is an independent decoder to compare with.
         #[test]
         fn agrees_with_the_url_standard(body in "[a-f0-9%+=&é ]{0,40}") {
             let ours: Vec<_> = fields(body.as_bytes()).collect();

@@ -2,10 +2,10 @@ use std::borrow::Cow;
 
 use super::Field;
 
-/// The fields of a `multipart/form-data` body (RFC 7578) in its order; its files are left out.
-/// `None` where it is none.
+/// Returns the fields of a `multipart/form-data` body (RFC 7578) in order, without files. `None` if
+/// the body is of another type.
 ///
-/// The boundary is the one that the body starts with: the header that repeats it is not needed.
+/// The body starts with the boundary, so the header that repeats it is not needed.
 pub(crate) fn multipart(body: &[u8]) -> Option<Vec<Field<'_>>> {
     let (delimiter, mut rest) = line(body)?;
     // RFC 2046 §5.1.1: two hyphens and up to 70 characters.
@@ -23,18 +23,19 @@ pub(crate) fn multipart(body: &[u8]) -> Option<Vec<Field<'_>>> {
     }
 }
 
-/// The first line without its end and trailing white space, and what follows.
+/// Returns the first line without trailing white space, and what follows it.
 fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = split_once(text, b"\r\n")?;
     Some((line.trim_ascii_end(), rest))
 }
 
-/// What stands before the next `\r\n` and delimiter, and what follows these.
+/// Returns what precedes the next `\r\n` and delimiter, and what follows them.
 fn until_delimiter<'a>(text: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     split_once(text, &[b"\r\n", delimiter].concat())
 }
 
-/// One part's name and value; `Some(None)` for a file, `None` for what is no part of a form.
+/// Reads the name and the value of one part. Returns `Some(None)` for a file, and `None` if it is
+/// not a part of a form.
 fn field(part: &[u8]) -> Option<Option<Field<'_>>> {
     let (head, value) = split_once(part, b"\r\n\r\n")?;
     let head = std::str::from_utf8(head).ok()?;
@@ -49,7 +50,7 @@ fn field(part: &[u8]) -> Option<Option<Field<'_>>> {
     Some(Some((Cow::Borrowed(name.as_bytes()), Cow::Borrowed(value))))
 }
 
-/// A quoted parameter. Quotation marks inside of one are written `%22`.
+/// Returns the value of a quoted parameter. Quotation marks inside it are encoded as `%22`.
 fn parameter<'a>(disposition: &'a str, name: &str) -> Option<&'a str> {
     disposition.split(';').find_map(|parameter| {
         let (key, value) = parameter.trim().split_once('=')?;
@@ -59,8 +60,8 @@ fn parameter<'a>(disposition: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn split_once<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let place = text.windows(at.len()).position(|window| window == at)?;
-    Some((&text[..place], &text[place + at.len()..]))
+    let start = text.windows(at.len()).position(|window| window == at)?;
+    Some((&text[..start], &text[start + at.len()..]))
 }
 
 #[cfg(test)]
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_bodies_are_not_read() {
         let part = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n";
         assert!(read(&format!("{part}--x--")).is_some());
         for body in [

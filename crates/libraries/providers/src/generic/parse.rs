@@ -1,62 +1,50 @@
-use event::{
-    Automation, AutomationReason, Bounce, Event, EventId, Kind, Permanence, Provider, Text,
-};
+use event::{Automation, AutomationReason, Bounce, Event, EventId, Kind, Permanence, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientFlag, LenientObject, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
-/// Our own form of an event.
+/// An event in Mailpulse's own form.
 #[derive(Deserialize)]
-pub(crate) struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    /// Unix seconds or milliseconds, or RFC 3339.
-    #[serde(borrow, default)]
+pub(crate) struct GenericEvent<'a> {
+    #[serde(borrow)]
+    id: LenientText<'a>,
+    event: LenientText<'a>,
+    /// In unix seconds, unix milliseconds, or RFC 3339.
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    message_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    tags: Vec<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    bounce: Refused<'a>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    url: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    user_agent: Option<Text<'a>>,
-    /// Opened or clicked by a machine.
-    #[serde(default, deserialize_with = "json::flag")]
-    machine: bool,
+    message_id: LenientText<'a>,
+    campaign: LenientText<'a>,
+    tags: LenientTexts<'a>,
+    bounce: LenientObject<Refusal<'a>>,
+    url: LenientText<'a>,
+    ip: LenientText<'a>,
+    user_agent: LenientText<'a>,
+    /// True if a machine opened or clicked.
+    machine: LenientFlag,
 }
 
 #[derive(Default, Deserialize)]
-struct Refused<'a> {
+struct Refusal<'a> {
     /// `hard`, `soft` or `undetermined`.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    permanence: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    status: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    diagnostic: Option<Text<'a>>,
+    #[serde(borrow)]
+    permanence: LenientText<'a>,
+    status: LenientText<'a>,
+    diagnostic: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (record, raw) = json::event::<Record<'a>>(raw)?;
-    record.into_event(Provider::Generic, None, raw, envelope)
+    let (generic, raw) = json::event::<GenericEvent<'a>>(raw)?;
+    generic.into_event(Provider::Generic, None, raw, envelope)
 }
 
-impl<'a> Record<'a> {
-    /// The event, of whichever provider sends this form; `sent_at` is its time where the record
-    /// itself has none, `raw` is what is kept.
+impl<'a> GenericEvent<'a> {
+    /// Converts to the canonical event. `provider` is the one whose webhook contains this form,
+    /// `sent_at` the time of the webhook, used if the event has none, and `raw` the whole raw
+    /// event.
     pub(crate) fn into_event(
         self,
         provider: Provider,
@@ -68,26 +56,26 @@ impl<'a> Record<'a> {
         let timestamp = self.timestamp.or(sent_at);
         let occurred_at = envelope.time(kind, times::any(timestamp))?;
         let event_id = self.event_id(provider, timestamp, envelope);
-        let refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
-        let bounce = refused.then(|| self.bounce.judge(kind));
-        let machine = kind.is_engagement() && self.machine;
+        let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
+        let bounce = is_refused.then(|| self.bounce.0.into_bounce(kind));
+        let is_machine = kind.is_engagement() && self.machine.is_set();
         Ok(Event {
-            message_id: self.message_id,
-            campaign: self.campaign,
-            tags: self.tags,
+            message_id: self.message_id.0,
+            campaign: self.campaign.0,
+            tags: self.tags.0,
             bounce,
-            automation: machine
+            automation: is_machine
                 .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
-            user_agent: self.user_agent,
-            ip: self.ip,
-            url: self.url,
-            provider_event: self.event.unwrap_or_default(),
-            provider_event_id: self.id,
+            user_agent: self.user_agent.0,
+            ip: self.ip.0,
+            url: self.url.0,
+            provider_event: self.event.0.unwrap_or_default(),
+            provider_event_id: self.id.0,
             ..envelope.event(provider, kind, event_id, occurred_at, raw)
         })
     }
 
-    /// `id`; without one, the event is known by what it says.
+    /// The key is `id`. Without one, it is made of the fields that identify the event.
     fn event_id(
         &self,
         provider: Provider,
@@ -105,17 +93,17 @@ impl<'a> Record<'a> {
     }
 }
 
-impl<'a> Refused<'a> {
-    fn judge(self, kind: Kind) -> Bounce<'a> {
-        let said = self.permanence.as_deref();
-        let permanence = Permanence::ALL.iter().find(|p| Some(p.as_str()) == said).copied();
-        let silent = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
+impl<'a> Refusal<'a> {
+    fn into_bounce(self, kind: Kind) -> Bounce<'a> {
+        let name = self.permanence.as_deref();
+        let permanence = Permanence::ALL.iter().find(|p| Some(p.as_str()) == name).copied();
+        let default = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
         Evidence {
-            provider: Meaning { permanence, class: None }.or(silent),
-            status: self.status,
-            diagnostic: self.diagnostic,
+            provider: Meaning { permanence, class: None }.or(default),
+            status: self.status.0,
+            diagnostic: self.diagnostic.0,
             late: false,
         }
-        .judge()
+        .bounce()
     }
 }

@@ -1,30 +1,28 @@
-use event::{Kind, Text, recipient_key};
+use event::{Kind, recipient_key};
 use serde::Deserialize;
 
-use crate::{RawEvent, Split, SplitError, json};
+use crate::json::{self, LenientText};
+use crate::{SplitBody, SplitError};
 
-/// What topic and key take.
+/// The fields that decide topic and key.
 #[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    recipient: Option<Text<'a>>,
+struct GenericHead<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    recipient: LenientText<'a>,
 }
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let events = json::objects::<Head<'_>>(json::text(body)?)?;
-    for (head, raw) in &events {
-        sink(RawEvent {
-            kind: kind(head.event.as_deref()),
-            recipient: &recipient_key(head.recipient.as_deref().unwrap_or_default()),
-            raw: raw.as_bytes(),
-        });
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let heads = json::objects::<GenericHead<'_>>(json::text(body)?)?;
+    let mut split = SplitBody::with_capacity(body, heads.len());
+    for (head, raw) in &heads {
+        let recipient = recipient_key(head.recipient.as_deref().unwrap_or_default());
+        split.push(kind(head.event.as_deref()), &recipient, raw.as_bytes());
     }
-    Ok(Split::Events(events.len()))
+    Ok(split)
 }
 
-/// `event` is the name of one of our kinds.
+/// Returns the kind of an `event`, which is the name of a [`Kind`].
 pub(crate) fn kind(event: Option<&str>) -> Kind {
     let name = event.unwrap_or_default();
     Kind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Kind::Other)

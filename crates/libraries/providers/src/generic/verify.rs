@@ -1,10 +1,12 @@
 use http::HeaderName;
 
-use crate::examine::Trace;
-use crate::signed::Piece;
+use super::Options;
+use super::options::{Encoding, TimeUnit};
+use super::template::{Part, Template};
+use crate::mac::{self, Tag};
 use crate::{
-    Encoding, Received, Refusal, SettingsError, Signed, SourceSettings, TimeUnit, Verified,
-    freshness, mac,
+    FindCertificate, ReceivedRequest, Rejection, SettingsError, SourceSettings, Trace, Verified,
+    freshness,
 };
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-mailpulse-signature");
@@ -12,7 +14,8 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("x-mailpulse-timestamp");
 const ID: HeaderName = HeaderName::from_static("x-mailpulse-id");
 const TOLERANCE_SECONDS: u64 = 300;
 
-/// An HMAC in a header, over the body and what else the source's template names.
+/// Verifies an HMAC in a header, over the bytes that the source's template describes. Secrets are
+/// the HMAC keys.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: mac::Keys,
@@ -22,24 +25,23 @@ pub(crate) struct Verifier {
     id_header: HeaderName,
     prefix: String,
     encoding: Encoding,
-    signed: Signed,
+    template: Template,
     tolerance_seconds: u64,
 }
 
 impl Verifier {
-    pub(crate) fn new(settings: &SourceSettings) -> Result<Self, SettingsError> {
-        let options = &settings.options;
+    pub(crate) fn new(settings: &SourceSettings, options: &Options) -> Result<Self, SettingsError> {
         let name = |key, given: &Option<String>, default| match given {
             None => Ok(default),
             Some(name) => name
                 .parse::<HeaderName>()
                 .map_err(|_| settings.bad_option(key, "must be the name of an HTTP header")),
         };
-        let signed = options.signed.clone().unwrap_or_default();
-        check_template(settings, &signed)?;
+        let template = options.signed.clone().unwrap_or_default();
+        check_template(settings, options, &template)?;
         let secret_encoding = options.secret_encoding.unwrap_or_default();
-        let mend = "give the HMAC key, written as `secret_encoding` says";
-        let secrets = settings.prepared(mend, |secret| secret_encoding.decode(secret))?;
+        let fix = "give the HMAC key in the encoding that `secret_encoding` names";
+        let secrets = settings.read_secrets(fix, |secret| secret_encoding.decode(secret))?;
         let algorithm = options.algorithm.unwrap_or_default();
         Ok(Self {
             keys: mac::Keys::new(algorithm, &secrets),
@@ -49,88 +51,101 @@ impl Verifier {
             id_header: name("id_header", &options.id_header, ID)?,
             prefix: options.prefix.clone().unwrap_or_else(|| format!("{}=", algorithm.as_str())),
             encoding: options.encoding.unwrap_or_default(),
-            signed,
+            template,
             tolerance_seconds: options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
         })
     }
 
     pub(crate) fn verify(
         &self,
-        received: &Received<'_>,
+        request: &ReceivedRequest<'_>,
+        _: &FindCertificate<'_>,
         trace: &mut Trace,
-    ) -> Result<Verified, Refusal> {
-        let header = received.signature(self.header.as_str(), trace)?;
-        let written = header
-            .strip_prefix(self.prefix.as_str())
-            .ok_or(Refusal::MalformedSignature("it does not start with the prefix"))?;
-        let tag = match self.encoding {
-            Encoding::Hex => mac::Tag::from_hex(written),
-            Encoding::Base64 => mac::Tag::from_base64(written),
-        }
-        .ok_or(Refusal::MalformedSignature("it is not in the encoding"))?;
-
-        let timestamp = match self.signed.has_timestamp() {
-            true => Some(received.signature(self.timestamp_header.as_str(), trace)?),
+    ) -> Result<Verified, Rejection> {
+        let tag = self.tag(request, trace)?;
+        let timestamp = match self.template.has_timestamp() {
+            true => Some(request.signature(self.timestamp_header.as_str(), trace)?),
             false => None,
         };
-        let id = match self.signed.has_id() {
-            true => received.signature(self.id_header.as_str(), trace)?,
+        let id = match self.template.has_id() {
+            true => request.signature(self.id_header.as_str(), trace)?,
             false => "",
         };
-        let pieces = self.signed.pieces().iter();
-        let parts: Vec<&[u8]> = pieces
-            .map(|piece| match piece {
-                Piece::Text(text) => text.as_bytes(),
-                Piece::Timestamp => timestamp.unwrap_or_default().as_bytes(),
-                Piece::Id => id.as_bytes(),
-                Piece::Body => received.body,
+        let parts: Vec<&[u8]> = self
+            .template
+            .parts()
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.as_bytes(),
+                Part::Timestamp => timestamp.unwrap_or_default().as_bytes(),
+                Part::Id => id.as_bytes(),
+                Part::Body => request.body,
             })
             .collect();
         trace.signed(&parts);
         let key = self.keys.find(&parts, &tag);
         trace.key(key, self.keys.count());
         let age = match timestamp {
-            Some(timestamp) => self.check_age(timestamp, received, trace),
+            Some(timestamp) => self.check_age(timestamp, request, trace),
             None => {
                 trace.undated();
                 Ok(())
             }
         };
-        let key = key.ok_or(Refusal::WrongSignature)?;
+        let key = key.ok_or(Rejection::WrongSignature)?;
         age.map(|()| Verified::by(key))
+    }
+
+    /// Returns the signature in the header, decoded.
+    fn tag(&self, request: &ReceivedRequest<'_>, trace: &mut Trace) -> Result<Tag, Rejection> {
+        let encoded = request
+            .signature(self.header.as_str(), trace)?
+            .strip_prefix(self.prefix.as_str())
+            .ok_or(Rejection::MalformedSignature("it does not start with `prefix`"))?;
+        match self.encoding {
+            Encoding::Hex => Tag::from_hex(encoded),
+            Encoding::Base64 => Tag::from_base64(encoded),
+        }
+        .ok_or(Rejection::MalformedSignature("it is not in `encoding`"))
     }
 
     fn check_age(
         &self,
         timestamp: &str,
-        received: &Received<'_>,
+        request: &ReceivedRequest<'_>,
         trace: &mut Trace,
-    ) -> Result<(), Refusal> {
-        let written = freshness::seconds(timestamp)?;
+    ) -> Result<(), Rejection> {
+        let number = freshness::seconds(timestamp)?;
         let signed_at = match self.timestamp_unit {
-            TimeUnit::Seconds => written,
-            TimeUnit::Milliseconds => written.div_euclid(1_000),
+            TimeUnit::Seconds => number,
+            TimeUnit::Milliseconds => number.div_euclid(1_000),
         };
-        freshness::check(signed_at, received.now, self.tolerance_seconds, trace)
+        freshness::check(signed_at, request.now, self.tolerance_seconds, trace)
     }
 }
 
-/// Refuses what says how to read a header that the template does not use.
-fn check_template(settings: &SourceSettings, signed: &Signed) -> Result<(), SettingsError> {
-    let options = &settings.options;
-    let mend = "has no use where `signed` has no {timestamp}: remove it, or sign the time";
-    let dated = [
+/// Rejects options about a header that the template does not use.
+fn check_template(
+    settings: &SourceSettings,
+    options: &Options,
+    template: &Template,
+) -> Result<(), SettingsError> {
+    let about_time = [
         ("tolerance_seconds", options.tolerance_seconds.is_some()),
         ("timestamp_header", options.timestamp_header.is_some()),
         ("timestamp_unit", options.timestamp_unit.is_some()),
     ];
-    match dated.into_iter().find(|(_, given)| *given) {
-        Some((key, _)) if !signed.has_timestamp() => return Err(settings.bad_option(key, mend)),
+    match about_time.into_iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) if !template.has_timestamp() => {
+            let fix =
+                "has no effect, because `signed` has no {timestamp}: remove it or sign the time";
+            return Err(settings.bad_option(key, fix));
+        }
         _ => {}
     }
-    if options.id_header.is_some() && !signed.has_id() {
-        let mend = "has no use where `signed` has no {id}: remove it, or sign the id";
-        return Err(settings.bad_option("id_header", mend));
+    if options.id_header.is_some() && !template.has_id() {
+        let fix = "has no effect, because `signed` has no {id}: remove it or sign the id";
+        return Err(settings.bad_option("id_header", fix));
     }
     Ok(())
 }

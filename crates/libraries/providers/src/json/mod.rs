@@ -1,9 +1,9 @@
-//! Bodies, their events, and the fields of these.
+//! Reads JSON bodies, raw events and their fields.
 //!
-//! Bodies are read straight from the received text and cut into slices of it; nothing is written
-//! anew. What is wrong with a body is only looked for once it has failed.
+//! A body is cut into slices of the received text; nothing is re-serialised. Only after a body
+//! could not be read does [`fault`] look for the reason.
 
-mod fields;
+mod lenient;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,19 +11,21 @@ use serde_json::value::RawValue;
 
 use crate::{ParseError, SplitError};
 
-pub(crate) use fields::{first, flag, maybe, maybe_flag, part, parts, word, words};
+pub(crate) use lenient::{
+    LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts, OptionalObject,
+};
 
 /// JSON's white space (RFC 8259 §2).
-const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Reads a body that is an object, or an array of objects, in a single pass: the few wanted
-/// fields of each object together with the object's own bytes.
+/// Reads a body that is an object or an array of objects, in a single pass. Returns for each object
+/// the fields of `T` and the object's bytes.
 pub(crate) fn objects<'a, T: Deserialize<'a>>(
     body: &'a str,
 ) -> Result<Vec<(T, &'a str)>, SplitError> {
-    let text = body.trim_matches(WHITE);
+    let text = body.trim_matches(WHITE_SPACE);
     let found = match text.strip_prefix('[') {
-        Some(elements) => array(elements.trim_start_matches(WHITE)),
+        Some(elements) => array(elements.trim_start_matches(WHITE_SPACE)),
         None => {
             object(text).and_then(|(head, raw, rest)| rest.is_empty().then(|| vec![(head, raw)]))
         }
@@ -31,27 +33,27 @@ pub(crate) fn objects<'a, T: Deserialize<'a>>(
     found.ok_or_else(|| fault(body, "an object or an array of objects"))
 }
 
-/// The body as text.
+/// Checks that a body is UTF-8.
 pub(crate) fn text(body: &[u8]) -> Result<&str, SplitError> {
     std::str::from_utf8(body).map_err(|_| SplitError::NotUtf8)
 }
 
 /// Reads a body that is one object.
 pub(crate) fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SplitError> {
-    whole(text(body)?)
+    single(text(body)?)
 }
 
 /// Reads a text that is one object.
-pub(crate) fn whole<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SplitError> {
-    // A struct can also be read from an array of its fields: no provider means that.
-    let read = text.trim_start_matches(WHITE).starts_with('{').then(|| serde_json::from_str(text));
-    match read {
+pub(crate) fn single<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SplitError> {
+    // serde also reads a struct from an array of its fields. No provider sends that.
+    let is_object = text.trim_start_matches(WHITE_SPACE).starts_with('{');
+    match is_object.then(|| serde_json::from_str(text)) {
         Some(Ok(value)) => Ok(value),
         _ => Err(fault(text, "an object")),
     }
 }
 
-/// Reads one raw event: its wanted fields, and all of it as it stands.
+/// Reads one raw event. Returns the fields of `T` and the whole event as it was received.
 pub(crate) fn event<'a, T: Deserialize<'a>>(
     raw: &'a [u8],
 ) -> Result<(T, &'a RawValue), ParseError> {
@@ -65,7 +67,8 @@ pub(crate) fn event<'a, T: Deserialize<'a>>(
     Ok((serde_json::from_str(raw.get()).map_err(failed)?, raw))
 }
 
-/// The elements of an array after its opening bracket; `None` where it is not one of objects.
+/// Reads the elements of an array, from after its opening bracket. Returns `None` unless it is an
+/// array of objects.
 fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>> {
     let mut found = Vec::new();
     if rest == "]" {
@@ -74,15 +77,15 @@ fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>>
     loop {
         let (head, raw, after) = object(rest)?;
         found.push((head, raw));
-        rest = after.trim_start_matches(WHITE);
+        rest = after.trim_start_matches(WHITE_SPACE);
         if rest == "]" {
             return Some(found);
         }
-        rest = rest.strip_prefix(',')?.trim_start_matches(WHITE);
+        rest = rest.strip_prefix(',')?.trim_start_matches(WHITE_SPACE);
     }
 }
 
-/// The object that `text` starts with: its wanted fields, its bytes, and what follows.
+/// Reads the object at the start of `text`. Returns its fields, its bytes and the rest of `text`.
 fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, &'a str, &'a str)> {
     if !text.starts_with('{') {
         return None;
@@ -93,7 +96,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, &'a str, &'a str)
     Some((head, raw, rest))
 }
 
-/// What is wrong with a body that was not as expected: where it stops being JSON, if it does.
+/// Returns why a body could not be read: the position where it stops being JSON, if it does.
 fn fault(body: &str, expected: &'static str) -> SplitError {
     match serde_json::from_str::<IgnoredAny>(body) {
         Ok(_) => SplitError::WrongShape(expected),

@@ -1,49 +1,46 @@
-use event::{Kind, Text, recipient_key};
+use event::{Kind, recipient_key};
 use serde::Deserialize;
 
-use crate::{RawEvent, Split, SplitError, json};
+use crate::json::{self, LenientObject, LenientText};
+use crate::{SplitBody, SplitError};
 
-/// What topic and key take.
+/// The fields that decide topic and key.
 #[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    data: Data<'a>,
+struct MailerSendHead<'a> {
+    #[serde(borrow, rename = "type")]
+    event: LenientText<'a>,
+    data: LenientObject<DataHead<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Data<'a> {
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    email: Email<'a>,
+struct DataHead<'a> {
+    #[serde(borrow)]
+    email: LenientObject<EmailHead<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Email<'a> {
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    recipient: Recipient<'a>,
+struct EmailHead<'a> {
+    #[serde(borrow)]
+    recipient: LenientObject<Recipient<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct Recipient<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    email: Option<Text<'a>>,
+    #[serde(borrow)]
+    email: LenientText<'a>,
 }
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let head: Head<'_> = json::body(body)?;
-    let recipient = head.data.email.recipient.email.as_deref().unwrap_or_default();
-    sink(RawEvent {
-        kind: kind(head.event.as_deref()),
-        recipient: &recipient_key(recipient),
-        raw: body,
-    });
-    Ok(Split::Events(1))
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let head: MailerSendHead<'_> = json::body(body)?;
+    let address = head.data.email.recipient.email.as_deref().unwrap_or_default();
+    let mut split = SplitBody::new(body);
+    split.push(kind(head.event.as_deref()), &recipient_key(address), body);
+    Ok(split)
 }
 
-/// The kind of a `type`. The first open and the first click of a recipient come twice, also as
-/// `opened_unique` and `clicked_unique`: those say nothing that we do not find out ourselves, and
-/// are not counted, whichever comes first.
+/// Returns the kind of a `type`. A recipient's first open and first click are posted twice, also as
+/// `opened_unique` and `clicked_unique`. Mailpulse finds first opens and clicks itself, so the
+/// unique ones are not counted, whichever of the two arrives first.
 pub(super) fn kind(event: Option<&str>) -> Kind {
     match event.unwrap_or_default() {
         "activity.sent" => Kind::Accepted,

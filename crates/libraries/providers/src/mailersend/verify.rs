@@ -1,30 +1,35 @@
-use crate::examine::Trace;
-use crate::{Algorithm, Received, Refusal, SettingsError, SourceSettings, Verified, mac};
+use super::Options;
+use crate::mac::{self, Algorithm};
+use crate::settings::text_secret;
+use crate::{
+    FindCertificate, ReceivedRequest, Rejection, SettingsError, SourceSettings, Trace, Verified,
+};
 
-/// Hexadecimal of HMAC-SHA256 over the body. Nothing in it says when.
+/// Verifies the hexadecimal HMAC-SHA256 of the body. It covers no time. Secrets are signing
+/// secrets.
 #[derive(Debug)]
 pub(crate) struct Verifier(mac::Keys);
 
 impl Verifier {
-    pub(crate) fn new(settings: &SourceSettings) -> Result<Self, SettingsError> {
-        let mend = "give the webhook's signing secret from MailerSend's webhook settings";
-        let secrets = settings
-            .prepared(mend, |secret| (!secret.is_empty()).then(|| secret.as_bytes().to_vec()))?;
+    pub(crate) fn new(settings: &SourceSettings, _: &Options) -> Result<Self, SettingsError> {
+        let fix = "give the webhook's signing secret from MailerSend's webhook settings";
+        let secrets = settings.read_secrets(fix, text_secret)?;
         Ok(Self(mac::Keys::new(Algorithm::Sha256, &secrets)))
     }
 
     pub(crate) fn verify(
         &self,
-        received: &Received<'_>,
+        request: &ReceivedRequest<'_>,
+        _: &FindCertificate<'_>,
         trace: &mut Trace,
-    ) -> Result<Verified, Refusal> {
-        let header = received.signature("signature", trace)?;
+    ) -> Result<Verified, Rejection> {
+        let header = request.signature("signature", trace)?;
         let tag = mac::Tag::from_hex(header)
-            .ok_or(Refusal::MalformedSignature("it is not hexadecimal of 32 bytes"))?;
-        trace.signed(&[received.body]);
-        let key = self.0.find(&[received.body], &tag);
+            .ok_or(Rejection::MalformedSignature("it is not hexadecimal of 32 bytes"))?;
+        trace.signed(&[request.body]);
+        let key = self.0.find(&[request.body], &tag);
         trace.key(key, self.0.count());
         trace.undated();
-        key.map(Verified::by).ok_or(Refusal::WrongSignature)
+        key.map(Verified::by).ok_or(Rejection::WrongSignature)
     }
 }

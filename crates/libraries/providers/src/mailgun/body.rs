@@ -5,11 +5,11 @@ use serde_json::value::RawValue;
 
 use crate::form::{self, Field};
 
-/// The fields that a form is signed with.
-const SIGNED: [&[u8]; 3] = [b"timestamp", b"token", b"signature"];
+/// The fields of a form that make up its signature.
+const SIGNATURE_FIELDS: [&[u8]; 3] = [b"timestamp", b"token", b"signature"];
 
-/// What Mailgun posts: since 2018 a JSON object, and for webhooks made before that a form. It is
-/// told by how it starts, since the content type is not signed either.
+/// What Mailgun posts: a JSON object since 2018, and a form for webhooks that were created before.
+/// The first character distinguishes them, because the content type is not signed.
 pub(super) enum Body<'a> {
     Json(&'a [u8]),
     Form(Form<'a>),
@@ -27,12 +27,12 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The fields of a form in its order. The sender's own variables are among them, so a name may
-/// come twice: what Mailgun means by it comes last.
+/// The fields of a form, in order. They include the sender's own variables, so a name may occur
+/// twice: Mailgun's field comes last.
 pub(super) struct Form<'a>(Vec<Field<'a>>);
 
 impl Form<'_> {
-    /// A field as text.
+    /// Returns the value of a field if it is UTF-8.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let value = &self.0.get(self.last(name.as_bytes())?)?.1;
         std::str::from_utf8(value).ok()
@@ -42,19 +42,23 @@ impl Form<'_> {
         self.0.iter().rposition(|(other, _)| **other == *name)
     }
 
-    /// What is not signed: all but the three fields of the signature.
+    /// Returns all fields but those of the signature.
     pub(super) fn unsigned(&self) -> impl Iterator<Item = &Field<'_>> {
-        let signed = SIGNED.map(|name| self.last(name));
-        let is_signed = move |place: usize| signed.contains(&Some(place));
-        self.0.iter().enumerate().filter(move |(place, _)| !is_signed(*place)).map(|(_, f)| f)
+        let signature = SIGNATURE_FIELDS.map(|name| self.last(name));
+        let is_signature = move |index: usize| signature.contains(&Some(index));
+        self.0
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| !is_signature(*index))
+            .map(|(_, field)| field)
     }
 
-    /// The form as a JSON object of texts, which is what the rest of the pipeline takes: without
-    /// token and signature, which would be good for another event. A name that comes more than
-    /// once has the array of its values.
+    /// Returns the form as a JSON object of texts, because raw events are JSON. Token and signature
+    /// are left out: they could be used for another event. A name that occurs more than once has
+    /// an array of its values.
     pub(super) fn to_json(&self) -> serde_json::Result<Box<RawValue>> {
         let mut object: BTreeMap<Cow<'_, str>, Vec<Cow<'_, str>>> = BTreeMap::new();
-        let timestamp = self.last(SIGNED[0]).and_then(|place| self.0.get(place));
+        let timestamp = self.last(SIGNATURE_FIELDS[0]).and_then(|index| self.0.get(index));
         for (name, value) in self.unsigned().chain(timestamp) {
             let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
             object.entry(name).or_default().push(value);

@@ -1,11 +1,11 @@
-//! Mailgun's words for a refusal: events reference.
+//! Mailgun's terms for a refused message, from the events reference.
 
 use event::BounceClass::{RateLimited, Reputation, Suppressed, Technical};
 use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `reason` of a `failed`. The set is open.
+/// The values of `reason` of a `failed` event. Mailgun may add others.
 pub(super) const REASONS: &[Row] = &[
     ("suppress-bounce", Some(Hard), Some(Suppressed)),
     ("suppress-complaint", Some(Undetermined), Some(Suppressed)),
@@ -14,13 +14,13 @@ pub(super) const REASONS: &[Row] = &[
     ("espblock", None, Some(Reputation)),
     ("greylisted", Some(Soft), Some(RateLimited)),
     ("old", Some(Soft), Some(Technical)),
-    // What the server's answer and the severity tell.
+    // The severity and the server's answer have the cause.
     ("hardfail", None, None),
     ("bounce", None, None),
     ("generic", None, None),
 ];
 
-/// `severity` of a `failed`.
+/// The values of `severity` of a `failed` event.
 pub(super) const SEVERITIES: &[Row] =
     &[("permanent", Some(Hard), None), ("temporary", Some(Soft), None)];
 
@@ -33,12 +33,12 @@ mod tests {
 
     #[test]
     fn every_row() {
-        let told = |key, table| {
+        let meanings = |key, table| {
             let template =
                 format!(r#"{{"event":"failed","timestamp":1762787700.5,"id":"x","{key}":"WORD"}}"#);
-            rows::told(Provider::Mailgun, &template, rows::words(table))
+            rows::meanings(Provider::Mailgun, &template, rows::terms(table))
         };
-        insta::assert_snapshot!("reasons", told("reason", REASONS));
-        insta::assert_snapshot!("severities", told("severity", SEVERITIES));
+        insta::assert_snapshot!("reasons", meanings("reason", REASONS));
+        insta::assert_snapshot!("severities", meanings("severity", SEVERITIES));
     }
 }

@@ -3,169 +3,150 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::bounces;
-use super::split::What;
+use super::split::Terms;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// The value of `event-data`, or a form's fields, which have other names for the same.
+/// The value of `event-data`, or the fields of a form, which have different names.
 #[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
+struct MailgunEvent<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    id: LenientText<'a>,
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    severity: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    reject: Reject<'a>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    message: Message<'a>,
-    #[serde(borrow, default, rename = "delivery-status", deserialize_with = "json::part")]
-    delivery_status: DeliveryStatus<'a>,
-    #[serde(default, deserialize_with = "json::part")]
-    flags: Flags,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    envelope: Sending<'a>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    tags: Vec<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::first")]
-    campaigns: Campaign<'a>,
-    #[serde(borrow, default, rename = "user-variables", deserialize_with = "json::part")]
-    variables: Variables<'a>,
-    #[serde(borrow, default, rename = "client-info", deserialize_with = "json::part")]
-    client: Client<'a>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    url: Option<Text<'a>>,
-    // The rest is of forms alone.
-    #[serde(borrow, default, rename = "Message-Id", deserialize_with = "json::word")]
-    form_message_id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "message-id", deserialize_with = "json::word")]
-    form_opened_id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "X-Mailgun-Tag", deserialize_with = "json::words")]
-    form_tags: Vec<Text<'a>>,
-    #[serde(borrow, default, rename = "tag", deserialize_with = "json::words")]
-    form_tag: Vec<Text<'a>>,
-    #[serde(borrow, default, rename = "campaign-id", deserialize_with = "json::word")]
-    form_campaign: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "user-agent", deserialize_with = "json::word")]
-    form_user_agent: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    code: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    error: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    description: Option<Text<'a>>,
+    severity: LenientText<'a>,
+    reason: LenientText<'a>,
+    reject: LenientObject<Reject<'a>>,
+    message: LenientObject<Message<'a>>,
+    #[serde(rename = "delivery-status")]
+    delivery_status: LenientObject<DeliveryStatus<'a>>,
+    flags: LenientObject<Flags>,
+    envelope: LenientObject<Sending<'a>>,
+    tags: LenientTexts<'a>,
+    campaigns: LenientObjects<Campaign<'a>>,
+    #[serde(rename = "user-variables")]
+    variables: LenientObject<Variables<'a>>,
+    #[serde(rename = "client-info")]
+    client: LenientObject<Client<'a>>,
+    ip: LenientText<'a>,
+    url: LenientText<'a>,
+    // The following fields are only in forms.
+    #[serde(rename = "Message-Id")]
+    form_message_id: LenientText<'a>,
+    #[serde(rename = "message-id")]
+    form_opened_id: LenientText<'a>,
+    #[serde(rename = "X-Mailgun-Tag")]
+    form_tags: LenientTexts<'a>,
+    #[serde(rename = "tag")]
+    form_tag: LenientTexts<'a>,
+    #[serde(rename = "campaign-id")]
+    form_campaign: LenientText<'a>,
+    #[serde(rename = "user-agent")]
+    form_user_agent: LenientText<'a>,
+    code: LenientText<'a>,
+    error: LenientText<'a>,
+    description: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Reject<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    reason: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    headers: Headers<'a>,
+    #[serde(borrow)]
+    headers: LenientObject<Headers<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct Headers<'a> {
-    #[serde(borrow, default, rename = "message-id", deserialize_with = "json::word")]
-    message_id: Option<Text<'a>>,
+    #[serde(borrow, rename = "message-id")]
+    message_id: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct DeliveryStatus<'a> {
-    #[serde(borrow, default, rename = "enhanced-code", deserialize_with = "json::word")]
-    enhanced_code: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "bounce-code", deserialize_with = "json::word")]
-    bounce_code: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    message: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    description: Option<Text<'a>>,
+    #[serde(borrow, rename = "enhanced-code")]
+    enhanced_code: LenientText<'a>,
+    #[serde(rename = "bounce-code")]
+    bounce_code: LenientText<'a>,
+    message: LenientText<'a>,
+    description: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Flags {
-    #[serde(default, rename = "is-delayed-bounce", deserialize_with = "json::flag")]
-    is_delayed_bounce: bool,
+    #[serde(rename = "is-delayed-bounce")]
+    is_delayed_bounce: LenientFlag,
 }
 
 #[derive(Default, Deserialize)]
 struct Sending<'a> {
-    #[serde(borrow, default, rename = "sending-ip", deserialize_with = "json::word")]
-    sending_ip: Option<Text<'a>>,
+    #[serde(borrow, rename = "sending-ip")]
+    sending_ip: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Campaign<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Variables<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    campaign: LenientText<'a>,
+    campaign_id: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Client<'a> {
-    #[serde(borrow, default, rename = "user-agent", deserialize_with = "json::word")]
-    user_agent: Option<Text<'a>>,
-    /// Empty for a person, otherwise the machine's name.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bot: Option<Text<'a>>,
+    #[serde(borrow, rename = "user-agent")]
+    user_agent: LenientText<'a>,
+    /// The name of the machine; empty for a person.
+    bot: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = record.what().kind();
-    let happened = times::unix(record.timestamp);
-    let event_id = record.event_id(envelope, happened.as_ref().ok());
-    let occurred_at = envelope.time(kind, happened)?;
-    let refused = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped);
-    let bounce = refused.then(|| record.bounce());
-    let message_id = record.message_id().clone();
+    let (mailgun, raw) = json::event::<MailgunEvent<'a>>(raw)?;
+    let kind = mailgun.terms().kind();
+    let time = times::unix(mailgun.timestamp);
+    let event_id = mailgun.event_id(envelope, time.as_ref().ok());
+    let occurred_at = envelope.time(kind, time)?;
+    let is_refused = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped);
+    let bounce = is_refused.then(|| mailgun.bounce());
+    let message_id = mailgun.message_id().clone();
+    let campaign = mailgun.campaigns.0.into_iter().next().unwrap_or_default();
+    let (variables, client) = (mailgun.variables.0, mailgun.client.0);
     Ok(Event {
         message_id: message_id.and_then(without_brackets),
-        campaign: record
-            .campaigns
+        campaign: campaign
             .id
-            .or(record.variables.campaign)
-            .or(record.variables.campaign_id)
-            .or(record.form_campaign),
-        tags: [record.tags, record.form_tags, record.form_tag].concat(),
+            .0
+            .or(variables.campaign.0)
+            .or(variables.campaign_id.0)
+            .or(mailgun.form_campaign.0),
+        tags: [mailgun.tags.0, mailgun.form_tags.0, mailgun.form_tag.0].concat(),
         bounce,
-        automation: kind
-            .is_engagement()
-            .then(|| automation(record.client.bot.as_deref()))
-            .flatten(),
-        user_agent: record.client.user_agent.or(record.form_user_agent),
-        ip: record.ip.or(record.envelope.sending_ip),
-        url: record.url,
-        provider_event: record.event.unwrap_or_default(),
-        provider_event_id: record.id,
+        automation: kind.is_engagement().then(|| automation(client.bot.as_deref())).flatten(),
+        user_agent: client.user_agent.0.or(mailgun.form_user_agent.0),
+        ip: mailgun.ip.0.or(mailgun.envelope.0.sending_ip.0),
+        url: mailgun.url.0,
+        provider_event: mailgun.event.0.unwrap_or_default(),
+        provider_event_id: mailgun.id.0,
         ..envelope.event(Provider::Mailgun, kind, event_id, occurred_at, raw)
     })
 }
 
-impl<'a> Record<'a> {
-    fn what(&self) -> What<'_> {
-        What {
+impl<'a> MailgunEvent<'a> {
+    fn terms(&self) -> Terms<'_> {
+        Terms {
             event: self.event.as_deref(),
             severity: self.severity.as_deref(),
             reason: self.reason.as_deref(),
@@ -174,10 +155,10 @@ impl<'a> Record<'a> {
     }
 
     fn bounce(&self) -> Bounce<'a> {
-        // A message that Mailgun itself rejects may be sent once it is mended.
+        // Mailgun accepts a message that it rejected once the sender has corrected it.
         let rejected =
             if self.reject.reason.is_some() { Meaning::SOFT } else { Meaning::default() };
-        let reason = self.what().suppression().or(self.reason.as_deref());
+        let reason = self.terms().suppression().or(self.reason.as_deref());
         let severity = match self.event.as_deref() {
             Some("bounced" | "dropped") => Some("permanent"),
             _ => self.severity.as_deref(),
@@ -194,22 +175,24 @@ impl<'a> Record<'a> {
             provider: meaning(bounces::REASONS, reason)
                 .or(meaning(bounces::SEVERITIES, severity))
                 .or(rejected),
-            status: delivery.enhanced_code.clone().or_else(|| delivery.bounce_code.clone()),
-            diagnostic: diagnostic.into_iter().find_map(Clone::clone),
-            late: self.flags.is_delayed_bounce,
+            status: delivery.enhanced_code.0.clone().or_else(|| delivery.bounce_code.0.clone()),
+            diagnostic: diagnostic.into_iter().find_map(|text| text.0.clone()),
+            late: self.flags.is_delayed_bounce.is_set(),
         }
-        .judge()
+        .bounce()
     }
 
     fn message_id(&self) -> &Option<Text<'a>> {
-        let ids = [&self.message.headers.message_id, &self.form_message_id, &self.form_opened_id];
+        let ids: [&Option<_>; 3] =
+            [&self.message.headers.message_id, &self.form_message_id, &self.form_opened_id];
         ids.into_iter().find(|id| id.is_some()).unwrap_or(ids[0])
     }
 
-    /// `id` is unique within a day (UTC). Without one, the event is known by what it says.
-    fn event_id(&self, envelope: &Envelope<'_>, happened: Option<&OccurredAt>) -> event::EventId {
+    /// `id` is unique within a day (UTC), so the key is the id and the day. Without an id, the key
+    /// is made of the fields that identify the event.
+    fn event_id(&self, envelope: &Envelope<'_>, time: Option<&OccurredAt>) -> event::EventId {
         if self.id.is_some() {
-            let day = happened.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
+            let day = time.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
             let day = day.as_ref().map_or(&[][..], |day| day);
             return envelope.event_id(Provider::Mailgun, [day, bytes(&self.id)]);
         }
@@ -227,7 +210,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// `client-info.bot`: documented values are `apple`, `gmail` and `generic`.
+/// Reads `client-info.bot`. The documented values are `apple`, `gmail` and `generic`.
 fn automation(bot: Option<&str>) -> Option<Automation> {
     let reason = match bot? {
         "apple" => AutomationReason::AppleMpp,

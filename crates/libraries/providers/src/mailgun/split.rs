@@ -1,79 +1,74 @@
-use event::{Kind, Text, recipient_key};
+use event::{Kind, recipient_key};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::{Body, Form};
-use crate::{RawEvent, Split, SplitError, json};
-
-#[derive(Deserialize)]
-struct Whole<'a> {
-    #[serde(borrow, default, rename = "event-data")]
-    event_data: Option<&'a RawValue>,
-}
-
-/// What topic and key take.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    severity: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    code: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    recipient: Option<Text<'a>>,
-}
-
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    match Body::read(body) {
-        Body::Json(body) => {
-            let whole: Whole<'_> = json::body(body)?;
-            event(whole.event_data.ok_or(SplitError::WrongShape(EXPECTED))?, sink)
-        }
-        Body::Form(form) => legacy(&form, sink),
-    }
-}
+use crate::json::{self, LenientText};
+use crate::{SplitBody, SplitError};
 
 const EXPECTED: &str = "an object with an object `event-data`";
 
-fn event(raw: &RawValue, sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let raw = raw.get();
-    let head: Head<'_> = json::whole(raw).map_err(|_| SplitError::WrongShape(EXPECTED))?;
-    let what = What {
+#[derive(Deserialize)]
+struct MailgunBody<'a> {
+    #[serde(borrow, rename = "event-data")]
+    event_data: Option<&'a RawValue>,
+}
+
+/// The fields that decide topic and key.
+#[derive(Deserialize)]
+struct MailgunHead<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    severity: LenientText<'a>,
+    reason: LenientText<'a>,
+    code: LenientText<'a>,
+    recipient: LenientText<'a>,
+}
+
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    match Body::read(body) {
+        Body::Json(json) => {
+            let json: MailgunBody<'_> = json::body(json)?;
+            split_event(body, json.event_data.ok_or(SplitError::WrongShape(EXPECTED))?)
+        }
+        Body::Form(form) => split_form(body, &form),
+    }
+}
+
+fn split_event<'b>(body: &'b [u8], event: &RawValue) -> Result<SplitBody<'b>, SplitError> {
+    let raw = event.get();
+    let head: MailgunHead<'_> = json::single(raw).map_err(|_| SplitError::WrongShape(EXPECTED))?;
+    let terms = Terms {
         event: head.event.as_deref(),
         severity: head.severity.as_deref(),
         reason: head.reason.as_deref(),
         code: head.code.as_deref(),
     };
-    sink(RawEvent {
-        kind: what.kind(),
-        recipient: &recipient_key(head.recipient.as_deref().unwrap_or_default()),
-        raw: raw.as_bytes(),
-    });
-    Ok(Split::Events(1))
+    let recipient = recipient_key(head.recipient.as_deref().unwrap_or_default());
+    let mut split = SplitBody::new(body);
+    split.push(terms.kind(), &recipient, raw.as_bytes());
+    Ok(split)
 }
 
-fn legacy(form: &Form<'_>, sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    const NO_FORM: SplitError = SplitError::NotForm("there is no field `event`");
-    form.text("event").ok_or(NO_FORM)?;
-    let object = form.to_json().map_err(|_| NO_FORM)?;
-    event(&object, sink)
+fn split_form<'b>(body: &'b [u8], form: &Form<'_>) -> Result<SplitBody<'b>, SplitError> {
+    const NO_EVENT: SplitError = SplitError::NotForm("there is no field `event`");
+    form.text("event").ok_or(NO_EVENT)?;
+    let object = form.to_json().map_err(|_| NO_EVENT)?;
+    split_event(body, &object)
 }
 
-/// What an event says of its kind.
-pub(super) struct What<'a> {
+/// The fields that decide the kind of an event.
+pub(super) struct Terms<'a> {
     pub(super) event: Option<&'a str>,
     pub(super) severity: Option<&'a str>,
     pub(super) reason: Option<&'a str>,
-    /// Of the forms alone.
+    /// Only in forms.
     pub(super) code: Option<&'a str>,
 }
 
-impl<'a> What<'a> {
-    /// A suppressed address comes as a permanent failure, though nothing was tried. The forms know
-    /// `bounced` and `dropped` in its place.
+impl<'a> Terms<'a> {
+    /// Returns the kind. A suppressed address is reported as a permanent failure, although Mailgun
+    /// sent nothing. Forms have `bounced` and `dropped` instead.
     pub(super) fn kind(&self) -> Kind {
         match self.event.unwrap_or_default() {
             "accepted" => Kind::Accepted,
@@ -81,7 +76,7 @@ impl<'a> What<'a> {
             "failed" if self.suppression().is_some() => Kind::Dropped,
             "failed" if self.severity == Some("temporary") => Kind::Deferred,
             "failed" | "bounced" => Kind::Bounced,
-            // Tried until it had grown too old.
+            // Mailgun retried until the message was too old.
             "dropped" if self.reason == Some("old") => Kind::Bounced,
             "rejected" | "dropped" => Kind::Dropped,
             "opened" => Kind::Opened,
@@ -92,7 +87,7 @@ impl<'a> What<'a> {
         }
     }
 
-    /// The list that the address is on, as today's `reason` names it.
+    /// Returns the `reason` for an address on a suppression list. Forms have a code instead.
     pub(super) fn suppression(&self) -> Option<&'a str> {
         match (self.event, self.code) {
             (Some("dropped"), Some("605")) => Some("suppress-bounce"),

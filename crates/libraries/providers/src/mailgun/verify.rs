@@ -3,19 +3,23 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::Options;
 use super::body::{Body, Form};
-use crate::examine::Trace;
+use crate::json::{self, LenientText, OptionalObject};
+use crate::mac::{self, Algorithm};
+use crate::settings::text_secret;
 use crate::{
-    Algorithm, Once, Received, Refusal, SettingsError, SourceSettings, Verified, freshness, json,
-    mac,
+    FindCertificate, ReceivedRequest, Rejection, SettingsError, SingleUseToken, SourceSettings,
+    Trace, Verified, freshness,
 };
 
-/// Mailgun tries again for eight hours, it seems with the signature of the first attempt; its
-/// clock may drift.
+/// Mailgun retries for eight hours, apparently with the signature of the first attempt. One hour is
+/// for clock drift.
 const TOLERANCE_SECONDS: u64 = 9 * 3600;
 
-/// HMAC-SHA256 in lower-case hexadecimal over `timestamp` followed by `token`. The event itself is
-/// not signed, so what was verified is good [`Once`].
+/// Verifies the lower-case hexadecimal HMAC-SHA256 of `timestamp` followed by `token`. The event
+/// itself is not signed, so the token is a [`SingleUseToken`]. Secrets are HTTP webhook signing
+/// keys.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: mac::Keys,
@@ -23,27 +27,25 @@ pub(crate) struct Verifier {
 }
 
 #[derive(Deserialize)]
-struct Whole<'a> {
-    #[serde(borrow, default, deserialize_with = "json::maybe")]
-    signature: Option<Signature<'a>>,
-    #[serde(borrow, default, rename = "event-data")]
+struct SignedBody<'a> {
+    #[serde(borrow)]
+    signature: OptionalObject<Signature<'a>>,
+    #[serde(rename = "event-data")]
     event_data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Signature<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    timestamp: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    token: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    signature: Option<Text<'a>>,
-    /// On a subaccount's events: the same, by the parent account's key.
-    #[serde(borrow, default, rename = "parent-signature", deserialize_with = "json::maybe")]
-    parent: Option<Box<Signature<'a>>>,
+    #[serde(borrow)]
+    timestamp: LenientText<'a>,
+    token: LenientText<'a>,
+    signature: LenientText<'a>,
+    /// On events of a subaccount: the same under the key of the parent account.
+    #[serde(rename = "parent-signature")]
+    parent: OptionalObject<Box<Signature<'a>>>,
 }
 
-/// A signature that is good: its key, what it covers, and until when.
+/// A good signature: the index of its key, a digest of what it covers, and its last second.
 struct Proof {
     key: usize,
     token: [u8; 16],
@@ -51,51 +53,52 @@ struct Proof {
 }
 
 impl Verifier {
-    pub(crate) fn new(settings: &SourceSettings) -> Result<Self, SettingsError> {
-        let mend = "give the HTTP webhook signing key of Mailgun's settings, not an API key";
-        let secrets = settings
-            .prepared(mend, |secret| (!secret.is_empty()).then(|| secret.as_bytes().to_vec()))?;
+    pub(crate) fn new(settings: &SourceSettings, options: &Options) -> Result<Self, SettingsError> {
+        let fix = "give the HTTP webhook signing key from Mailgun's settings, not an API key";
+        let secrets = settings.read_secrets(fix, text_secret)?;
         Ok(Self {
             keys: mac::Keys::new(Algorithm::Sha256, &secrets),
-            tolerance_seconds: settings.options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
+            tolerance_seconds: options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
         })
     }
 
     pub(crate) fn verify(
         &self,
-        received: &Received<'_>,
+        request: &ReceivedRequest<'_>,
+        _: &FindCertificate<'_>,
         trace: &mut Trace,
-    ) -> Result<Verified, Refusal> {
-        let (proof, content) = match Body::read(received.body) {
+    ) -> Result<Verified, Rejection> {
+        let (proof, content) = match Body::read(request.body) {
             Body::Json(body) => {
-                let whole: Whole<'_> = json::body(body).map_err(|_| {
-                    Refusal::MalformedSignature("the body that holds it is no JSON object")
+                let signed: SignedBody<'_> = json::body(body).map_err(|_| {
+                    Rejection::MalformedSignature("the body that contains it is no JSON object")
                 })?;
-                let proof = self.prove(whole.signature.as_ref(), received.now, trace)?;
-                (proof, digest_of_data(whole.event_data))
+                let proof = self.prove(signed.signature.as_ref(), request.now, trace)?;
+                (proof, digest_of_data(signed.event_data))
             }
             Body::Form(form) => {
-                let proof = self.prove(Some(&signature_in(&form)), received.now, trace)?;
+                let proof = self.prove(Some(&signature_of_form(&form)), request.now, trace)?;
                 (proof, digest_of_form(&form))
             }
         };
         let Proof { key, token, expires_at } = proof;
-        Ok(Verified { key: Some(key), once: Some(Once { token, content, expires_at }) })
+        let single_use = Some(SingleUseToken { token, content, expires_at });
+        Ok(Verified { key: Some(key), single_use })
     }
 
-    /// By the signature itself, or by the parent account's.
+    /// Checks the signature and, if its key is not known, the one of the parent account.
     fn prove(
         &self,
         given: Option<&Signature<'_>>,
         now: i64,
         trace: &mut Trace,
-    ) -> Result<Proof, Refusal> {
+    ) -> Result<Proof, Rejection> {
         let Some(given) = given else {
             trace.failed("signature", || "the body has no `signature`".to_owned());
-            return Err(Refusal::MissingSignature);
+            return Err(Rejection::MissingSignature);
         };
-        match (self.check("signature", given, now, trace), &given.parent) {
-            (Err(Refusal::WrongSignature), Some(parent)) => {
+        match (self.check("signature", given, now, trace), &given.parent.0) {
+            (Err(Rejection::WrongSignature), Some(parent)) => {
                 self.check("parent-signature", parent, now, trace)
             }
             (own, _) => own,
@@ -108,26 +111,26 @@ impl Verifier {
         given: &Signature<'_>,
         now: i64,
         trace: &mut Trace,
-    ) -> Result<Proof, Refusal> {
+    ) -> Result<Proof, Rejection> {
         let (Some(timestamp), Some(token), Some(signature)) =
-            (&given.timestamp, &given.token, &given.signature)
+            (&given.timestamp.0, &given.token.0, &given.signature.0)
         else {
             trace.failed("signature", || {
                 format!("the body's `{name}` lacks `timestamp`, `token` or `signature`")
             });
-            return Err(Refusal::MissingSignature);
+            return Err(Rejection::MissingSignature);
         };
         trace.passed("signature", || format!("the body's `{name}` is {signature}"));
         let tag = mac::Tag::from_hex(signature)
             .filter(|_| !signature.bytes().any(|byte| byte.is_ascii_uppercase()))
-            .ok_or(Refusal::MalformedSignature("it is not lower-case hexadecimal"))?;
+            .ok_or(Rejection::MalformedSignature("it is not lower-case hexadecimal"))?;
         let signed_at = freshness::seconds(timestamp)?;
         let signed = [timestamp.as_bytes(), token.as_bytes()];
         trace.signed(&signed);
         let key = self.keys.find(&signed, &tag);
         trace.key(key, self.keys.count());
         let age = freshness::check(signed_at, now, self.tolerance_seconds, trace);
-        let key = key.ok_or(Refusal::WrongSignature)?;
+        let key = key.ok_or(Rejection::WrongSignature)?;
         age?;
         Ok(Proof {
             key,
@@ -139,10 +142,10 @@ impl Verifier {
     }
 }
 
-fn signature_in<'a>(form: &'a Form<'_>) -> Signature<'a> {
-    let field = |name| form.text(name).map(Text::from).and_then(Text::non_empty);
+fn signature_of_form<'a>(form: &'a Form<'_>) -> Signature<'a> {
+    let field = |name| LenientText(form.text(name).map(Text::from).and_then(Text::non_empty));
     let (timestamp, token) = (field("timestamp"), field("token"));
-    Signature { timestamp, token, signature: field("signature"), parent: None }
+    Signature { timestamp, token, signature: field("signature"), parent: OptionalObject(None) }
 }
 
 fn digest_of_data(event_data: Option<&RawValue>) -> [u8; 16] {
@@ -160,8 +163,9 @@ fn digest_of_form(form: &Form<'_>) -> [u8; 16] {
     short(hash)
 }
 
-/// The first half of a SHA-256: other content with the digest of what was seen takes 2^128 tries.
+/// Returns the first half of a SHA-256. Finding other content with the same digest takes 2^128
+/// attempts.
 fn short(hash: Sha256) -> [u8; 16] {
-    let whole = hash.finalize();
-    std::array::from_fn(|place| whole[place])
+    let digest = hash.finalize();
+    std::array::from_fn(|index| digest[index])
 }

@@ -1,5 +1,5 @@
-//! Mailjet's words for a refusal: the table of errors in the event API guide, and the states of the
-//! message resource of its reference.
+//! Mailjet's terms for a refused message, from the table of errors in the event API guide and the
+//! states of the message resource in its reference.
 
 use event::BounceClass::{
     Content, InvalidDomain, InvalidRecipient, MailboxDisabled, MailboxFull, Policy, RateLimited,
@@ -9,7 +9,7 @@ use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `error`; now and then it stands in `error_related_to`.
+/// The values of `error`. Sometimes they are in `error_related_to` instead.
 #[rustfmt::skip]
 pub(super) const ERRORS: &[Row] = &[
     // recipient
@@ -41,7 +41,7 @@ pub(super) const ERRORS: &[Row] = &[
     ("duplicate in campaign",      Some(Undetermined), Some(Policy)),
 ];
 
-/// `error_related_to`, for errors that are not in the table.
+/// The values of `error_related_to`, for errors that are not in [`ERRORS`].
 #[rustfmt::skip]
 pub(super) const RELATED: &[Row] = &[
     ("recipient", None, Some(InvalidRecipient)),
@@ -63,13 +63,13 @@ mod tests {
     fn every_row() {
         let blocked = r#"{"event":"blocked","time":1762787700,"MessageID":1,
             "email":"ada@example.com","error_related_to":"X","error":"Y"}"#;
-        let told = |words, template: &str| rows::told(Provider::Mailjet, template, words);
-        let errors = || rows::words(ERRORS).collect::<Vec<_>>();
-        let by_error = told(errors(), &blocked.replace('Y', "WORD"));
+        let meanings = |words, template: &str| rows::meanings(Provider::Mailjet, template, words);
+        let errors = || rows::terms(ERRORS).collect::<Vec<_>>();
+        let by_error = meanings(errors(), &blocked.replace('Y', "WORD"));
         insta::assert_snapshot!("errors", by_error);
-        // Now and then the error stands in the other field.
-        assert_eq!(told(errors(), &blocked.replace('Y', "").replace('X', "WORD")), by_error);
-        let related = rows::words(RELATED).collect::<Vec<_>>();
-        insta::assert_snapshot!("related", told(related, &blocked.replace('X', "WORD")));
+        // Sometimes the error is in the other field.
+        assert_eq!(meanings(errors(), &blocked.replace('Y', "").replace('X', "WORD")), by_error);
+        let related = rows::terms(RELATED).collect::<Vec<_>>();
+        insta::assert_snapshot!("related", meanings(related, &blocked.replace('X', "WORD")));
     }
 }

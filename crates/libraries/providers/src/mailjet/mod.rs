@@ -1,10 +1,15 @@
-//! Mailjet's webhooks: a JSON array of events or one of them, no signature, HTTP credentials.
+//! Mailjet's webhooks: a JSON array of events or one event, with HTTP credentials and no signature.
 
 mod bounces;
 mod parse;
 mod split;
-mod verify;
 
+use crate::Profile;
+
+pub use crate::credentials::Options;
+pub(crate) use crate::credentials::Verifier;
 pub(crate) use parse::parse;
 pub(crate) use split::split;
-pub(crate) use verify::Verifier;
+
+// A request holds one event, or those of one second.
+pub(crate) const PROFILE: Profile = Profile::DEFAULT;

@@ -1,4 +1,4 @@
-use event::{Bounce, Event, EventId, Kind, Permanence, Provider, Text};
+use event::{Bounce, Event, EventId, Kind, Permanence, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -6,66 +6,56 @@ use super::bounces;
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientFlag, LenientText};
+use crate::{Envelope, ParseError, times};
 
 #[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default)]
+struct MailjetEvent<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
     time: Option<&'a RawValue>,
-    /// Above 2^53: never by way of a double.
-    #[serde(borrow, default, rename = "MessageID", deserialize_with = "json::word")]
-    message_id: Option<Text<'a>>,
-    /// The same as a text, before there was `MessageID`.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    mj_message_id: Option<Text<'a>>,
-    /// The sender's own name of the campaign.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    customcampaign: Option<Text<'a>>,
-    /// 0 for none.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    mj_campaign_id: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "json::maybe_flag")]
-    hard_bounce: Option<bool>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    error_related_to: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    error: Option<Text<'a>>,
-    /// What the server answered.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    comment: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    agent: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    url: Option<Text<'a>>,
+    /// Above 2^53, so it must never be read as a double.
+    #[serde(rename = "MessageID")]
+    message_id: LenientText<'a>,
+    /// The same as a text, from before `MessageID` existed.
+    mj_message_id: LenientText<'a>,
+    /// The sender's name of the campaign.
+    customcampaign: LenientText<'a>,
+    /// 0 if there is no campaign.
+    mj_campaign_id: LenientText<'a>,
+    hard_bounce: LenientFlag,
+    error_related_to: LenientText<'a>,
+    error: LenientText<'a>,
+    /// The answer of the receiving server.
+    comment: LenientText<'a>,
+    ip: LenientText<'a>,
+    agent: LenientText<'a>,
+    url: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (mut record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref());
-    let occurred_at = envelope.time(kind, times::unix(record.time))?;
-    record.message_id = record.message_id.or(record.mj_message_id.take());
-    let event_id = record.event_id(kind, raw.get(), envelope);
-    let bounce = record.bounce(kind);
-    let campaign_id = record.mj_campaign_id.filter(|id| id.as_str() != "0");
+    let (mut mailjet, raw) = json::event::<MailjetEvent<'a>>(raw)?;
+    let kind = kind(mailjet.event.as_deref());
+    let occurred_at = envelope.time(kind, times::unix(mailjet.time))?;
+    mailjet.message_id.0 = mailjet.message_id.take().or(mailjet.mj_message_id.take());
+    let event_id = mailjet.event_id(kind, raw.get(), envelope);
+    let bounce = mailjet.bounce(kind);
+    let campaign_id = mailjet.mj_campaign_id.0.filter(|id| id.as_str() != "0");
     Ok(Event {
-        message_id: record.message_id,
-        campaign: record.customcampaign.or(campaign_id),
+        message_id: mailjet.message_id.0,
+        campaign: mailjet.customcampaign.0.or(campaign_id),
         bounce,
-        user_agent: record.agent,
-        ip: record.ip,
-        url: record.url,
-        provider_event: record.event.unwrap_or_default(),
+        user_agent: mailjet.agent.0,
+        ip: mailjet.ip.0,
+        url: mailjet.url.0,
+        provider_event: mailjet.event.0.unwrap_or_default(),
         ..envelope.event(Provider::Mailjet, kind, event_id, occurred_at, raw)
     })
 }
 
-impl<'a> Record<'a> {
-    /// Mailjet's events have no id: they are known by message, event, time, link and client; those
-    /// of no message by all they say.
+impl<'a> MailjetEvent<'a> {
+    /// Mailjet's events have no id. Their key is the message, the event name, the time, the link
+    /// and the client's address; events without a message have all their bytes as the key.
     fn event_id(&self, kind: Kind, raw: &str, envelope: &Envelope<'_>) -> EventId {
         let event = bytes(&self.event);
         if kind == Kind::Other || self.message_id.is_none() {
@@ -78,16 +68,16 @@ impl<'a> Record<'a> {
 
     fn bounce(&mut self, kind: Kind) -> Option<Bounce<'a>> {
         matches!(kind, Kind::Bounced | Kind::Dropped).then(|| {
-            let own = |is_hard| if is_hard { Permanence::Hard } else { Permanence::Soft };
-            let said = Meaning { permanence: self.hard_bounce.map(own), class: None };
+            let permanence = |is_hard| if is_hard { Permanence::Hard } else { Permanence::Soft };
+            let flag = Meaning { permanence: self.hard_bounce.map(permanence), class: None };
             let related = self.error_related_to.as_deref();
-            let provider = said
+            let provider = flag
                 .or(meaning(bounces::ERRORS, self.error.as_deref()))
                 .or(meaning(bounces::ERRORS, related))
                 .or(meaning(bounces::RELATED, related));
             let diagnostic = self.comment.take();
             let evidence = Evidence { provider, diagnostic, ..Evidence::default() };
-            evidence.judge_with(self.error.take())
+            evidence.bounce_or(self.error.take())
         })
     }
 }

@@ -1,13 +1,12 @@
 use event::Kind;
 
-use crate::split::flat;
-use crate::{RawEvent, Split, SplitError};
+use crate::{SplitBody, SplitError};
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    flat(body, sink, kind)
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    crate::split::flat(body, kind)
 }
 
-/// The kind of an `event`. `sent` is what the recipient's server took.
+/// Returns the kind of an `event`. `sent` means that the recipient's server accepted the message.
 pub(super) fn kind(event: Option<&str>) -> Kind {
     match event.unwrap_or_default() {
         "sent" => Kind::Delivered,

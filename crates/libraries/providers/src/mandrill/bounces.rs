@@ -1,4 +1,4 @@
-//! Mandrill's words for a refusal: webhook format article.
+//! Mandrill's terms for a refused message, from the article on the webhook format.
 
 use event::BounceClass::{
     AutoReply, Content, InvalidDomain, InvalidRecipient, MailboxDisabled, MailboxFull,
@@ -8,7 +8,7 @@ use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `event`.
+/// The values of `event`.
 pub(super) const EVENTS: &[Row] = &[
     ("hard_bounce", Some(Hard), None),
     ("soft_bounce", Some(Soft), None),
@@ -16,7 +16,7 @@ pub(super) const EVENTS: &[Row] = &[
     ("reject", Some(Undetermined), Some(Suppressed)),
 ];
 
-/// `msg.bounce_description`. What it leaves open is in `msg.bgtools_code`.
+/// The values of `msg.bounce_description`. `msg.bgtools_code` has more detail.
 pub(super) const DESCRIPTIONS: &[Row] = &[
     ("bad_mailbox", None, Some(InvalidRecipient)),
     ("invalid_domain", None, Some(InvalidDomain)),
@@ -44,14 +44,15 @@ mod tests {
         let event = |event: &str, field: &str| {
             format!(r#"{{"event":"{event}","ts":1762787700,"_id":"m","msg":{{{field}}}}}"#)
         };
-        let told =
-            |template: String, words: Vec<&str>| rows::told(Provider::Mandrill, &template, words);
-        let words = |table| rows::words(table).collect();
-        insta::assert_snapshot!("events", told(event("WORD", ""), words(EVENTS)));
+        let meanings = |template: String, terms: Vec<&str>| {
+            rows::meanings(Provider::Mandrill, &template, terms)
+        };
+        let words = |table| rows::terms(table).collect();
+        insta::assert_snapshot!("events", meanings(event("WORD", ""), words(EVENTS)));
         let described = event("soft_bounce", r#""bounce_description":"WORD""#);
-        insta::assert_snapshot!("descriptions", told(described, words(DESCRIPTIONS)));
+        insta::assert_snapshot!("descriptions", meanings(described, words(DESCRIPTIONS)));
         let numbered = event("soft_bounce", r#""bgtools_code":WORD"#);
         let codes = numbers::NUMBERS.iter().map(|number| number.code).collect();
-        insta::assert_snapshot!("numbers", told(numbered, codes));
+        insta::assert_snapshot!("numbers", meanings(numbered, codes));
     }
 }

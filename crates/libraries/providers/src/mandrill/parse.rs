@@ -1,4 +1,4 @@
-use event::{Event, EventId, Kind, Provider, Text};
+use event::{Event, EventId, Kind, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -6,87 +6,77 @@ use super::bounces;
 use super::split::kind;
 use crate::bounce::{Evidence, meaning, numbers};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientObject, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
 #[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    /// The message's id: the same for all of its events.
-    #[serde(borrow, default, rename = "_id", deserialize_with = "json::word")]
-    id: Option<Text<'a>>,
-    /// When it happened; `msg.ts` is when the message was sent.
-    #[serde(borrow, default)]
+struct MandrillEvent<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    /// The id of the message. All its events share it.
+    #[serde(rename = "_id")]
+    id: LenientText<'a>,
+    /// The time of the event. `msg.ts` is the time of sending.
     ts: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    msg: Message<'a>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    user_agent: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    url: Option<Text<'a>>,
-    /// In place of `event` on changes to the reject and allow lists.
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::word")]
-    list: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    action: Option<Text<'a>>,
+    msg: LenientObject<Message<'a>>,
+    ip: LenientText<'a>,
+    user_agent: LenientText<'a>,
+    url: LenientText<'a>,
+    /// Replaces `event` on changes of the reject list and the allow list.
+    #[serde(rename = "type")]
+    list: LenientText<'a>,
+    action: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default, rename = "_id", deserialize_with = "json::word")]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    tags: Vec<Text<'a>>,
-    /// `[]` when empty.
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    metadata: Metadata<'a>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bounce_description: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bgtools_code: Option<Text<'a>>,
-    /// What the receiving server answered.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    diag: Option<Text<'a>>,
+    #[serde(borrow, rename = "_id")]
+    id: LenientText<'a>,
+    tags: LenientTexts<'a>,
+    /// `[]` if it is empty.
+    metadata: LenientObject<Metadata<'a>>,
+    bounce_description: LenientText<'a>,
+    bgtools_code: LenientText<'a>,
+    /// The answer of the receiving server.
+    diag: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Metadata<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    campaign: LenientText<'a>,
+    campaign_id: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref());
-    let occurred_at = envelope.time(kind, times::unix(record.ts))?;
-    let event_id = record.event_id(envelope);
-    let message = record.msg;
+    let (mandrill, raw) = json::event::<MandrillEvent<'a>>(raw)?;
+    let kind = kind(mandrill.event.as_deref());
+    let occurred_at = envelope.time(kind, times::unix(mandrill.ts))?;
+    let event_id = mandrill.event_id(envelope);
+    let message = mandrill.msg.0;
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
         let described = meaning(bounces::DESCRIPTIONS, message.bounce_description.as_deref());
-        let event = meaning(bounces::EVENTS, record.event.as_deref());
+        let event = meaning(bounces::EVENTS, mandrill.event.as_deref());
         let provider = described.or(event).or(numbers::meaning(message.bgtools_code.as_deref()));
-        let evidence = Evidence { provider, diagnostic: message.diag, ..Evidence::default() };
-        evidence.judge_with(message.bounce_description)
+        let evidence = Evidence { provider, diagnostic: message.diag.0, ..Evidence::default() };
+        evidence.bounce_or(message.bounce_description.0)
     });
+    let metadata = message.metadata.0;
     Ok(Event {
-        message_id: record.id.or(message.id),
-        campaign: message.metadata.campaign.or(message.metadata.campaign_id),
-        tags: message.tags,
+        message_id: mandrill.id.0.or(message.id.0),
+        campaign: metadata.campaign.0.or(metadata.campaign_id.0),
+        tags: message.tags.0,
         bounce,
-        user_agent: record.user_agent,
-        ip: record.ip,
-        url: record.url,
-        provider_event: record.event.or(record.list).unwrap_or_default(),
+        user_agent: mandrill.user_agent.0,
+        ip: mandrill.ip.0,
+        url: mandrill.url.0,
+        provider_event: mandrill.event.0.or(mandrill.list.0).unwrap_or_default(),
         ..envelope.event(Provider::Mandrill, kind, event_id, occurred_at, raw)
     })
 }
 
-impl Record<'_> {
-    /// Mandrill's events have no id of their own.
+impl MandrillEvent<'_> {
+    /// Mandrill's events have no id. Their key is made of the fields that identify them.
     fn event_id(&self, envelope: &Envelope<'_>) -> EventId {
         let ts = self.ts.map_or("", RawValue::get).as_bytes();
         if self.event.is_none() {

@@ -1,53 +1,49 @@
 use event::{Kind, Text, recipient_key};
 use serde::Deserialize;
 
-use crate::{RawEvent, Split, SplitError, form, json};
+use crate::json::{self, LenientObject, LenientText};
+use crate::{Content, SplitBody, SplitError, form};
 
-/// The form's only field.
+/// The only field of the form.
 pub(super) const FIELD: &[u8] = b"mandrill_events";
 
-/// What topic and key take.
+/// The fields that decide topic and key.
 #[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    msg: Party<'a>,
-    /// Of changes to the reject list.
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    reject: Party<'a>,
-    /// Of changes to the allow list.
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    entry: Party<'a>,
+struct MandrillHead<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    msg: LenientObject<Party<'a>>,
+    /// On changes of the reject list.
+    reject: LenientObject<Party<'a>>,
+    /// On changes of the allow list.
+    entry: LenientObject<Party<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct Party<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    email: Option<Text<'a>>,
+    #[serde(borrow)]
+    email: LenientText<'a>,
 }
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
     let (_, json) = form::fields(body)
         .find(|(name, _)| **name == *FIELD)
         .ok_or(SplitError::NotForm("there is no field `mandrill_events`"))?;
-    let events = json::objects::<Head<'_>>(json::text(&json)?)?;
-    if events.is_empty() {
-        return Ok(Split::Ping);
+    let heads = json::objects::<MandrillHead<'_>>(json::text(&json)?)?;
+    if heads.is_empty() {
+        return Ok(SplitBody::without_events(body, Content::Ping));
     }
-    for (head, raw) in &events {
-        let email = head.msg.email.as_ref().or(head.reject.email.as_ref());
-        let email = email.or(head.entry.email.as_ref());
-        sink(RawEvent {
-            kind: kind(head.event.as_deref()),
-            recipient: &recipient_key(email.map(Text::as_str).unwrap_or_default()),
-            raw: raw.as_bytes(),
-        });
+    let mut split = SplitBody::with_capacity(body, heads.len());
+    for (head, raw) in &heads {
+        let address = head.msg.email.as_ref().or(head.reject.email.as_ref());
+        let address = address.or(head.entry.email.as_ref()).map(Text::as_str);
+        let recipient = recipient_key(address.unwrap_or_default());
+        split.push(kind(head.event.as_deref()), &recipient, raw.as_bytes());
     }
-    Ok(Split::Events(events.len()))
+    Ok(split)
 }
 
-/// The kind of an `event`; changes to the reject and allow lists have none.
+/// Returns the kind of an `event`. Changes of the reject list and the allow list have no `event`.
 pub(super) fn kind(event: Option<&str>) -> Kind {
     match event.unwrap_or_default() {
         "send" => Kind::Accepted,

@@ -1,15 +1,12 @@
 use event::recipient_key;
 
-use super::record::Record;
-use crate::{RawEvent, Split, SplitError, json};
+use super::event::PostalEvent;
+use crate::{SplitBody, SplitError, json};
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let record: Record<'_> = json::body(body)?;
-    let recipient = record.message().and_then(|message| message.to.as_deref());
-    sink(RawEvent {
-        kind: record.kind(),
-        recipient: &recipient_key(recipient.unwrap_or_default()),
-        raw: body,
-    });
-    Ok(Split::Events(1))
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let postal: PostalEvent<'_> = json::body(body)?;
+    let address = postal.message().and_then(|message| message.to.as_deref());
+    let mut split = SplitBody::new(body);
+    split.push(postal.kind(), &recipient_key(address.unwrap_or_default()), body);
+    Ok(split)
 }

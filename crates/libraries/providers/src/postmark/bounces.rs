@@ -1,4 +1,4 @@
-//! Postmark's bounce types, which are not all bounces.
+//! Postmark's bounce types. Not all of them are bounces.
 
 use event::BounceClass::{self, *};
 use event::Kind;
@@ -6,7 +6,6 @@ use event::Permanence::{self, *};
 
 use crate::bounce::Meaning;
 
-/// One of Postmark's bounce types, which are not all bounces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BounceType {
     pub(super) name: &'static str,
@@ -25,8 +24,8 @@ const fn row(
     BounceType { name, code, kind, meaning: Meaning { permanence: Some(permanence), class } }
 }
 
-/// Postmark `Type` and `TypeCode`: bounce API reference and the vendor's client library. The name
-/// decides: the vendor's own pages disagree about some numbers.
+/// The values of `Type` and `TypeCode`, from the bounce API reference and Postmark's client
+/// library. The name takes precedence, because Postmark's pages disagree about some codes.
 #[rustfmt::skip]
 pub(super) const TYPES: &[BounceType] = &[
     row("HardBounce", 1, Kind::Bounced, Hard, Some(InvalidRecipient)),
@@ -53,7 +52,7 @@ pub(super) const TYPES: &[BounceType] = &[
     row("TemplateRenderingFailed", 100_010, Kind::Dropped, Soft, Some(Content)),
 ];
 
-/// By name, or by code where the name is new.
+/// Finds a type by name, or by code if the name is unknown.
 pub(super) fn find(name: Option<&str>, code: Option<&str>) -> Option<&'static BounceType> {
     let code = code.and_then(|code| code.parse::<u32>().ok());
     TYPES
@@ -75,7 +74,7 @@ mod tests {
             assert_eq!(find(Some(row.name), None), Some(row));
             assert_eq!(find(Some("New"), Some(&row.code.to_string())), Some(row));
         }
-        // The vendor's samples give a spam complaint the code of a spam notification.
+        // Postmark's samples give a spam complaint the code of a spam notification.
         let complaint = find(Some("SpamComplaint"), Some("512")).unwrap();
         assert_eq!(complaint.kind, Kind::Complained);
         assert_eq!(find(Some("New"), Some("7")), None);
@@ -85,7 +84,7 @@ mod tests {
     fn every_row() {
         let template = r#"{"RecordType":"Bounce","Type":"WORD","ID":1,"Email":"ada@example.com",
             "BouncedAt":"2025-11-10T15:15:00Z"}"#;
-        insta::assert_snapshot!(rows::told(
+        insta::assert_snapshot!(rows::meanings(
             Provider::Postmark,
             template,
             TYPES.iter().map(|row| row.name)

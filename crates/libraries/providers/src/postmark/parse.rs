@@ -1,57 +1,63 @@
 use event::{Event, EventId, Kind, Provider};
 
-use super::record::Record;
+use super::event::PostmarkEvent;
 use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
 use crate::{Envelope, ParseError, json, times};
 
-/// What the vendor's test payloads carry in place of a message's id.
+/// Postmark's test payloads have this instead of a message id.
 const NO_MESSAGE: &str = "00000000-0000-0000-0000-000000000000";
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = record.kind();
-    let occurred_at = envelope.time(kind, times::rfc3339(record.time()))?;
-    let event_id = event_id(&record, raw.get(), envelope);
-    let provider = record.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
+    let (postmark, raw) = json::event::<PostmarkEvent<'a>>(raw)?;
+    let kind = postmark.kind();
+    let occurred_at = envelope.time(kind, times::rfc3339(postmark.time()))?;
+    let event_id = event_id(&postmark, raw.get(), envelope);
+    let provider = postmark.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
-        let evidence = Evidence { provider, diagnostic: record.details, ..Evidence::default() };
-        evidence.judge_with(record.description)
+        let evidence = Evidence { provider, diagnostic: postmark.details.0, ..Evidence::default() };
+        evidence.bounce_or(postmark.description.0)
     });
+    let metadata = postmark.metadata.0;
     Ok(Event {
-        message_id: record.message_id.filter(|id| id.as_str() != NO_MESSAGE),
-        campaign: record.metadata.campaign.or(record.metadata.campaign_id),
-        tags: record.tag.into_iter().collect(),
+        message_id: postmark.message_id.0.filter(|id| id.as_str() != NO_MESSAGE),
+        campaign: metadata.campaign.0.or(metadata.campaign_id.0),
+        tags: postmark.tag.0.into_iter().collect(),
         bounce,
-        user_agent: record.user_agent,
-        ip: record.geo.ip,
-        url: record.original_link,
-        provider_event: record.record_type.unwrap_or_default(),
-        provider_event_id: record.id,
+        user_agent: postmark.user_agent.0,
+        ip: postmark.geo.0.ip.0,
+        url: postmark.original_link.0,
+        provider_event: postmark.record_type.0.unwrap_or_default(),
+        provider_event_id: postmark.id.0,
         ..envelope.event(Provider::Postmark, kind, event_id, occurred_at, raw)
     })
 }
 
-/// Only bounces and complaints have an id. The rest are known by what they say: a message's id is
-/// shared by its recipients, its opens and its clicks.
-fn event_id(record: &Record<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId {
+/// Only bounces and complaints have an id. The key of the others is made of their fields, because
+/// all recipients, opens and clicks of a message share the message id.
+fn event_id(postmark: &PostmarkEvent<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId {
     let id = |key: &[&[u8]]| envelope.event_id(Provider::Postmark, key.iter().copied());
-    let (record_type, message) = (bytes(&record.record_type), bytes(&record.message_id));
-    match record.record_type.as_deref().unwrap_or_default() {
-        // Of one sequence: a complaint that comes as both has the same id in both.
-        "Bounce" | "SpamComplaint" if record.id.is_some() => id(&[b"Bounce", bytes(&record.id)]),
-        "Delivery" => id(&[record_type, message]),
-        "Open" | "Click" => {
-            id(&[record_type, message, bytes(&record.received_at), bytes(&record.original_link)])
+    let (record_type, message) = (bytes(&postmark.record_type), bytes(&postmark.message_id));
+    match postmark.record_type.as_deref().unwrap_or_default() {
+        // Both share one sequence of ids: a complaint that is posted as both has one id.
+        "Bounce" | "SpamComplaint" if postmark.id.is_some() => {
+            id(&[b"Bounce", bytes(&postmark.id)])
         }
+        "Delivery" => id(&[record_type, message]),
+        "Open" | "Click" => id(&[
+            record_type,
+            message,
+            bytes(&postmark.received_at),
+            bytes(&postmark.original_link),
+        ]),
         "SubscriptionChange" => {
-            let suppressed: &[u8] = match record.suppress_sending {
+            let suppressed: &[u8] = match postmark.suppress_sending.0 {
                 Some(true) => b"true",
                 Some(false) => b"false",
                 None => b"",
             };
-            let stream = bytes(&record.message_stream);
-            id(&[record_type, stream, bytes(&record.changed_at), suppressed])
+            let stream = bytes(&postmark.message_stream);
+            id(&[record_type, stream, bytes(&postmark.changed_at), suppressed])
         }
         _ => id(&[record_type, raw.as_bytes()]),
     }

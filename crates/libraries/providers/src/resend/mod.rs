@@ -1,10 +1,15 @@
-//! Resend's webhooks: one JSON object, signed as Svix does.
+//! Resend's webhooks: one JSON object, signed by Svix.
 
+mod event;
 mod parse;
-mod record;
 mod split;
-mod verify;
 
+use crate::{Profile, standardwebhooks};
+
+pub use crate::standardwebhooks::Options;
+pub(crate) use crate::standardwebhooks::Verifier;
 pub(crate) use parse::parse;
 pub(crate) use split::split;
-pub(crate) use verify::Verifier;
+
+/// Svix posts Resend's webhooks.
+pub(crate) const PROFILE: Profile = standardwebhooks::PROFILE;

@@ -1,17 +1,8 @@
-use std::borrow::Cow;
+use super::event::ResendEvent;
+use crate::{SplitBody, SplitError, json};
 
-use super::record::Record;
-use crate::{RawEvent, Split, SplitError, json};
-
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let record: Record<'_> = json::body(body)?;
-    let kind = record.kind();
-    let mut recipients = record.recipients();
-    if recipients.is_empty() {
-        recipients.push(Cow::Borrowed(""));
-    }
-    for recipient in &recipients {
-        sink(RawEvent { kind, recipient, raw: body });
-    }
-    Ok(Split::Events(recipients.len()))
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let resend: ResendEvent<'_> = json::body(body)?;
+    let (kind, recipients) = (resend.kind(), resend.recipients());
+    Ok(SplitBody::per_recipient(body, kind, &recipients))
 }

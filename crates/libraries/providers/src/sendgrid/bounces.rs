@@ -1,4 +1,4 @@
-//! SendGrid's words for a refusal: tracking events reference.
+//! SendGrid's terms for a refused message, from the reference of tracking events.
 
 use event::BounceClass::{
     Content, InvalidRecipient, MailboxDisabled, Policy, RateLimited, Reputation, Suppressed,
@@ -8,10 +8,10 @@ use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `type` of a `bounce`.
+/// The values of `type` of a `bounce` event.
 pub(super) const TYPES: &[Row] = &[("bounce", Some(Hard), None), ("blocked", Some(Soft), None)];
 
-/// `bounce_classification`: seven classes, spelled differently from page to page.
+/// The values of `bounce_classification`. SendGrid's pages spell them differently.
 pub(super) const CLASSES: &[Row] = &[
     ("invalid", None, Some(InvalidRecipient)),
     ("mailbox unavailable", None, Some(MailboxDisabled)),
@@ -22,7 +22,7 @@ pub(super) const CLASSES: &[Row] = &[
     ("unclassified", None, None),
 ];
 
-/// `reason` of a `dropped`.
+/// The values of `reason` of a `dropped` event.
 pub(super) const DROPS: &[Row] = &[
     ("bounced address", Some(Hard), Some(Suppressed)),
     ("unsubscribed address", Some(Undetermined), Some(Suppressed)),
@@ -42,14 +42,14 @@ mod tests {
 
     #[test]
     fn every_row() {
-        let told = |event: &str, key, table| {
+        let meanings = |event: &str, key, table| {
             let template = format!(
                 r#"{{"event":"{event}","timestamp":1762787700,"sg_event_id":"x","{key}":"WORD"}}"#
             );
-            rows::told(Provider::SendGrid, &template, rows::words(table))
+            rows::meanings(Provider::SendGrid, &template, rows::terms(table))
         };
-        insta::assert_snapshot!("types", told("bounce", "type", TYPES));
-        insta::assert_snapshot!("classes", told("bounce", "bounce_classification", CLASSES));
-        insta::assert_snapshot!("drops", told("dropped", "reason", DROPS));
+        insta::assert_snapshot!("types", meanings("bounce", "type", TYPES));
+        insta::assert_snapshot!("classes", meanings("bounce", "bounce_classification", CLASSES));
+        insta::assert_snapshot!("drops", meanings("dropped", "reason", DROPS));
     }
 }

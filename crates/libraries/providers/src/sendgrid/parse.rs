@@ -8,100 +8,87 @@ use super::bounces;
 use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientFlag, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
-/// The fields we know of an event. Unique arguments of the sender lie beside them, at the same
-/// level; the reserved names win.
+/// The sender's unique arguments are at the same level as SendGrid's fields. If a name is used by
+/// both, SendGrid posts its own field.
 #[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default)]
+struct SendGridEvent<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    sg_event_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    sg_message_id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "smtp-id", deserialize_with = "json::word")]
-    smtp_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    category: Vec<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    marketing_campaign_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    singlesend_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign_id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::word")]
-    bounce_type: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bounce_classification: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    response: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    status: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "json::flag")]
-    sg_machine_open: bool,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    useragent: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    url: Option<Text<'a>>,
+    sg_event_id: LenientText<'a>,
+    sg_message_id: LenientText<'a>,
+    #[serde(rename = "smtp-id")]
+    smtp_id: LenientText<'a>,
+    category: LenientTexts<'a>,
+    marketing_campaign_id: LenientText<'a>,
+    singlesend_id: LenientText<'a>,
+    campaign: LenientText<'a>,
+    campaign_id: LenientText<'a>,
+    #[serde(rename = "type")]
+    bounce_type: LenientText<'a>,
+    bounce_classification: LenientText<'a>,
+    reason: LenientText<'a>,
+    response: LenientText<'a>,
+    status: LenientText<'a>,
+    sg_machine_open: LenientFlag,
+    ip: LenientText<'a>,
+    useragent: LenientText<'a>,
+    url: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (record, raw) = json::event::<Record<'a>>(raw)?;
-    let kind = kind(record.event.as_deref());
-    let occurred_at = envelope.time(kind, times::unix(record.timestamp))?;
-    let event_id = record.event_id(envelope);
-    let late = kind == Kind::Bounced && record.sg_message_id.is_none();
-    let evidence = match kind {
-        Kind::Bounced => {
-            Some(meaning(bounces::TYPES, record.bounce_type.as_deref()).or(record.classified()))
-        }
-        Kind::Deferred => Some(Meaning::SOFT.or(record.classified())),
+    let (sendgrid, raw) = json::event::<SendGridEvent<'a>>(raw)?;
+    let kind = kind(sendgrid.event.as_deref());
+    let occurred_at = envelope.time(kind, times::unix(sendgrid.timestamp))?;
+    let event_id = sendgrid.event_id(envelope);
+    let late = kind == Kind::Bounced && sendgrid.sg_message_id.is_none();
+    let terms = match kind {
+        Kind::Bounced => Some(
+            meaning(bounces::TYPES, sendgrid.bounce_type.as_deref()).or(sendgrid.classification()),
+        ),
+        Kind::Deferred => Some(Meaning::SOFT.or(sendgrid.classification())),
         Kind::Dropped => {
-            Some(meaning(bounces::DROPS, record.reason.as_deref()).or(record.classified()))
+            Some(meaning(bounces::DROPS, sendgrid.reason.as_deref()).or(sendgrid.classification()))
         }
         _ => None,
     };
-    let bounce = evidence.map(|provider| {
-        let diagnostic = record.reason.or(record.response);
-        Evidence { provider, status: record.status, diagnostic, late }.judge()
+    let bounce = terms.map(|provider| {
+        let diagnostic = sendgrid.reason.0.or(sendgrid.response.0);
+        Evidence { provider, status: sendgrid.status.0, diagnostic, late }.bounce()
     });
-    // Apple Mail Privacy Protection fetches the pixel, whether or not anybody reads.
-    let machine = kind == Kind::Opened && record.sg_machine_open;
+    // Apple Mail Privacy Protection fetches the pixel whether or not a person reads the message.
+    let is_machine = kind == Kind::Opened && sendgrid.sg_machine_open.is_set();
     Ok(Event {
-        message_id: message_id(record.sg_message_id, record.smtp_id),
-        campaign: record
+        message_id: message_id(sendgrid.sg_message_id.0, sendgrid.smtp_id.0),
+        campaign: sendgrid
             .marketing_campaign_id
-            .or(record.singlesend_id)
-            .or(record.campaign)
-            .or(record.campaign_id),
-        tags: record.category,
+            .0
+            .or(sendgrid.singlesend_id.0)
+            .or(sendgrid.campaign.0)
+            .or(sendgrid.campaign_id.0),
+        tags: sendgrid.category.0,
         bounce,
-        automation: machine
+        automation: is_machine
             .then_some(Automation { reason: AutomationReason::AppleMpp, confidence: 1.0 }),
-        user_agent: record.useragent,
-        ip: record.ip,
-        url: record.url,
-        provider_event: record.event.unwrap_or_default(),
-        provider_event_id: record.sg_event_id,
+        user_agent: sendgrid.useragent.0,
+        ip: sendgrid.ip.0,
+        url: sendgrid.url.0,
+        provider_event: sendgrid.event.0.unwrap_or_default(),
+        provider_event_id: sendgrid.sg_event_id.0,
         ..envelope.event(Provider::SendGrid, kind, event_id, occurred_at, raw)
     })
 }
 
-impl Record<'_> {
-    fn classified(&self) -> Meaning {
+impl SendGridEvent<'_> {
+    fn classification(&self) -> Meaning {
         meaning(bounces::CLASSES, self.bounce_classification.as_deref())
     }
 
-    /// `sg_event_id` is unique. The few events without one are known by what they say.
+    /// `sg_event_id` is unique. The key of the few events without one is made of the fields that
+    /// identify them.
     fn event_id(&self, envelope: &Envelope<'_>) -> event::EventId {
         if self.sg_event_id.is_some() {
             return envelope.event_id(Provider::SendGrid, [bytes(&self.sg_event_id)]);
@@ -121,15 +108,16 @@ impl Record<'_> {
     }
 }
 
-/// What all events of a message share: the part of `sg_message_id` before its first full stop.
+/// Returns the id that all events of a message share: the part of `sg_message_id` before its first
+/// full stop.
 ///
-/// Asynchronous bounces carry only `smtp-id`, the Message-ID. Where SendGrid made it up, as
-/// `<id@ismtpd….sendgrid.net>`, its `id` begins with the same text.
+/// Asynchronous bounces have only `smtp-id`, the Message-ID. If SendGrid generated it, it is
+/// `<id@ismtpd….sendgrid.net>` and `id` begins with the same text.
 fn message_id<'a>(sg_message_id: Option<Text<'a>>, smtp_id: Option<Text<'a>>) -> Option<Text<'a>> {
     fn stem(text: &str) -> &str {
         text.split('.').next().unwrap_or(text)
     }
-    fn own_stem(text: &str) -> &str {
+    fn stem_of_generated(text: &str) -> &str {
         let bare = text.trim_start_matches('<').trim_end_matches('>');
         match bare.split_once('@') {
             Some((id, host)) if host.contains("ismtpd") => stem(id),
@@ -138,7 +126,7 @@ fn message_id<'a>(sg_message_id: Option<Text<'a>>, smtp_id: Option<Text<'a>>) ->
     }
     let (text, cut): (Text<'a>, fn(&str) -> &str) = match (sg_message_id, smtp_id) {
         (Some(text), _) => (text, stem),
-        (None, Some(text)) => (text, own_stem),
+        (None, Some(text)) => (text, stem_of_generated),
         (None, None) => return None,
     };
     match text.0 {
@@ -153,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_bounce_joins_its_message() {
+    fn a_late_bounce_has_the_id_of_its_message() {
         let id = |sg, smtp| message_id(Option::map(sg, Text::from), Option::map(smtp, Text::from));
         let delivered =
             id(Some("LRzXl_N.recvd-5f-x.0"), Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));

@@ -1,13 +1,13 @@
 use event::Kind;
 
-use crate::split::flat;
-use crate::{RawEvent, Split, SplitError};
+use crate::{SplitBody, SplitError};
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    flat(body, sink, kind)
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    crate::split::flat(body, kind)
 }
 
-/// The kind of an `event`. One page of the documentation writes `Processed`: the case is ignored.
+/// Returns the kind of an `event`. Case is ignored, because one page of the documentation writes
+/// `Processed`.
 pub(super) fn kind(event: Option<&str>) -> Kind {
     match event.unwrap_or_default() {
         "processed" => Kind::Accepted,

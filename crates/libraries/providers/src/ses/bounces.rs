@@ -1,5 +1,5 @@
-//! Amazon SES's words for a refusal: developer guide, contents of event data. Resend sends by SES
-//! and passes them on.
+//! Amazon SES's terms for a refused message, from the contents of event data in the developer
+//! guide. Resend sends through SES and uses the same terms.
 
 use event::BounceClass::{
     Content, InvalidRecipient, MailboxFull, MessageTooLarge, RateLimited, Reputation, Suppressed,
@@ -9,14 +9,14 @@ use event::Permanence::{Hard, Soft, Undetermined};
 
 use crate::bounce::Row;
 
-/// `bounceType`.
+/// The values of `bounceType`.
 pub(crate) const TYPES: &[Row] = &[
     ("Permanent", Some(Hard), None),
     ("Transient", Some(Soft), None),
     ("Undetermined", Some(Undetermined), None),
 ];
 
-/// `bounceSubType` and `delayType`.
+/// The values of `bounceSubType` and `delayType`.
 pub(crate) const SUBTYPES: &[Row] = &[
     ("NoEmail", None, Some(InvalidRecipient)),
     ("Suppressed", Some(Hard), Some(Suppressed)),
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn every_row() {
-        let told = |key, table| {
+        let meanings = |key, table| {
             let record = format!(
                 r#"{{"eventType":"Bounce","bounce":{{"timestamp":"2025-11-10T15:15:00Z",
                     "{key}":"WORD","bouncedRecipients":[{{"emailAddress":"ada@example.com"}}]}}}}"#
@@ -55,9 +55,9 @@ mod tests {
                 "Type": "Notification", "MessageId": "m", "Timestamp": "2025-11-10T15:15:01Z",
                 "Message": record,
             });
-            rows::told(Provider::Ses, &template.to_string(), rows::words(table))
+            rows::meanings(Provider::Ses, &template.to_string(), rows::terms(table))
         };
-        insta::assert_snapshot!("types", told("bounceType", TYPES));
-        insta::assert_snapshot!("subtypes", told("bounceSubType", SUBTYPES));
+        insta::assert_snapshot!("types", meanings("bounceType", TYPES));
+        insta::assert_snapshot!("subtypes", meanings("bounceSubType", SUBTYPES));
     }
 }

@@ -1,46 +1,37 @@
-use std::borrow::Cow;
+use super::event::SesEvent;
+use super::sns::{MessageType, SnsMessage};
+use super::sns_url;
+use crate::{Content, SplitBody, SplitError, json};
 
-use super::address;
-use super::record::{Notice, Record, Sns};
-use crate::{RawEvent, Split, SplitError, json};
-
-/// How the message begins that SES sends once, when an event destination is made.
+/// The start of the message that SES sends when an event destination is created.
 const FIRST_MESSAGE: &str = "Successfully validated SNS topic";
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let sns: Sns<'_> = json::body(body)?;
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let sns: SnsMessage<'_> = json::body(body)?;
     let topic = sns.topic_arn.as_deref().unwrap_or_default().to_owned();
-    match sns.notice().ok_or(SplitError::WrongShape("an SNS envelope of a known Type"))? {
-        Notice::Notification => notification(&sns, body, sink),
-        Notice::UnsubscribeConfirmation => Ok(Split::Unsubscribed { topic }),
-        Notice::SubscriptionConfirmation => {
+    let without_events = |content| Ok(SplitBody::without_events(body, content));
+    match sns.message_type().ok_or(SplitError::WrongShape("an SNS envelope of a known Type"))? {
+        MessageType::Notification => split_notification(&sns, body),
+        MessageType::UnsubscribeConfirmation => without_events(Content::Unsubscribed { topic }),
+        MessageType::SubscriptionConfirmation => {
             let url = sns.subscribe_url.as_deref().unwrap_or_default();
-            if !address::is_confirmation(url) {
+            if !sns_url::is_confirmation(url) {
                 return Err(SplitError::WrongShape("a SubscribeURL of Amazon SNS"));
             }
-            Ok(Split::ConfirmSubscription { subscribe_url: url.to_owned(), topic })
+            without_events(Content::ConfirmSubscription { subscribe_url: url.to_owned(), topic })
         }
     }
 }
 
-fn notification(
-    sns: &Sns<'_>,
-    body: &[u8],
-    sink: &mut dyn FnMut(RawEvent<'_>),
-) -> Result<Split, SplitError> {
+fn split_notification<'b>(
+    sns: &SnsMessage<'_>,
+    body: &'b [u8],
+) -> Result<SplitBody<'b>, SplitError> {
     let message =
         sns.message.as_deref().ok_or(SplitError::WrongShape("an SNS envelope with a Message"))?;
     if message.starts_with(FIRST_MESSAGE) {
-        return Ok(Split::Ping);
+        return Ok(SplitBody::without_events(body, Content::Ping));
     }
-    let record: Record<'_> = json::whole(message)?;
-    let kind = record.kind();
-    let mut recipients = record.recipients();
-    if recipients.is_empty() {
-        recipients.push(Cow::Borrowed(""));
-    }
-    for recipient in &recipients {
-        sink(RawEvent { kind, recipient, raw: body });
-    }
-    Ok(Split::Events(recipients.len()))
+    let ses: SesEvent<'_> = json::single(message)?;
+    Ok(SplitBody::per_recipient(body, ses.kind(), &ses.recipients()))
 }

@@ -1,5 +1,5 @@
-//! Every provider's signature, made with keys of our own: the right ones are taken, and nothing
-//! that is signed can be changed.
+//! Verifies every provider's signature scheme with generated keys: good signatures are accepted,
+//! and no signed byte can be changed.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,11 +14,13 @@ use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{Authenticator, Certificate, Options, Received, Refusal, SourceSettings, Verified};
+use crate::{
+    Authenticator, Certificate, Options, ReceivedRequest, Rejection, SourceSettings, Verified,
+};
 
-mod examined;
+mod diagnosed;
 mod forgery;
 mod rules;
 mod schemes;
@@ -46,19 +48,21 @@ static RSA: LazyLock<RsaKeyPair> =
     LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
 static SNS_CERTIFICATE: LazyLock<Arc<Certificate>> = LazyLock::new(|| {
     let key = RSA.public_key().as_der().unwrap();
-    Arc::new(Certificate::of_key(key.as_ref(), NOW - 10, NOW + 10).unwrap())
+    Arc::new(Certificate::from_key(key.as_ref(), NOW - 10, NOW + 10).unwrap())
 });
 
-fn settings(provider: Provider, secrets: &[&str], options: Options) -> SourceSettings {
+/// The settings of a source with the given options, in the form of the settings file.
+fn settings(provider: Provider, secrets: &[&str], options: Value) -> SourceSettings {
     let secrets = secrets.iter().map(|&secret| secret.into()).collect();
-    SourceSettings { provider, name: "acme".into(), secrets, options }
+    let options = Options::read(provider, options).unwrap();
+    SourceSettings { name: "acme".into(), secrets, options }
 }
 
-fn authenticator(provider: Provider, secrets: &[&str], options: Options) -> Authenticator {
+fn authenticator(provider: Provider, secrets: &[&str], options: Value) -> Authenticator {
     Authenticator::new(&settings(provider, secrets, options)).unwrap()
 }
 
-/// A request whose headers may be anything that HTTP can carry.
+/// A request whose headers may have any bytes that HTTP allows.
 #[derive(Clone, Default)]
 struct Sent {
     headers: Vec<(&'static str, Vec<u8>)>,
@@ -66,21 +70,21 @@ struct Sent {
 }
 
 impl Sent {
-    fn verify(&self, authenticator: &Authenticator, now: i64) -> Result<(), Refusal> {
+    fn verify(&self, authenticator: &Authenticator, now: i64) -> Result<(), Rejection> {
         self.verified(authenticator, now).map(|_| ())
     }
 
-    fn verified(&self, authenticator: &Authenticator, now: i64) -> Result<Verified, Refusal> {
+    fn verified(&self, authenticator: &Authenticator, now: i64) -> Result<Verified, Rejection> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let Ok(value) = HeaderValue::from_bytes(value) else {
-                return Err(Refusal::MissingSignature);
+                return Err(Rejection::MissingSignature);
             };
             headers.insert(HeaderName::from_static(name), value);
         }
         let known = |url: &str| (url == CERTIFICATE).then(|| SNS_CERTIFICATE.clone());
-        let received = Received { headers: &headers, body: &self.body, remote_ip: None, now };
-        authenticator.verify(&received, &known)
+        let request = ReceivedRequest { headers: &headers, body: &self.body, remote_ip: None, now };
+        authenticator.verify(&request, &known)
     }
 }
 
@@ -104,13 +108,13 @@ fn sendgrid(signer: &Signer, timestamp: i64) -> Sent {
     }
 }
 
-fn mailgun_signature(key: &str, timestamp: i64) -> serde_json::Value {
+fn mailgun_signature(key: &str, timestamp: i64) -> Value {
     let (timestamp, token) = (timestamp.to_string(), "b1946ac92492d2347c6235b4d2611184");
     let signature = tag::<Hmac<sha2::Sha256>>(key, &[timestamp.as_bytes(), token.as_bytes()]);
     json!({ "timestamp": timestamp, "token": token, "signature": hex::encode(signature) })
 }
 
-fn mailgun(signature: &serde_json::Value) -> Sent {
+fn mailgun(signature: &Value) -> Sent {
     let body = json!({ "signature": signature, "event-data": { "event": "opened" } });
     Sent { body: body.to_string().into_bytes(), ..Sent::default() }
 }
@@ -138,8 +142,8 @@ fn generic(key: &str, timestamp: i64) -> Sent {
     }
 }
 
-/// A notification with the fields that `change` leaves, signed as it should be before the change.
-fn sns(change: impl Fn(&mut serde_json::Value)) -> Sent {
+/// A notification that is signed and then changed.
+fn sns(change: impl Fn(&mut Value)) -> Sent {
     let mut envelope = json!({
         "Type": "Notification", "MessageId": "m-1", "TopicArn": TOPIC, "Subject": "s",
         "Message": "{\"eventType\":\"Send\"}\n", "Timestamp": "2025-11-10T15:19:59.000Z",
@@ -157,11 +161,13 @@ fn sns(change: impl Fn(&mut serde_json::Value)) -> Sent {
     Sent { body: envelope.to_string().into_bytes(), ..Sent::default() }
 }
 
-fn ses(options: Options) -> Authenticator {
-    authenticator(Provider::Ses, &[], Options { topics: vec![TOPIC.into()], ..options })
+/// An SES source with the topic and the given options.
+fn ses(mut options: Value) -> Authenticator {
+    options["topics"] = json!([TOPIC]);
+    authenticator(Provider::Ses, &[], options)
 }
 
-/// By the key that `whsec_a2V5` holds.
+/// Signed with the key in `whsec_a2V5`.
 fn standard_webhooks(prefix: [&'static str; 3], timestamp: i64) -> Sent {
     let timestamp = timestamp.to_string().into_bytes();
     let signature = tag::<Hmac<sha2::Sha256>>("key", &[b"msg_1", b".", &timestamp, b".", BODY]);

@@ -1,4 +1,4 @@
-//! What each scheme takes and what not, beyond what all have in common.
+//! What individual schemes accept and reject, beyond the rules that apply to all of them.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
@@ -9,7 +9,7 @@ pub(super) fn mailgun_form(key: &str, timestamp: i64) -> Sent {
     let signature = mailgun_signature(key, timestamp);
     let field = |name: &str| signature[name].as_str().unwrap().to_owned();
     let body = form_urlencoded::Serializer::new(String::new())
-        // A variable of the sender that has the name of a field.
+        // A variable of the sender with the name of one of Mailgun's fields.
         .append_pair("token", "theirs")
         .append_pair("event", "opened")
         .append_pair("recipient", "ada@example.com")
@@ -20,15 +20,15 @@ pub(super) fn mailgun_form(key: &str, timestamp: i64) -> Sent {
     Sent { body: body.into_bytes(), ..Sent::default() }
 }
 
-/// Whether two bodies of Mailgun split into the same events.
+/// True if two Mailgun bodies are split into the same events.
 pub(super) fn same_event(one: &[u8], other: &[u8]) -> bool {
     let raw = |body: &[u8]| {
-        let mut raw = Vec::new();
-        let split =
-            crate::split(Provider::Mailgun, body, &mut |event| raw.push(event.raw.to_vec()));
-        (split, raw)
+        let split = crate::split(Provider::Mailgun, body)?;
+        Ok::<_, crate::SplitError>(
+            split.events().map(|event| event.raw.to_vec()).collect::<Vec<_>>(),
+        )
     };
-    // Two forms may differ in the order of their fields, which the object has not.
+    // Two forms may differ in the order of their fields, which their objects do not keep.
     let fields = |body: &[u8]| -> Vec<_> {
         let is_json = body.starts_with(b"{");
         let fields = crate::form::fields(body).filter(|_| !is_json);
@@ -39,12 +39,12 @@ pub(super) fn same_event(one: &[u8], other: &[u8]) -> bool {
 
 #[test]
 fn mailguns_form_is_verified_by_its_last_fields() {
-    let source = authenticator(Provider::Mailgun, &["other", "key"], Options::default());
+    let source = authenticator(Provider::Mailgun, &["other", "key"], json!({}));
     let verified = mailgun_form("key", NOW).verified(&source, NOW).unwrap();
     assert_eq!(verified.key, Some(1));
-    assert_eq!(mailgun_form("third", NOW).verify(&source, NOW), Err(Refusal::WrongSignature));
+    assert_eq!(mailgun_form("third", NOW).verify(&source, NOW), Err(Rejection::WrongSignature));
     let none = Sent { body: b"event=opened&timestamp=1&token=a".to_vec(), ..Sent::default() };
-    assert_eq!(none.verify(&source, NOW), Err(Refusal::MissingSignature));
+    assert_eq!(none.verify(&source, NOW), Err(Rejection::MissingSignature));
 
     let form = mailgun_form("key", NOW);
     let mut multipart = String::new();
@@ -59,17 +59,17 @@ fn mailguns_form_is_verified_by_its_last_fields() {
 
 #[test]
 fn mailguns_token_is_good_for_one_event() {
-    let source = authenticator(Provider::Mailgun, &["key"], Options::default());
+    let source = authenticator(Provider::Mailgun, &["key"], json!({}));
     let signature = mailgun_signature("key", NOW - 60);
-    let once = |event: &str| {
+    let token = |event: &str| {
         let body = format!(r#"{{"signature":{signature},"event-data":{event}}}"#);
         let sent = Sent { body: body.into_bytes(), ..Sent::default() };
-        sent.verified(&source, NOW).unwrap().once.unwrap()
+        sent.verified(&source, NOW).unwrap().single_use.unwrap()
     };
     let (first, retry, replay) = (
-        once(r#"{"event":"opened"}"#),
-        once(r#"{"event":"opened"}"#),
-        once(r#"{"event":"clicked"}"#),
+        token(r#"{"event":"opened"}"#),
+        token(r#"{"event":"opened"}"#),
+        token(r#"{"event":"clicked"}"#),
     );
     assert_eq!(first, retry);
     assert_eq!(first.token, replay.token);
@@ -81,18 +81,17 @@ fn mailguns_token_is_good_for_one_event() {
 
 #[test]
 fn standard_webhooks_take_any_good_signature_of_the_header() {
-    let source =
-        authenticator(Provider::StandardWebhooks, &["whsec_b3RoZXI", "a2V5"], Options::default());
+    let source = authenticator(Provider::StandardWebhooks, &["whsec_b3RoZXI", "a2V5"], json!({}));
     for names in [SPECIFIED, SVIX] {
         assert_eq!(standard_webhooks(names, NOW).verified(&source, NOW), Ok(Verified::by(1)));
-        let refusal = standard_webhooks(names, NOW - 301).verify(&source, NOW);
-        assert_eq!(refusal, Err(Refusal::Stale { skew_seconds: 301 }));
+        let rejection = standard_webhooks(names, NOW - 301).verify(&source, NOW);
+        assert_eq!(rejection, Err(Rejection::Stale { skew_seconds: 301 }));
     }
     let with = |header: &str| {
         let mut sent = standard_webhooks(SPECIFIED, NOW);
         let good = String::from_utf8(sent.headers[2].1.clone()).unwrap();
         sent.headers[2].1 = header.replace("GOOD", &good).into_bytes();
-        sent.verify(&source, NOW).map_err(|refusal| refusal.code())
+        sent.verify(&source, NOW).map_err(|rejection| rejection.code())
     };
     assert_eq!(with("v1,AAAA v2,BBBB GOOD"), Ok(()));
     assert_eq!(with("v1,AAAA"), Err("wrong_signature"));
@@ -105,7 +104,7 @@ fn standard_webhooks_take_any_good_signature_of_the_header() {
 fn standard_webhooks_with_a_public_key() {
     let pair = Ed25519KeyPair::generate().unwrap();
     let public = format!("whpk_{}", STANDARD.encode(pair.public_key().as_ref()));
-    let source = authenticator(Provider::StandardWebhooks, &[WHSEC, &public], Options::default());
+    let source = authenticator(Provider::StandardWebhooks, &[WHSEC, &public], json!({}));
     let mut sent = standard_webhooks(SPECIFIED, NOW);
     let message = [b"msg_1.", NOW.to_string().as_bytes(), b".", BODY].concat();
     let signature = STANDARD.encode(pair.sign(&message));
@@ -113,24 +112,24 @@ fn standard_webhooks_with_a_public_key() {
     assert_eq!(sent.verified(&source, NOW), Ok(Verified::by(1)));
     // One scheme's signature is not the other's.
     sent.headers[2].1 = format!("v1,{signature}").into_bytes();
-    assert_eq!(sent.verify(&source, NOW), Err(Refusal::WrongSignature));
+    assert_eq!(sent.verify(&source, NOW), Err(Rejection::WrongSignature));
 }
 
 #[test]
 fn postals_better_signature_decides() {
-    let source = authenticator(Provider::Postal, &[POSTAL_KEY], Options::default());
+    let source = authenticator(Provider::Postal, &[POSTAL_KEY], json!({}));
     let bad = ("x-postal-signature-256", POSTAL_SHA1.1);
     for (signatures, verdict) in [
         (&[POSTAL_SHA256, POSTAL_SHA1][..], Ok(Verified::by(0))),
         (&[POSTAL_SHA1], Ok(Verified::by(0))),
         (&[POSTAL_SHA256], Ok(Verified::by(0))),
-        (&[bad, POSTAL_SHA1], Err(Refusal::WrongSignature)),
-        (&[], Err(Refusal::MissingSignature)),
+        (&[bad, POSTAL_SHA1], Err(Rejection::WrongSignature)),
+        (&[], Err(Rejection::MissingSignature)),
     ] {
         assert_eq!(postal(signatures).verified(&source, NOW), verdict);
     }
     let one_line: String = POSTAL_KEY.lines().filter(|line| !line.starts_with('-')).collect();
-    let source = authenticator(Provider::Postal, &[&one_line], Options::default());
+    let source = authenticator(Provider::Postal, &[&one_line], json!({}));
     assert!(postal(&[POSTAL_SHA256]).verify(&source, NOW).is_ok());
 }
 
@@ -145,16 +144,13 @@ fn a_generic_sender_says_what_it_signs() {
         ("{timestamp}.{body}", sign(&[millis.as_bytes(), b".", BODY])),
     ];
     for (template, signature) in &cases {
-        let signed: crate::Signed = template.parse().unwrap();
-        let options = Options {
-            header: Some("x-signature".into()),
-            timestamp_header: Some("x-time".into()),
-            timestamp_unit: Some(crate::TimeUnit::Milliseconds),
-            id_header: signed.has_id().then(|| "x-id".into()),
-            prefix: Some("v0=".into()),
-            signed: Some(signed),
-            ..Options::default()
-        };
+        let mut options = json!({
+            "header": "x-signature", "timestamp_header": "x-time",
+            "timestamp_unit": "milliseconds", "prefix": "v0=", "signed": template,
+        });
+        if template.contains("{id}") {
+            options["id_header"] = "x-id".into();
+        }
         let source = authenticator(Provider::Generic, &["key"], options);
         for (other, signature_of_other) in &cases {
             let headers = vec![
@@ -167,38 +163,39 @@ fn a_generic_sender_says_what_it_signs() {
         }
         let headers = vec![("x-signature", signature.clone().into_bytes())];
         let sent = Sent { headers, body: BODY.to_vec() };
-        assert_eq!(sent.verify(&source, NOW), Err(Refusal::MissingSignature));
+        assert_eq!(sent.verify(&source, NOW), Err(Rejection::MissingSignature));
     }
 }
 
-/// Signed with SHA-1 by the key of `pinned.pem`, whose dates are none that matter.
+/// The message is signed with SHA-1 by the key of `pinned.pem`. The dates of a pinned certificate
+/// are ignored.
 #[test]
 fn a_pinned_certificate_is_the_only_one() {
     let pinned = include_str!("../ses/certificates/pinned.pem");
     let other = include_str!("../ses/certificates/rsa.pem");
     let body = include_bytes!("../ses/certificates/signed_v1.json").to_vec();
     let sent = Sent { body, ..Sent::default() };
-    let topics = || Options { topics: vec![TOPIC.into()], ..Options::default() };
+    let topics = || json!({ "topics": [TOPIC] });
     let source = authenticator(Provider::Ses, &[other, pinned], topics());
     assert_eq!(sent.verified(&source, 0), Ok(Verified::by(1)));
     let source = authenticator(Provider::Ses, &[other], topics());
-    assert_eq!(sent.verify(&source, 0), Err(Refusal::WrongSignature));
-    let modern = Options { signature_version: Some(2), ..topics() };
+    assert_eq!(sent.verify(&source, 0), Err(Rejection::WrongSignature));
+    let modern = json!({ "topics": [TOPIC], "signature_version": 2 });
     let source = authenticator(Provider::Ses, &[pinned], modern);
-    assert_eq!(sent.verify(&source, 0), Err(Refusal::SignatureVersionNotAllowed));
+    assert_eq!(sent.verify(&source, 0), Err(Rejection::SignatureVersionNotAllowed));
     let claims_sha256 = String::from_utf8(sent.body).unwrap().replace(": \"1\"", ": \"2\"");
     let claims_sha256 = Sent { body: claims_sha256.into_bytes(), ..Sent::default() };
     let source = authenticator(Provider::Ses, &[pinned], topics());
-    assert_eq!(claims_sha256.verify(&source, 0), Err(Refusal::WrongSignature));
-    // The genuine one of the ordinary way is not by the pinned key.
-    assert_eq!(sns(|_| ()).verify(&source, NOW), Err(Refusal::WrongSignature));
+    assert_eq!(claims_sha256.verify(&source, 0), Err(Rejection::WrongSignature));
+    // The message that the other tests accept is not signed by the pinned key.
+    assert_eq!(sns(|_| ()).verify(&source, NOW), Err(Rejection::WrongSignature));
 }
 
 #[test]
-fn raw_delivery_is_told_by_its_body_too() {
-    let source = ses(Options::default());
+fn raw_delivery_is_recognised_by_its_body_too() {
+    let source = ses(json!({}));
     let bare = Sent { body: b"{\"eventType\":\"Send\",\"mail\":{}}".to_vec(), ..Sent::default() };
-    assert_eq!(bare.verify(&source, NOW), Err(Refusal::RawDelivery));
+    assert_eq!(bare.verify(&source, NOW), Err(Rejection::RawDelivery));
     let text = Sent { body: b"Successfully validated".to_vec(), ..Sent::default() };
     assert_eq!(text.verify(&source, NOW).unwrap_err().code(), "malformed_signature");
 }

@@ -1,6 +1,4 @@
-use event::{
-    Automation, AutomationReason, Bounce, Event, EventId, Kind, OccurredAt, Provider, Text,
-};
+use event::{Automation, AutomationReason, Bounce, Event, EventId, Kind, OccurredAt, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,100 +7,85 @@ use super::split::kind;
 use super::wrapper::Element;
 use crate::bounce::{Evidence, meaning, numbers};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::json::{self, LenientFlag, LenientObject, LenientText, LenientTexts};
+use crate::{Envelope, ParseError, times};
 
 #[derive(Default, Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::word")]
-    event_type: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event_id: Option<Text<'a>>,
-    /// Unix seconds, mostly as a text.
-    #[serde(borrow, default)]
+struct SparkPostEvent<'a> {
+    #[serde(borrow, rename = "type")]
+    event_type: LenientText<'a>,
+    event_id: LenientText<'a>,
+    /// In unix seconds, mostly as a text.
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    message_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    transmission_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign_id: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::words")]
-    rcpt_tags: Vec<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    rcpt_meta: Metadata<'a>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bounce_class: Option<Text<'a>>,
-    /// What the server answered; `reason` is the same without addresses.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    raw_reason: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    reason: Option<Text<'a>>,
-    /// The client's on opens and clicks, otherwise the receiving server's.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    ip_address: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    sending_ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    user_agent: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "json::part")]
-    user_agent_parsed: Agent,
-    #[serde(default, deserialize_with = "json::flag")]
-    is_prefetched: bool,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    target_link_url: Option<Text<'a>>,
+    message_id: LenientText<'a>,
+    transmission_id: LenientText<'a>,
+    campaign_id: LenientText<'a>,
+    rcpt_tags: LenientTexts<'a>,
+    rcpt_meta: LenientObject<Metadata<'a>>,
+    bounce_class: LenientText<'a>,
+    /// The answer of the receiving server. `reason` is the same without addresses.
+    raw_reason: LenientText<'a>,
+    reason: LenientText<'a>,
+    /// The client's address on opens and clicks, otherwise the receiving server's.
+    ip_address: LenientText<'a>,
+    sending_ip: LenientText<'a>,
+    user_agent: LenientText<'a>,
+    user_agent_parsed: LenientObject<Agent>,
+    is_prefetched: LenientFlag,
+    target_link_url: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Metadata<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    campaign_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    campaign: LenientText<'a>,
+    campaign_id: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
 struct Agent {
-    #[serde(default, deserialize_with = "json::flag")]
-    is_prefetched: bool,
+    is_prefetched: LenientFlag,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (element, raw) = json::event::<Element<'a, Record<'a>>>(raw)?;
-    let (class, record) = element.msys.map_or((None, None), |msys| (msys.class, msys.event));
-    let mut record = record.unwrap_or_default();
-    let kind = kind(record.event_type.as_deref(), record.bounce_class.as_deref());
-    let occurred_at = envelope.time(kind, time(record.timestamp, envelope))?;
-    let event_id = record.event_id(raw.get(), envelope);
-    let bounce = record.bounce(kind);
+    let (element, raw) = json::event::<Element<'a, SparkPostEvent<'a>>>(raw)?;
+    let (class, event) = element.msys.0.map_or((None, None), |msys| (msys.class, msys.event));
+    let mut sparkpost = event.unwrap_or_default();
+    let kind = kind(sparkpost.event_type.as_deref(), sparkpost.bounce_class.as_deref());
+    let occurred_at = envelope.time(kind, time(sparkpost.timestamp, envelope))?;
+    let event_id = sparkpost.event_id(raw.get(), envelope);
+    let bounce = sparkpost.bounce(kind);
     let is_engagement = kind.is_engagement();
-    let ip = if is_engagement { record.ip_address } else { record.sending_ip };
-    let prefetched = record.is_prefetched || record.user_agent_parsed.is_prefetched;
+    let ip = if is_engagement { sparkpost.ip_address } else { sparkpost.sending_ip };
+    let is_prefetched =
+        sparkpost.is_prefetched.is_set() || sparkpost.user_agent_parsed.is_prefetched.is_set();
+    let metadata = sparkpost.rcpt_meta.0;
     Ok(Event {
-        message_id: record.message_id.or(record.transmission_id),
-        campaign: record.campaign_id.or(record.rcpt_meta.campaign).or(record.rcpt_meta.campaign_id),
-        tags: record.rcpt_tags,
+        message_id: sparkpost.message_id.0.or(sparkpost.transmission_id.0),
+        campaign: sparkpost.campaign_id.0.or(metadata.campaign.0).or(metadata.campaign_id.0),
+        tags: sparkpost.rcpt_tags.0,
         bounce,
-        automation: (is_engagement && prefetched)
+        automation: (is_engagement && is_prefetched)
             .then_some(Automation { reason: AutomationReason::Proxy, confidence: 1.0 }),
-        user_agent: record.user_agent,
-        ip,
-        url: record.target_link_url,
-        provider_event: record.event_type.or(class).unwrap_or_default(),
-        provider_event_id: record.event_id,
+        user_agent: sparkpost.user_agent.0,
+        ip: ip.0,
+        url: sparkpost.target_link_url.0,
+        provider_event: sparkpost.event_type.0.or(class).unwrap_or_default(),
+        provider_event_id: sparkpost.event_id.0,
         ..envelope.event(Provider::SparkPost, kind, event_id, occurred_at, raw)
     })
 }
 
-/// Some events have no time; they are posted within seconds of it.
+/// Some events have no time. They are posted within seconds, so the time of receipt is used.
 fn time(timestamp: Option<&RawValue>, envelope: &Envelope<'_>) -> Result<OccurredAt, ParseError> {
     match times::unix(timestamp) {
         Err(ParseError::MissingTime) => Ok(OccurredAt(envelope.received_at.micros())),
-        read => read,
+        time => time,
     }
 }
 
-impl<'a> Record<'a> {
-    /// `event_id` is unique. The few events without one are known by all they say.
+impl<'a> SparkPostEvent<'a> {
+    /// `event_id` is unique. The few events without one have all their bytes as the key.
     fn event_id(&self, raw: &str, envelope: &Envelope<'_>) -> EventId {
         let event_type = bytes(&self.event_type);
         let key = if self.event_id.is_some() { bytes(&self.event_id) } else { raw.as_bytes() };
@@ -119,7 +102,7 @@ impl<'a> Record<'a> {
                 late: event_type == Some("out_of_band"),
                 diagnostic: self.raw_reason.take().or(self.reason.take()),
             }
-            .judge()
+            .bounce()
         })
     }
 }

@@ -3,49 +3,44 @@ use serde::Deserialize;
 
 use super::wrapper::Element;
 use crate::bounce::numbers::{self, Category};
-use crate::{RawEvent, Split, SplitError, json};
+use crate::json::{self, LenientText};
+use crate::{Content, SplitBody, SplitError};
 
-/// What topic and key take.
+/// The fields that decide topic and key.
 #[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, rename = "type", deserialize_with = "json::word")]
-    event_type: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    bounce_class: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    rcpt_to: Option<Text<'a>>,
-    /// The same before it was lower-cased.
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    raw_rcpt_to: Option<Text<'a>>,
+struct SparkPostHead<'a> {
+    #[serde(borrow, rename = "type")]
+    event_type: LenientText<'a>,
+    bounce_class: LenientText<'a>,
+    rcpt_to: LenientText<'a>,
+    /// The recipient before SparkPost lower-cased it.
+    raw_rcpt_to: LenientText<'a>,
 }
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let elements = json::objects::<Element<'_, Head<'_>>>(json::text(body)?)?;
-    let mut events = 0;
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let elements = json::objects::<Element<'_, SparkPostHead<'_>>>(json::text(body)?)?;
+    let mut split = SplitBody::with_capacity(body, elements.len());
     for (element, raw) in &elements {
         if element.msys.as_ref().is_some_and(|msys| msys.class.is_none()) {
             continue;
         }
-        events += 1;
         let head = element.msys.as_ref().and_then(|msys| msys.event.as_ref());
-        let recipient = head.and_then(|head| head.rcpt_to.as_ref().or(head.raw_rcpt_to.as_ref()));
-        sink(RawEvent {
-            kind: head.map_or(Kind::Other, |head| {
-                kind(head.event_type.as_deref(), head.bounce_class.as_deref())
-            }),
-            recipient: &recipient_key(recipient.map_or("", Text::as_str)),
-            raw: raw.as_bytes(),
+        let address = head.and_then(|head| head.rcpt_to.as_ref().or(head.raw_rcpt_to.as_ref()));
+        let kind = head.map_or(Kind::Other, |head| {
+            kind(head.event_type.as_deref(), head.bounce_class.as_deref())
         });
+        split.push(kind, &recipient_key(address.map_or("", Text::as_str)), raw.as_bytes());
     }
-    Ok(if events == 0 { Split::Ping } else { Split::Events(events) })
+    Ok(if split.is_empty() { SplitBody::without_events(body, Content::Ping) } else { split })
 }
 
-/// The kind of a `type`.
+/// Returns the kind of a `type`.
 ///
-/// A message has a pixel at its top, told as `initial_open`, and one at its end, told as `open`.
-/// Who opens a message fetches both, so only one may count: `open`, SparkPost's own "rendered".
+/// A message has a pixel at its top, reported as `initial_open`, and one at its end, reported as
+/// `open`. A mail program fetches both, so only one may count: `open`, which SparkPost calls
+/// "rendered".
 ///
-/// The events of mail *to* SparkPost (`relay_…`) and of text messages say nothing of mail sent.
+/// Events about mail *to* SparkPost (`relay_…`) and about text messages do not concern sent mail.
 pub(super) fn kind(event_type: Option<&str>, bounce_class: Option<&str>) -> Kind {
     match event_type.unwrap_or_default() {
         "injection" => Kind::Accepted,

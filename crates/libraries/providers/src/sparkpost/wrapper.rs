@@ -5,18 +5,17 @@ use event::Text;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::json;
+use crate::json::OptionalObject;
 
 /// An element of the array: `{"msys": {"message_event": {…}}}`.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct Element<'a, T> {
-    #[serde(borrow, default, deserialize_with = "json::maybe")]
-    pub(super) msys: Option<Wrapped<'a, T>>,
+    #[serde(borrow)]
+    pub(super) msys: OptionalObject<Wrapped<'a, T>>,
 }
 
-/// The object with one key, the event's class. `{}` is what SparkPost posts to see whether an
-/// endpoint is there.
+/// The object with one key, the event's class. SparkPost posts `{}` to test an endpoint.
 pub(super) struct Wrapped<'a, T> {
     /// `message_event`, `track_event`, `gen_event`, `unsubscribe_event`, `relay_event`, ….
     pub(super) class: Option<Text<'a>>,
@@ -42,17 +41,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstKey<T> {
         let Some(class) = map.next_key()? else {
             return Ok(Wrapped { class: None, event: None });
         };
-        let Inner(event) = map.next_value()?;
+        let OptionalObject(event) = map.next_value()?;
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Wrapped { class: Some(class), event })
-    }
-}
-
-/// The event, where it is an object.
-struct Inner<T>(Option<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Inner<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        json::maybe(from).map(Self)
     }
 }

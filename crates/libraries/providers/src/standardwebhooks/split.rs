@@ -1,39 +1,35 @@
-use event::{Text, recipient_key};
+use event::recipient_key;
 use serde::Deserialize;
 
-use crate::{RawEvent, Split, SplitError, generic, json};
+use crate::json::{self, LenientObject, LenientText};
+use crate::{SplitBody, SplitError, generic};
 
-/// What topic and key take.
+/// The fields that decide topic and key.
 #[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    recipient: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::part")]
-    data: Data<'a>,
+struct StandardWebhooksHead<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    recipient: LenientText<'a>,
+    data: LenientObject<DataHead<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Data<'a> {
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "json::word")]
-    recipient: Option<Text<'a>>,
+struct DataHead<'a> {
+    #[serde(borrow)]
+    event: LenientText<'a>,
+    recipient: LenientText<'a>,
 }
 
-pub(crate) fn split(body: &[u8], sink: &mut dyn FnMut(RawEvent<'_>)) -> Result<Split, SplitError> {
-    let events = json::objects::<Head<'_>>(json::text(body)?)?;
-    for (head, raw) in &events {
-        let (event, recipient) = match &head.event {
-            Some(_) => (&head.event, &head.recipient),
-            None => (&head.data.event, &head.data.recipient),
+pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+    let heads = json::objects::<StandardWebhooksHead<'_>>(json::text(body)?)?;
+    let mut split = SplitBody::with_capacity(body, heads.len());
+    for (head, raw) in &heads {
+        let (event, address) = match head.event.as_deref() {
+            Some(event) => (Some(event), head.recipient.as_deref()),
+            None => (head.data.event.as_deref(), head.data.recipient.as_deref()),
         };
-        sink(RawEvent {
-            kind: generic::kind(event.as_deref()),
-            recipient: &recipient_key(recipient.as_deref().unwrap_or_default()),
-            raw: raw.as_bytes(),
-        });
+        let recipient = recipient_key(address.unwrap_or_default());
+        split.push(generic::kind(event), &recipient, raw.as_bytes());
     }
-    Ok(Split::Events(events.len()))
+    Ok(split)
 }

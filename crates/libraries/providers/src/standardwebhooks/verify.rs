@@ -2,24 +2,27 @@ use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::examine::Trace;
+use super::Options;
+use crate::mac::{self, Algorithm};
 use crate::{
-    Algorithm, Received, Refusal, SettingsError, SourceSettings, Verified, freshness, mac,
+    FindCertificate, ReceivedRequest, Rejection, SettingsError, SourceSettings, Trace, Verified,
+    freshness,
 };
 
-/// The specification's tolerance: the time is that of the attempt, so retries pass.
+/// The tolerance of the specification. The signed time is that of the attempt, so retries pass.
 const TOLERANCE_SECONDS: u64 = 300;
-/// As many signatures of a header are looked at: one for each secret while several are in use.
-const MOST_SIGNATURES: usize = 16;
-/// Id, timestamp and signature, in the names of the specification and in Svix's own.
+/// At most this number of signatures in a header are checked. A sender adds one for each secret
+/// that is valid.
+const MAX_SIGNATURES: usize = 16;
+/// The headers of id, timestamp and signature, by the specification and by Svix.
 const HEADERS: [[&str; 3]; 2] = [
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
     ["svix-id", "svix-timestamp", "svix-signature"],
 ];
 
-/// Signatures over `id.timestamp.body`, as the Standard Webhooks specification says: `v1` is
-/// HMAC-SHA256 by the secret that follows `whsec_`, `v1a` is Ed25519 by the public key that follows
-/// `whpk_`. The header may have several, of which one has to be good.
+/// Verifies signatures over `id.timestamp.body` according to the Standard Webhooks specification:
+/// `v1` is an HMAC-SHA256 under a secret `whsec_…`, `v1a` is Ed25519 under a public key `whpk_…`.
+/// The header may contain several signatures, of which one must be good.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: Vec<Key>,
@@ -33,40 +36,41 @@ enum Key {
 }
 
 impl Verifier {
-    pub(crate) fn new(settings: &SourceSettings) -> Result<Self, SettingsError> {
-        let mend = "give the endpoint's signing secret, `whsec_…`, or the sender's public key, \
-                    `whpk_…`";
+    pub(crate) fn new(settings: &SourceSettings, options: &Options) -> Result<Self, SettingsError> {
+        let fix = "give the endpoint's signing secret, `whsec_…`, or the sender's public key, \
+                   `whpk_…`";
         Ok(Self {
-            keys: settings.prepared(mend, Key::read)?,
-            tolerance_seconds: settings.options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
+            keys: settings.read_secrets(fix, Key::read)?,
+            tolerance_seconds: options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
         })
     }
 
     pub(crate) fn verify(
         &self,
-        received: &Received<'_>,
+        request: &ReceivedRequest<'_>,
+        _: &FindCertificate<'_>,
         trace: &mut Trace,
-    ) -> Result<Verified, Refusal> {
+    ) -> Result<Verified, Rejection> {
         let names =
-            if received.headers.contains_key(HEADERS[1][2]) { HEADERS[1] } else { HEADERS[0] };
-        let id = received.signature(names[0], trace)?;
-        let timestamp = received.signature(names[1], trace)?;
-        let header = received.signature(names[2], trace)?;
+            if request.headers.contains_key(HEADERS[1][2]) { HEADERS[1] } else { HEADERS[0] };
+        let id = request.signature(names[0], trace)?;
+        let timestamp = request.signature(names[1], trace)?;
+        let header = request.signature(names[2], trace)?;
         let signatures = read(header)?;
         let signed_at = freshness::seconds(timestamp)?;
 
-        let signed: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", received.body];
+        let signed: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", request.body];
         trace.signed(&signed);
         let key = self.find(&signed, &signatures);
         trace.key(key, self.keys.len());
-        let age = freshness::check(signed_at, received.now, self.tolerance_seconds, trace);
-        let key = key.ok_or(Refusal::WrongSignature)?;
+        let age = freshness::check(signed_at, request.now, self.tolerance_seconds, trace);
+        let key = key.ok_or(Rejection::WrongSignature)?;
         age.map(|()| Verified::by(key))
     }
 
-    /// The key that made any of the signatures.
+    /// Returns the index of the key that made one of the signatures.
     fn find(&self, signed: &[&[u8]], signatures: &[Signature]) -> Option<usize> {
-        // Ed25519 needs the message in one piece.
+        // The Ed25519 verifier needs the message as one slice.
         let whole = signatures.iter().any(Signature::is_v1a).then(|| signed.concat());
         self.keys.iter().position(|key| {
             signatures.iter().any(|signature| match (key, signature, &whole) {
@@ -92,12 +96,12 @@ impl Key {
     }
 }
 
-/// Base64 whose padding may have been lost in copying.
+/// Decodes base64 with or without padding, which may be lost when a secret is copied.
 fn decode(base64: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(base64.trim_end_matches('=')).ok()
 }
 
-/// One signature of the header, decoded.
+/// A decoded signature of the header.
 enum Signature {
     V1(mac::Tag),
     V1a(mac::Tag),
@@ -109,8 +113,8 @@ impl Signature {
     }
 }
 
-/// The signatures that we know how to check; those of other versions are for others.
-fn read(header: &str) -> Result<Vec<Signature>, Refusal> {
+/// Returns the signatures of known versions. The others are ignored, as the specification says.
+fn read(header: &str) -> Result<Vec<Signature>, Rejection> {
     let signatures: Vec<_> = header
         .split_ascii_whitespace()
         .filter_map(|signature| match signature.split_once(',')? {
@@ -118,10 +122,12 @@ fn read(header: &str) -> Result<Vec<Signature>, Refusal> {
             ("v1a", tag) => mac::Tag::from_base64(tag).map(Signature::V1a),
             _ => None,
         })
-        .take(MOST_SIGNATURES)
+        .take(MAX_SIGNATURES)
         .collect();
     if signatures.is_empty() {
-        return Err(Refusal::MalformedSignature("none of it is `v1,` or `v1a,` and base64"));
+        return Err(Rejection::MalformedSignature(
+            "it contains neither `v1,` nor `v1a,` with base64",
+        ));
     }
     Ok(signatures)
 }

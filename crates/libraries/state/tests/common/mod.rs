@@ -1,23 +1,24 @@
-//! A changelog partition without Kafka: offsets, transaction markers, retention.
+//! A changelog partition without Kafka, with offsets, transaction markers and retention.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use event::{EventId, Kind};
-use record::FirstSight;
+use record::FirstSeen;
 use state::{Hour, Partition, StateError, Store};
 
 pub const PARTITION: i32 = 3;
 
 #[derive(Debug, Default, Clone)]
 pub struct Log {
-    /// Offset and value of what is there and committed.
+    /// Offset and value of each committed record.
     pub records: Vec<(i64, Vec<u8>)>,
-    /// First offset, and the one after the last marker.
+    /// The first offset.
     pub start: i64,
+    /// The offset after the last transaction marker.
     pub end: i64,
 }
 
 impl Log {
-    /// A transaction that commits.
+    /// Appends the records and the marker of a transaction that commits.
     pub fn append(&mut self, records: Vec<Vec<u8>>) {
         if records.is_empty() {
             return;
@@ -29,20 +30,20 @@ impl Log {
         self.end += 1;
     }
 
-    /// A transaction that is aborted: its records and marker take up offsets.
+    /// Skips the offsets that the records and the marker of an aborted transaction take.
     pub fn abort(&mut self, records: &[Vec<u8>]) {
         if !records.is_empty() {
             self.end += records.len() as i64 + 1;
         }
     }
 
-    /// Retention removes all before `start`.
+    /// Removes all records before `start`, as retention does.
     pub fn trim(&mut self, start: i64) {
         self.start = start;
         self.records.retain(|(offset, _)| *offset >= start);
     }
 
-    /// As `Restore::changelog` reads: an offset out of range means the beginning. Counts reads.
+    /// Reads like `Restore::changelog`: an offset out of range means the beginning.
     pub fn read(
         &self,
         from: Option<i64>,
@@ -60,23 +61,23 @@ impl Log {
     }
 
     pub fn restore(&self, store: &mut Store) {
-        store.take_over(PARTITION, |from, apply| self.read(from, apply)).unwrap();
+        store.restore(PARTITION, |from, apply| self.read(from, apply)).unwrap();
     }
 
-    /// Restores and returns the offsets of the records that were read.
+    /// Restores the partition and returns the start offset of each read of the changelog.
     pub fn restore_counting(&self, store: &mut Store) -> Vec<Option<i64>> {
-        let mut asked = Vec::new();
+        let mut start_offsets = Vec::new();
         store
-            .take_over(PARTITION, |from, apply| {
-                asked.push(from);
+            .restore(PARTITION, |from, apply| {
+                start_offsets.push(from);
                 self.read(from, apply)
             })
             .unwrap();
-        asked
+        start_offsets
     }
 }
 
-/// The open round's changelog records.
+/// Returns the changelog records of the open batch.
 pub fn records(store: &mut Store) -> Vec<Vec<u8>> {
     store
         .changelog()
@@ -87,22 +88,22 @@ pub fn records(store: &mut Store) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Ends the round as Kafka and then the store would.
+/// Commits the open batch: first to the changelog, then to the store.
 pub fn commit(store: &mut Store, log: &mut Log) {
     let records = records(store);
     log.append(records);
     store.commit().unwrap();
 }
 
-/// A person opens or clicks.
-pub fn engage(partition: &mut Partition, id: &EventId, kind: Kind, hour: Hour) -> FirstSight {
+/// Records an event of a person and returns what it is the first of.
+pub fn engage(partition: &mut Partition, id: &EventId, kind: Kind, hour: Hour) -> FirstSeen {
     let mut engagement = partition.engagement(id).unwrap();
-    let first = engagement.engaged(kind, false, hour);
-    partition.remember(id, engagement);
+    let first = engagement.record_engagement(kind, false, hour);
+    partition.set_engagement(id, engagement);
     first
 }
 
-/// Well spread, as digests are.
+/// Returns ids that are evenly distributed, like digests.
 pub fn id(seed: u64) -> EventId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());

@@ -1,65 +1,69 @@
-//! The distinct values of a `LowCardinality` column, numbered in the order they came.
+//! The distinct values of a `LowCardinality` column, numbered in the order in which they were
+//! added.
 
 use super::varint;
 
 const EMPTY: u32 = u32::MAX;
 
-/// Distinct byte strings. Their bytes lie in one buffer in the very form they are sent, so a value
-/// seen before costs a hash and a comparison, and a new one no allocation of its own.
+/// A set of byte strings. All bytes are in one buffer, in the form in which they are sent. A known
+/// value costs one hash and one comparison; a new value needs no allocation of its own.
 #[derive(Debug)]
 pub(super) struct Dictionary {
-    /// Every value as the format has it: varint length, bytes.
-    sent: Vec<u8>,
-    /// Where the bytes of each value lie in `sent`.
-    places: Vec<(usize, usize)>,
-    /// Open addressing: numbers of values, or [`EMPTY`]. A power of two, at most half full.
+    /// The values in the Native format: varint length, bytes.
+    encoded: Vec<u8>,
+    /// The start and length of each value in `encoded`.
+    spans: Vec<(usize, usize)>,
+    /// A hash table with open addressing: numbers of values, or [`EMPTY`]. Its length is a power of
+    /// two, and at most half of it is used.
     slots: Vec<u32>,
 }
 
 impl Default for Dictionary {
-    /// Value 0 is the empty string: ClickHouse's own dictionaries begin with the type's default.
+    /// Value 0 is the empty string, because ClickHouse's dictionaries start with the type's
+    /// default.
     fn default() -> Self {
-        let mut dictionary = Self { sent: Vec::new(), places: Vec::new(), slots: vec![EMPTY; 64] };
+        let mut dictionary =
+            Self { encoded: Vec::new(), spans: Vec::new(), slots: vec![EMPTY; 64] };
         dictionary.number(b"");
         dictionary
     }
 }
 
 impl Dictionary {
-    /// The number of a value, which is new if need be.
+    /// Returns the number of a value, and adds the value if it is new.
     pub(super) fn number(&mut self, value: &[u8]) -> u32 {
         let slot = self.find(value);
         if self.slots[slot] != EMPTY {
             return self.slots[slot];
         }
-        let number = self.places.len() as u32;
-        varint(&mut self.sent, value.len());
-        self.places.push((self.sent.len(), value.len()));
-        self.sent.extend_from_slice(value);
+        let number = self.spans.len() as u32;
+        varint(&mut self.encoded, value.len());
+        self.spans.push((self.encoded.len(), value.len()));
+        self.encoded.extend_from_slice(value);
         self.slots[slot] = number;
-        if self.places.len() * 2 > self.slots.len() {
+        if self.spans.len() * 2 > self.slots.len() {
             self.grow();
         }
         number
     }
 
-    /// A value by its number.
+    /// Returns the value with this number.
     pub(super) fn value(&self, number: u32) -> &[u8] {
-        let (start, length) = self.places[number as usize];
-        &self.sent[start..start + length]
+        let (start, length) = self.spans[number as usize];
+        &self.encoded[start..start + length]
     }
 
-    /// How many there are.
+    /// Returns the number of values.
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.spans.len()
     }
 
-    /// All of them as they are sent.
-    pub(super) fn into_sent(self) -> Vec<u8> {
-        self.sent
+    /// Returns all values in the Native format.
+    pub(super) fn into_encoded(self) -> Vec<u8> {
+        self.encoded
     }
 
-    /// The slot that holds a value, or the empty one it belongs in.
+    /// Returns the slot of a value, or the empty slot for it.
     fn find(&self, value: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash(value) as usize & mask;
@@ -70,18 +74,19 @@ impl Dictionary {
     }
 
     fn grow(&mut self) {
-        let room = self.slots.len() * 4;
+        let slots = self.slots.len() * 4;
         self.slots.clear();
-        self.slots.resize(room, EMPTY);
-        for number in 0..self.places.len() as u32 {
+        self.slots.resize(slots, EMPTY);
+        for number in 0..self.spans.len() as u32 {
             let slot = self.find(self.value(number));
             self.slots[slot] = number;
         }
     }
 }
 
-/// Multiply and fold, eight bytes at a time: short keys, millions a second. Not for keys that an
-/// adversary picks to collide, which here would have to be signed by a customer's own provider.
+/// A multiply-and-fold hash over eight bytes at a time, fast for short keys. It does not resist
+/// chosen collisions. It need not, because all values come from requests that a provider has
+/// signed.
 fn hash(value: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |state: u64, word: u64| {
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_keep_their_number_while_it_grows() {
+    fn values_keep_their_number_when_the_table_grows() {
         let mut dictionary = Dictionary::default();
         let text = |n: u32| format!("value {n} of a campaign");
         for n in 0..10_000 {
@@ -118,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_differ_only_in_zero_bytes_are_two() {
+    fn values_that_differ_only_in_zero_bytes_are_distinct() {
         let mut dictionary = Dictionary::default();
         assert_ne!(dictionary.number(b"a"), dictionary.number(b"a\0"));
         assert_ne!(dictionary.number(b"\0"), 0);

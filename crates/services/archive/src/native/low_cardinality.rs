@@ -1,17 +1,17 @@
 use super::dictionary::Dictionary;
 use super::{BlockWriter, Column};
 
-/// `KeysSerializationVersion::SharedDictionariesWithAdditionalKeys`, the only one there is.
+/// `KeysSerializationVersion::SharedDictionariesWithAdditionalKeys`, the only version.
 const KEYS_VERSION: usize = 1;
-/// `HasAdditionalKeysBit` and `NeedUpdateDictionary`: the keys follow, and replace any before. The
-/// low byte says how wide the indexes are.
+/// `HasAdditionalKeysBit` and `NeedUpdateDictionary`: the keys follow, and replace all earlier
+/// ones. The low byte is the width of the indexes: 0, 1 or 2 for one, two or four bytes.
 const FLAGS: usize = 1 << 9 | 1 << 10;
 
-/// `LowCardinality(String)`: distinct values once, and a number per row.
+/// `LowCardinality(String)`. Each distinct value is stored once, and a number per row.
 #[derive(Debug, Default)]
 pub struct LowCardinality {
     dictionary: Dictionary,
-    /// Per row, the number of its value.
+    /// For each row, the number of its value.
     numbers: Vec<u32>,
     last: u32,
 }
@@ -19,7 +19,7 @@ pub struct LowCardinality {
 impl LowCardinality {
     /// Adds a value.
     pub fn push(&mut self, value: &str) {
-        // Neighbouring rows have mostly the same tenant, provider and so on.
+        // Consecutive rows mostly have the same tenant, provider and so on.
         if self.dictionary.value(self.last) != value.as_bytes() {
             self.last = self.dictionary.number(value.as_bytes());
         }
@@ -30,7 +30,7 @@ impl LowCardinality {
         out.u64(KEYS_VERSION);
     }
 
-    /// Keys and indexes. Nothing at all for no rows.
+    /// Writes keys and indexes; nothing if there are no rows.
     fn write_rows(&mut self, out: &mut BlockWriter) {
         let Self { dictionary, numbers, .. } = std::mem::take(self);
         if numbers.is_empty() {
@@ -44,9 +44,9 @@ impl LowCardinality {
         };
         out.u64(FLAGS | width);
         out.u64(keys);
-        out.take(&mut dictionary.into_sent());
+        out.append(&mut dictionary.into_encoded());
         out.u64(numbers.len());
-        out.take(&mut match width {
+        out.append(&mut match width {
             0 => numbers.iter().map(|&number| number as u8).collect(),
             1 => numbers.iter().flat_map(|&number| (number as u16).to_le_bytes()).collect(),
             _ => numbers.iter().flat_map(|&number| number.to_le_bytes()).collect(),
@@ -66,7 +66,7 @@ impl Column for LowCardinality {
 /// `Array(LowCardinality(String))`.
 #[derive(Debug, Default)]
 pub struct LowCardinalityArray {
-    /// Per row, the number of values up to and with it.
+    /// For each row, the number of values in all rows up to and including it.
     ends: Vec<u8>,
     values: LowCardinality,
 }
@@ -83,9 +83,9 @@ impl Column for LowCardinalityArray {
     const TYPE: &'static str = "Array(LowCardinality(String))";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        // What stands before the data of the inner type stands before the outer type's too.
+        // The version of the inner type precedes the data of the outer type.
         LowCardinality::write_version(out);
-        out.take(&mut self.ends);
+        out.append(&mut self.ends);
         self.values.write_rows(out);
     }
 }

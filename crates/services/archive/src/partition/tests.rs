@@ -1,30 +1,31 @@
+use super::builder::ROW_OVERHEAD;
 use super::*;
 
-const LIMITS: Limits = Limits { rows: 4, bytes: 1 << 20, bad_in_a_row: 3 };
+const LIMITS: Limits = Limits { rows: 4, bytes: 1 << 20, refusals: 3 };
 
 fn partition(next: Option<i64>, pending: Option<(i64, i64)>) -> Partition {
     let partition = TopicPartition { topic: "mail.dead-letters".into(), partition: 3 };
-    let pending = pending.map(range);
+    let (next, pending) = (next.map(NextOffset), pending.map(range));
     Partition::new(
-        Assignment { partition, next, pending, tally: Tally::default() },
+        Assignment { partition, next, pending, ledger: Ledger::default() },
         Table::DeadLetters,
         1,
     )
 }
 
 fn range((first, last): (i64, i64)) -> Range {
-    Range { first, last }
+    Range { first: Offset(first), last: Offset(last) }
 }
 
-fn arrived(offset: i64) -> Arrived {
-    Arrived { offset, bytes: 10, again: false }
+fn info(offset: i64) -> RecordInfo {
+    RecordInfo { offset: Offset(offset), bytes: 10, redriven: false }
 }
 
 fn record(offset: i64) -> OwnedRecord {
     OwnedRecord {
         topic: "mail.dead-letters".into(),
         partition: 3,
-        offset,
+        offset: Offset(offset),
         key: Vec::new(),
         value: None,
         headers: Vec::new(),
@@ -39,181 +40,193 @@ fn feed(partition: &mut Partition, offsets: impl IntoIterator<Item = i64>) {
             rows.push(at, b"", b"", &[]);
             Ok(())
         };
-        assert!(partition.record(arrived(offset), LIMITS, push, || record(offset)));
+        assert!(partition.add_record(info(offset), LIMITS, push, || record(offset)));
     }
 }
 
 fn feed_bad(partition: &mut Partition, offset: i64) -> bool {
-    let bad = BadRow { reason: record::Reason::NotJson, detail: String::new() };
-    partition.record(arrived(offset), LIMITS, |_| Err(bad), || record(offset))
+    let bad = RowError { reason: record::Reason::NotJson, detail: String::new() };
+    partition.add_record(info(offset), LIMITS, |_| Err(bad), || record(offset))
 }
 
-/// Sends the next batch off: its token's end, its rows, and whether its range is to be recorded.
-fn fly(partition: &mut Partition) -> Option<(String, usize, bool)> {
+/// Starts the next batch. Returns the end of its token, its number of rows, and whether its range
+/// must be recorded first.
+fn start(partition: &mut Partition) -> Option<(String, usize, bool)> {
     partition.next_batch()?;
-    let batch = partition.take_off()?;
+    let batch = partition.start_batch()?;
     let token = batch.token();
     let (_, range) = token.rsplit_once('/')?;
     Some((range.to_owned(), batch.block.rows, batch.pending.is_none()))
 }
 
-fn flown(range: &str, rows: usize, to_record: bool) -> Option<(String, usize, bool)> {
+fn started(range: &str, rows: usize, to_record: bool) -> Option<(String, usize, bool)> {
     Some((range.to_owned(), rows, to_record))
 }
 
 #[test]
-fn ranges_follow_each_other_over_gaps() {
+fn consecutive_ranges_include_gaps_in_the_offsets() {
     let mut p = partition(Some(10), None);
     feed(&mut p, [12, 13, 15, 16, 18, 19]);
-    assert_eq!(fly(&mut p), flown("10-16", 4, true));
-    assert_eq!(fly(&mut p), None, "one at a time");
-    p.landed();
-    assert_eq!(p.unacknowledged(), Some(17));
+    assert_eq!(start(&mut p), started("10-16", 4, true));
+    assert_eq!(start(&mut p), None, "one batch is in flight at a time");
+    p.inserted();
+    assert_eq!(p.uncommitted(), Some(NextOffset(17)));
     p.close_if_due(Duration::ZERO, Instant::now());
-    assert_eq!(fly(&mut p), flown("17-19", 2, true));
-    assert_eq!(p.unacknowledged(), None, "its mark says so");
+    assert_eq!(start(&mut p), started("17-19", 2, true));
+    assert_eq!(p.uncommitted(), None, "committed when the range was recorded");
 }
 
 #[test]
-fn a_batch_waits_its_time_and_no_longer() {
+fn a_batch_is_closed_when_it_has_waited_long_enough() {
     let mut p = partition(None, None);
     let wait = Duration::from_secs(1);
     assert_eq!(p.due(wait), None);
     feed(&mut p, [7]);
     p.close_if_due(wait, Instant::now());
-    assert_eq!(fly(&mut p), None);
+    assert_eq!(start(&mut p), None);
     p.close_if_due(wait, Instant::now() + wait);
-    assert_eq!(fly(&mut p), flown("7-7", 1, true));
+    assert_eq!(start(&mut p), started("7-7", 1, true));
     feed(&mut p, [8]);
-    assert_eq!(p.due(wait), None, "or the loop would spin until the first has landed");
-    p.landed();
+    assert_eq!(
+        p.due(wait),
+        None,
+        "otherwise the loop would spin until the first batch is inserted"
+    );
+    p.inserted();
     assert!(p.due(wait).is_some());
 }
 
 #[test]
-fn a_pending_range_ends_where_it_ended() {
+fn a_pending_range_ends_at_the_recorded_offset() {
     let mut p = partition(Some(10), Some((10, 18)));
-    assert_eq!(p.to_look_at(), Some(range((10, 18))));
+    assert_eq!(p.range_to_check(), Some(range((10, 18))));
     feed(&mut p, [10]);
-    p.looked(Found::default());
-    assert_eq!(p.to_seek(), Some(10), "what came meanwhile comes again");
+    p.set_stored_rows(StoredRows::default());
+    assert_eq!(p.seek_target(), Some(Offset(10)), "earlier records are read again");
     feed(&mut p, [11]);
-    p.sought();
+    p.seek_done();
     feed(&mut p, 10..=14);
     p.close_if_due(Duration::ZERO, Instant::now());
-    assert_eq!(fly(&mut p), None, "neither rows nor time end it");
+    assert_eq!(start(&mut p), None, "neither the row limit nor the wait ends it");
     feed(&mut p, 15..=20);
-    assert_eq!(fly(&mut p), flown("10-18", 9, false));
-    p.landed();
+    assert_eq!(start(&mut p), started("10-18", 9, false));
+    p.inserted();
     p.close_if_due(Duration::ZERO, Instant::now());
-    assert_eq!(fly(&mut p), flown("19-20", 2, true));
+    assert_eq!(start(&mut p), started("19-20", 2, true));
 }
 
 #[test]
-fn a_pending_range_whose_last_record_is_gone_ends_before_the_next() {
+fn a_pending_range_whose_last_record_is_gone_ends_before_the_next_record() {
     let mut p = partition(Some(10), Some((10, 18)));
-    p.looked(Found::default());
-    p.sought();
+    p.set_stored_rows(StoredRows::default());
+    p.seek_done();
     feed(&mut p, [16, 25]);
-    assert_eq!(fly(&mut p), flown("10-18", 1, false));
+    assert_eq!(start(&mut p), started("10-18", 1, false));
 }
 
 #[test]
-fn what_is_there_is_not_sent_again_once_it_is_forgotten() {
-    let found = |recognised| Found { offsets: vec![10, 11, 13], recognised };
-    for (recognised, token, rows) in [(true, "10-13", 4), (false, "10-13-without-3", 1)] {
+fn stored_rows_are_skipped_if_they_would_not_be_deduplicated() {
+    let found = |still_deduplicated| StoredRows {
+        offsets: [10, 11, 13].map(Offset).into(),
+        still_deduplicated,
+    };
+    for (still_deduplicated, token, rows) in [(true, "10-13", 4), (false, "10-13-without-3", 1)] {
         let mut p = partition(Some(10), Some((10, 13)));
-        p.looked(found(recognised));
-        p.sought();
+        p.set_stored_rows(found(still_deduplicated));
+        p.seek_done();
         feed(&mut p, 10..=13);
-        assert_eq!(fly(&mut p), flown(token, rows, false));
+        assert_eq!(start(&mut p), started(token, rows, false));
     }
     let mut p = partition(Some(10), Some((10, 11)));
-    p.looked(found(false));
-    p.sought();
+    p.set_stored_rows(found(false));
+    p.seek_done();
     feed(&mut p, 10..=12);
-    assert_eq!(fly(&mut p), None, "nothing to do");
-    assert_eq!(p.unacknowledged(), Some(12));
-    assert_eq!(p.tally().passed, 2, "they are in the table all the same");
+    assert_eq!(start(&mut p), None, "all rows are stored");
+    assert_eq!(p.uncommitted(), Some(NextOffset(12)));
+    assert_eq!(p.ledger().passed, 2, "skipped rows count as passed");
 }
 
 #[test]
-fn an_insert_that_was_forgotten_is_built_anew_without_what_is_there() {
+fn an_insert_whose_token_was_forgotten_is_built_again_without_the_stored_rows() {
     let mut p = partition(Some(10), None);
     feed(&mut p, 10..=15);
-    assert_eq!(fly(&mut p), flown("10-13", 4, true));
-    p.looked(Found { offsets: vec![10, 11], recognised: false });
-    assert_eq!(p.to_seek(), Some(10));
-    p.sought();
+    assert_eq!(start(&mut p), started("10-13", 4, true));
+    p.set_stored_rows(StoredRows {
+        offsets: [10, 11].map(Offset).into(),
+        still_deduplicated: false,
+    });
+    assert_eq!(p.seek_target(), Some(Offset(10)));
+    p.seek_done();
     feed(&mut p, 10..=15);
-    assert_eq!(fly(&mut p), flown("10-13-without-2", 2, false));
-    p.landed();
-    assert_eq!(p.unacknowledged(), Some(14));
-    assert_eq!(p.tally(), Tally { read: 4, passed: 4, ..Tally::default() });
+    assert_eq!(start(&mut p), started("10-13-without-2", 2, false));
+    p.inserted();
+    assert_eq!(p.uncommitted(), Some(NextOffset(14)));
+    assert_eq!(p.ledger(), Ledger { read: 4, passed: 4, ..Ledger::default() });
 }
 
 #[test]
-fn a_refused_batch_is_halved_down_to_the_row() {
+fn a_batch_with_a_rejected_row_is_halved_down_to_the_row() {
     let mut p = partition(Some(0), None);
     feed(&mut p, 0..=7);
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     let mut inserted = Vec::new();
-    // Row 2 is poison.
-    while let Some((range, rows, to_record)) = fly(&mut p) {
+    // ClickHouse rejects row 2.
+    while let Some((range, rows, to_record)) = start(&mut p) {
         let (first, last) = range.split_once('-').unwrap();
-        let poisoned = (first.parse().unwrap()..=last.parse().unwrap()).contains(&2);
+        let is_rejected = (first.parse().unwrap()..=last.parse().unwrap()).contains(&2);
         assert_eq!(to_record, ["0-3", "4-7"].contains(&&*range), "{range}");
-        if !poisoned {
+        if !is_rejected {
             inserted.push(range);
-            p.landed();
+            p.inserted();
             continue;
         }
-        match p.refused().unwrap() {
-            AfterRefusal::Halved => {
-                let from = p.to_seek().unwrap();
-                p.sought();
+        match p.row_rejected().unwrap() {
+            AfterRejection::Halved => {
+                let Offset(from) = p.seek_target().unwrap();
+                p.seek_done();
                 feed(&mut p, from..=7);
             }
-            AfterRefusal::OneRow(batch) => {
-                assert_eq!((rows, batch.refusal("no").unwrap().record.offset), (1, 2));
-                p.given_up();
+            AfterRejection::OneRow(batch) => {
+                let row = batch.rejected_row("no").unwrap();
+                assert_eq!((rows, row.record.offset), (1, Offset(2)));
+                p.dead_lettered();
             }
         }
-        refused.push(range);
-        assert_eq!(p.unacknowledged().is_some(), p.plan.is_empty() && p.pending.is_none());
+        rejected.push(range);
+        assert_eq!(p.uncommitted().is_some(), p.fixed_ranges.is_empty() && p.pending.is_none());
     }
-    assert_eq!(refused, ["0-3", "2-3", "2-2"]);
+    assert_eq!(rejected, ["0-3", "2-3", "2-2"]);
     assert_eq!(inserted, ["0-1", "3-3", "4-7"]);
-    assert_eq!(p.unacknowledged(), Some(8));
-    assert_eq!(p.tally(), Tally { read: 8, passed: 7, dead: 1, ..Tally::default() });
+    assert_eq!(p.uncommitted(), Some(NextOffset(8)));
+    assert_eq!(p.ledger(), Ledger { read: 8, passed: 7, dead_letters: 1, ..Ledger::default() });
 }
 
 #[test]
-fn bad_records_are_letters_and_too_many_stop_it() {
+fn unreadable_records_are_dead_letters_and_too_many_in_a_row_stop_the_partition() {
     let mut p = partition(Some(0), None);
     assert!(feed_bad(&mut p, 0) && feed_bad(&mut p, 1));
     feed(&mut p, [2]);
     assert!(feed_bad(&mut p, 3));
     p.close_if_due(Duration::ZERO, Instant::now());
-    assert_eq!(fly(&mut p), flown("0-3", 1, true));
-    p.landed();
+    assert_eq!(start(&mut p), started("0-3", 1, true));
+    p.inserted();
     assert!(feed_bad(&mut p, 4));
     assert!(!feed_bad(&mut p, 5), "three in a row");
     assert!(p.is_stopped());
-    assert_eq!(fly(&mut p), None);
-    assert_eq!(p.unacknowledged(), Some(4), "what was done before is");
-    assert_eq!(p.tally(), Tally { read: 4, passed: 1, dead: 3, ..Tally::default() });
+    assert_eq!(start(&mut p), None);
+    assert_eq!(p.uncommitted(), Some(NextOffset(4)), "earlier batches can be committed");
+    assert_eq!(p.ledger(), Ledger { read: 4, passed: 1, dead_letters: 3, ..Ledger::default() });
 }
 
 #[test]
-fn memory_is_counted_until_it_lands() {
+fn memory_is_counted_until_the_batch_is_inserted() {
     let mut p = partition(Some(0), None);
     feed(&mut p, 0..=5);
     let all = 6 * (10 + ROW_OVERHEAD);
     assert_eq!(p.bytes(), all);
-    assert!(p.is_full());
-    fly(&mut p);
+    assert!(p.has_ready_batch());
+    start(&mut p);
     assert_eq!(p.bytes(), all);
-    p.landed();
+    p.inserted();
     assert_eq!(p.bytes(), 2 * (10 + ROW_OVERHEAD));
 }

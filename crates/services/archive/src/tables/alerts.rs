@@ -1,12 +1,12 @@
 use event::Text;
 use serde::Deserialize;
+use window::{ScopeFields, Width};
 
-use super::scope::{Scope, seconds};
-use super::{BadRow, Coordinates};
+use super::{Coordinates, RowError};
 use crate::native::{F64, LowCardinality, Micros, NullableF64, Strings, U16, U32, U64, columns};
 
 columns! {
-    /// Rows of `alerts`.
+    /// The rows of the table `alerts`.
     Alerts {
         episode_id: Strings,
         rule: LowCardinality,
@@ -31,7 +31,9 @@ columns! {
     }
 }
 
-/// The value of `mail.alerts`; see `schemas/alert.schema.json`. The scope's fields lie beside these.
+/// The fields of the value of `mail.alerts` besides those of the scope; see
+/// `schemas/alert.schema.json`. Unlike [`window::Alert`], it borrows its texts and accepts alerts
+/// that were written before the field `numerator` existed.
 #[derive(Deserialize)]
 struct Alert<'a> {
     #[serde(borrow)]
@@ -44,8 +46,7 @@ struct Alert<'a> {
     state: Text<'a>,
     #[serde(borrow)]
     metric: Text<'a>,
-    #[serde(deserialize_with = "seconds")]
-    width: u32,
+    width: Width,
     value: Option<f64>,
     threshold: f64,
     volume: u64,
@@ -61,13 +62,13 @@ impl Alerts {
     /// Adds the value of a record of `mail.alerts`.
     ///
     /// # Errors
-    /// When it is not of the shape.
-    pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), BadRow> {
-        let scope: Scope<'_> = serde_json::from_slice(value)?;
+    /// Fails if the value does not have the shape of `schemas/alert.schema.json`.
+    pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), RowError> {
+        let scope: ScopeFields<'_> = serde_json::from_slice(value)?;
         let alert: Alert<'_> = serde_json::from_slice(value)?;
         self.episode_id.push(alert.episode_id.as_bytes());
         self.rule.push(&alert.rule);
-        self.scope.push(scope.scope.as_str());
+        self.scope.push(scope.kind.as_str());
         self.provider.push(scope.provider.as_str());
         self.source.push(&scope.source);
         self.mailbox_provider.push(scope.mailbox_provider.as_deref().unwrap_or_default());
@@ -75,7 +76,7 @@ impl Alerts {
         self.severity.push(&alert.severity);
         self.state.push(&alert.state);
         self.metric.push(&alert.metric);
-        self.width_seconds.push(alert.width);
+        self.width_seconds.push(alert.width.seconds());
         self.value.push(alert.value);
         self.threshold.push(alert.threshold);
         self.volume.push(alert.volume);

@@ -4,7 +4,7 @@ use super::Coordinates;
 use crate::native::{LowCardinality, NullableMicros, StringMap, Strings, U16, U64, columns};
 
 columns! {
-    /// Rows of `dead_letters`.
+    /// The rows of the table `dead_letters`.
     DeadLetters {
         reason: LowCardinality,
         detail: Strings,
@@ -22,10 +22,11 @@ columns! {
 }
 
 impl DeadLetters {
-    /// Adds a record of `mail.dead-letters`, whatever it is: what has no form here has none
-    /// anywhere, and a dead letter of a dead letter would go round in circles.
+    /// Adds a record of `mail.dead-letters`. Any record becomes a row: if a dead letter could be
+    /// rejected, it would be published to the topic that it was read from.
     pub fn push(&mut self, at: Coordinates, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {
-        // The original record's headers come first; what was said of it when it died, last.
+        // The headers of the original record come first, and may have the same names. Those of the
+        // dead letter are last.
         let bytes = |name: &str| {
             headers.iter().rev().find(|(key, _)| *key == name).map_or(&b""[..], |(_, value)| value)
         };

@@ -1,16 +1,17 @@
 use event::{
     AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, Geo, Permanence, Text,
 };
-use record::{FirstSight, names};
+use record::{FirstSeen, names};
 
-use super::{BadRow, Coordinates};
+use super::{Coordinates, RowError};
 use crate::native::{
     Bools, F32, LowCardinality, LowCardinalityArray, Micros, StringMap, Strings, U16, U32, U64,
     columns,
 };
 
 columns! {
-    /// Rows of `events`, in the order of the fields of [`event::Event`].
+    /// The rows of the table `events`. The columns have the order of the fields of
+    /// [`event::Event`].
     Events {
         event_id: Strings,
         kind: LowCardinality,
@@ -58,21 +59,21 @@ columns! {
 }
 
 impl Events {
-    /// Adds the value of a record of `mail.events`. Of its headers only `first` says something the
-    /// value does not.
+    /// Adds the value and the header `first` of a record of `mail.events`. The other headers repeat
+    /// parts of the value.
     ///
     /// # Errors
-    /// When the value is not an [`event::Event`] or the header not of its form.
+    /// Fails if the value is not an [`event::Event`] or the header is malformed.
     pub fn push<'a>(
         &mut self,
         at: Coordinates,
         value: &'a [u8],
         header: impl Fn(&str) -> Option<&'a [u8]>,
-    ) -> Result<(), BadRow> {
+    ) -> Result<(), RowError> {
         let event: Event<'a> = serde_json::from_slice(value)?;
         let first = match event.kind.is_engagement().then(|| header(names::FIRST)).flatten() {
-            Some(first) => FirstSight::from_header(first)?,
-            None => FirstSight::default(),
+            Some(first) => FirstSeen::from_header(first)?,
+            None => FirstSeen::default(),
         };
         self.push_event(&event, first);
         self.kafka_partition.push(at.partition);
@@ -83,13 +84,13 @@ impl Events {
 
     /// See [`super::Rows::received`].
     pub(super) fn received(&self) -> Vec<i64> {
-        const AT_MOST: usize = 64;
-        self.received_at.values().step_by(self.rows.div_ceil(AT_MOST).max(1)).collect()
+        const MAX_SAMPLES: usize = 64;
+        self.received_at.values().step_by(self.rows.div_ceil(MAX_SAMPLES).max(1)).collect()
     }
 
-    fn push_event(&mut self, event: &Event<'_>, first: FirstSight) {
+    fn push_event(&mut self, event: &Event<'_>, first: FirstSeen) {
         let mut id = [0; 32];
-        // The buffer has the one length that this cannot fail on.
+        // This fails only for a buffer of another length.
         let _ = hex::encode_to_slice(event.event_id.as_bytes(), &mut id);
         self.event_id.push(&id);
         self.kind.push(event.kind.as_str());
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_records_say_what_is_wrong_and_leave_no_trace() {
+    fn a_malformed_record_is_rejected_with_its_reason_and_adds_no_row() {
         assert_eq!(reason("", b""), Reason::NotJson);
         assert_eq!(reason(&OPENED[..40], b""), Reason::NotJson);
         assert_eq!(reason("{}", b""), Reason::WrongShape);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn first_is_read_of_opens_and_clicks_only() {
+    fn the_header_first_is_ignored_except_on_opens_and_clicks() {
         let mut events = Events::default();
         events.push(AT, OPENED.as_bytes(), |_| Some(b"kind")).unwrap();
         events.push(AT, OPENED.as_bytes(), |_| None).unwrap();

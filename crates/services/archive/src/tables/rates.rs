@@ -1,11 +1,10 @@
-use serde::Deserialize;
+use window::{Counts, ScopeFields, WindowResult};
 
-use super::scope::{Scope, seconds};
-use super::{BadRow, Coordinates};
+use super::{Coordinates, RowError};
 use crate::native::{Bools, LowCardinality, Micros, NullableF64, U16, U32, U64, columns};
 
 columns! {
-    /// Rows of `rates`.
+    /// The rows of the table `rates`.
     Rates {
         scope: LowCardinality,
         provider: LowCardinality,
@@ -45,74 +44,27 @@ columns! {
     }
 }
 
-/// The value of `mail.rates`; see `schemas/rate.schema.json`. The scope's fields lie beside these
-/// and are read apart, for `flatten` would copy every string.
-#[derive(Deserialize)]
-struct Rate {
-    #[serde(deserialize_with = "seconds")]
-    width: u32,
-    end: i64,
-    revision: u32,
-    counts: Counts,
-    rates: Shares,
-}
-
-/// Counters that are 0 are left out.
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Counts {
-    accepted: u64,
-    delivered: u64,
-    deferred: u64,
-    bounced_hard: u64,
-    bounced_soft: u64,
-    bounced_undetermined: u64,
-    late_bounces: u64,
-    dropped: u64,
-    opened: u64,
-    clicked: u64,
-    engaged: u64,
-    machine_opened: u64,
-    machine_clicked: u64,
-    complained: u64,
-    unsubscribed: u64,
-}
-
-/// Shares are null while there is nothing to divide by.
-#[derive(Deserialize)]
-struct Shares {
-    sent: u64,
-    #[serde(default)]
-    sent_is_estimated: bool,
-    accepted_by_recipient: u64,
-    bounce: Option<f64>,
-    hard_bounce: Option<f64>,
-    complaint: Option<f64>,
-    unsubscribe: Option<f64>,
-    open: Option<f64>,
-    click: Option<f64>,
-    engagement: Option<f64>,
-}
-
 impl Rates {
-    /// Adds the value of a record of `mail.rates`.
+    /// Adds the value of a record of `mail.rates`, which has the shape of
+    /// `schemas/rate.schema.json`.
     ///
     /// # Errors
-    /// When it is not of the shape.
-    pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), BadRow> {
-        let scope: Scope<'_> = serde_json::from_slice(value)?;
-        let rate: Rate = serde_json::from_slice(value)?;
-        self.scope.push(scope.scope.as_str());
+    /// Fails if the value has another shape.
+    pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), RowError> {
+        // The value is parsed twice: with serde's `flatten`, which reads both parts at once, every
+        // string would be copied.
+        let scope: ScopeFields<'_> = serde_json::from_slice(value)?;
+        let window: WindowResult = serde_json::from_slice(value)?;
+        self.scope.push(scope.kind.as_str());
         self.provider.push(scope.provider.as_str());
         self.source.push(&scope.source);
         self.mailbox_provider.push(scope.mailbox_provider.as_deref().unwrap_or_default());
         self.campaign.push(scope.campaign.as_deref().unwrap_or_default());
-        self.width_seconds.push(rate.width);
-        self.window_end.push(rate.end);
-        self.revision.push(rate.revision);
-        self.push_counts(&rate.counts);
-        self.push_shares(&rate.rates);
+        self.width_seconds.push(window.width.seconds());
+        self.window_end.push(window.end);
+        self.revision.push(window.revision);
+        self.push_counts(&window.counts);
+        self.push_rates(&window.rates);
         self.kafka_partition.push(at.partition);
         self.kafka_offset.push(at.offset);
         self.rows += 1;
@@ -137,16 +89,16 @@ impl Rates {
         self.unsubscribed.push(counts.unsubscribed);
     }
 
-    fn push_shares(&mut self, shares: &Shares) {
-        self.sent.push(shares.sent);
-        self.sent_is_estimated.push(shares.sent_is_estimated);
-        self.accepted_by_recipient.push(shares.accepted_by_recipient);
-        self.bounce_rate.push(shares.bounce);
-        self.hard_bounce_rate.push(shares.hard_bounce);
-        self.complaint_rate.push(shares.complaint);
-        self.unsubscribe_rate.push(shares.unsubscribe);
-        self.open_rate.push(shares.open);
-        self.click_rate.push(shares.click);
-        self.engagement_rate.push(shares.engagement);
+    fn push_rates(&mut self, rates: &window::Rates) {
+        self.sent.push(rates.sent);
+        self.sent_is_estimated.push(rates.sent_is_estimated);
+        self.accepted_by_recipient.push(rates.accepted_by_recipient);
+        self.bounce_rate.push(rates.bounce);
+        self.hard_bounce_rate.push(rates.hard_bounce);
+        self.complaint_rate.push(rates.complaint);
+        self.unsubscribe_rate.push(rates.unsubscribe);
+        self.open_rate.push(rates.open);
+        self.click_rate.push(rates.click);
+        self.engagement_rate.push(rates.engagement);
     }
 }

@@ -1,18 +1,17 @@
-//! Each row once, whatever dies, and when.
+//! Each record becomes one row, whichever process is killed, and whenever.
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, TopicPartitionList};
-use kafka::TopicPartition;
+use harness::{DEADLINE, eventually, seen};
+use kafka::ledger::Ledger;
 use kafka::ranges::{Polled, Range, Ranges};
-use kafka::tally::Tally;
+use kafka::{Connection, Offset, TopicPartition};
 
 use crate::records::{assert_each_once, produce_events, produce_events_to};
-use crate::stack::{PATIENCE, Stack, connection, wait_until};
+use crate::stack::Stack;
 
 #[test]
-fn killed_in_mid_stream_again_and_again() {
+fn archive_killed_repeatedly_in_the_middle_of_its_work() {
     const EVENTS: usize = 24_000;
     let stack = Stack::new();
     std::thread::scope(|scope| {
@@ -23,235 +22,243 @@ fn killed_in_mid_stream_again_and_again() {
             }
         });
         for _ in 0..8 {
-            let archive = stack.start(&[]);
-            // Killed as soon as rows show: their range is marked, and not yet acknowledged.
-            let before = stack.count("events");
-            wait_until("more rows", || {
-                stack.count("events") > before
-                    || (producer.is_finished() && before == EVENTS as u64)
+            let mut archive = stack.start();
+            // Kill it as soon as rows are visible: their range is pending, and not committed yet.
+            let before = stack.database.count("events");
+            eventually("more rows", DEADLINE, || {
+                let is_done = producer.is_finished() && before == EVENTS as u64;
+                seen(stack.database.count("events"), |rows| *rows > before || is_done)
             });
             archive.kill();
         }
         producer.join().unwrap();
     });
-    let _archive = stack.start(&[]);
+    let _archive = stack.start();
     assert_each_once(&stack, EVENTS);
     let passed = settle(&stack);
     assert_each_once(&stack, EVENTS);
-    assert_eq!(passed, EVENTS as u64, "the ledger too counts each once");
+    assert_eq!(passed, EVENTS as u64, "the ledger counts each once");
 }
 
-/// Waits until the group has acknowledged every record of `mail.events`, and nothing is pending:
-/// what was repeated by mistake would be there by then. Returns how many rows the ledger counts.
+/// Waits until the group has committed every record of `mail.events` and no range is pending: an insert
+/// repeated by mistake would be visible then. Returns how many rows the ledger counts.
 fn settle(stack: &Stack) -> u64 {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", devstack::shared_kafka())
-        .set("group.id", stack.topics.group("archive"))
-        .create()
-        .unwrap();
-    let topic = &stack.topics.events;
-    let mut passed = 0;
-    wait_until("the acknowledgement", || {
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition_range(topic, 0, 1);
-        let committed = consumer.committed_offsets(partitions, PATIENCE).unwrap();
-        let tallies = committed.elements().into_iter().map(|element| {
-            let tally = element.metadata().rsplit_once('@').map_or("0,0", |(_, tally)| tally);
-            tally.split(',').nth(1).unwrap().parse::<u64>().unwrap()
-        });
-        passed = tallies.sum();
-        committed.elements().iter().all(|element| {
-            let last: u64 = stack.ask(&format!(
-                "SELECT max(kafka_offset) FROM events WHERE kafka_partition = {}",
-                element.partition()
+    let topics = &stack.cluster.topics;
+    let committed = eventually("every record to be committed", DEADLINE, || {
+        let committed = stack.cluster.committed(&topics.group("archive"), &topics.events);
+        let is_done = |(partition, committed): (usize, &Option<harness::Committed>)| {
+            let last: u64 = stack.database.one(&format!(
+                "SELECT max(kafka_offset) FROM events WHERE kafka_partition = {partition}"
             ));
-            element.metadata().starts_with('@')
-                && element.offset().to_raw().is_some_and(|next| next > last.cast_signed())
-        })
+            committed.as_ref().is_some_and(|committed| {
+                // A pending range is in front of the ledger.
+                committed.metadata.starts_with('@') && committed.offset > last.cast_signed()
+            })
+        };
+        seen(committed, |committed| committed.iter().enumerate().all(is_done))
     });
-    passed
+    let passed = committed.iter().flatten().map(|committed| {
+        let (_, ledger) = committed.metadata.rsplit_once('@').unwrap();
+        ledger.split(',').nth(1).unwrap().parse::<u64>().unwrap()
+    });
+    passed.sum()
 }
 
-/// Sets the group back: the range is pending, as its owner left it.
+/// Commits the beginning of the range with the range as pending, as its previous owner has left it.
 fn make_pending(stack: &Stack, partition: i32, range: Range) {
-    let topics: Vec<&str> = vec![&stack.topics.events];
-    let group = stack.topics.group("archive");
-    let ranges = Ranges::open(&connection(), "archive", &group, &topics, 2).unwrap();
-    let of = TopicPartition { topic: stack.topics.events.clone(), partition };
-    let mut ours = false;
-    wait_until("the partition", || {
+    let connection = Connection {
+        bootstrap: stack.cluster.bootstrap.clone(),
+        instance: "test".into(),
+        group_protocol: "consumer".into(),
+        compression: "lz4".into(),
+        ..Default::default()
+    };
+    let topics: Vec<&str> = vec![&stack.cluster.topics.events];
+    let group = stack.cluster.topics.group("archive");
+    let ranges = Ranges::open(&connection, "archive", &group, &topics, 2).unwrap();
+    let of = TopicPartition { topic: stack.cluster.topics.events.clone(), partition };
+    let mut is_owned = false;
+    eventually("the partition to be assigned", DEADLINE, || {
         ranges
-            .poll::<kafka::StreamError>(Duration::from_millis(50), |polled| {
+            .poll::<kafka::Error>(Duration::from_millis(50), |polled| {
                 if let Polled::Assigned(assigned) = polled {
-                    ours |= assigned.iter().any(|a| a.partition == of);
+                    is_owned |= assigned.iter().any(|a| a.partition == of);
                 }
                 Ok(())
             })
             .unwrap();
-        ours
+        is_owned
     });
-    ranges.mark_pending(std::iter::once((&of, range, Tally::default()))).unwrap();
+    ranges.mark_pending(std::iter::once((&of, range, Ledger::default()))).unwrap();
 }
 
-/// Archives events `0..count` and kills the archive once it is all done and acknowledged.
+const fn range(first: u64, last: u64) -> Range {
+    Range { first: Offset(first.cast_signed()), last: Offset(last.cast_signed()) }
+}
+
+/// Archives the events `0..count`, and kills archive when all of them are committed.
 fn archived(stack: &Stack, count: usize) {
     produce_events(stack, 0, count);
-    let archive = stack.start(&[]);
+    let mut archive = stack.start();
     assert_each_once(stack, count);
     settle(stack);
     archive.kill();
 }
 
-/// The offsets of the last insert into a partition: from after the one before it to its last row.
+/// Returns the range of the last insert into a partition: from the offset after the previous insert to
+/// the last row.
 fn last_insert(stack: &Stack, partition: i32) -> Range {
-    let (before, last): (u64, u64) = stack.ask(&format!(
+    let (before, last): (u64, u64) = stack.database.one(&format!(
         "SELECT arraySort(groupArray(last))[-2], arraySort(groupArray(last))[-1] FROM \
          (SELECT max(kafka_offset) AS last FROM events WHERE kafka_partition = {partition} \
          GROUP BY _block_number)"
     ));
-    Range { first: before.cast_signed() + 1, last: last.cast_signed() }
+    range(before + 1, last)
 }
 
-/// Offsets of the rows in a range, by insert.
+/// Returns the number of inserts and of rows in a range.
 fn inserts_in(stack: &Stack, range: Range) -> (u64, u64) {
     let Range { first, last } = range;
-    stack.ask(&format!(
+    stack.database.one(&format!(
         "SELECT uniqExact(_block_number), count() FROM events \
          WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last}"
     ))
 }
 
 #[test]
-fn a_pending_range_that_had_not_happened_is_cut_exactly() {
+fn a_pending_range_that_was_not_inserted_is_inserted_exactly() {
     let stack = Stack::new();
     produce_events(&stack, 0, 4000);
-    // Ends within a transaction, and is larger than a batch would be.
-    let range = Range { first: 0, last: 1234 };
+    // It ends within a transaction, and is larger than a batch.
+    let range = range(0, 1234);
     make_pending(&stack, 0, range);
-    let _archive = stack.start(&[]);
-    stack.await_count("events", 4000);
+    let _archive = stack.start();
+    stack.database.await_count("events", 4000);
     assert_eq!(inserts_in(&stack, range).0, 1, "one block");
-    let next: u64 = stack.ask(
+    let next: u64 = stack.database.one(
         "SELECT min(_block_number) FROM events WHERE kafka_partition = 0 AND kafka_offset > 1234",
     );
-    let of_range: u64 = stack.ask(
+    let of_range: u64 = stack.database.one(
         "SELECT max(_block_number) FROM events WHERE kafka_partition = 0 AND kafka_offset <= 1234",
     );
-    assert!(next > of_range, "cut at the last offset");
+    assert!(next > of_range, "the insert ends at the last offset");
     assert_each_once(&stack, 4000);
 }
 
 #[test]
-fn a_pending_range_that_had_happened_changes_nothing() {
+fn a_pending_range_that_was_inserted_changes_nothing() {
     let stack = Stack::new();
     archived(&stack, 4000);
     make_pending(&stack, 0, last_insert(&stack, 0));
-    let _archive = stack.start(&[]);
+    let _archive = stack.start();
     settle(&stack);
     assert_each_once(&stack, 4000);
 }
 
 #[test]
-fn beyond_the_window_it_looks_before_it_inserts() {
+fn beyond_the_deduplication_window_only_missing_rows_are_inserted() {
     let stack = Stack::new();
     archived(&stack, 4000);
-    // Two rows of the last insert are missing, and its hours' sums; and ClickHouse no longer
-    // knows that insert: another partition had more since than it remembers.
+    // Two rows of the last insert are missing, and the sums of its hours. ClickHouse no longer knows
+    // the token of that insert, because another partition had more inserts since than it remembers.
     let range = last_insert(&stack, 0);
     let Range { first, last } = range;
-    stack.execute(&format!(
+    stack.database.execute(&format!(
         "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 AND hour IN ( \
          SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM {}.events \
          WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last} \
          ) SETTINGS mutations_sync = 2",
-        stack.database
+        stack.database.name
     ));
-    stack.execute(&format!(
+    stack.database.execute(&format!(
         "ALTER TABLE events DELETE WHERE kafka_partition = 0 AND kafka_offset > {} \
          SETTINGS mutations_sync = 2",
-        last - 2
+        last.0 - 2
     ));
-    assert_eq!(stack.count("events"), 3998);
-    stack.execute("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1");
-    let archive = stack.start(&[]);
+    assert_eq!(stack.database.count("events"), 3998);
+    stack
+        .database
+        .execute("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1");
+    let mut archive = stack.start();
     produce_events_to(&stack, 4000..6000, |_| 1);
-    stack.await_count("events", 5998);
+    stack.database.await_count("events", 5998);
     archive.kill();
 
     make_pending(&stack, 0, range);
-    let _archive = stack.start(&[]);
-    stack.await_count("events", 6000);
+    let _archive = stack.start();
+    stack.database.await_count("events", 6000);
     settle(&stack);
-    let (rows, distinct): (u64, u64) = stack.ask("SELECT count(), uniqExact(event_id) FROM events");
+    let (rows, distinct): (u64, u64) =
+        stack.database.one("SELECT count(), uniqExact(event_id) FROM events");
     assert_eq!((rows, distinct), (6000, 6000));
-    assert_sums_follow(&stack);
+    assert_sums_match_rows(&stack);
 }
 
-/// Takes rows away and leaves their tokens, as ClickHouse does when it is killed between the two.
+/// Deletes rows and keeps their tokens, as ClickHouse does if it is killed between writing the two.
 fn lose_rows(stack: &Stack, table: &str, range: Range) {
     let Range { first, last } = range;
-    stack.execute(&format!(
+    stack.database.execute(&format!(
         "ALTER TABLE {table} DELETE WHERE kafka_partition = 0 \
          AND kafka_offset BETWEEN {first} AND {last} SETTINGS mutations_sync = 2"
     ));
 }
 
 #[test]
-fn a_token_whose_rows_are_not_there_is_not_believed() {
+fn rows_that_are_missing_although_their_token_is_known_are_inserted_again() {
     let stack = Stack::new();
     archived(&stack, 4000);
     let whole = last_insert(&stack, 0);
-    // All rows of an insert; then, of the one that has brought them back, the second half.
-    let half = Range { first: whole.first + (whole.last - whole.first) / 2, ..whole };
+    // First all rows of an insert are lost, then the second half of those inserted again.
+    let half = Range { first: Offset(i64::midpoint(whole.first.0, whole.last.0)), ..whole };
     for lost in [whole, half] {
         lose_rows(&stack, "events", lost);
-        assert!(stack.count("events") < 4000);
+        assert!(stack.database.count("events") < 4000);
         make_pending(&stack, 0, whole);
-        let archive = stack.start(&[]);
+        let mut archive = stack.start();
         settle(&stack);
         assert_each_once(&stack, 4000);
-        assert_sums_follow(&stack);
+        assert_sums_match_rows(&stack);
         archive.kill();
     }
-    // A third time, with every token so far known and of no use.
+    // The third time, every token so far is known.
     lose_rows(&stack, "events", whole);
     make_pending(&stack, 0, whole);
-    let _archive = stack.start(&[]);
+    let _archive = stack.start();
     settle(&stack);
     assert_each_once(&stack, 4000);
-    assert_sums_follow(&stack);
+    assert_sums_match_rows(&stack);
 }
 
-/// The part of the view has the same gap.
+/// A view can lose its rows in the same way.
 #[test]
-fn sums_that_were_lost_behind_their_token_are_brought() {
+fn sums_that_are_missing_although_their_token_is_known_are_restored() {
     let stack = Stack::new();
     archived(&stack, 4000);
     let range = last_insert(&stack, 0);
-    stack.execute(
+    stack.database.execute(
         "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 SETTINGS mutations_sync = 2",
     );
     make_pending(&stack, 0, range);
-    let _archive = stack.start(&[]);
+    let _archive = stack.start();
     settle(&stack);
     let Range { first, last } = range;
-    let sums: u64 = stack.ask(&format!(
+    let sums: u64 = stack.database.one(&format!(
         "SELECT sum(events) FROM events_hourly WHERE kafka_partition = 0 \
          AND hour IN (SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM events \
          WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last})"
     ));
-    assert!(sums > (last - first).cast_unsigned() / 2, "{sums} of offsets {first} to {last}");
+    assert!(sums > (last.0 - first.0).cast_unsigned() / 2, "{sums} of offsets {first} to {last}");
 }
 
-/// Every hourly sum is what the rows say.
-fn assert_sums_follow(stack: &Stack) {
+/// Asserts that every hourly sum is that of the rows.
+fn assert_sums_match_rows(stack: &Stack) {
     let of = |select: &str| {
-        stack.ask::<String>(&format!(
+        stack.database.one::<String>(&format!(
             "SELECT arrayStringConcat(arraySort(groupArray(toString(t))), '\\n') FROM ({select})"
         ))
     };
     let select: String =
-        stack.ask("SELECT as_select FROM system.tables WHERE name = 'events_hourly_feed' AND database = currentDatabase()");
+        stack.database.one("SELECT as_select FROM system.tables WHERE name = 'events_hourly_feed' AND database = currentDatabase()");
     let keys = "hour, provider, source, mailbox_provider, campaign, kafka_partition";
     let sums = "sum(events), sum(delivered), sum(bounced), sum(opened), sum(engaged)";
     let group =
@@ -263,17 +270,21 @@ fn assert_sums_follow(stack: &Stack) {
             these.lines().filter(|line| !those.contains(line)).map(str::to_owned).collect();
         only
     };
-    assert_eq!(only(&found, &expected), only(&expected, &found), "found, and what the rows say");
+    assert_eq!(
+        only(&found, &expected),
+        only(&expected, &found),
+        "sums found only, and sums expected only"
+    );
     assert_eq!(found, expected);
 }
 
 #[test]
-fn clickhouse_killed_in_mid_stream() {
+fn clickhouse_killed_repeatedly_in_the_middle_of_its_work() {
     const EVENTS: usize = 12_000;
     let dirs = devstack::Dirs::new().unwrap();
     let mut clickhouse = devstack::ClickHouse::start_own(&dirs).unwrap();
     let stack = Stack::on(clickhouse.url());
-    let archive = stack.start(&[]);
+    let archive = stack.start();
     std::thread::scope(|scope| {
         let producer = scope.spawn(|| {
             for from in (0..EVENTS).step_by(1000) {
@@ -281,16 +292,19 @@ fn clickhouse_killed_in_mid_stream() {
             }
         });
         for round in 1..=3 {
-            wait_until("more rows", || stack.count("events") >= round * 1500);
+            eventually("more rows", DEADLINE, || {
+                seen(stack.database.count("events"), |rows| *rows >= round * 1500)
+            });
             clickhouse.kill().unwrap();
-            wait_until("the hold", || archive.get("/readyz").contains("clickhouse_away"));
-            assert!(archive.get("/metrics").contains("mailpulse_archive_held"));
+            archive.await_unready("clickhouse_away");
+            let held = "mailpulse_archive_partition_held";
+            archive.await_metric(held, &[("reason", "clickhouse_away")], |held| held > 0.0);
             clickhouse.restart().unwrap();
         }
         producer.join().unwrap();
     });
     assert_each_once(&stack, EVENTS);
-    wait_until("readiness", || archive.get("/readyz").starts_with("HTTP/1.1 200"));
+    archive.await_ready();
     settle(&stack);
     assert_each_once(&stack, EVENTS);
 }

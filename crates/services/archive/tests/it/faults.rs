@@ -1,133 +1,126 @@
-//! What must not start, what costs one row, and what holds.
+//! Settings and tables with which archive does not start, and records that become dead letters.
 
-use std::process::Stdio;
+use crate::records::{RATE, await_rollup, produce_events};
+use crate::stack::{Stack, migrate, record};
+use harness::{DEADLINE, Launch, eventually, seen};
 
-use crate::records::produce_events;
-use crate::stack::{Outgoing, Stack, wait_until};
-
-/// Runs the archive to its end and returns what it said.
-fn refusal(stack: &Stack, further: &[(&str, &str)]) -> String {
-    let mut command = stack.command(further);
-    command.env("MAILPULSE__ARCHIVE__ADMIN", "127.0.0.1:0");
-    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-    assert!(!output.status.success());
-    let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text).into_owned()
+/// Runs archive, which must end by itself with an error, and returns its output.
+fn error(launch: Launch) -> String {
+    let (status, output) = launch.run();
+    assert!(!status.success(), "{output}");
+    output
 }
 
 #[test]
-fn a_table_without_a_window_is_refused() {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
+fn archive_does_not_start_on_a_table_without_a_deduplication_window() {
+    let stack = Stack::without_topics();
     stack.migrate();
     for table in ["events", "events_hourly", "dead_letters"] {
         let set = |n| {
-            stack.execute(&format!(
+            stack.database.execute(&format!(
                 "ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {n}"
             ));
         };
         set(0);
-        let said = refusal(&stack, &[]);
-        assert!(said.contains("deduplication_off"), "{said}");
-        assert!(said.contains(&format!("ALTER TABLE {}.{table}", stack.database)), "{said}");
+        let error = error(stack.launch());
+        assert!(error.contains("deduplication_off"), "{error}");
+        assert!(error.contains(&format!("ALTER TABLE {}.{table}", stack.database.name)), "{error}");
         set(10_000);
     }
 }
 
 #[test]
-fn a_missing_table_is_refused() {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
+fn archive_does_not_start_without_a_table() {
+    let stack = Stack::without_topics();
     stack.migrate();
-    stack.execute("DROP TABLE alerts SYNC");
-    let said = refusal(&stack, &[("MAILPULSE__ARCHIVE__MIGRATE", "false")]);
-    assert!(said.contains("table_missing") && said.contains("alerts"), "{said}");
+    stack.database.execute("DROP TABLE alerts SYNC");
+    let error = error(stack.launch().env("MAILPULSE__ARCHIVE__MIGRATE", "false"));
+    assert!(error.contains("table_missing") && error.contains("alerts"), "{error}");
 }
 
 #[test]
-fn a_migration_that_changed_after_it_was_applied_is_refused() {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
+fn archive_does_not_start_if_an_applied_migration_has_changed() {
+    let stack = Stack::without_topics();
     stack.migrate();
-    stack.execute("ALTER TABLE schema_migrations UPDATE checksum = 'x' WHERE version = 2 SETTINGS mutations_sync = 2");
-    let said = refusal(&stack, &[]);
-    assert!(said.contains("migration_changed") && said.contains("0002_rates.sql"), "{said}");
+    stack.database.execute("ALTER TABLE schema_migrations UPDATE checksum = 'x' WHERE version = 2 SETTINGS mutations_sync = 2");
+    let error = error(stack.launch());
+    assert!(error.contains("migration_changed") && error.contains("0002_rates.sql"), "{error}");
 }
 
 #[test]
-fn migrations_may_run_at_once_and_again() {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
+fn migrations_may_run_concurrently_and_repeatedly() {
+    let stack = Stack::without_topics();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let settings = crate::stack::toml_settings(&stack.url, &stack.database);
-                let server = archive::server::Server::new(&settings);
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(archive::schema::migrate(&server)).unwrap();
-                runtime.block_on(archive::schema::migrate(&server)).unwrap();
+                migrate(&runtime, &stack.database);
+                migrate(&runtime, &stack.database);
             });
         }
     });
-    let versions: u64 = stack.ask("SELECT count() FROM schema_migrations FINAL");
+    let versions: u64 = stack.database.one("SELECT count() FROM schema_migrations FINAL");
     assert_eq!(versions, archive::schema::MIGRATIONS.len() as u64);
 }
 
 #[test]
-fn poison_costs_one_row() {
+fn a_record_that_cannot_be_stored_affects_no_other() {
     let stack = Stack::new();
     stack.migrate();
-    stack.execute("ALTER TABLE events ADD CONSTRAINT no_poison CHECK recipient NOT IN ('u77@example.com', 'u1400@example.com')");
+    stack.database.execute("ALTER TABLE events ADD CONSTRAINT no_poison CHECK recipient NOT IN ('u77@example.com', 'u1400@example.com')");
     produce_events(&stack, 0, 1000);
-    let topic = stack.topics.events.as_str();
+    let topic = stack.cluster.topics.events.as_str();
     let first: [(&str, &[u8]); 2] = [("first", b"often"), ("x", b"kept")];
     let opened = br#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"opened","provider":"ses","source":"acme","occurred_at":1,"received_at":2,"provider_event":"Open","request_id":"r","raw":1}"#;
-    let bad = |value, headers| Outgoing { topic, partition: 0, value, headers };
-    stack.produce(&[bad(b"{\"event_id\":", &[]), bad(b"{}", &[]), bad(opened, &first)], 2);
+    let unreadable = [
+        record(topic, 0, b"{\"event_id\":", &[]),
+        record(topic, 0, b"{}", &[]),
+        record(topic, 0, opened, &first),
+    ];
+    stack.produce(&unreadable, 2);
     produce_events(&stack, 1000, 2000);
-    let archive = stack.start(&[]);
-    stack.await_count("events", 1998);
-    stack.await_count("dead_letters", 5);
-    let reasons: String = stack.ask(
+    let archive = stack.start();
+    stack.database.await_count("events", 1998);
+    stack.database.await_count("dead_letters", 5);
+    let reasons: String = stack.database.one(
         "SELECT arrayStringConcat(arraySort(groupArray(reason)), ' ') FROM dead_letters \
          WHERE stage = 'archive'",
     );
     assert_eq!(reasons, "bad_headers not_json row_refused row_refused wrong_shape");
-    let refused: (String, u64) = stack.ask(
+    let refused: (String, u64) = stack.database.one(
         "SELECT arrayStringConcat(arraySort(groupArray(JSONExtractString(value, 'recipient'))), ' '), \
          countIf(detail LIKE '%no_poison%' AND origin LIKE '%mail.events/%') \
          FROM dead_letters WHERE reason = 'row_refused'",
     );
     assert_eq!(refused, ("u1400@example.com u77@example.com".into(), 2));
-    let kept: (String, String) =
-        stack.ask("SELECT headers['x'], hex(key) FROM dead_letters WHERE reason = 'bad_headers'");
+    let kept: (String, String) = stack
+        .database
+        .one("SELECT headers['x'], hex(key) FROM dead_letters WHERE reason = 'bad_headers'");
     assert_eq!(kept, ("kept".into(), hex::encode_upper("ada@example.com")));
-    assert_eq!(stack.ask::<u64>("SELECT uniqExact(event_id) FROM events"), 1998);
-    let hourly = || stack.ask::<u64>("SELECT sum(events) FROM events_hourly");
-    wait_until("the rollup", || hourly() >= 1998);
-    assert_eq!(hourly(), 1998);
-    wait_until("readiness", || archive.get("/readyz").starts_with("HTTP/1.1 200"));
+    assert_eq!(stack.database.one::<u64>("SELECT uniqExact(event_id) FROM events"), 1998);
+    await_rollup(&stack, 1998);
+    archive.await_ready();
 }
 
 #[test]
-fn many_refusals_in_a_row_hold_the_partition() {
+fn many_dead_letters_in_a_row_hold_the_partition() {
     let stack = Stack::new();
     stack.migrate();
-    stack.execute("ALTER TABLE events ADD CONSTRAINT nothing CHECK provider = 'none'");
+    stack.database.execute("ALTER TABLE events ADD CONSTRAINT nothing CHECK provider = 'none'");
     produce_events(&stack, 0, 100);
-    let archive = stack.start(&[("MAILPULSE__ARCHIVE__REFUSALS_TO_HOLD", "5")]);
-    wait_until("both holds", || {
-        let metrics = archive.get("/metrics");
-        metrics
-            .lines()
-            .filter(|line| line.starts_with("mailpulse_archive_held") && line.ends_with(" 1"))
-            .filter(|line| line.contains("reason=\"refusals\""))
-            .count()
-            == 2
+    let archive = stack.launch().env("MAILPULSE__ARCHIVE__REFUSAL_LIMIT", "5").spawn();
+    eventually("both partitions to be held", DEADLINE, || {
+        let labels = [("reason", "refusals")];
+        let held = archive.metrics().count("mailpulse_archive_partition_held", &labels, 1.0);
+        seen(held, |held| *held == 2)
     });
-    assert!(archive.get("/readyz").starts_with("HTTP/1.1 503"));
-    // Others go on.
-    let topic = stack.topics.rates.as_str();
-    let rate = Outgoing { topic, partition: 0, value: crate::records::RATE, headers: &[] };
-    stack.produce(&[rate], 1);
-    stack.await_count("rates", 1);
-    assert_eq!(stack.count("events"), 0);
-    assert!(stack.count("dead_letters") <= 8, "four a partition");
+    // The metric changes before the health does.
+    archive.await_unready("refusals");
+    // Other topics are still archived.
+    stack.produce(&[record(&stack.cluster.topics.rates, 0, RATE, &[])], 1);
+    stack.database.await_count("rates", 1);
+    assert_eq!(stack.database.count("events"), 0);
+    let dead_letters = stack.cluster.read_settled(&stack.cluster.topics.dead_letters);
+    assert!(dead_letters.len() <= 8, "{}: more than four per partition", dead_letters.len());
 }

@@ -1,16 +1,16 @@
-//! Our blocks against what ClickHouse itself writes of the same rows.
+//! Blocks of archive, compared with those that ClickHouse writes for the same rows.
 
 use archive::native::Block;
 use archive::tables::{Alerts, Coordinates, DeadLetters, Events, Rates, Table};
 
-use crate::stack::Stack;
+use harness::Database;
 
 const EVENTS: [&str; 3] = [
     r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"bounced","provider":"ses","source":"acme","occurred_at":1700000000123456,"received_at":1700000001000000,"recipient":"ada@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m-1","campaign":"spring \"24\"","stream":"bulk","tenant":"acme","tags":["a","b","a"],"bounce":{"permanence":"hard","class":"invalid_recipient","side":"recipient","status":"5.1.1","diagnostic":"550 no such user","late":true},"provider_event":"Bounce","provider_event_id":"p-1","request_id":"r-1","raw":{"x":[1, 2]}}"#,
     r#"{"event_id":"ff0102030405060708090a0b0c0d0eff","kind":"opened","provider":"sendgrid","source":"acme","occurred_at":-1,"received_at":0,"automation":{"reason":"apple_mpp","confidence":0.75},"user_agent":"Mozilla/5.0","ip":"192.0.2.1","url":"https://example.com/é","provider_event":"open","request_id":"r-2","client":{"device":"proxy","name":"Apple Mail"},"geo":{"country":"NL","city":"Amsterdam","asn":4294967295,"network":"Example Net"},"labels":{"team":"growth","tier":"é"},"raw":"\u0000"}"#,
     r#"{"event_id":"ff0102030405060708090a0b0c0d0efe","kind":"clicked","provider":"sendgrid","source":"globex","occurred_at":2,"received_at":3,"tags":["c"],"provider_event":"click","request_id":"r-2","raw":7}"#,
 ];
-/// The same in ClickHouse's own words.
+/// The same events as ClickHouse's JSON.
 const EVENT_ROWS: &str = r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"bounced","provider":"ses","source":"acme","occurred_at":"2023-11-14 22:13:20.123456","received_at":"2023-11-14 22:13:21.000000","recipient":"ada@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m-1","campaign":"spring \"24\"","stream":"bulk","tenant":"acme","tags":["a","b","a"],"bounce_permanence":"hard","bounce_class":"invalid_recipient","bounce_side":"recipient","bounce_status":"5.1.1","bounce_diagnostic":"550 no such user","bounce_late":true,"provider_event":"Bounce","provider_event_id":"p-1","request_id":"r-1","raw":"{\"x\":[1, 2]}","kafka_partition":7,"kafka_offset":100}
 {"event_id":"ff0102030405060708090a0b0c0d0eff","kind":"opened","provider":"sendgrid","source":"acme","occurred_at":"1969-12-31 23:59:59.999999","received_at":"1970-01-01 00:00:00.000000","automation_reason":"apple_mpp","automation_confidence":0.75,"first_of_kind":true,"first_engagement":true,"user_agent":"Mozilla/5.0","ip":"192.0.2.1","url":"https://example.com/é","provider_event":"open","request_id":"r-2","client_device":"proxy","client_name":"Apple Mail","geo_country":"NL","geo_city":"Amsterdam","geo_asn":4294967295,"geo_network":"Example Net","labels":{"team":"growth","tier":"é"},"raw":"\"\\u0000\"","kafka_partition":7,"kafka_offset":101}
 {"event_id":"ff0102030405060708090a0b0c0d0efe","kind":"clicked","provider":"sendgrid","source":"globex","occurred_at":"1970-01-01 00:00:00.000002","received_at":"1970-01-01 00:00:00.000003","tags":["c"],"first_of_kind":true,"first_engagement":true,"provider_event":"click","request_id":"r-2","raw":"7","kafka_partition":7,"kafka_offset":102}
@@ -20,18 +20,18 @@ fn at(offset: u64) -> Coordinates {
     Coordinates { partition: 7, offset }
 }
 
-/// Has ClickHouse read the rows from JSON and write them as Native, and compares.
-fn compare(table: Table, ours: &Block, rows: &str) {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
-    stack.create_database();
+/// Lets ClickHouse read the rows from JSON and write them as Native, and compares the bytes.
+fn compare(table: Table, block: &Block, rows: &str) {
+    let database = Database::new("native");
+    database.create();
     let columns: Vec<String> =
         table.columns().iter().map(|(name, of)| format!("{name} {of}")).collect();
-    stack.execute(&format!("CREATE TABLE golden ({}) ENGINE = Memory", columns.join(", ")));
-    stack.execute(&format!("INSERT INTO golden FORMAT JSONEachRow\n{rows}"));
-    let theirs = stack.fetch("SELECT * FROM golden", "Native");
-    let ours = ours.pieces.concat();
-    let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
-    assert!(ours == theirs, "equal up to byte {same} of {} and {}", ours.len(), theirs.len());
+    database.execute(&format!("CREATE TABLE golden ({}) ENGINE = Memory", columns.join(", ")));
+    database.execute(&format!("INSERT INTO golden FORMAT JSONEachRow\n{rows}"));
+    let expected = database.bytes("SELECT * FROM golden", "Native");
+    let found = block.pieces.concat();
+    let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+    assert!(found == expected, "equal up to byte {same} of {} and {}", found.len(), expected.len());
 }
 
 #[test]
@@ -86,18 +86,18 @@ fn alerts_are_written_as_clickhouse_writes_them() {
 
 #[test]
 fn dead_letters_are_written_as_clickhouse_writes_them() {
-    let mut letters = DeadLetters::default();
+    let mut dead_letters = DeadLetters::default();
     let headers: [(&str, &[u8]); 4] = [
         ("source", b"acme"),
         ("received-at", b"1700000001000000"),
         ("reason", b"not_json"),
         ("stage", b"enrich"),
     ];
-    letters.push(at(1), b"key", b"{", &headers);
-    letters.push(at(2), b"", b"", &[]);
+    dead_letters.push(at(1), b"key", b"{", &headers);
+    dead_letters.push(at(2), b"", b"", &[]);
     compare(
         Table::DeadLetters,
-        &letters.finish(),
+        &dead_letters.finish(),
         r#"{"reason":"not_json","stage":"enrich","source":"acme","key":"key","value":"{","headers":{"source":"acme","received-at":"1700000001000000","reason":"not_json","stage":"enrich"},"received_at":"2023-11-14 22:13:21","kafka_partition":7,"kafka_offset":1}
 {"kafka_partition":7,"kafka_offset":2}"#,
     );

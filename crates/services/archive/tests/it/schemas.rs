@@ -1,4 +1,4 @@
-//! The JSON Schemas, the code and the tables say the same.
+//! The JSON Schemas, the code and the tables agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ fn parsed(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-/// An event with every field.
+/// Returns an event with every field.
 fn full() -> Value {
     let raw = serde_json::value::RawValue::from_string("{\"x\":1}".into()).unwrap();
     let text = |text: &'static str| Some(text.into());
@@ -100,14 +100,14 @@ fn events_and_their_schema_have_the_same_fields() {
         let mut lacking = full.clone();
         lacking.as_object_mut().unwrap().remove(name);
         assert!(!is_valid(&schema, &lacking), "without {name}");
-        // The code asks for the same.
+        // The code requires the same fields.
         let text = lacking.to_string();
         assert!(serde_json::from_str::<Event<'_>>(&text).is_err(), "without {name}");
     }
 }
 
 #[test]
-fn the_schema_names_every_value_of_every_closed_set() {
+fn the_schema_names_every_value_of_every_enum() {
     let schema = schema("event");
     let named = |pointer: &str| -> Vec<String> {
         serde_json::from_value(schema.pointer(pointer).unwrap()["enum"].clone()).unwrap()
@@ -125,7 +125,7 @@ fn the_schema_names_every_value_of_every_closed_set() {
 }
 
 #[test]
-fn rates_are_of_their_schema_and_readable() {
+fn rates_match_their_schema_and_can_be_read() {
     let schema = schema("rate");
     let counts = window::Counts { accepted: 9, bounced_hard: 1, ..Default::default() };
     let of_window = serde_json::to_value(window::ScopeRate {
@@ -152,13 +152,13 @@ fn rates_are_of_their_schema_and_readable() {
     assert!(counters.is_subset(&columns), "{counters:?}");
 }
 
-fn push_rate(value: &Value) -> Result<(), archive::tables::BadRow> {
+fn push_rate(value: &Value) -> Result<(), archive::tables::RowError> {
     let at = Coordinates { partition: 0, offset: 0 };
     Rates::default().push(at, value.to_string().as_bytes())
 }
 
 #[test]
-fn alerts_are_of_their_schema_and_readable() {
+fn alerts_match_their_schema_and_can_be_read() {
     let schema = schema("alert");
     let push = |value: &Value| {
         let at = Coordinates { partition: 0, offset: 0 };
@@ -181,9 +181,9 @@ fn alerts_are_of_their_schema_and_readable() {
         value.as_object_mut().unwrap().remove(name);
         assert!(!is_valid(&schema, &value) && push(&value).is_err(), "without {name}");
     }
-    let mut nowhere = parsed(ALERT);
-    nowhere["scope"] = "campaign".into();
-    assert!(!is_valid(&schema, &nowhere), "a campaign without its name");
+    let mut without_name = parsed(ALERT);
+    without_name["scope"] = "campaign".into();
+    assert!(!is_valid(&schema, &without_name), "a campaign without its name");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn every_field_of_an_event_is_a_column() {
             None => drop(fields.insert(name.clone())),
         }
     }
-    // From the headers, and from Kafka.
+    // Columns from headers, and the position in Kafka.
     let further = ["first_of_kind", "first_engagement", "kafka_partition", "kafka_offset"];
     fields.extend(further.map(str::to_owned));
     let columns: BTreeSet<_> = Table::Events.columns().iter().map(|(n, _)| n.to_string()).collect();
@@ -204,23 +204,23 @@ fn every_field_of_an_event_is_a_column() {
 }
 
 #[test]
-fn tables_have_the_columns_we_send_and_one_they_fill() {
-    let stack = Stack::without_topics(devstack::shared_clickhouse());
+fn tables_have_the_columns_that_archive_sends_and_one_that_clickhouse_fills() {
+    let stack = Stack::without_topics();
     stack.migrate();
     for table in Table::ALL {
-        let described = stack.fetch(
+        let described = stack.database.bytes(
             &format!(
                 "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}'",
-                stack.database,
+                stack.database.name,
                 table.name()
             ),
             "TSVRaw",
         );
         let described = String::from_utf8(described).unwrap();
-        let mut there: BTreeMap<&str, &str> =
+        let mut columns: BTreeMap<&str, &str> =
             described.lines().filter_map(|line| line.split_once('\t')).collect();
-        assert_eq!(there.remove("archived_at"), Some("DateTime64(3, 'UTC')"), "{}", table.name());
+        assert_eq!(columns.remove("archived_at"), Some("DateTime64(3, 'UTC')"), "{}", table.name());
         let sent: BTreeMap<&str, &str> = table.columns().iter().copied().collect();
-        assert_eq!(there, sent, "{}", table.name());
+        assert_eq!(columns, sent, "{}", table.name());
     }
 }

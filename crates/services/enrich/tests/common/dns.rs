@@ -1,11 +1,12 @@
-//! A name server on this machine that says what a test wants (RFC 1035 §4).
+//! A name server on this machine that gives the answers of a test (RFC 1035 §4).
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, missing_docs)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Answers with `reply`, or not at all, and counts the questions.
+/// Starts a server that answers each name with `reply`, or not at all if that is `None`. Returns its
+/// address and the number of questions so far.
 pub fn serve(
     reply: impl Fn(&str) -> Option<Reply> + Send + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -28,10 +29,10 @@ pub fn serve(
 pub enum Reply {
     Hosts(&'static [(u16, &'static str)]),
     NoSuchName,
-    Trouble,
+    ServerFailure,
 }
 
-/// The name asked for and the bytes of the question (RFC 1035 §4.1.2).
+/// Returns the name in a question and the bytes of the question (RFC 1035 §4.1.2).
 fn question(message: &[u8]) -> (String, &[u8]) {
     let mut at = 12;
     let mut labels = Vec::new();
@@ -46,7 +47,7 @@ fn question(message: &[u8]) -> (String, &[u8]) {
 fn answer(id: &[u8], question: &[u8], reply: &Reply) -> Vec<u8> {
     let (code, hosts): (u8, &[_]) = match reply {
         Reply::Hosts(hosts) => (0, hosts),
-        Reply::Trouble => (2, &[]),
+        Reply::ServerFailure => (2, &[]),
         Reply::NoSuchName => (3, &[]),
     };
     let mut message = id.to_vec();

@@ -42,7 +42,7 @@ struct Asn<'a> {
     autonomous_system_organization: &'a str,
 }
 
-/// Writes a database of places: network, country, region, city.
+/// Writes a database of locations. A row has a network, a country, a region and a city.
 pub fn write_cities(path: &Path, rows: &[(&str, &str, &str, &str)]) {
     let rows = rows.iter().map(|&(network, country, region, city)| {
         let (iso_code, names) = (country, English { de: "anders", en: city });
@@ -57,7 +57,7 @@ pub fn write_cities(path: &Path, rows: &[(&str, &str, &str, &str)]) {
     write(path, "Test-City", rows);
 }
 
-/// Writes a database of networks: network, number, organisation.
+/// Writes a database of autonomous systems. A row has a network, a number and an organisation.
 pub fn write_networks(path: &Path, rows: &[(&str, u32, &str)]) {
     let rows = rows.iter().map(|&(network, number, name)| {
         let row = Asn { autonomous_system_number: number, autonomous_system_organization: name };
@@ -66,7 +66,7 @@ pub fn write_networks(path: &Path, rows: &[(&str, u32, &str)]) {
     write(path, "Test-ASN", rows);
 }
 
-/// Puts the file in its place whole, as operators should.
+/// Replaces the file as a whole, as an operator should.
 fn write<'r, T: Serialize>(path: &Path, of: &str, rows: impl Iterator<Item = (&'r str, T)>) {
     let mut database = Database::default();
     of.clone_into(&mut database.metadata.database_type);

@@ -1,115 +1,86 @@
-//! An ingress of a test's own: the real binary, real requests over TCP, real Kafka.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
+//! An ingress for one test: the real binary, real requests over TCP, real Kafka.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
-use devstack::process::{self, Child};
 use event::Provider;
-use record::Topics;
-use kafka::feed::{Feed, Item};
-use kafka::{ClusterSettings, Connection};
+use harness::{Cluster, Launch, Record, Response, Service, free_port, http, layout};
 use testkit::{Credentials, Plan, SignedRequest, Traffic};
 
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// Longer than a request takes on a machine whose cores are all loaded. A request that Kafka does not
+/// acknowledge within `ack_timeout` is spooled and may be published twice.
+const PATIENT: &str = "read_timeout = \"20s\"\nack_timeout = \"20s\"\n";
 
-/// An ingress of its own, with topics of its own.
+/// An ingress with its own topics, spool and sources.
 pub struct Ingress {
-    pub child: Child,
+    pub service: Service,
     pub address: String,
-    pub admin: String,
     pub credentials: Credentials,
-    pub topics: Topics,
-    connection: Connection,
-    directory: tempfile::TempDir,
+    pub cluster: Cluster,
 }
 
 impl Ingress {
-    pub fn start(kafka: &str) -> Self {
-        Self::start_with(kafka, "")
+    /// Starts an ingress on the shared Kafka.
+    pub fn start() -> Self {
+        Self::start_with("")
     }
 
-    /// With further keys of `[ingress]`, and after them further tables.
-    pub fn start_with(kafka: &str, keys: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = process::free_port().unwrap();
-        let admin = format!("127.0.0.1:{}", process::free_port().unwrap());
-        let address = format!("127.0.0.1:{port}");
-        let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
+    /// Starts an ingress on the shared Kafka, with further keys of `[ingress]` and, after them,
+    /// further tables.
+    pub fn start_with(keys: &str) -> Self {
+        Self::launch(cluster(harness::shared_kafka()), keys)
+    }
+
+    /// Starts an ingress on a Kafka that the test stops. Requests soon go to the spool.
+    pub fn start_on(kafka: &str, keys: &str) -> Self {
+        Self::launch(cluster(kafka), &format!("ack_timeout = \"2s\"\n{keys}"))
+    }
+
+    fn launch(cluster: Cluster, keys: &str) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
         let credentials = Credentials::new(&format!("http://{address}"));
-        credentials.write_certificates(directory.path()).unwrap();
-        let patience = if keys.contains("read_timeout") { "" } else { "read_timeout = \"1s\"" };
-        let toml = format!(
-            "[kafka]\nbootstrap = {kafka:?}\nprefix = {prefix:?}\n\
-             [topics]\nrecipient_partitions = 2\nscope_partitions = 1\nreplication = 1\n\
-             [ingress]\nlisten = {address:?}\nadmin = {admin:?}\n{patience}\n\
-             ack_timeout = \"2s\"\ndrain_delay = \"200ms\"\nsns_certificates = {:?}\nspool_directory = {:?}\n{keys}\n{}",
-            directory.path(),
-            directory.path().join("spool"),
+        let home = tempfile::tempdir().unwrap();
+        credentials.write_certificates(home.path()).unwrap();
+        let defaults = PATIENT.lines().filter(|line| {
+            let (key, _) = line.split_once(' ').unwrap();
+            !keys.contains(key)
+        });
+        let defaults: Vec<&str> = defaults.collect();
+        let settings = format!(
+            "[ingress]\nlisten = {address:?}\ndrain_delay = \"200ms\"\nsns_certificates = {:?}\n\
+             spool_directory = {:?}\n{}\n{keys}\n{}",
+            home.path(),
+            home.path().join("spool"),
+            defaults.join("\n"),
             credentials.sources_toml()
         );
-        std::fs::write(directory.path().join("mailpulse.toml"), toml).unwrap();
-        let cluster: ClusterSettings = serde_json::from_value(serde_json::json!({
-            "bootstrap": kafka, "prefix": prefix, "group_protocol": "consumer",
-            "compression": "lz4", "properties": {},
-        }))
-        .unwrap();
-        let (topics, connection) = (cluster.topics(), cluster.connect("test", false));
-        let child = spawn(&directory);
-        let mut started =
-            Self { child, address, admin, credentials, topics, connection, directory };
-        started.await_ready();
-        started
+        let service = Launch::new("ingress", env!("CARGO_BIN_EXE_ingress"), &cluster)
+            .config(&settings)
+            .spawn_in(home);
+        service.await_ready();
+        Self { service, address, credentials, cluster }
     }
 
-    /// Killed with SIGKILL, and started again over what it left.
+    /// Kills the process with SIGKILL and starts it again on the files it left.
     pub fn kill_and_start(&mut self) {
-        self.child.kill().unwrap();
-        self.child = spawn(&self.directory);
-        self.await_ready();
+        self.service.kill();
+        self.service.restart();
     }
 
-    fn await_ready(&mut self) {
-        let log = log(&self.directory);
-        let deadline = Instant::now() + DEADLINE;
-        while !self.is_ready() {
-            assert!(self.child.is_running(), "{}", process::tail(&log, 30));
-            assert!(Instant::now() < deadline, "{}", process::tail(&log, 30));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Every byte in its spool.
+    /// Returns every byte in the spool.
     pub fn spooled(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.directory.path().join("spool")).unwrap();
+        let files = std::fs::read_dir(self.service.home().join("spool")).unwrap();
         files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        process::tail(&log(&self.directory), 100)
-    }
-
-    pub fn is_ready(&self) -> bool {
-        get(&self.admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    }
-
-    /// The value of a metric, named with all its labels.
-    pub fn metric(&self, name: &str) -> f64 {
-        let text = get(&self.admin, "/metrics").unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
-    }
-
-    pub fn post(&self, request: &SignedRequest) -> Answer {
+    pub fn post(&self, request: &SignedRequest) -> Response {
         self.send("POST", &request.path, &request.headers, &request.body)
     }
 
     /// Posts a body with these headers.
-    pub fn post_body(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn post_body(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         self.send("POST", path, &headers.iter().map(owned).collect::<Vec<_>>(), body)
     }
@@ -120,106 +91,61 @@ impl Ingress {
         path: &str,
         headers: &[(String, String)],
         body: &[u8],
-    ) -> Answer {
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n",
-            self.address,
-            body.len()
-        );
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all((head + "\r\n").as_bytes()).unwrap();
-        // An answer may come before the body was taken; what is left of it meets a closed door.
-        let _ = stream.write_all(body);
-        Answer::read(stream)
+    ) -> Response {
+        http::send(&self.address, method, path, headers, body).unwrap()
     }
 
-    /// Everything in these topics, once there are `count` records.
-    pub fn records(&self, topics: &[&str], count: usize) -> Vec<Item> {
-        let group = format!("{}test-{}", self.topics.prefix, uuid::Uuid::new_v4().simple());
-        let mut feed = Feed::open(&self.connection, "test", &group, topics).unwrap();
-        let mut items = Vec::new();
-        let deadline = Instant::now() + DEADLINE;
-        // One poll past the last one, so that a record too many is seen.
-        let mut quiet = 0;
-        while quiet < 10 {
-            match feed.next(Duration::from_millis(100)).unwrap() {
-                Some(item) => items.push(item),
-                None if items.len() >= count => quiet += 1,
-                None => assert!(Instant::now() < deadline, "{} of {count} records", items.len()),
-            }
-        }
-        items
+    /// Opens a connection.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.address).unwrap()
     }
 
+    /// Opens a connection and sends these bytes.
+    pub fn connect_and_send(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        stream
+    }
+
+    /// Returns all records of these topics, once there are `count` and a second has passed without
+    /// a further one.
+    pub fn records(&self, topics: &[&str], count: usize) -> Vec<Record> {
+        self.cluster.reader(topics).records(count)
+    }
+
+    /// Returns the topics that the ingress publishes to.
     pub fn all_topics(&self) -> Vec<&str> {
-        self.topics.all_raw().chain([self.topics.dead_letters.as_str()]).collect()
+        let topics = &self.cluster.topics;
+        topics.all_raw().chain([topics.dead_letters.as_str()]).collect()
     }
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub text: String,
+fn cluster(kafka: &str) -> Cluster {
+    Cluster::on(kafka, "ingress", layout(2, 1))
 }
 
-impl Answer {
-    pub fn read(mut stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8(bytes).unwrap();
-        let status = text.split(' ').nth(1).unwrap_or("0").parse().unwrap();
-        Self { status, text }
-    }
-
-    /// The status, and the code of a problem.
-    pub fn verdict(&self) -> (u16, String) {
-        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// The value of a header, in lower case.
-    pub fn header(&self, name: &str) -> Option<String> {
-        let head = self.text.split("\r\n\r\n").next()?.to_ascii_lowercase();
-        let prefix = format!("{name}: ");
-        head.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
-    }
-
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(self.text.split_once("\r\n\r\n").unwrap().1).unwrap()
-    }
+/// Returns the status and the code of a problem; the code is empty if the request was accepted.
+pub fn outcome(response: &Response) -> (u16, String) {
+    (response.status, response.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
-fn spawn(directory: &tempfile::TempDir) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ingress"));
-    command.arg("--config").arg(directory.path().join("mailpulse.toml"));
-    process::spawn(command, &log(directory)).unwrap()
-}
-
-fn log(directory: &tempfile::TempDir) -> PathBuf {
-    directory.path().join("ingress.log")
-}
-
-pub fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
+#[allow(clippy::disallowed_methods, reason = "signatures are valid for a limited time")]
 pub fn now_unix() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
+}
+
+/// Returns the configured source of the generic provider.
+pub fn generic_source() -> &'static str {
+    let named = |(provider, name)| (provider == Provider::Generic).then_some(name);
+    testkit::SOURCES.into_iter().find_map(named).unwrap()
 }
 
 pub fn traffic(ingress: &Ingress) -> Traffic {
     Traffic::new(1, Plan::small(&ingress.credentials, now_unix()))
 }
 
-/// The first genuine request of a provider.
+/// Returns the first authentic request of a provider.
 pub fn genuine(ingress: &Ingress, provider: Provider) -> SignedRequest {
     let path = format!("/webhooks/{provider}/");
     let traffic = traffic(ingress);

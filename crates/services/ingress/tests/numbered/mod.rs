@@ -1,77 +1,70 @@
-//! Events that are told apart by a number, so that it can be said which were lost and whether the
-//! others kept their order.
+//! Numbered events. The numbers show which events were lost or changed their order.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use devstack::{Dirs, Kafka};
-use event::Provider;
-use kafka::feed::Item;
+use harness::{DEADLINE, Record, Response, eventually};
 use testkit::load::Load;
 
-use crate::common::{Answer, DEADLINE, Ingress, now_unix};
+use crate::common::{Ingress, generic_source, now_unix};
 
-/// A Kafka of the test's own, for it is killed.
+/// Starts a Kafka for one test, which kills it.
 pub fn own_kafka() -> (Dirs, Kafka) {
     let dirs = Dirs::new().unwrap();
     let kafka = Kafka::start_own(&dirs).unwrap();
     (dirs, kafka)
 }
 
-/// Events of our own numbering: three follow each other for every recipient.
+/// A source of numbered events. Three in a row have the same recipient.
 pub struct Numbered(Load);
 
 impl Numbered {
     pub fn new(ingress: &Ingress) -> Self {
-        let named = |(provider, name)| (provider == Provider::Generic).then_some(name);
-        let source = testkit::SOURCES.into_iter().find_map(named).unwrap();
-        Self(Load::new(&ingress.credentials, source, "s", 1, 0))
+        Self(Load::new(&ingress.credentials, generic_source(), "s", 1, 0))
     }
 
-    /// Posts one and returns the status.
+    /// Posts the next event and returns the status.
     pub fn post(&mut self, ingress: &Ingress) -> u16 {
-        let answer = self.answer(ingress);
-        if answer.status == 200 {
-            assert_eq!(answer.json()["accepted"], 1);
+        let response = self.post_for_response(ingress);
+        if response.status == 200 {
+            assert_eq!(response.json()["accepted"], 1);
         }
-        answer.status
+        response.status
     }
 
-    pub fn answer(&mut self, ingress: &Ingress) -> Answer {
+    /// Posts the next event.
+    pub fn post_for_response(&mut self, ingress: &Ingress) -> Response {
         ingress.post(&self.0.next_request(now_unix() * 1000))
     }
 }
 
-/// The number in the id that [`Load`] gives an event.
-fn number(item: &Item) -> u64 {
-    let event: serde_json::Value = serde_json::from_slice(item.value.as_deref().unwrap()).unwrap();
-    event["id"].as_str().unwrap().strip_prefix("s-").unwrap().parse().unwrap()
+/// Returns the number in the id that [`Load`] gives an event.
+fn number(record: &Record) -> u64 {
+    record.json()["id"].as_str().unwrap().strip_prefix("s-").unwrap().parse().unwrap()
 }
 
-/// Waits until all of these numbers are in Kafka; returns what is there.
-pub fn await_numbers(ingress: &Ingress, wanted: &BTreeSet<u64>) -> Vec<Item> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let items = ingress.records(&ingress.all_topics(), wanted.len());
-        let found: BTreeSet<u64> = items.iter().map(number).collect();
-        if found.is_superset(wanted) {
-            return items;
-        }
-        assert!(Instant::now() < deadline, "lost: {:?}", wanted - &found);
-    }
+/// Waits until all of these numbers are in Kafka, and returns all records.
+pub fn await_numbers(ingress: &Ingress, wanted: &BTreeSet<u64>) -> Vec<Record> {
+    eventually("all accepted events to be in Kafka", DEADLINE, || {
+        let records = ingress.records(&ingress.all_topics(), wanted.len());
+        let found: BTreeSet<u64> = records.iter().map(number).collect();
+        let missing = wanted - &found;
+        if missing.is_empty() { Ok(records) } else { Err(format!("missing {missing:?}")) }
+    })
 }
 
-/// First sights of each key in each partition come in the order they were posted in.
-pub fn assert_in_order(items: &[Item]) {
+/// Asserts that the events of each key, without repeated ones, have the order in which they were
+/// posted.
+pub fn assert_in_order(records: &[Record]) {
     let mut last: BTreeMap<(&str, &[u8]), u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    let mut items: Vec<&Item> = items.iter().collect();
-    items.sort_by_key(|item| (&item.topic, item.partition, item.offset));
-    for item in items {
-        let number = number(item);
+    let mut records: Vec<&Record> = records.iter().collect();
+    records.sort_by_key(|record| (&record.topic, record.partition, record.offset));
+    for record in records {
+        let number = number(record);
         if seen.insert(number) {
-            let before = last.insert((&item.topic, &item.key), number);
+            let before = last.insert((&record.topic, &record.key), number);
             assert!(before < Some(number), "{number} after {before:?}");
         }
     }

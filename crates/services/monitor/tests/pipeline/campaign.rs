@@ -1,4 +1,4 @@
-//! Events with something to see in them.
+//! Events for the tests: single ones, and 45 minutes of four sources.
 
 use event::{
     Automation, AutomationReason, Bounce, BounceClass, BounceSide, Event, EventId, IdBuilder, Kind,
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 pub const SECOND: i64 = 1_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
-/// Where a pane, a minute and an hour begin: 2025-10-09 09:00:00 UTC.
+/// The start of a pane, a minute and an hour: 2025-10-09 09:00:00 UTC.
 pub const T0: i64 = 1_760_000_400 * SECOND;
 
-/// One event, and what dedupe found.
+/// An event, and what dedupe found out about it.
 #[derive(Debug, Clone)]
-pub struct Happening {
+pub struct TestEvent {
     pub at: i64,
     pub source: &'static str,
     pub mailbox: Option<&'static str>,
@@ -22,12 +22,12 @@ pub struct Happening {
     pub permanence: Permanence,
     pub late_bounce: bool,
     pub machine: bool,
-    /// The header's value, on opens and clicks.
+    /// The value of the header `first`, on opens and clicks.
     pub first: &'static str,
     pub recipient: String,
 }
 
-impl Happening {
+impl TestEvent {
     pub fn new(source: &'static str, kind: Kind, recipient: impl Into<String>) -> Self {
         Self {
             at: T0,
@@ -49,7 +49,7 @@ impl Happening {
         IdBuilder::new("test").part(&number.to_le_bytes()).part(self.recipient.as_bytes()).finish()
     }
 
-    /// The value of its record in `mail.events`.
+    /// Returns the value of its record in `mail.events`.
     pub fn json(&self, number: usize) -> Vec<u8> {
         let bounce = Bounce {
             permanence: self.permanence,
@@ -93,36 +93,37 @@ impl Happening {
     }
 }
 
-/// 45 minutes of four sources, in the order they come in, up to 4 s out of order; `tardy`'s events
-/// come up to nine minutes late. `acme` has trouble at one mailbox provider for a while.
-pub fn events(count: usize) -> Vec<Happening> {
-    let mut dice = Dice(7);
-    let mut coming: Vec<(i64, Happening)> = (0..count)
+/// Returns 45 minutes of four sources in the order of arrival. Events arrive up to 4 s out of order;
+/// those of `tardy` up to nine minutes late. For five minutes, most messages of `acme` to one mailbox
+/// provider bounce.
+pub fn events(count: usize) -> Vec<TestEvent> {
+    let mut random = Random(7);
+    let mut arriving: Vec<(i64, TestEvent)> = (0..count)
         .map(|number| {
-            let mut event = random(&mut dice, number);
-            event.at = T0 + dice.up_to(45 * MINUTE);
+            let mut event = random_event(&mut random, number);
+            event.at = T0 + random.up_to(45 * MINUTE);
             if event.source == "acme" && event.mailbox == Some("gmail") {
-                let trouble = (20 * MINUTE..25 * MINUTE).contains(&(event.at - T0));
-                if trouble && dice.up_to(10) < 7 {
+                let bounces = (20 * MINUTE..25 * MINUTE).contains(&(event.at - T0));
+                if bounces && random.up_to(10) < 7 {
                     event.kind = Kind::Bounced;
                 }
             }
             let delay = if event.source == "tardy" { 9 * MINUTE } else { 4 * SECOND };
-            (event.at + dice.up_to(delay), event)
+            (event.at + random.up_to(delay), event)
         })
         .collect();
-    coming.sort_by_key(|&(order, _)| order);
-    coming.into_iter().map(|(_, event)| event).collect()
+    arriving.sort_by_key(|&(order, _)| order);
+    arriving.into_iter().map(|(_, event)| event).collect()
 }
 
-fn random(dice: &mut Dice, number: usize) -> Happening {
+fn random_event(random: &mut Random, number: usize) -> TestEvent {
     let recipient = format!("r{}@example.com", number % 997);
-    let source = dice.one_of(&["acme", "bolt", "crew", "tardy"]);
+    let source = random.one_of(&["acme", "bolt", "crew", "tardy"]);
     if source == "tardy" {
-        return Happening::new(source, Kind::Delivered, recipient);
+        return TestEvent::new(source, Kind::Delivered, recipient);
     }
-    let rarely = if dice.up_to(6) == 0 { Kind::Bounced } else { Kind::Delivered };
-    let kind = dice.one_of(&[
+    let rarely = if random.up_to(6) == 0 { Kind::Bounced } else { Kind::Delivered };
+    let kind = random.one_of(&[
         Kind::Accepted,
         Kind::Accepted,
         Kind::Accepted,
@@ -137,22 +138,22 @@ fn random(dice: &mut Dice, number: usize) -> Happening {
         Kind::Subscribed,
         rarely,
     ]);
-    let machine = kind.is_engagement() && dice.up_to(4) == 0;
-    Happening {
-        mailbox: dice.one_of(&[None, Some("gmail"), Some("outlook")]),
-        campaign: dice.one_of(&[None, Some("spring sale"), Some("welcome")]),
-        permanence: dice.one_of(Permanence::ALL),
-        late_bounce: dice.up_to(5) == 0,
+    let machine = kind.is_engagement() && random.up_to(4) == 0;
+    TestEvent {
+        mailbox: random.one_of(&[None, Some("gmail"), Some("outlook")]),
+        campaign: random.one_of(&[None, Some("spring sale"), Some("welcome")]),
+        permanence: random.one_of(Permanence::ALL),
+        late_bounce: random.up_to(5) == 0,
         machine,
-        first: dice.one_of(&["", "kind", "kind,engagement"]),
-        ..Happening::new(source, kind, recipient)
+        first: random.one_of(&["", "kind", "kind,engagement"]),
+        ..TestEvent::new(source, kind, recipient)
     }
 }
 
-/// Numbers that look random and are always the same (splitmix64).
-struct Dice(u64);
+/// The same random numbers in every run (splitmix64).
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn up_to(&mut self, end: i64) -> i64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

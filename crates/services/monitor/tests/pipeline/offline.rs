@@ -1,37 +1,37 @@
-//! What the monitor ought to publish, worked out from all events at once, the slow way. Shares no
-//! code with the monitor nor with the crate `window`.
+//! What monitor must publish, calculated from all events at once in the most direct way. This shares
+//! no code with monitor and with the crate `window`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::{Kind, Permanence};
 use serde_json::Value;
 
-use crate::campaign::{Happening, MINUTE, SECOND};
+use crate::campaign::{MINUTE, SECOND, TestEvent};
 
 const PANE: i64 = 10 * SECOND;
 const WIDTHS: [(&str, i64); 4] =
     [("1m", MINUTE), ("5m", 5 * MINUTE), ("15m", 15 * MINUTE), ("60m", 60 * MINUTE)];
 
-/// The rule of the tests: see [`crate::stage`].
+/// The rule of the tests, see [`crate::stage`].
 pub const THRESHOLD: f64 = 0.2;
 pub const CRITICAL: f64 = 0.4;
 pub const MIN_VOLUME: u64 = 15;
 
-/// Counters by their JSON names; no zeros.
+/// Counters by their JSON names; counters at zero are absent.
 pub type Counts = BTreeMap<String, u64>;
 /// Scope key, width and end.
 pub type Window = (String, String, i64);
-/// Scope key, when, state and severity.
+/// Scope key, time, state and severity.
 pub type Transition = (String, i64, String, String);
 
 #[derive(Debug)]
-pub struct Truth {
+pub struct Expected {
     pub rates: BTreeMap<Window, Counts>,
     pub alerts: BTreeSet<Transition>,
 }
 
-impl Truth {
-    pub fn of(events: &[Happening]) -> Self {
+impl Expected {
+    pub fn of(events: &[TestEvent]) -> Self {
         let mut panes: BTreeMap<String, BTreeMap<i64, Counts>> = BTreeMap::new();
         for event in events {
             for name in counters(event) {
@@ -42,20 +42,20 @@ impl Truth {
                 }
             }
         }
-        let mut truth = Self { rates: BTreeMap::new(), alerts: BTreeSet::new() };
+        let mut expected = Self { rates: BTreeMap::new(), alerts: BTreeSet::new() };
         for (scope, panes) in &panes {
-            truth.add_rates(scope, panes);
-            truth.add_alerts(scope, panes);
+            expected.add_rates(scope, panes);
+            expected.add_alerts(scope, panes);
         }
-        truth
+        expected
     }
 
-    /// A window is published where a pane came in or went out.
+    /// A window is published whenever a pane enters or leaves it.
     fn add_rates(&mut self, scope: &str, panes: &BTreeMap<i64, Counts>) {
         for (width, micros) in WIDTHS {
-            let came = panes.keys().map(|pane| pane + PANE);
-            let went = panes.keys().map(|pane| pane + PANE + micros);
-            for end in came.chain(went) {
+            let entered = panes.keys().map(|pane| pane + PANE);
+            let left = panes.keys().map(|pane| pane + PANE + micros);
+            for end in entered.chain(left) {
                 let window = (scope.to_owned(), width.to_owned(), end);
                 self.rates.insert(window, sum(panes, end, micros));
             }
@@ -69,21 +69,21 @@ impl Truth {
         while end <= last + PANE + 60 * MINUTE {
             let level = WIDTHS.iter().map(|&(_, micros)| level(&sum(panes, end, micros))).max();
             let level = level.unwrap();
-            let mut tell = |state: &str, level| {
+            let mut add = |state: &str, level| {
                 let severity = if level == 2 { "critical" } else { "warning" };
                 self.alerts.insert((scope.into(), end, state.into(), severity.into()));
             };
             open = match open {
                 None if level > 0 => {
-                    tell("firing", level);
+                    add("firing", level);
                     Some(level)
                 }
                 Some(worst) if level > worst => {
-                    tell("firing", level);
+                    add("firing", level);
                     Some(level)
                 }
                 Some(worst) if level == 0 => {
-                    tell("resolved", worst);
+                    add("resolved", worst);
                     None
                 }
                 unchanged => unchanged,
@@ -112,7 +112,7 @@ fn level(counts: &Counts) -> u8 {
     }
 }
 
-/// Bounced and sent.
+/// Returns the numbers of bounced and of sent messages.
 fn bounce_rate(counts: &Counts) -> Option<(u64, u64)> {
     let of = |name: &str| counts.get(name).copied().unwrap_or(0);
     let bounced = of("bounced_hard") + of("bounced_soft") + of("bounced_undetermined");
@@ -120,8 +120,8 @@ fn bounce_rate(counts: &Counts) -> Option<(u64, u64)> {
     (sent > 0).then_some((bounced, sent))
 }
 
-/// Whether the published rate is that of the published counts; the way through JSON may cost the
-/// last digit.
+/// Returns whether the published rate agrees with the published counts. JSON may change its last
+/// digit.
 pub fn rate_is_right(rate: &Value, counts: &Counts) -> bool {
     match (rate["rates"]["bounce"].as_f64(), bounce_rate(counts)) {
         (Some(rate), Some((bounced, sent))) => (rate * sent as f64 - bounced as f64).abs() < 1e-9,
@@ -129,8 +129,8 @@ pub fn rate_is_right(rate: &Value, counts: &Counts) -> bool {
     }
 }
 
-fn scopes(event: &Happening) -> Vec<String> {
-    let Happening { source, mailbox, campaign, .. } = event;
+fn scopes(event: &TestEvent) -> Vec<String> {
+    let TestEvent { source, mailbox, campaign, .. } = event;
     let mut scopes = vec![format!("source/sendgrid/{source}")];
     scopes.extend(mailbox.map(|name| format!("mailbox/sendgrid/{source}/{name}")));
     scopes.extend(
@@ -139,8 +139,8 @@ fn scopes(event: &Happening) -> Vec<String> {
     scopes
 }
 
-/// The counters one event adds one to.
-fn counters(event: &Happening) -> Vec<&'static str> {
+/// Returns the counters that an event increments.
+fn counters(event: &TestEvent) -> Vec<&'static str> {
     let first = |name| event.first.split(',').any(|first| first == name);
     let mut counters = match event.kind {
         Kind::Opened | Kind::Clicked if event.machine => Vec::new(),

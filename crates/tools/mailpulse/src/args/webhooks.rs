@@ -12,118 +12,117 @@ use super::providers;
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// Who is said to have posted it.
+    /// The provider whose scheme to verify.
     #[arg(long, value_name = "PROVIDER", value_parser = providers())]
     pub(crate) provider: Provider,
-    /// Verify as this `[[source]]` of the configuration would; further options override its own.
+    /// Verify with the settings of this `[[source]]`; further options override them.
     #[arg(long, value_name = "NAME", conflicts_with = "secret_files")]
     pub(crate) source: Option<String>,
     #[command(flatten)]
     pub(crate) scheme: Scheme,
-    /// The time it came in: RFC 3339, or unix seconds. Now, if not given.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// When the request was received: RFC 3339, or unix seconds. The default is now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) at: Option<Timestamp>,
-    /// The address it came from.
+    /// The client's address.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) remote_ip: Option<IpAddr>,
-    /// One JSON object in place of the report.
+    /// Print a JSON object instead of the report.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The captured request: request line, headers, empty line, body bytes. `-` is standard input.
+    /// The captured request: request line, headers, an empty line, body. `-` is standard input.
     pub(crate) request: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Parse {
-    /// Who posted it.
+    /// The provider that posted the body.
     #[arg(long, value_name = "PROVIDER", value_parser = providers())]
     pub(crate) provider: Provider,
-    /// The configured source it came in by, which is part of every `event_id`.
+    /// The configured source. It is part of every `event_id`.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) source: String,
-    /// The time it came in: RFC 3339, or unix seconds. Now, if not given.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// When the request was received: RFC 3339, or unix seconds. The default is now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) received_at: Option<Timestamp>,
     /// The `request_id` of the events.
     #[arg(long, value_name = "ID", default_value = "parse")]
     pub(crate) request_id: String,
-    /// The body comes out of Kafka (`dead-letters show --raw`, a record of `mail.raw.*`): where
-    /// there is a key for pseudonyms, its addresses are such already.
+    /// The body is from Kafka (`dead-letters show --raw`, a record of `mail.raw.*`): if a key for
+    /// pseudonyms is configured, its addresses have already been replaced.
     #[arg(long)]
     pub(crate) published: bool,
-    /// The body, or a captured request (a file that ends in `.http`, or begins with a request
+    /// The body, or a captured request (if its name ends with `.http`, or it begins with a request
     /// line). `-` is standard input.
     pub(crate) body: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
-    /// Whose scheme.
+    /// The provider whose scheme to use.
     #[arg(long, value_name = "PROVIDER", value_parser = providers())]
     pub(crate) provider: Provider,
-    /// The configured source it is for: the last segment of the path.
+    /// The configured source, which is the last segment of the path.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) scheme: Scheme,
-    /// The time to sign for: RFC 3339, or unix seconds. Now, if not given.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// The time of the signature: RFC 3339, or unix seconds. The default is now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) at: Option<Timestamp>,
-    /// Make fresh keys in this directory, and sign with them: what signs, and what verifies.
+    /// Generate keys in this directory, for signing and for verifying, and sign with them.
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "secret_files")]
     pub(crate) generate_key: Option<PathBuf>,
-    /// Postal: the id of the key, for its header.
+    /// Postal: the id of the key, which is sent in a header.
     #[arg(long, value_name = "ID", default_value = "mailpulse")]
     pub(crate) key_id: String,
-    /// A curl command in place of the request.
+    /// Print a curl command instead of the request.
     #[arg(long)]
     pub(crate) curl: bool,
-    /// What to sign: the body as the provider would post it, or what its envelope is put around
-    /// (Mailgun: the event; SES: the record; Mandrill: the array). `-` is standard input. May be
-    /// left out with --generate-key.
+    /// The body as the provider would post it, or without its envelope (Mailgun: the event; SES: the
+    /// record; Mandrill: the array). `-` is standard input. Optional with --generate-key.
     #[arg(required_unless_present = "generate_key")]
     pub(crate) body: Option<PathBuf>,
 }
 
-/// How the provider proves who it is: the options of a `[[source]]`, by the same names.
+/// The secrets and options of a `[[source]]`, with the same names.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Scheme {
-    /// A file with a secret, whose line end is not part of it; repeatable, any may be the right
-    /// one. SES: a certificate in PEM (`sign`: a private key).
+    /// A file with a secret. A line end after it is ignored. Repeatable: any of the secrets may match.
+    /// SES: a certificate in PEM (`sign`: a private key).
     #[arg(long = "secret-file", value_name = "FILE")]
     pub(crate) secret_files: Vec<PathBuf>,
-    /// Mandrill: the webhook's address exactly as configured there. `sign`: where to post to.
+    /// Mandrill: the webhook's URL exactly as configured at Mandrill. `sign`: where to post.
     #[arg(long, value_name = "URL", visible_alias = "public-url")]
     pub(crate) url: Option<String>,
-    /// SES: a TopicArn whose messages are taken; repeatable.
+    /// SES: a TopicArn whose messages are accepted; repeatable.
     #[arg(long = "topic", value_name = "ARN")]
     pub(crate) topics: Vec<String>,
     /// A network that requests may come from, such as 192.0.2.0/24; repeatable.
     #[arg(long = "allow-ip", value_name = "NETWORK")]
     pub(crate) allow_ips: Vec<String>,
-    /// Greatest distance between the signed time and the time of arrival: seconds, or like 5m.
+    /// The greatest difference between the signed time and the time of receipt: seconds, or such as 5m.
     #[arg(long, value_name = "TIME", value_parser = tolerance)]
     pub(crate) tolerance: Option<u64>,
-    /// SES: the version of the signature; `verify` takes this one or a later.
+    /// SES: the version of the signature; `verify` accepts this one and later ones.
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(crate) signature_version: Option<u8>,
-    /// Postmark, SparkPost, Brevo, Mailjet: how the secret stands in `Authorization`.
+    /// Postmark, SparkPost, Brevo, Mailjet: the scheme of the header `Authorization`.
     #[arg(long, value_name = "SCHEME", value_parser = ["basic", "bearer"])]
     pub(crate) scheme: Option<String>,
     /// Generic: the header of the signature. Postmark, SparkPost, Brevo, Mailjet: the header of the
-    /// secret, in place of `Authorization`.
+    /// secret, instead of `Authorization`.
     #[arg(long, value_name = "NAME")]
     pub(crate) header: Option<String>,
     /// Generic: the hash of the HMAC.
     #[arg(long, value_name = "HASH", value_parser = ["sha1", "sha256", "sha512"])]
     pub(crate) algorithm: Option<String>,
-    /// Generic: how the signature is written.
+    /// Generic: the encoding of the signature.
     #[arg(long, value_name = "ENCODING", value_parser = ["hex", "base64"])]
     pub(crate) encoding: Option<String>,
-    /// Generic: what stands before the signature in its header.
+    /// Generic: the text before the signature in its header.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prefix: Option<String>,
-    /// Generic: what is signed, such as `{body}`, `{timestamp}.{body}` or
+    /// Generic: the template of the signed text, such as `{body}`, `{timestamp}.{body}` or
     /// `{id}.{timestamp}.{body}`.
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) signed: Option<String>,
@@ -136,13 +135,13 @@ pub(crate) struct Scheme {
     /// Generic: the header of the signed id.
     #[arg(long, value_name = "NAME")]
     pub(crate) id_header: Option<String>,
-    /// Generic: how the secrets are written.
+    /// Generic: the encoding of the secrets.
     #[arg(long, value_name = "ENCODING", value_parser = ["raw", "hex", "base64"])]
     pub(crate) secret_encoding: Option<String>,
 }
 
 impl Scheme {
-    /// What was given, as the keys of a `[[source]]` table.
+    /// Returns the given options as a `[[source]]` table.
     pub(crate) fn options(&self) -> Table {
         let texts = [
             ("public_url", &self.url),
@@ -172,10 +171,10 @@ impl Scheme {
     }
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn time(text: &str) -> Result<Timestamp, String> {
     let unix = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     unix.or_else(|| text.parse().ok())
-        .ok_or_else(|| "write it like 2026-11-21T10:00:00Z, or in unix seconds".to_owned())
+        .ok_or_else(|| "write a time such as 2026-11-21T10:00:00Z, or unix seconds".to_owned())
 }
 
 fn tolerance(text: &str) -> Result<u64, String> {
@@ -183,7 +182,9 @@ fn tolerance(text: &str) -> Result<u64, String> {
         return Ok(seconds);
     }
     let duration = service::units::parse_duration(text);
-    duration.map(|time| time.as_secs()).map_err(|_| "write it in seconds, or like 5m".to_owned())
+    duration
+        .map(|duration| duration.as_secs())
+        .map_err(|_| "write seconds, or a duration such as 5m".to_owned())
 }
 
 #[cfg(test)]
@@ -191,8 +192,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_rfc_3339_or_unix_seconds() {
-        let of = |text| moment(text).map(|moment| moment.to_string());
+    fn times_are_rfc_3339_or_unix_seconds() {
+        let of = |text| time(text).map(|time| time.to_string());
         assert_eq!(of("2026-11-21T12:00:00+02:00").unwrap(), "2026-11-21T10:00:00Z");
         assert_eq!(of("1795255200").unwrap(), "2026-11-21T10:00:00Z");
         for text in ["now", "2026-11-21", "99999999999999999"] {
@@ -224,9 +225,17 @@ mod tests {
         };
         let options = everything.options();
         assert_eq!(options.len(), 15);
-        let read: providers::Options = options.try_into().unwrap();
-        assert_eq!((read.tolerance_seconds, read.signature_version), (Some(300), Some(2)));
-        assert_eq!(read.allow_ips.len(), 1);
+        for key in options.keys() {
+            let is_option = |provider| providers::Options::keys(provider).contains(&&**key);
+            assert!(Provider::ALL.into_iter().any(is_option), "{key}");
+        }
+        for provider in Provider::ALL {
+            let mut options = options.clone();
+            options.retain(|key, _| providers::Options::keys(provider).contains(&key));
+            options.remove(if provider == Provider::Generic { "" } else { "scheme" });
+            let read = providers::Options::read(provider, options).unwrap();
+            assert_eq!(read.allow_ips().0.len(), 1, "{provider}");
+        }
         assert!(Scheme::default().options().is_empty());
     }
 }

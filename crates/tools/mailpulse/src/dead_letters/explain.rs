@@ -1,77 +1,87 @@
-//! What a reason means, and what mends it.
+//! Explains reasons of dead letters. `docs/reason-codes/` has the long form.
 
 use record::{Reason, Stage};
 
-use super::letter::Letter;
+use super::dead_letter_record::DeadLetterRecord;
 
-/// What happened, in a sentence.
-pub(crate) fn meaning(letter: &Letter<'_>) -> &'static str {
-    let Some(reason) = letter.reason() else {
-        return "a reason that this release does not know; look with the release that wrote it";
+/// Returns what happened.
+pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
+    let Some(reason) = dead_letter.reason() else {
+        return "this release does not know the reason; use the release that wrote the dead letter";
     };
     match reason {
-        Reason::NotUtf8 => "the bytes are authentic and not UTF-8, which JSON and forms have to be",
-        Reason::NotJson => "the bytes are authentic and not JSON; the detail says where it breaks",
-        Reason::NotForm => "the body is authentic and not the form that the provider posts",
-        Reason::WrongShape => "JSON, but not what was expected there; the detail says what was",
-        Reason::MissingTime => "the event does not say when it happened",
-        Reason::UnreadableTime => "the event's time is written in no way its provider is known for",
-        Reason::TimeOutOfRange => "the event's time is before 1970 or beyond what can be kept",
+        Reason::NotUtf8 => "the bytes are authentic, but not UTF-8",
+        Reason::NotJson => {
+            "the bytes are authentic, but not JSON; the detail has the position of the error"
+        }
+        Reason::NotForm => "the body is authentic, but not the form that the provider posts",
+        Reason::WrongShape => {
+            "the JSON does not have the expected fields; the detail names the field"
+        }
+        Reason::MissingTime => "the event has no time",
+        Reason::UnreadableTime => {
+            "the event's time has a format that the provider does not document"
+        }
+        Reason::TimeOutOfRange => "the event's time is outside the supported years",
         Reason::BadHeaders => "the record lacks a header of its topic; the detail names it",
-        Reason::TooLarge => "Kafka takes no record of this size",
-        Reason::RowRefused => "ClickHouse refused this row alone; the detail has its words",
-        Reason::Redriven => "not a letter: it says that the letter in `origin` was redriven",
+        Reason::TooLarge => "Kafka rejected the record because of its size",
+        Reason::RowRefused => "ClickHouse rejected this row; the detail has its message",
+        Reason::Redriven => "a marker: the dead letter in `origin` was redriven",
     }
 }
 
-/// What to do about it, by who gave up and why.
-pub(crate) fn mend(letter: &Letter<'_>) -> &'static str {
+/// Returns what to do about it.
+pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
     use Reason::{BadHeaders, NotForm, NotJson, NotUtf8, RowRefused, TooLarge, WrongShape};
-    let (Some(stage), Some(reason)) = (letter.stage(), letter.reason()) else {
-        return "nothing this release knows of";
+    let (Some(stage), Some(reason)) = (dead_letter.stage(), dead_letter.reason()) else {
+        return "unknown to this release";
     };
     match (stage, reason) {
         (_, TooLarge) => {
             "raise max.message.bytes of the topic and message.max.bytes of the brokers, then redrive"
         }
         (Stage::Ingress, NotUtf8 | NotJson) => {
-            "if the provider posts this, teach its `split`, with these bytes as a fixture \
-             (`show --raw`), roll out, then redrive; bytes that were cut short stay what they are"
+            "if the provider posts this on purpose, extend its `split` with these bytes as a fixture \
+             (`show --raw`), deploy it, then redrive; if the bytes are cut off, let the provider post \
+             again"
         }
         (Stage::Ingress, NotForm | WrongShape) => {
-            "the provider changed its form, or its webhook is set to another one: teach `split` \
-             with these bytes as a fixture (`show --raw`), roll out, then redrive; or set the \
-             webhook right at the provider"
+            "the provider changed its format, or another kind of webhook posts to this source: extend \
+             `split` with these bytes as a fixture (`show --raw`), deploy it, then redrive; or correct \
+             the webhook at the provider"
         }
         (Stage::Ingress, BadHeaders) => {
             "an ingress of another release wrote it to its spool: look at the bytes with that \
-             release, or have the provider post again; it has no way back from here"
+             release, or let the provider post again; it cannot be redriven"
         }
-        (Stage::Ingress, _) => "read the detail; once `split` takes these bytes, redrive",
+        (Stage::Ingress, _) => "read the detail; when `split` accepts these bytes, redrive",
         (Stage::Enrich, BadHeaders) => {
-            "somebody other than the ingress wrote to the raw topic: find out who; redriven it \
-             comes back as it is"
+            "a program other than the ingress wrote to the raw topic: find it; a redriven record \
+             fails again"
         }
         (Stage::Enrich, _) => {
-            "teach the provider's `parse`, with these bytes as a fixture (`show --raw`), roll \
-             `enrich` out, then redrive; before that it would come back"
+            "extend the provider's `parse` with these bytes as a fixture (`show --raw`), deploy \
+             `enrich`, then redrive; before that it fails again"
         }
         (Stage::Dedupe, _) => {
-            "somebody other than `enrich` wrote to mail.enriched, or an older `enrich` did: \
-             if that is mended by `dedupe`, roll it out, then redrive; else leave it"
+            "a program other than `enrich`, or an older `enrich`, wrote to mail.enriched: if a newer \
+             `dedupe` reads such records, deploy it, then redrive; otherwise leave the dead letter"
         }
         (Stage::MonitorFold | Stage::MonitorRate, _) => {
-            "rates and alerts lack this, ClickHouse has the event; roll out a `monitor` that reads \
-             it, for those to come"
+            "rates and alerts lack the event, and ClickHouse has it; deploy a `monitor` that reads such \
+             records, for later ones"
         }
         (Stage::Archive, RowRefused) => {
-            "change the table as ClickHouse's words say, then redrive; before that it would come \
-             back"
+            "change the table so that it accepts the row, then redrive; before that it fails again"
         }
         (Stage::Archive, _) => {
-            "roll out an `archive` that reads it, then redrive; a record that somebody other than \
-             Mailpulse wrote stays what it is"
+            "deploy an `archive` that reads such records, then redrive; if another program than \
+             Mailpulse wrote it, leave the dead letter"
         }
-        (Stage::Redrive, _) => "nothing: it is not a letter",
+        (Stage::Notify, _) => {
+            "no channel received this alert; if `monitor` wrote it, deploy a `notify` that reads such \
+             records, for later alerts"
+        }
+        (Stage::Redrive, _) => "nothing, it is a marker",
     }
 }

@@ -5,269 +5,279 @@ use std::io::{self, IsTerminal, Write};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
 
-use record::{Origin, Reason, Stage, names};
-use kafka::letters::{Entry, Letters, Redrive};
-use kafka::{Outgoing, Output, OwnedRecord, StreamError};
+use kafka::dead_letters::{DeadLetterView, Entry, Redrive};
+use kafka::{Outgoing, Output, OwnedRecord};
+use record::{DeadLetter, Offset, Origin, Reason, Stage, Topics};
 
-use super::Site;
-use super::book::{Book, State};
-use super::letter::{Letter, written_at};
+use super::Installation;
+use super::dead_letter_record::{DeadLetterRecord, written_at};
+use super::redrive_states::{RedriveState, RedriveStates};
 use super::route::Route;
 use crate::args::{self, Filters};
-use crate::letter_id::LetterId;
-use crate::{Outcome, Unusable};
+use crate::dead_letter_id::DeadLetterId;
+use crate::{InputError, Outcome};
 
-/// How long other members' transactions may hide what is decided: theirs time out after 10 s, and
-/// the broker looks every 10 s.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// How long to wait for open transactions of other members. They time out after 10 s, and the broker
+/// checks every 10 s.
+const OPEN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A transaction's worth: what is held in memory, and small enough to be through long before the
-/// broker ends the transaction.
-const BATCH_LETTERS: usize = 500;
-/// Bytes of values, held or sent; one letter may be larger by itself.
+/// The limits of one transaction. A batch is kept in memory, and is committed long before the
+/// transaction times out.
+const BATCH_RECORDS: usize = 500;
+/// Bytes of values, stored or published. A single dead letter may exceed the limit.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Redrives, looks, or looks and asks.
-pub(crate) fn run(site: &Site, what: &args::Redrive) -> anyhow::Result<Outcome> {
-    let selection = Selection::of(what);
-    if what.yes && !what.dry_run {
-        return send(site, &selection);
+/// Redrives, only previews, or previews and asks.
+pub(crate) fn run(installation: &Installation, args: &args::Redrive) -> anyhow::Result<Outcome> {
+    let selection = Selection::new(args);
+    if args.yes && !args.dry_run {
+        return redrive(installation, &selection);
     }
-    if !what.dry_run && !io::stdin().is_terminal() {
-        let mend = "say --yes to redrive without being asked, or --dry-run to look";
-        return Err(Unusable(mend.to_owned()).into());
+    if !args.dry_run && !io::stdin().is_terminal() {
+        let text = "give --yes to redrive without a question, or --dry-run for a preview";
+        return Err(InputError(text.to_owned()).into());
     }
-    let (outcome, found) = look(site, &selection)?;
-    if what.dry_run || found.is_empty() {
+    let (outcome, redrivable) = preview(installation, &selection)?;
+    if args.dry_run || redrivable.is_empty() {
         return Ok(outcome);
     }
-    if !confirm(found.len())? {
+    if !confirm(redrivable.len())? {
         return Ok(Outcome::Incomplete);
     }
-    // What was shown, and not what came meanwhile.
-    let sent = send(site, &Selection::Named(found))?;
-    Ok(if sent == Outcome::Done { outcome } else { sent })
+    // Only what the preview listed. More may match the filters by now.
+    let redriven = redrive(installation, &Selection::Ids(redrivable))?;
+    Ok(if redriven == Outcome::Done { outcome } else { redriven })
 }
 
-/// Which letters.
 enum Selection<'a> {
-    Named(BTreeSet<LetterId>),
-    Filtered(&'a Filters),
+    Ids(BTreeSet<DeadLetterId>),
+    Filters(&'a Filters),
 }
 
 impl<'a> Selection<'a> {
-    fn of(what: &'a args::Redrive) -> Self {
-        if what.ids.is_empty() {
-            Self::Filtered(&what.filters)
+    fn new(args: &'a args::Redrive) -> Self {
+        if args.ids.is_empty() {
+            Self::Filters(&args.filters)
         } else {
-            Self::Named(what.ids.iter().copied().collect())
+            Self::Ids(args.ids.iter().copied().collect())
         }
     }
 
-    /// The offsets to look at; `None` for a partition without any.
+    /// Returns the offsets to read, or `None` if the selection has none in this partition.
     fn offsets(&self, partition: i32) -> Option<RangeInclusive<i64>> {
-        let id = |offset| LetterId { partition, offset };
+        let id = |offset| DeadLetterId { partition, offset };
         match self {
-            Self::Named(ids) => {
-                let mut there = ids.range(id(0)..=id(i64::MAX)).map(|id| id.offset);
-                let first = there.next()?;
-                Some(first..=there.next_back().unwrap_or(first))
+            Self::Ids(ids) => {
+                let mut offsets = ids.range(id(0)..=id(i64::MAX)).map(|id| id.offset);
+                let first = offsets.next()?;
+                Some(first..=offsets.next_back().unwrap_or(first))
             }
-            Self::Filtered(_) => Some(0..=i64::MAX),
+            Self::Filters(_) => Some(0..=i64::MAX),
         }
     }
 
-    fn has(&self, letter: &Letter<'_>, entry: &Entry<'_>) -> bool {
+    fn contains(&self, dead_letter: &DeadLetterRecord<'_>, entry: &Entry<'_>) -> bool {
         match self {
-            Self::Named(ids) => ids.contains(&letter.id),
-            Self::Filtered(filters) => filters.let_pass(letter, written_at(entry)),
+            Self::Ids(ids) => ids.contains(&dead_letter.id),
+            Self::Filters(filters) => filters.matches(dead_letter, written_at(entry)),
         }
     }
 }
 
-/// Finds the way of every selected letter that waits, and hands them to `take`; tells `report` of
-/// the others.
-fn survey(
-    site: &Site,
-    letters: &Letters,
+/// Calls `redrivable` with every selected dead letter that can be redriven, and reports the others.
+fn for_each_redrivable(
+    installation: &Installation,
+    view: &DeadLetterView,
     selection: &Selection<'_>,
     report: &mut Report,
-    mut take: impl FnMut(&Entry<'_>, Route, &mut Report) -> anyhow::Result<()>,
+    mut redrivable: impl FnMut(&Entry<'_>, Route, &mut Report) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let is_named = matches!(selection, Selection::Named(_));
-    let mut unseen = match selection {
-        Selection::Named(ids) => ids.clone(),
-        Selection::Filtered(_) => BTreeSet::new(),
+    let is_by_id = matches!(selection, Selection::Ids(_));
+    let mut missing = match selection {
+        Selection::Ids(ids) => ids.clone(),
+        Selection::Filters(_) => BTreeSet::new(),
     };
-    for partition in 0..letters.partitions() {
+    for partition in 0..view.partitions() {
         let Some(offsets) = selection.offsets(partition) else { continue };
-        let book = Book::read(letters, partition)?;
-        letters.read(partition, *offsets.start(), |entry| -> anyhow::Result<_> {
-            let letter = Letter::read(entry);
-            if !letter.is_marker() && selection.has(&letter, entry) {
-                unseen.remove(&letter.id);
-                match (book.state(letter.id), Route::of(&letter, &site.topics)) {
-                    (State::Open, Ok(route)) => take(entry, route, report)?,
-                    (State::Open, Err(stays)) => {
-                        report.stays(letter.id, &format!("{stays} ({})", stays.code()));
+        let states = RedriveStates::read(view, partition)?;
+        view.read(partition, *offsets.start(), |entry| -> anyhow::Result<_> {
+            let dead_letter = DeadLetterRecord::from_entry(entry);
+            let id = dead_letter.id;
+            if !dead_letter.is_marker() && selection.contains(&dead_letter, entry) {
+                missing.remove(&id);
+                match (states.state(id), Route::of(&dead_letter, &installation.topics)) {
+                    (RedriveState::Open, Ok(route)) => redrivable(entry, route, report)?,
+                    (RedriveState::Open, Err(reason)) => {
+                        report.stays(id, &format!("{reason} ({})", reason.code()));
                     }
-                    (State::Redriven, _) if is_named => report.was_redriven(letter.id),
-                    (State::CopyOf(first), _) if is_named => {
-                        report.stays(letter.id, &format!("it is a copy of {first}; redrive that"));
+                    (RedriveState::Redriven, _) if is_by_id => report.was_redriven_before(id),
+                    (RedriveState::CopyOf(first), _) if is_by_id => {
+                        report.stays(
+                            id,
+                            &format!("it is a copy of {first}; redrive that one instead"),
+                        );
                     }
-                    (State::Redriven | State::CopyOf(_), _) => {}
+                    (RedriveState::Redriven | RedriveState::CopyOf(_), _) => {}
                 }
             }
-            let is_last = letter.id.offset >= *offsets.end();
+            let is_last = id.offset >= *offsets.end();
             Ok(if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
     }
-    for id in unseen {
-        report.stays(id, "there is no such letter");
+    for id in missing {
+        report.stays(id, "there is no such dead letter");
     }
     Ok(())
 }
 
-/// Says what would be done. Returns the letters that can go.
-fn look(site: &Site, selection: &Selection<'_>) -> anyhow::Result<(Outcome, BTreeSet<LetterId>)> {
-    let letters = Letters::committed(&site.connection, &site.topics.dead_letters)?;
-    let (mut report, mut found) = (Report::default(), BTreeSet::new());
-    survey(site, &letters, selection, &mut report, |entry, route, report| {
-        let id = Letter::read(entry).id;
-        report.would_go(id, &route);
-        found.insert(id);
+/// Prints what a redrive would do. Returns the dead letters that can be redriven.
+fn preview(
+    installation: &Installation,
+    selection: &Selection<'_>,
+) -> anyhow::Result<(Outcome, BTreeSet<DeadLetterId>)> {
+    let (connection, topics) = (&installation.connection, &installation.topics);
+    let view = DeadLetterView::committed(connection, &topics.dead_letters)?;
+    let (mut report, mut ids) = (Report::default(), BTreeSet::new());
+    for_each_redrivable(installation, &view, selection, &mut report, |entry, route, report| {
+        let id = DeadLetterRecord::from_entry(entry).id;
+        report.would_be_redriven(id, &route);
+        ids.insert(id);
         Ok(())
     })?;
-    report.close("would be redriven");
-    Ok((report.outcome(), found))
+    report.print_summary("would be redriven");
+    Ok((report.outcome(), ids))
 }
 
 fn confirm(count: usize) -> io::Result<bool> {
     let mut terminal = io::stderr();
-    write!(terminal, "Redrive {count} letter(s)? [y/N] ")?;
+    write!(terminal, "Redrive {count} dead letter(s)? [y/N] ")?;
     terminal.flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Sends them back, batch by batch.
-fn send(site: &Site, selection: &Selection<'_>) -> anyhow::Result<Outcome> {
-    let redrive = Redrive::open(&site.connection, &site.topics, SETTLED_WITHIN)?;
+/// Redrives the selection in batches.
+fn redrive(installation: &Installation, selection: &Selection<'_>) -> anyhow::Result<Outcome> {
+    let (connection, topics) = (&installation.connection, &installation.topics);
+    let redrive = Redrive::open(connection, topics, OPEN_TRANSACTION_TIMEOUT)?;
     let (mut report, mut batch) = (Report::default(), Batch::default());
-    let surveyed =
-        survey(site, redrive.letters(), selection, &mut report, |entry, route, report| {
+    let view = redrive.view();
+    let read =
+        for_each_redrivable(installation, view, selection, &mut report, |entry, route, report| {
             batch.add(entry.record.to_owned(), route);
-            if batch.is_full() { batch.commit(site, &redrive, report) } else { Ok(()) }
+            if batch.is_full() { batch.commit(topics, &redrive, report) } else { Ok(()) }
         });
-    let done = surveyed.and_then(|()| batch.commit(site, &redrive, &mut report));
-    report.close("redriven");
-    done.map(|()| report.outcome())
+    let result = read.and_then(|()| batch.commit(topics, &redrive, &mut report));
+    report.print_summary("redriven");
+    result.map(|()| report.outcome())
 }
 
-/// The letters of one transaction.
+/// The dead letters of one transaction.
 #[derive(Default)]
 struct Batch {
-    letters: Vec<(OwnedRecord, Route)>,
+    dead_letters: Vec<(OwnedRecord, Route)>,
     bytes: usize,
 }
 
 impl Batch {
     fn add(&mut self, record: OwnedRecord, route: Route) {
-        let letter = Letter::of(&record);
-        self.bytes += letter.value.len().max(route.bytes(&letter));
-        self.letters.push((record, route));
+        let dead_letter = DeadLetterRecord::from_owned(&record);
+        self.bytes += dead_letter.value.len().max(route.bytes(&dead_letter));
+        self.dead_letters.push((record, route));
     }
 
     fn is_full(&self) -> bool {
-        self.letters.len() >= BATCH_LETTERS || self.bytes >= BATCH_BYTES
+        self.dead_letters.len() >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
     }
 
-    /// Sends all of them with their markers, and then says so.
+    /// Publishes all of them with their markers in one transaction, and reports them afterwards.
     fn commit(
         &mut self,
-        site: &Site,
+        topics: &Topics,
         redrive: &Redrive,
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        let letters = std::mem::take(self).letters;
+        let dead_letters = std::mem::take(self).dead_letters;
         redrive.commit(|out| {
-            for (record, route) in &letters {
-                let letter = Letter::of(record);
-                route.send(&letter, &site.topics, out)?;
-                mark(&letter, route, &site.topics.dead_letters, out)?;
+            for (record, route) in &dead_letters {
+                let dead_letter = DeadLetterRecord::from_owned(record);
+                route.publish(&dead_letter, topics, out)?;
+                publish_marker(&dead_letter, route, &topics.dead_letters, out)?;
             }
             Ok(())
         })?;
-        for (record, route) in &letters {
-            report.went(Letter::of(record).id, route);
+        for (record, route) in &dead_letters {
+            report.redriven(DeadLetterRecord::from_owned(record).id, route);
         }
         Ok(())
     }
 }
 
-/// Says that the letter was redriven: behind it, on its partition.
-fn mark(
-    letter: &Letter<'_>,
+/// Publishes the marker of a redriven dead letter to the dead letter's partition.
+fn publish_marker(
+    dead_letter: &DeadLetterRecord<'_>,
     route: &Route,
-    dead_letters: &str,
+    topic: &str,
     out: &mut Output<'_>,
-) -> Result<(), StreamError> {
-    let LetterId { partition, offset } = letter.id;
-    let origin = Origin { topic: dead_letters, partition, offset }.to_string();
-    let detail = route.to_string();
+) -> Result<(), kafka::Error> {
+    let DeadLetterId { partition, offset } = dead_letter.id;
+    let marker = DeadLetter {
+        stage: Stage::Redrive,
+        reason: Reason::Redriven,
+        detail: &route.to_string(),
+        origin: Some(Origin { topic, partition, offset: Offset(offset) }),
+    };
+    let headers = marker.headers();
+    let headers = headers.each_ref().map(|(name, value)| (*name, &value[..]));
     out.send(Outgoing {
-        topic: dead_letters,
+        topic,
         partition: Some(partition),
-        key: letter.key,
+        key: dead_letter.key,
         value: Some(&[]),
-        headers: &[
-            (names::REASON, Reason::Redriven.code().as_bytes()),
-            (names::DETAIL, detail.as_bytes()),
-            (names::STAGE, Stage::Redrive.code().as_bytes()),
-            (names::ORIGIN, origin.as_bytes()),
-        ],
+        headers: &headers,
     })
 }
 
-/// Tells of each letter on standard output, and at the end of all on standard error. Whoever reads
-/// along may leave; the work goes on.
+/// Prints one line per dead letter to standard output, and a summary to standard error. Ignores
+/// errors of standard output, because the redrive must continue if the reader of a pipe ends.
 #[derive(Default)]
 struct Report {
-    going: u64,
+    redriven: u64,
     redriven_before: u64,
     staying: u64,
 }
 
 impl Report {
-    fn would_go(&mut self, id: LetterId, route: &Route) {
-        self.going += 1;
-        line(id, &format!("would be redriven: {route}"));
+    fn would_be_redriven(&mut self, id: DeadLetterId, route: &Route) {
+        self.redriven += 1;
+        print_line(id, &format!("would be redriven: {route}"));
     }
 
-    fn went(&mut self, id: LetterId, route: &Route) {
-        self.going += 1;
-        line(id, &format!("redriven: {route}"));
+    fn redriven(&mut self, id: DeadLetterId, route: &Route) {
+        self.redriven += 1;
+        print_line(id, &format!("redriven: {route}"));
     }
 
-    fn was_redriven(&mut self, id: LetterId) {
+    fn was_redriven_before(&mut self, id: DeadLetterId) {
         self.redriven_before += 1;
-        line(id, "was redriven before");
+        print_line(id, "was redriven before");
     }
 
-    fn stays(&mut self, id: LetterId, why: &str) {
+    fn stays(&mut self, id: DeadLetterId, reason: &str) {
         self.staying += 1;
-        line(id, &format!("stays: {why}"));
+        print_line(id, &format!("stays: {reason}"));
     }
 
-    fn close(&self, done: &str) {
-        let mut all = format!("{} {done}", self.going);
-        for (count, what) in [(self.redriven_before, "before"), (self.staying, "not")] {
+    fn print_summary(&self, done: &str) {
+        let mut summary = format!("{} {done}", self.redriven);
+        let others = [(self.redriven_before, "redriven before"), (self.staying, "not redriven")];
+        for (count, what) in others {
             if count > 0 {
-                all += &format!(", {count} {what}");
+                summary += &format!(", {count} {what}");
             }
         }
-        let _ = writeln!(io::stderr(), "{all}");
+        let _ = writeln!(io::stderr(), "{summary}");
     }
 
     fn outcome(&self) -> Outcome {
@@ -275,6 +285,6 @@ impl Report {
     }
 }
 
-fn line(id: LetterId, fate: &str) {
-    let _ = writeln!(io::stdout(), "{id:<10} {}", crate::text::line(fate.as_bytes()));
+fn print_line(id: DeadLetterId, text: &str) {
+    let _ = writeln!(io::stdout(), "{id:<10} {}", crate::text::escape_line(text.as_bytes()));
 }

@@ -1,73 +1,64 @@
-//! Where a letter can go on.
+//! Finds where a dead letter can be redriven to.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use event::{Kind, Provider};
-use providers::{Split, SplitError};
-use record::{DeadLetter, Origin, Stage, Topics, names};
-use kafka::{Outgoing, Output, StreamError};
+use kafka::{Outgoing, Output};
+use providers::{Content, SplitError};
+use record::{DeadLetterHeaders, Origin, Stage, Topics, names};
 
-use super::letter::Letter;
+use super::dead_letter_record::DeadLetterRecord;
 
-/// Where a letter goes, and as what.
+/// The topics to which a redrive publishes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// A body that the ingress could not split and we can: its events, to the raw topics.
+    /// A request body that can be split now: its events go to the raw topics.
     Split {
-        /// Whose body.
         provider: Provider,
-        /// How many of each kind; none where the body turns out to say nothing, such as a ping.
+        /// The number of events of each kind. Empty if the body has no events, such as a ping.
         kinds: BTreeMap<Kind, u64>,
-        /// Of all events together. An SES body goes out whole for each of its recipients.
+        /// The bytes of all events. With SES, each recipient's event is the whole body.
         bytes: usize,
     },
-    /// A record, to the partition it came from, as it was.
+    /// A record, which goes unchanged to the partition it came from.
     Back {
-        /// The topic.
         topic: String,
-        /// The partition.
         partition: i32,
-        /// The one reader it is for, where the topic has others that did take it.
-        again_for: Option<Stage>,
+        /// The only stage that must process the record, if other consumers of the topic have
+        /// already processed it.
+        redriven_for: Option<Stage>,
     },
 }
 
-/// Why a letter stays.
+/// Why a dead letter cannot be redriven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Stays {
-    /// A later release wrote it.
-    #[error("this release knows no stage `{0}`")]
+pub(crate) enum NotRedrivable {
+    /// A later release wrote the dead letter.
+    #[error("this release does not know the stage `{0}`")]
     UnknownStage(String),
-    /// What the monitor cannot count has no way back.
-    #[error("what `{}` could not count is in ClickHouse; sent back it would be there twice", .0.code())]
+    #[error("`{}` could not count it, but ClickHouse has the event; a redrive would store it twice", .0.code())]
     OnlyCounted(Stage),
-    /// Its providers name is none of ours.
-    #[error("the header `provider` names no provider")]
+    #[error("the header `provider` is missing or names an unknown provider")]
     UnknownProvider,
-    /// The splitter has not learnt it yet.
     #[error("it still cannot be split: {0}")]
     StillNotSplit(SplitError),
-    /// Only the ingress fetches addresses.
-    #[error("it asks to confirm an SNS subscription; have SNS post that again")]
+    /// Only the ingress confirms subscriptions.
+    #[error("it asks to confirm an SNS subscription; let SNS send the request again")]
     Confirmation,
-    /// It does not say where it came from.
-    #[error("the header `origin` does not say where it came from")]
+    #[error("the header `origin` is missing or malformed")]
     NoOrigin,
-    /// Its stage reads no such topic.
     #[error("it came from `{topic}`, which `{}` does not read", stage.code())]
-    ForeignOrigin {
-        /// Who gave up on it.
-        stage: Stage,
-        /// Where it says it came from.
-        topic: String,
-    },
-    /// The archive's second topic of several readers.
-    #[error("`{0}` is read by `notify` too, which would tell people again")]
-    WouldTellAgain(String),
+    ForeignOrigin { stage: Stage, topic: String },
+    /// `archive` gave up on an alert, which notify has delivered.
+    #[error("`notify` also reads `{0}` and would deliver the alert again")]
+    WouldAlertAgain(String),
+    /// `notify` gave up on an alert, which archive has stored.
+    #[error("`archive` also reads `{0}` and would store the record twice")]
+    WouldStoreAgain(String),
 }
 
-impl Stays {
+impl NotRedrivable {
     /// The stable code.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
@@ -78,126 +69,138 @@ impl Stays {
             Self::Confirmation => "confirmation",
             Self::NoOrigin => "no_origin",
             Self::ForeignOrigin { .. } => "foreign_origin",
-            Self::WouldTellAgain(_) => "would_tell_again",
+            Self::WouldAlertAgain(_) => "would_tell_again",
+            Self::WouldStoreAgain(_) => "would_store_again",
         }
     }
 }
 
 impl Route {
-    /// Finds it; nothing is sent.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(crate) fn of(letter: &Letter<'_>, topics: &Topics) -> Result<Self, Stays> {
-        let stage =
-            letter.stage().ok_or_else(|| Stays::UnknownStage(letter.death.stage.to_owned()))?;
-        match stage {
-            Stage::Ingress => split(letter),
-            Stage::Enrich | Stage::Dedupe | Stage::Archive => back(letter, stage, topics),
-            Stage::MonitorFold | Stage::MonitorRate => Err(Stays::OnlyCounted(stage)),
-            // Its records are markers, which no one asks the way for.
-            Stage::Redrive => Err(Stays::UnknownStage(letter.death.stage.to_owned())),
+    /// Finds the route. Publishes nothing.
+    pub(crate) fn of(
+        dead_letter: &DeadLetterRecord<'_>,
+        topics: &Topics,
+    ) -> Result<Self, NotRedrivable> {
+        let unknown = || NotRedrivable::UnknownStage(dead_letter.added.stage.to_owned());
+        match dead_letter.stage().ok_or_else(unknown)? {
+            Stage::Ingress => split_again(dead_letter),
+            stage @ (Stage::Enrich | Stage::Dedupe | Stage::Archive | Stage::Notify) => {
+                back_to_origin(dead_letter, stage, topics)
+            }
+            stage @ (Stage::MonitorFold | Stage::MonitorRate) => {
+                Err(NotRedrivable::OnlyCounted(stage))
+            }
+            // Its records are markers.
+            Stage::Redrive => Err(unknown()),
         }
     }
 
-    /// How many bytes of values go out.
-    pub(crate) fn bytes(&self, letter: &Letter<'_>) -> usize {
+    /// Returns the bytes of the values that [`Route::publish`] publishes.
+    pub(crate) fn bytes(&self, dead_letter: &DeadLetterRecord<'_>) -> usize {
         match self {
             Self::Split { bytes, .. } => *bytes,
-            Self::Back { .. } => letter.value.len(),
+            Self::Back { .. } => dead_letter.value.len(),
         }
     }
 
-    /// Sends the letter there.
+    /// Publishes the dead letter.
     ///
     /// # Errors
-    /// When Kafka takes no more.
-    pub(crate) fn send(
+    /// If Kafka rejects a record.
+    pub(crate) fn publish(
         &self,
-        letter: &Letter<'_>,
+        dead_letter: &DeadLetterRecord<'_>,
         topics: &Topics,
         out: &mut Output<'_>,
-    ) -> Result<(), StreamError> {
-        let mut headers = DeadLetter::original_headers(&letter.headers);
-        let (topic, partition, again_for) = match self {
+    ) -> Result<(), kafka::Error> {
+        let mut headers = DeadLetterHeaders::original(&dead_letter.headers);
+        let (topic, partition, redriven_for) = match self {
             Self::Split { provider, .. } => {
-                return publish(*provider, letter, &headers, topics, out);
+                return publish_events(*provider, dead_letter, &headers, topics, out);
             }
-            Self::Back { topic, partition, again_for } => (topic, *partition, *again_for),
+            Self::Back { topic, partition, redriven_for } => (topic, *partition, *redriven_for),
         };
-        if let Some(reader) = again_for {
-            // It may have come back before, and died again.
+        if let Some(stage) = redriven_for {
+            // The record has this header already if it became a dead letter again after a redrive.
             headers.retain(|(name, _)| *name != names::REDRIVEN);
-            headers.push((names::REDRIVEN, reader.code().as_bytes()));
+            headers.push((names::REDRIVEN, stage.code().as_bytes()));
         }
-        let (key, value) = (letter.key, Some(letter.value));
+        let (key, value) = (dead_letter.key, Some(dead_letter.value));
         out.send(Outgoing { topic, partition: Some(partition), key, value, headers: &headers })
     }
 }
 
-/// What the ingress would do with the body by now.
-fn split(letter: &Letter<'_>) -> Result<Route, Stays> {
-    let provider = letter.provider().ok_or(Stays::UnknownProvider)?;
+/// Splits a request body like the ingress.
+fn split_again(dead_letter: &DeadLetterRecord<'_>) -> Result<Route, NotRedrivable> {
+    let provider = dead_letter.provider().ok_or(NotRedrivable::UnknownProvider)?;
+    let split =
+        providers::split(provider, dead_letter.value).map_err(NotRedrivable::StillNotSplit)?;
+    if matches!(split.content(), Content::ConfirmSubscription { .. }) {
+        return Err(NotRedrivable::Confirmation);
+    }
     let (mut kinds, mut bytes) = (BTreeMap::new(), 0);
-    let split = providers::split(provider, letter.value, &mut |event| {
+    for event in split.events() {
         *kinds.entry(event.kind).or_default() += 1;
         bytes += event.raw.len();
-    });
-    match split {
-        Ok(Split::Events(_) | Split::Ping | Split::Unsubscribed { .. }) => {
-            Ok(Route::Split { provider, kinds, bytes })
-        }
-        Ok(Split::ConfirmSubscription { .. }) => Err(Stays::Confirmation),
-        Err(error) => Err(Stays::StillNotSplit(error)),
     }
+    Ok(Route::Split { provider, kinds, bytes })
 }
 
-/// Publishes the events of a body as the ingress does.
-fn publish(
+/// Publishes the events of a body like the ingress.
+fn publish_events(
     provider: Provider,
-    letter: &Letter<'_>,
+    dead_letter: &DeadLetterRecord<'_>,
     headers: &[(&str, &[u8])],
     topics: &Topics,
     out: &mut Output<'_>,
-) -> Result<(), StreamError> {
-    let mut sent = Ok(());
-    let split = providers::split(provider, letter.value, &mut |raw| {
-        if sent.is_ok() {
-            sent = out.send(Outgoing {
-                topic: topics.raw(raw.kind),
-                partition: None,
-                key: raw.recipient.as_bytes(),
-                value: Some(raw.raw),
-                headers,
-            });
-        }
-    });
-    // The same bytes were split when the route was found.
-    split.map_err(StreamError::state).and(sent)
+) -> Result<(), kafka::Error> {
+    // `split_again` has split the same bytes, so this does not fail.
+    let split = providers::split(provider, dead_letter.value).map_err(kafka::Error::state)?;
+    for raw in split.events() {
+        out.send(Outgoing {
+            topic: topics.raw(raw.kind),
+            partition: None,
+            key: raw.recipient.as_bytes(),
+            value: Some(raw.raw),
+            headers,
+        })?;
+    }
+    Ok(())
 }
 
-fn back(letter: &Letter<'_>, stage: Stage, topics: &Topics) -> Result<Route, Stays> {
+fn back_to_origin(
+    dead_letter: &DeadLetterRecord<'_>,
+    stage: Stage,
+    topics: &Topics,
+) -> Result<Route, NotRedrivable> {
     let Origin { topic, partition, .. } =
-        Origin::parse(letter.death.origin).ok_or(Stays::NoOrigin)?;
-    let is_read = match stage {
+        Origin::parse(dead_letter.added.origin).ok_or(NotRedrivable::NoOrigin)?;
+    let is_input = match stage {
         Stage::Enrich => topics.all_raw().any(|raw| raw == topic),
         Stage::Dedupe => topic == topics.enriched,
         Stage::Archive if topic == topics.alerts => {
-            return Err(Stays::WouldTellAgain(topic.to_owned()));
+            return Err(NotRedrivable::WouldAlertAgain(topic.to_owned()));
         }
         Stage::Archive => topic == topics.events || topic == topics.rates,
-        Stage::Ingress | Stage::MonitorFold | Stage::MonitorRate | Stage::Redrive => false,
+        Stage::Notify if topic == topics.alerts => {
+            return Err(NotRedrivable::WouldStoreAgain(topic.to_owned()));
+        }
+        Stage::Ingress
+        | Stage::MonitorFold
+        | Stage::MonitorRate
+        | Stage::Notify
+        | Stage::Redrive => false,
     };
-    if !is_read {
-        return Err(Stays::ForeignOrigin { stage, topic: topic.to_owned() });
+    if !is_input {
+        return Err(NotRedrivable::ForeignOrigin { stage, topic: topic.to_owned() });
     }
-    // Others read these, or counted it when it came by: it is not a new one to them.
-    let again_for = match topic {
+    // `monitor` has already counted a record of mail.events, and dedupe's ledger one of mail.enriched.
+    let redriven_for = match topic {
         topic if topic == topics.events => Some(Stage::Archive),
         topic if topic == topics.enriched => Some(Stage::Dedupe),
         _ => None,
     };
-    Ok(Route::Back { topic: topic.to_owned(), partition, again_for })
+    Ok(Route::Back { topic: topic.to_owned(), partition, redriven_for })
 }
 
 impl fmt::Display for Route {
@@ -209,9 +212,11 @@ impl fmt::Display for Route {
                 let counts: Vec<_> = counts.collect();
                 write!(f, "split into {}", counts.join(", "))
             }
-            Self::Back { topic, partition, again_for: None } => write!(f, "to {topic}/{partition}"),
-            Self::Back { topic, partition, again_for: Some(reader) } => {
-                write!(f, "to {topic}/{partition}, for {} alone", reader.code())
+            Self::Back { topic, partition, redriven_for: None } => {
+                write!(f, "to {topic}/{partition}")
+            }
+            Self::Back { topic, partition, redriven_for: Some(stage) } => {
+                write!(f, "to {topic}/{partition}, for {} alone", stage.code())
             }
         }
     }
@@ -220,51 +225,57 @@ impl fmt::Display for Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::letter_id::LetterId;
+    use crate::dead_letter_id::DeadLetterId;
 
-    fn found(stage: &str, provider: &str, origin: &str, value: &[u8]) -> Result<Route, Stays> {
+    fn find_route(
+        stage: &str,
+        provider: &str,
+        origin: &str,
+        value: &[u8],
+    ) -> Result<Route, NotRedrivable> {
         let headers: [(&str, &[u8]); 3] = [
             (names::PROVIDER, provider.as_bytes()),
             (names::STAGE, stage.as_bytes()),
             (names::ORIGIN, origin.as_bytes()),
         ];
-        let letter = Letter {
-            id: LetterId { partition: 0, offset: 0 },
+        let dead_letter = DeadLetterRecord {
+            id: DeadLetterId { partition: 0, offset: 0 },
             key: b"",
             value,
-            death: DeadLetter::read(&headers),
+            added: DeadLetterHeaders::read(&headers),
             headers: headers.to_vec(),
         };
-        Route::of(&letter, &Topics::new("t."))
+        Route::of(&dead_letter, &Topics::new("t."))
     }
 
     fn route(stage: &str, provider: &str, origin: &str, value: &[u8]) -> Result<String, String> {
-        found(stage, provider, origin, value)
+        find_route(stage, provider, origin, value)
             .map(|route| route.to_string())
-            .map_err(|stays| stays.code().to_owned())
+            .map_err(|reason| reason.code().to_owned())
     }
 
     #[test]
     fn records_go_back_to_the_topics_their_stage_reads() {
         let back = |stage, origin| route(stage, "", origin, b"");
         let to = |text: &str| Ok(text.to_owned());
-        let stays = |text: &str| Err(text.to_owned());
+        let not = |text: &str| Err(text.to_owned());
         assert_eq!(back("enrich", "t.mail.raw.opened/2/7"), to("to t.mail.raw.opened/2"));
         assert_eq!(
             back("dedupe", "t.mail.enriched/0/7"),
             to("to t.mail.enriched/0, for dedupe alone")
         );
         assert_eq!(back("archive", "t.mail.rates/1/7"), to("to t.mail.rates/1"));
-        let alone = to("to t.mail.events/1, for archive alone");
-        assert_eq!(back("archive", "t.mail.events/1/7"), alone);
-        assert_eq!(back("archive", "t.mail.alerts/1/7"), stays("would_tell_again"));
-        assert_eq!(back("archive", "t.mail.dead-letters/1/7"), stays("foreign_origin"));
-        assert_eq!(back("enrich", "mail.raw.opened/2/7"), stays("foreign_origin"), "no prefix");
-        assert_eq!(back("dedupe", "t.mail.events/0/7"), stays("foreign_origin"));
-        assert_eq!(back("enrich", ""), stays("no_origin"));
-        assert_eq!(back("monitor-fold", "t.mail.events/0/7"), stays("only_counted"));
-        assert_eq!(back("monitor-rate", "t.mail.panes/0/7"), stays("only_counted"));
-        assert_eq!(back("doctor", "t.mail.events/0/7"), stays("unknown_stage"));
+        let for_archive = to("to t.mail.events/1, for archive alone");
+        assert_eq!(back("archive", "t.mail.events/1/7"), for_archive);
+        assert_eq!(back("archive", "t.mail.alerts/1/7"), not("would_tell_again"));
+        assert_eq!(back("archive", "t.mail.dead-letters/1/7"), not("foreign_origin"));
+        assert_eq!(back("enrich", "mail.raw.opened/2/7"), not("foreign_origin"), "no prefix");
+        assert_eq!(back("dedupe", "t.mail.events/0/7"), not("foreign_origin"));
+        assert_eq!(back("enrich", ""), not("no_origin"));
+        assert_eq!(back("monitor-fold", "t.mail.events/0/7"), not("only_counted"));
+        assert_eq!(back("monitor-rate", "t.mail.panes/0/7"), not("only_counted"));
+        assert_eq!(back("notify", "t.mail.alerts/1/7"), not("would_store_again"));
+        assert_eq!(back("doctor", "t.mail.events/0/7"), not("unknown_stage"));
     }
 
     #[test]
@@ -281,12 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_goes_out_for_each_recipient_counts_for_each() {
+    fn a_body_that_is_published_for_each_recipient_counts_for_each() {
         let message = r#"{\"eventType\":\"Delivery\",\"mail\":{},\"delivery\":{\"recipients\":
             [\"ada@example.com\",\"bob@example.com\"]}}"#;
         let body =
             format!(r#"{{"Type":"Notification","Message":"{}"}}"#, message.replace('\n', ""));
-        let route = found("ingress", "ses", "", body.as_bytes()).unwrap();
+        let route = find_route("ingress", "ses", "", body.as_bytes()).unwrap();
         let Route::Split { kinds, bytes, .. } = route else { panic!("{route:?}") };
         assert_eq!((kinds, bytes), ([(Kind::Delivered, 2)].into(), 2 * body.len()));
     }

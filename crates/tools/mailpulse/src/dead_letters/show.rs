@@ -4,35 +4,35 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use kafka::dead_letters::DeadLetterView;
 use record::{Topics, names};
-use kafka::letters::Letters;
 
-use super::Site;
-use super::book::{Book, State};
-use super::explain;
-use super::letter::{Letter, written_at};
+use super::dead_letter_record::{DeadLetterRecord, written_at};
+use super::redrive_states::{RedriveState, RedriveStates};
 use super::route::Route;
+use super::{Installation, explain};
 use crate::args::Show;
 use crate::{Outcome, text};
 
-/// Headers whose values are bytes, not text.
+/// Headers whose values are bytes and not text.
 const BINARY: [&str; 2] = [names::EVENT_ID, names::ENGAGEMENT_ID];
 
-/// Shows one letter.
-pub(crate) fn run(site: &Site, what: &Show) -> anyhow::Result<Outcome> {
-    let letters = Letters::committed(&site.connection, &site.topics.dead_letters)?;
-    let book = Book::read(&letters, what.id.partition)?;
+pub(crate) fn run(installation: &Installation, args: &Show) -> anyhow::Result<Outcome> {
+    let (connection, topics) = (&installation.connection, &installation.topics);
+    let view = DeadLetterView::committed(connection, &topics.dead_letters)?;
+    let states = RedriveStates::read(&view, args.id.partition)?;
     let mut outcome = Outcome::Incomplete;
-    letters.read(what.id.partition, what.id.offset, |entry| -> anyhow::Result<_> {
-        let letter = Letter::read(entry);
-        // The offset may be no record's, and this the one behind it.
-        if letter.id == what.id && !letter.is_marker() {
+    view.read(args.id.partition, args.id.offset, |entry| -> anyhow::Result<_> {
+        let dead_letter = DeadLetterRecord::from_entry(entry);
+        // If there is no record at this offset, the entry is the next one.
+        if dead_letter.id == args.id && !dead_letter.is_marker() {
             let mut out = io::stdout().lock();
-            if what.raw {
-                out.write_all(letter.value)?;
+            if args.raw {
+                out.write_all(dead_letter.value)?;
             } else {
-                let sheet = sheet(&letter, written_at(entry), book.state(letter.id), &site.topics);
-                out.write_all(sheet.as_bytes())?;
+                let state = states.state(dead_letter.id);
+                let text = description(&dead_letter, written_at(entry), state, topics);
+                out.write_all(text.as_bytes())?;
             }
             out.flush()?;
             outcome = Outcome::Done;
@@ -40,44 +40,51 @@ pub(crate) fn run(site: &Site, what: &Show) -> anyhow::Result<Outcome> {
         Ok(ControlFlow::Break(()))
     })?;
     if outcome == Outcome::Incomplete {
-        writeln!(io::stderr(), "mailpulse: there is no letter {}", what.id)?;
+        writeln!(io::stderr(), "mailpulse: there is no dead letter {}", args.id)?;
     }
     Ok(outcome)
 }
 
-fn sheet(letter: &Letter<'_>, written_at: Timestamp, state: State, topics: &Topics) -> String {
-    let line = |text: &str| text::line(text.as_bytes());
+fn description(
+    dead_letter: &DeadLetterRecord<'_>,
+    written_at: Timestamp,
+    state: RedriveState,
+    topics: &Topics,
+) -> String {
+    let line = |text: &str| text::escape_line(text.as_bytes());
     let state = match state {
-        State::Open => match Route::of(letter, topics) {
-            Ok(route) => format!("waits; redrive would send it on: {route}"),
-            Err(stays) => format!("waits; redrive would leave it here: {stays}"),
+        RedriveState::Open => match Route::of(dead_letter, topics) {
+            Ok(route) => format!("open; can be redriven: {route}"),
+            Err(reason) => format!("open; cannot be redriven: {reason}"),
         },
-        State::Redriven => "was redriven".to_owned(),
-        State::CopyOf(first) => format!("is a copy of {first}, which stands for it"),
+        RedriveState::Redriven => "redriven".to_owned(),
+        RedriveState::CopyOf(first) => format!("copy of {first}; redrive that one instead"),
     };
-    let origin = match letter.death.origin {
+    let origin = match dead_letter.added.origin {
         "" => "an HTTP request",
         origin => origin,
     };
     let rows = [
-        ("letter", letter.id.to_string()),
+        ("id", dead_letter.id.to_string()),
         ("written", format!("{written_at:.3}")),
         ("state", line(&state)),
-        ("stage", line(letter.death.stage)),
-        ("reason", line(letter.death.reason)),
-        ("detail", line(letter.death.detail)),
-        ("from", line(origin)),
-        ("key", text::line(letter.key)),
-        ("means", explain::meaning(letter).to_owned()),
-        ("mend", explain::mend(letter).to_owned()),
+        ("stage", line(dead_letter.added.stage)),
+        ("reason", line(dead_letter.added.reason)),
+        ("detail", line(dead_letter.added.detail)),
+        ("origin", line(origin)),
+        ("key", text::escape_line(dead_letter.key)),
+        ("meaning", explain::meaning(dead_letter).to_owned()),
+        ("fix", explain::fix(dead_letter).to_owned()),
     ];
-    let mut sheet: String = rows.iter().map(|(name, text)| format!("{name:<9}{text}\n")).collect();
-    sheet += "\nheaders\n";
-    let width = letter.headers.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    for (name, value) in &letter.headers {
-        let value = if BINARY.contains(name) { hex::encode(value) } else { text::line(value) };
-        sheet += &format!("  {:<width$}  {value}\n", line(name));
+    let mut description: String =
+        rows.iter().map(|(name, text)| format!("{name:<9}{text}\n")).collect();
+    description += "\nheaders\n";
+    let width = dead_letter.headers.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in &dead_letter.headers {
+        let value =
+            if BINARY.contains(name) { hex::encode(value) } else { text::escape_line(value) };
+        description += &format!("  {:<width$}  {value}\n", line(name));
     }
-    let value = text::value(letter.value);
-    sheet + &format!("\nvalue, {} bytes\n{value}\n", letter.value.len())
+    let value = text::format_value(dead_letter.value);
+    description + &format!("\nvalue, {} bytes\n{value}\n", dead_letter.value.len())
 }

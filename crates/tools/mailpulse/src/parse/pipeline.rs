@@ -1,4 +1,4 @@
-//! The services between a webhook and the archive, as far as they decide what an event says.
+//! The parts of `ingress` and `enrich` that determine the content of an event.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -7,59 +7,60 @@ use std::path::Path;
 use std::time::Duration;
 
 use enrich::{EnrichSettings, Enrichment, RawRecord};
-use privacy::Pseudonyms;
+use privacy::Pseudonymizer;
 use providers::Envelope;
 use service::Settings;
 
-use super::Arrival;
-use super::cut::Piece;
-use super::lines::Lines;
+use super::RequestContext;
+use super::output::EventLines;
+use super::raw_events::RawEvent;
 
-/// How long the name server has to answer at least. `enrich` holds its stream for less and may have
-/// the answer from an earlier round; here nobody waits behind, and there is no other round.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The minimum of `mx_timeout`. `enrich` waits for less time, because it blocks a partition and can use
+/// a late answer for the next batch. Here nothing else waits, and there is no next batch.
+const MIN_MX_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The services as they are configured.
 pub(super) struct Pipeline {
-    pseudonyms: Option<Pseudonyms>,
+    pseudonyms: Option<Pseudonymizer>,
     enrichment: Enrichment,
 }
 
 impl Pipeline {
-    /// By this configuration. Without one by the built-in defaults alone, whatever is set or lies
-    /// about: the same everywhere, and no file and no name server is asked.
+    /// Without a configuration, uses only the built-in defaults, and no environment variables, files or
+    /// name servers, so that the output is the same on every machine.
     pub(super) fn open(config: Option<&Path>) -> anyhow::Result<Self> {
         let settings = match config {
             Some(_) => Settings::discover(config)?,
             None => Settings::load(None, iter::empty())?,
         };
         let mut enrich = EnrichSettings::read(&settings)?;
-        enrich.mx_wait = enrich.mx_wait.max(PATIENCE);
+        enrich.mx_timeout = enrich.mx_timeout.max(MIN_MX_TIMEOUT);
         Ok(Self {
-            pseudonyms: privacy::configured(&settings)?,
+            pseudonyms: Pseudonymizer::from_settings(&settings)?,
             enrichment: Enrichment::open(&enrich)?,
         })
     }
 
-    /// The body as the ingress splits it: with pseudonyms, where they are wanted.
-    pub(super) fn ingress<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
-        self.pseudonyms.as_ref().map_or(Cow::Borrowed(body), |pseudonyms| pseudonyms.body(body))
+    /// Replaces addresses in a body if pseudonyms are configured.
+    pub(super) fn pseudonymize<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        self.pseudonyms
+            .as_ref()
+            .map_or(Cow::Borrowed(body), |pseudonyms| pseudonyms.rewrite_body(body))
     }
 
-    /// Writes what `enrich` makes of raw events, as one round.
+    /// Writes what `enrich` makes of the raw events, as one batch.
     pub(super) fn enrich(
         &mut self,
-        pieces: &[Piece],
-        lines: &mut Lines<'_, impl Write>,
+        raw_events: &[RawEvent],
+        lines: &mut EventLines<'_, impl Write>,
     ) -> io::Result<()> {
-        self.enrichment.prepare(pieces.iter().map(|piece| piece.recipient.as_str()));
-        let Arrival { provider, source, received_at, request_id } = lines.arrival;
-        for Piece { recipient, bytes } in pieces {
+        self.enrichment.prepare(raw_events.iter().map(|raw| raw.recipient.as_str()));
+        let RequestContext { provider, source, received_at, request_id } = lines.context;
+        for RawEvent { recipient, bytes } in raw_events {
             let envelope = Envelope { source, recipient, received_at, request_id };
             let record = RawRecord { provider, envelope, value: bytes };
             match self.enrichment.read(&record, |event| lines.event(event)) {
                 Ok(written) => written?,
-                Err(why) => lines.refused_event(&why, recipient, bytes)?,
+                Err(error) => lines.unreadable_event(&error, recipient, bytes)?,
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The body behind a head: how much of what follows it is, and what was signed of it.
+//! Extracts the signed body from the bytes after the head of a captured request.
 
 use std::io::Read;
 
@@ -6,22 +6,23 @@ use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName};
 
-use super::NotARequest;
+use super::CaptureError;
 
-/// What a body may grow to when it is unpacked: more than any provider's limit.
+/// The limit of an unpacked body, which is more than any provider's limit.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Unwraps what follows the head. A capture may have been unwrapped by whoever made it and still
-/// have the headers of before: then the bytes are taken as they are, and a note says so.
+/// Joins chunks and unpacks gzip according to the headers. The program that captured the request may
+/// have done this already without changing the headers. Then the bytes stay unchanged, and there is a
+/// note.
 pub(super) fn read(
     headers: &HeaderMap,
     rest: &[u8],
     notes: &mut Vec<String>,
-) -> Result<Vec<u8>, NotARequest> {
+) -> Result<Vec<u8>, CaptureError> {
     let body = if has_token(headers, &TRANSFER_ENCODING, "chunked") {
-        dechunked(rest).unwrap_or_else(|| {
+        join_chunks(rest).unwrap_or_else(|| {
             notes.push(
-                "the headers say `chunked` and the body is not: taken as it stands".to_owned(),
+                "the headers say `chunked`, but the body is not chunked: used unchanged".to_owned(),
             );
             rest.to_vec()
         })
@@ -32,14 +33,14 @@ pub(super) fn read(
         return Ok(body);
     }
     if !body.starts_with(&[0x1f, 0x8b]) {
-        notes.push("the headers say `gzip` and the body is not: taken as it stands".to_owned());
+        notes.push("the headers say `gzip`, but the body is not packed: used unchanged".to_owned());
         return Ok(body);
     }
     notes.push(format!(
-        "{} bytes of gzip were unpacked: the signature is over what was in them",
+        "{} bytes of gzip were unpacked: the signature is over the unpacked body",
         body.len()
     ));
-    unzipped(&body)
+    unpack(&body)
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -47,32 +48,33 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
 }
 
-/// Decides where the capture says how long the body is, and there is more.
+/// Removes bytes after `Content-Length`, and adds a note if bytes are missing.
 fn cut_to_length<'b>(
     headers: &HeaderMap,
     rest: &'b [u8],
     notes: &mut Vec<String>,
-) -> Result<&'b [u8], NotARequest> {
+) -> Result<&'b [u8], CaptureError> {
     let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(rest) };
     let length: usize = length
         .to_str()
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .ok_or(NotARequest::Body("Content-Length is not a number"))?;
+        .ok_or(CaptureError::Body("Content-Length is not a number"))?;
     let surplus = rest.len().saturating_sub(length);
     if surplus > 0 {
-        notes.push(format!("{surplus} bytes beyond Content-Length are left out"));
+        notes.push(format!("{surplus} bytes after Content-Length are ignored"));
     } else if rest.len() < length {
         notes.push(format!(
-            "Content-Length says {length} bytes and there are {}: part of the body is missing",
+            "Content-Length is {length}, but there are {} bytes: part of the body is missing",
             rest.len()
         ));
     }
     Ok(&rest[..rest.len() - surplus])
 }
 
-/// Chunks joined (RFC 9112 §7.1); `None` where these are none. Extensions and trailers are skipped.
-fn dechunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+/// Joins chunks (RFC 9112 §7.1), without extensions and trailers. Returns `None` if the body is not
+/// chunked.
+fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = rest.iter().position(|&byte| byte == b'\n')?;
@@ -88,14 +90,14 @@ fn dechunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn unzipped(body: &[u8]) -> Result<Vec<u8>, NotARequest> {
+fn unpack(body: &[u8]) -> Result<Vec<u8>, CaptureError> {
     let mut plain = Vec::new();
     MultiGzDecoder::new(body)
         .take(MAX_BYTES + 1)
         .read_to_end(&mut plain)
-        .map_err(|_| NotARequest::Body("it is not the gzip that its headers say"))?;
+        .map_err(|_| CaptureError::Body("it is not valid gzip, contrary to its headers"))?;
     if plain.len() as u64 > MAX_BYTES {
-        return Err(NotARequest::Body("it is more than 64 MiB when unpacked"));
+        return Err(CaptureError::Body("it is more than 64 MiB when unpacked"));
     }
     Ok(plain)
 }

@@ -7,16 +7,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str) -> Captured {
-    Captured::read(text.as_bytes()).unwrap()
+fn read(text: &str) -> CapturedRequest {
+    CapturedRequest::read(text.as_bytes()).unwrap()
 }
 
-fn refused(text: &str) -> String {
-    Captured::read(text.as_bytes()).unwrap_err().to_string()
+fn error(text: &str) -> String {
+    CapturedRequest::read(text.as_bytes()).unwrap_err().to_string()
 }
 
 #[test]
-fn heads_end_their_lines_either_way_and_bodies_are_exact() {
+fn heads_have_either_line_end_and_bodies_are_unchanged() {
     let crlf = read("POST /webhooks/x HTTP/1.1\r\nHost: a.test\r\nX-A: 1\r\n\r\n{\r\n}\r\n");
     assert_eq!((crlf.method.as_str(), &*crlf.target), ("POST", "/webhooks/x"));
     assert_eq!(crlf.headers["x-a"], "1");
@@ -25,7 +25,7 @@ fn heads_end_their_lines_either_way_and_bodies_are_exact() {
 
     let lf = read("\n# from the proxy\nPOST http://b.test/x\nX-A:1\nX-A: 2\n\n\n{}");
     assert_eq!(lf.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
-    assert_eq!(lf.body, b"\n{}", "only the first empty line is the head's");
+    assert_eq!(lf.body, b"\n{}", "only the first empty line belongs to the head");
     assert_eq!(lf.apparent_url().unwrap(), "http://b.test/x");
 
     let folded = read("POST / HTTP/1.1\nX-A: one\n  two\nX-B:\n\nb");
@@ -34,12 +34,12 @@ fn heads_end_their_lines_either_way_and_bodies_are_exact() {
         (&"one two".parse().unwrap(), true)
     );
     assert_eq!(read("HEAD /webhooks/mandrill HTTP/1.1\nHost: x\n\n").body, b"");
-    let binary = Captured::read(b"\xef\xbb\xbfPOST / HTTP/1.1\n\n\0\xff\r\n").unwrap();
+    let binary = CapturedRequest::read(b"\xef\xbb\xbfPOST / HTTP/1.1\n\n\0\xff\r\n").unwrap();
     assert_eq!(binary.body, b"\0\xff\r\n");
 }
 
 #[test]
-fn content_length_cuts_and_is_not_believed_beyond_the_end() {
+fn content_length_removes_surplus_bytes_and_reports_missing_ones() {
     let cut = read("POST / HTTP/1.1\nContent-Length: 2\n\n{}\n");
     assert_eq!((cut.body, cut.notes.len()), (b"{}".to_vec(), 1));
     let whole = read("POST / HTTP/1.1\nContent-Length: 2\n\n{}");
@@ -47,11 +47,11 @@ fn content_length_cuts_and_is_not_believed_beyond_the_end() {
     let short = read("POST / HTTP/1.1\nContent-Length: 9\n\n{}");
     assert_eq!(short.body, b"{}");
     assert!(short.notes[0].contains("part of the body is missing"), "{:?}", short.notes);
-    assert!(refused("POST / HTTP/1.1\nContent-Length: two\n\n{}").contains("Content-Length"));
+    assert!(error("POST / HTTP/1.1\nContent-Length: two\n\n{}").contains("Content-Length"));
 }
 
 #[test]
-fn chunks_are_joined_where_there_are_any() {
+fn chunks_are_joined_if_there_are_any() {
     const HEAD: &str = "POST / HTTP/1.1\nTransfer-Encoding: gzip, Chunked\n\n";
     let chunked = read(&format!("{HEAD}3;x=y\r\n[1,\r\n2\r\n2]\r\n0\r\nTrailer: t\r\n\r\n"));
     assert_eq!((chunked.body, chunked.notes), (b"[1,2]".to_vec(), Vec::new()));
@@ -60,21 +60,21 @@ fn chunks_are_joined_where_there_are_any() {
 }
 
 #[test]
-fn gzip_is_undone_where_it_is_there() {
+fn gzip_is_unpacked_if_the_body_is_packed() {
     const HEAD: &str = "POST / HTTP/1.1\nContent-Encoding: gzip\n\n";
     let mut packed = GzEncoder::new(HEAD.as_bytes().to_vec(), Compression::default());
     packed.write_all(b"[1,2]").unwrap();
     let packed = packed.finish().unwrap();
-    assert_eq!(Captured::read(&packed).unwrap().body, b"[1,2]");
-    assert!(Captured::read(&packed[..packed.len() - 9]).is_err(), "cut short");
+    assert_eq!(CapturedRequest::read(&packed).unwrap().body, b"[1,2]");
+    assert!(CapturedRequest::read(&packed[..packed.len() - 9]).is_err(), "truncated");
     let plain = read(&format!("{HEAD}[1,2]"));
     assert_eq!((plain.body, plain.notes.len()), (b"[1,2]".to_vec(), 1));
 }
 
 #[test]
-fn what_is_no_request_is_said_to_be_none() {
-    assert_eq!(refused(""), "there is nothing in it");
-    assert_eq!(refused("\r\n \n"), "there is nothing in it");
+fn other_input_is_an_error() {
+    assert_eq!(error(""), "the input is empty");
+    assert_eq!(error("\r\n \n"), "the input is empty");
     for text in [
         "{\"event\":\"delivered\"}",
         "HTTP/1.1 200 OK\n\n",
@@ -85,21 +85,20 @@ fn what_is_no_request_is_said_to_be_none() {
         "POST / FTP\n\n",
         "\u{1}\u{2} / HTTP/1.1\n\n",
     ] {
-        assert!(refused(text).contains("request line"), "{text}");
+        assert!(error(text).contains("request line"), "{text}");
     }
     for cut in ["POST / HTTP/1.1", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\nHost: x\n"] {
-        assert!(refused(cut).contains("cut short"), "{cut}");
+        assert!(error(cut).contains("incomplete"), "{cut}");
     }
-    assert!(Captured::read(b"\xff\xfe\0").is_err());
-    assert!(refused("POST / HTTP/1.1\nHost: x\nno header\n\n").starts_with("line 3 is no header"));
-    assert!(refused("POST / HTTP/1.1\nX: a\u{1}b\n\n").starts_with("line 2 is no header"));
-    assert!(refused("POST / HTTP/1.1\n folded\n\n").starts_with("line 2"));
+    assert!(CapturedRequest::read(b"\xff\xfe\0").is_err());
+    assert!(error("POST / HTTP/1.1\nHost: x\nno header\n\n").starts_with("line 3 is not a header"));
+    assert!(error("POST / HTTP/1.1\nX: a\u{1}b\n\n").starts_with("line 2 is not a header"));
+    assert!(error("POST / HTTP/1.1\n folded\n\n").starts_with("line 2"));
 }
 
 proptest! {
-    /// Whatever follows a head that may announce anything of it.
     #[test]
-    fn any_bytes_are_a_request_or_none(
+    fn no_input_panics(
         coding in "(Transfer-Encoding: chunked\n|Content-Encoding: gzip\n|Content-Length: [0-9]{1,20}\n){0,2}",
         start in prop_oneof![
             Just(Vec::new()),
@@ -109,12 +108,12 @@ proptest! {
         rest in vec(any::<u8>(), 0..200),
     ) {
         let head = format!("POST / HTTP/1.1\n{coding}");
-        let _ = Captured::read(&[head.as_bytes(), &start, &rest].concat());
-        let _ = Captured::read(&rest);
+        let _ = CapturedRequest::read(&[head.as_bytes(), &start, &rest].concat());
+        let _ = CapturedRequest::read(&rest);
     }
 
     #[test]
-    fn bodies_arrive_as_they_were_sent(
+    fn bodies_are_read_as_they_were_sent(
         body in vec(any::<u8>(), 0..300),
         value in "[!-~]([ -~]{0,40}[!-~])?",
         chunk in 1_usize..50,
@@ -131,7 +130,7 @@ proptest! {
         }
         chunks.extend_from_slice(format!("0{end}{end}").as_bytes());
         for request in [plain, chunks] {
-            let captured = Captured::read(&request).unwrap();
+            let captured = CapturedRequest::read(&request).unwrap();
             prop_assert_eq!(&captured.body, &body);
             prop_assert_eq!(captured.headers["x-a"].as_bytes(), value.as_bytes());
             prop_assert!(captured.notes.is_empty());

@@ -1,4 +1,4 @@
-//! Fresh keys: what signs, and what a source is configured with.
+//! Generates keys: the key that signs, and the key for the configuration of a source.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -16,19 +16,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use event::Provider;
 
-use crate::Unusable;
+use crate::InputError;
 use crate::args::Scheme;
 
-/// A file of a fresh key.
-struct File {
+struct KeyFile {
     name: &'static str,
     text: String,
-    /// Whether requests are signed with it.
+    /// Whether this key signs requests. Otherwise it verifies them.
     signs: bool,
 }
 
-/// Makes the keys of a provider, writes them into `directory` (made if missing; nothing there is
-/// written over) and gives those that sign.
+/// Generates the keys of a provider and writes them into `directory`, which is created if it is
+/// missing. Never overwrites a file. Returns the keys that sign.
 pub(super) fn keys(
     provider: Provider,
     scheme: &Scheme,
@@ -39,84 +38,90 @@ pub(super) fn keys(
         Provider::Ses => ses()?,
         Provider::Postal => postal()?,
         Provider::StandardWebhooks => standard_webhooks()?,
-        Provider::Resend => vec![shared(format!("whsec_{}", STANDARD.encode(random::<24>()?)))],
+        Provider::Resend => {
+            vec![shared_secret(format!("whsec_{}", STANDARD.encode(random::<24>()?)))]
+        }
         Provider::Postmark | Provider::SparkPost | Provider::Brevo | Provider::Mailjet => {
             let is_basic = scheme.header.is_none() && scheme.scheme.as_deref() != Some("bearer");
             let user = if is_basic { format!("{provider}:") } else { String::new() };
-            vec![shared(format!("{user}{}", hex::encode(random::<24>()?)))]
+            vec![shared_secret(format!("{user}{}", hex::encode(random::<24>()?)))]
         }
         Provider::Generic if scheme.secret_encoding.as_deref() == Some("base64") => {
-            vec![shared(STANDARD.encode(random::<32>()?))]
+            vec![shared_secret(STANDARD.encode(random::<32>()?))]
         }
-        Provider::Mailgun | Provider::Mandrill | Provider::Generic | Provider::MailerSend => {
-            vec![shared(hex::encode(random::<32>()?))]
-        }
+        // Most providers share one secret with their customer.
+        _ => vec![shared_secret(hex::encode(random::<32>()?))],
     };
-    std::fs::create_dir_all(directory)
-        .map_err(|error| Unusable(format!("{} cannot be made: {error}", directory.display())))?;
+    std::fs::create_dir_all(directory).map_err(|error| {
+        InputError(format!("{} cannot be created: {error}", directory.display()))
+    })?;
     for file in &files {
         write(&directory.join(format!("{provider}-{}", file.name)), file)?;
     }
     Ok(files.into_iter().filter(|file| file.signs).map(|file| file.text).collect())
 }
 
-fn write(path: &PathBuf, file: &File) -> anyhow::Result<()> {
+fn write(path: &PathBuf, file: &KeyFile) -> anyhow::Result<()> {
     let mode = if file.signs { 0o600 } else { 0o644 };
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut out = opened
-        .map_err(|error| Unusable(format!("{} cannot be written: {error}", path.display())))?;
+        .map_err(|error| InputError(format!("{} cannot be written: {error}", path.display())))?;
     writeln!(out, "{}", file.text.trim_end())?;
     let what = if file.signs { "signs" } else { "verifies" };
-    // Nobody is left to tell if standard error is gone too.
+    // An error of standard error cannot be reported.
     let _ = writeln!(io::stderr(), "{} {what}", path.display());
     Ok(())
 }
 
-/// One secret that both sides know.
-fn shared(text: String) -> File {
-    File { name: "secret.txt", text, signs: true }
+/// A secret for signing and verifying.
+fn shared_secret(text: String) -> KeyFile {
+    KeyFile { name: "secret.txt", text, signs: true }
 }
 
-fn sendgrid() -> anyhow::Result<Vec<File>> {
+fn sendgrid() -> anyhow::Result<Vec<KeyFile>> {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(no_key)?;
     let private = pair.to_pkcs8v1().map_err(no_key)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(no_key)?;
     Ok(vec![
-        File { name: "private-key.pem", text: pem("PRIVATE KEY", private.as_ref()), signs: true },
-        File { name: "public-key.txt", text: STANDARD.encode(public.as_ref()), signs: false },
+        KeyFile {
+            name: "private-key.pem",
+            text: pem("PRIVATE KEY", private.as_ref()),
+            signs: true,
+        },
+        KeyFile { name: "public-key.txt", text: STANDARD.encode(public.as_ref()), signs: false },
     ])
 }
 
-fn postal() -> anyhow::Result<Vec<File>> {
+fn postal() -> anyhow::Result<Vec<KeyFile>> {
     let (pair, private) = rsa()?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(no_key)?;
     Ok(vec![
         private,
-        File { name: "public-key.pem", text: pem("PUBLIC KEY", public.as_ref()), signs: false },
+        KeyFile { name: "public-key.pem", text: pem("PUBLIC KEY", public.as_ref()), signs: false },
     ])
 }
 
-/// A self-signed certificate in the place of Amazon's.
-fn ses() -> anyhow::Result<Vec<File>> {
+/// Returns a key and a self-signed certificate, which replaces Amazon's.
+fn ses() -> anyhow::Result<Vec<KeyFile>> {
     let (_, private) = rsa()?;
     let key = rcgen::KeyPair::from_pem(&private.text)?;
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::CommonName, "mailpulse sign, not Amazon SNS");
     let certificate = params.self_signed(&key)?.pem();
-    Ok(vec![private, File { name: "certificate.pem", text: certificate, signs: false }])
+    Ok(vec![private, KeyFile { name: "certificate.pem", text: certificate, signs: false }])
 }
 
-/// A secret for `v1` and a pair for `v1a`: requests carry a signature of each.
-fn standard_webhooks() -> anyhow::Result<Vec<File>> {
+/// Returns a secret for `v1` and a key pair for `v1a`. Requests have a signature of each.
+fn standard_webhooks() -> anyhow::Result<Vec<KeyFile>> {
     let seed = random::<32>()?;
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
-        .map_err(|_| anyhow!("no Ed25519 key could be made"))?;
+        .map_err(|_| anyhow!("an Ed25519 key could not be generated"))?;
     let public = pair.public_key().as_ref();
     let private = STANDARD.encode([&seed[..], public].concat());
     Ok(vec![
-        shared(format!("whsec_{}", STANDARD.encode(random::<24>()?))),
-        File { name: "private-key.txt", text: format!("whsk_{private}"), signs: true },
-        File {
+        shared_secret(format!("whsec_{}", STANDARD.encode(random::<24>()?))),
+        KeyFile { name: "private-key.txt", text: format!("whsk_{private}"), signs: true },
+        KeyFile {
             name: "public-key.txt",
             text: format!("whpk_{}", STANDARD.encode(public)),
             signs: false,
@@ -124,15 +129,15 @@ fn standard_webhooks() -> anyhow::Result<Vec<File>> {
     ])
 }
 
-fn rsa() -> anyhow::Result<(RsaKeyPair, File)> {
+fn rsa() -> anyhow::Result<(RsaKeyPair, KeyFile)> {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(no_key)?;
     let der: Pkcs8V1Der<'_> = pair.as_der().map_err(no_key)?;
     let text = pem("PRIVATE KEY", der.as_ref());
     drop(der);
-    Ok((pair, File { name: "private-key.pem", text, signs: true }))
+    Ok((pair, KeyFile { name: "private-key.pem", text, signs: true }))
 }
 
-/// RFC 7468: base64 in lines of 64 characters.
+/// Writes PEM (RFC 7468): base64 in lines of 64 characters.
 fn pem(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
@@ -145,10 +150,10 @@ fn pem(label: &str, der: &[u8]) -> String {
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(no_key).context("no randomness")?;
+    SystemRandom::new().fill(&mut bytes).map_err(no_key).context("the system has no randomness")?;
     Ok(bytes)
 }
 
 fn no_key(_: aws_lc_rs::error::Unspecified) -> anyhow::Error {
-    anyhow!("no key could be made")
+    anyhow!("a key could not be generated")
 }

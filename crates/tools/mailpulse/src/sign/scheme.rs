@@ -1,58 +1,61 @@
-//! Which signer a provider needs, and what of the body it is put around.
+//! Selects the signer of a provider, and puts the body into the provider's envelope.
 
 use event::Provider;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use testkit::seal::{self, Generic, Hash, Login, Sealed, SnsSigner, WebhookKey};
+use testkit::signers::{
+    self, GenericScheme, Hash, Login, SignedBody, SigningFailed, SnsSigner, WebhookKey,
+};
 
-use super::keys::{self, Webhook};
-use crate::Unusable;
+use super::keys::{self, WebhookSecret};
+use crate::InputError;
 use crate::args::{Scheme, Sign};
 
-/// An address of Amazon's form, known to nobody at Amazon.
+/// Has the form of Amazon's addresses and does not exist.
 const CERTIFICATE_URL: &str = "https://sns.eu-west-1.amazonaws.com/\
      SimpleNotificationService-00000000000000000000000000000000.pem";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:mail-events";
 
-/// Signs `body` with the secrets: with the first one, or with all where a request has room for
-/// several signatures.
-pub(super) fn seal(
-    how: &Sign,
+/// Signs `body` with the first secret, or with all secrets if the scheme allows several signatures.
+pub(super) fn sign(
+    args: &Sign,
     secrets: &[String],
     body: Vec<u8>,
     now: i64,
-) -> Result<Sealed, Unusable> {
+) -> Result<SignedBody, InputError> {
     let Some(secret) = secrets.first() else {
-        return Err(Unusable(format!(
-            "{} requests are made with a secret: give --secret-file, or --generate-key",
-            how.provider
+        return Err(InputError(format!(
+            "{} requests need a secret: give --secret-file or --generate-key",
+            args.provider
         )));
     };
     let key = secret.as_bytes();
-    match how.provider {
+    match args.provider {
         Provider::SendGrid => {
-            seal::sendgrid(&keys::p256(secret)?, body.into(), now).map_err(cannot_sign)
+            signers::sendgrid(&keys::p256(secret)?, body.into(), now).map_err(cannot_sign)
         }
         Provider::Mailgun => mailgun(key, &body, now),
         Provider::Postmark | Provider::SparkPost | Provider::Brevo | Provider::Mailjet => {
-            let agent = format!("mailpulse sign ({})", how.provider);
-            Ok(seal::login(login(&how.scheme, secret)?, &agent, body.into()))
+            let agent = format!("mailpulse sign ({})", args.provider);
+            Ok(signers::login(login(&args.scheme, secret)?, &agent, body.into()))
         }
-        Provider::Ses => ses(&how.scheme, secret, &body, now),
-        Provider::Mandrill => mandrill(&how.scheme, key, &body),
-        Provider::Generic => generic(&how.scheme, secret, body, now),
+        Provider::Ses => ses(&args.scheme, secret, &body, now),
+        Provider::Mandrill => mandrill(&args.scheme, key, &body),
+        Provider::Generic => generic(&args.scheme, secret, body, now),
         Provider::Resend => webhooks(secrets, "svix", body, now),
         Provider::StandardWebhooks => webhooks(secrets, "webhook", body, now),
-        Provider::MailerSend => Ok(seal::mailersend(key, body.into())),
+        Provider::MailerSend => Ok(signers::mailersend(key, body.into())),
         Provider::Postal => {
-            seal::postal(&keys::rsa(secret)?, &how.key_id, body.into()).map_err(cannot_sign)
+            signers::postal(&keys::rsa(secret)?, &args.key_id, body.into()).map_err(cannot_sign)
         }
+        #[allow(unreachable_patterns, reason = "a provider that has no signer yet")]
+        other => Err(InputError(format!("`mailpulse sign` cannot sign requests of {other} yet"))),
     }
 }
 
-/// Around an event, in place of the signature of a whole body, or into an old form.
-fn mailgun(key: &[u8], body: &[u8], now: i64) -> Result<Sealed, Unusable> {
+/// Adds the signature to an event, or replaces the signature of a body or of a form from before 2018.
+fn mailgun(key: &[u8], body: &[u8], now: i64) -> Result<SignedBody, InputError> {
     #[derive(Deserialize)]
     struct Body<'b> {
         #[serde(rename = "event-data", borrow)]
@@ -60,10 +63,10 @@ fn mailgun(key: &[u8], body: &[u8], now: i64) -> Result<Sealed, Unusable> {
     }
     let text = text(body)?;
     match serde_json::from_str::<Body<'_>>(text) {
-        Ok(Body { event_data: Some(event) }) => Ok(seal::mailgun(key, event.get(), now)),
-        Ok(Body { event_data: None }) => Ok(seal::mailgun(key, text.trim(), now)),
+        Ok(Body { event_data: Some(event) }) => Ok(signers::mailgun(key, event.get(), now)),
+        Ok(Body { event_data: None }) => Ok(signers::mailgun(key, text.trim(), now)),
         Err(_) if text.trim_start().starts_with(['{', '[']) || !text.contains('=') => {
-            Err(Unusable("the body is neither a JSON object nor a form".to_owned()))
+            Err(InputError("the body is neither a JSON object nor a form".to_owned()))
         }
         Err(_) => {
             let block = ["timestamp", "token", "signature"];
@@ -71,37 +74,36 @@ fn mailgun(key: &[u8], body: &[u8], now: i64) -> Result<Sealed, Unusable> {
                 .into_owned()
                 .filter(|(name, _)| !block.contains(&&**name))
                 .collect();
-            Ok(seal::mailgun_form(key, &fields, now))
+            Ok(signers::mailgun_form(key, &fields, now))
         }
     }
 }
 
-fn mandrill(scheme: &Scheme, key: &[u8], body: &[u8]) -> Result<Sealed, Unusable> {
+fn mandrill(scheme: &Scheme, key: &[u8], body: &[u8]) -> Result<SignedBody, InputError> {
     let Some(url) = &scheme.url else {
         let text = "Mandrill signs the webhook's address: give it with --url";
-        return Err(Unusable(text.to_owned()));
+        return Err(InputError(text.to_owned()));
     };
     let text = text(body)?.trim();
     let field = |(name, value)| (name == "mandrill_events").then_some(value);
     let value = form_urlencoded::parse(text.as_bytes()).find_map(field);
-    Ok(seal::mandrill(key, url, value.as_deref().unwrap_or(text)))
+    Ok(signers::mandrill(key, url, value.as_deref().unwrap_or(text)))
 }
 
-fn login<'s>(scheme: &'s Scheme, secret: &'s str) -> Result<Login<'s>, Unusable> {
+fn login<'s>(scheme: &'s Scheme, secret: &'s str) -> Result<Login<'s>, InputError> {
     match (&scheme.header, scheme.scheme.as_deref()) {
         (Some(name), _) => Ok(Login::Header(name, secret)),
         (None, Some("bearer")) => Ok(Login::Bearer(secret)),
         (None, _) if secret.contains(':') => Ok(Login::Basic(secret)),
         (None, _) => {
-            let text =
-                "the secret file has no `user:password`; or say --scheme bearer, or --header";
-            Err(Unusable(text.to_owned()))
+            let text = "the secret must be `user:password`, or give --scheme bearer or --header";
+            Err(InputError(text.to_owned()))
         }
     }
 }
 
-/// A notification around a record or any other text; an envelope is signed anew as it stands.
-fn ses(scheme: &Scheme, secret: &str, body: &[u8], now: i64) -> Result<Sealed, Unusable> {
+/// Puts a record, or any other text, into a notification. Replaces the signature of an envelope.
+fn ses(scheme: &Scheme, secret: &str, body: &[u8], now: i64) -> Result<SignedBody, InputError> {
     let (key, text) = (keys::rsa(secret)?, text(body)?);
     let at = jiff::Timestamp::from_second(now).unwrap_or_default();
     let topic = scheme.topics.first().map_or(TOPIC, String::as_str);
@@ -117,44 +119,54 @@ fn ses(scheme: &Scheme, secret: &str, body: &[u8], now: i64) -> Result<Sealed, U
     };
     let version = scheme.signature_version.unwrap_or(2);
     let signer = SnsSigner { key: &key, certificate_url: CERTIFICATE_URL, version };
-    seal::sns(signer, &fields).map_err(cannot_sign)
+    signers::sns(signer, &fields).map_err(cannot_sign)
 }
 
-/// The signed fields of an SNS envelope; `None` where the text is none.
+/// Returns the signed fields of an SNS envelope, or `None` if the text is not an envelope.
 fn envelope(text: &str) -> Option<Vec<(&'static str, String)>> {
     let value: Value = serde_json::from_str(text).ok()?;
     value.get("Type")?.as_str()?;
     let field = |name: &'static str| Some((name, value.get(name)?.as_str()?.to_owned()));
-    Some(seal::ENVELOPE_FIELDS.into_iter().filter_map(field).collect())
+    Some(signers::ENVELOPE_FIELDS.into_iter().filter_map(field).collect())
 }
 
-/// Made from the message, so that the same one signed again is a retry.
+/// Derives the id from the message, so that the same message signed again is a retry.
 fn message_id(text: &str) -> String {
     use sha2::{Digest, Sha256};
     let hex = hex::encode(Sha256::digest(text));
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]].join("-")
 }
 
-fn webhooks(secrets: &[String], prefix: &str, body: Vec<u8>, now: i64) -> Result<Sealed, Unusable> {
-    let keys: Vec<Webhook> =
+fn webhooks(
+    secrets: &[String],
+    prefix: &str,
+    body: Vec<u8>,
+    now: i64,
+) -> Result<SignedBody, InputError> {
+    let keys: Vec<WebhookSecret> =
         secrets.iter().map(|secret| keys::webhook(secret)).collect::<Result<_, _>>()?;
     let keys: Vec<WebhookKey<'_>> = keys
         .iter()
         .map(|key| match key {
-            Webhook::Hmac(key) => WebhookKey::Hmac(key),
-            Webhook::Ed25519(pair) => WebhookKey::Ed25519(pair),
+            WebhookSecret::Hmac(key) => WebhookKey::Hmac(key),
+            WebhookSecret::Ed25519(pair) => WebhookKey::Ed25519(pair),
         })
         .collect();
-    Ok(seal::standard_webhooks(&keys, prefix, body.into(), now))
+    Ok(signers::standard_webhooks(&keys, prefix, body.into(), now))
 }
 
-/// The defaults are those of a source.
-fn generic(scheme: &Scheme, secret: &str, body: Vec<u8>, now: i64) -> Result<Sealed, Unusable> {
+/// Has the same defaults as a generic source.
+fn generic(
+    scheme: &Scheme,
+    secret: &str,
+    body: Vec<u8>,
+    now: i64,
+) -> Result<SignedBody, InputError> {
     let key = key(scheme, secret)?;
     let algorithm = scheme.algorithm.as_deref().unwrap_or("sha256");
     let prefix = scheme.prefix.clone().unwrap_or_else(|| format!("{algorithm}="));
     let or = |given: &'_ Option<String>, default: &str| given.clone().unwrap_or(default.to_owned());
-    let generic = Generic {
+    let generic = GenericScheme {
         key: &key,
         hash: match algorithm {
             "sha1" => Hash::Sha1,
@@ -173,10 +185,10 @@ fn generic(scheme: &Scheme, secret: &str, body: Vec<u8>, now: i64) -> Result<Sea
         is_millis: scheme.timestamp_unit.as_deref() == Some("milliseconds"),
         id_header: &or(&scheme.id_header, "x-mailpulse-id"),
     };
-    Ok(generic.seal(body.into(), now))
+    Ok(generic.sign(body.into(), now))
 }
 
-fn key(scheme: &Scheme, secret: &str) -> Result<Vec<u8>, Unusable> {
+fn key(scheme: &Scheme, secret: &str) -> Result<Vec<u8>, InputError> {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     let (decoded, encoding) = match scheme.secret_encoding.as_deref() {
@@ -184,14 +196,14 @@ fn key(scheme: &Scheme, secret: &str) -> Result<Vec<u8>, Unusable> {
         Some("base64") => (STANDARD.decode(secret).ok(), "base64"),
         _ => (Some(secret.as_bytes().to_vec()), "text"),
     };
-    let usable = decoded.filter(|key| !key.is_empty());
-    usable.ok_or_else(|| Unusable(format!("the secret file holds no {encoding}")))
+    let key = decoded.filter(|key| !key.is_empty());
+    key.ok_or_else(|| InputError(format!("the secret file has no {encoding}")))
 }
 
-fn text(body: &[u8]) -> Result<&str, Unusable> {
-    std::str::from_utf8(body).map_err(|_| Unusable("the body is not UTF-8".to_owned()))
+fn text(body: &[u8]) -> Result<&str, InputError> {
+    std::str::from_utf8(body).map_err(|_| InputError("the body is not UTF-8".to_owned()))
 }
 
-fn cannot_sign(error: seal::CannotSign) -> Unusable {
-    Unusable(error.to_string())
+fn cannot_sign(error: SigningFailed) -> InputError {
+    InputError(error.to_string())
 }

@@ -1,23 +1,20 @@
-//! Topics of a test's own on real Kafka, dead letters in them, and the tool as a process.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+//! Dead letters in topics of one test on real Kafka, and the tool as a process.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
+use harness::{Cluster, Outgoing, Record, layout};
 use record::{Topics, names};
-use kafka::{
-    Connection, OwnedRecord, PreparedHeaders, Publisher, PublisherSettings, TopicSettings, inspect,
-};
 use tempfile::TempDir;
 
 pub const PARTITIONS: i32 = 3;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A dead letter to be written.
 #[derive(Debug, Clone, Copy)]
-pub struct Letter<'a> {
+pub struct DeadLetter<'a> {
     pub key: &'a str,
     pub value: &'a [u8],
     pub provider: &'a str,
@@ -27,7 +24,7 @@ pub struct Letter<'a> {
     pub origin: &'a str,
 }
 
-impl Default for Letter<'_> {
+impl Default for DeadLetter<'_> {
     fn default() -> Self {
         Self {
             key: "ada@example.com",
@@ -41,205 +38,171 @@ impl Default for Letter<'_> {
     }
 }
 
-/// What a run of the tool said.
-#[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub bytes: Vec<u8>,
-    pub err: String,
+impl DeadLetter<'_> {
+    /// Returns the headers that the record had before it became a dead letter.
+    pub fn original_headers(&self) -> Vec<(String, Vec<u8>)> {
+        [
+            (names::PROVIDER, self.provider.as_bytes()),
+            (names::SOURCE, self.source.as_bytes()),
+            (names::RECEIVED_AT, b"1800000000000000"),
+            (names::REQUEST_ID, b"r1"),
+            // Bytes that are not text, as in event ids.
+            ("x", b"\0\xff"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_vec()))
+        .to_vec()
+    }
 }
 
-pub struct Place {
-    pub connection: Connection,
-    pub topics: Topics,
-    publisher: Publisher,
-    runtime: tokio::runtime::Runtime,
+/// Topics of one test, and a settings file for the tool.
+pub struct Setup {
+    pub cluster: Cluster,
     home: TempDir,
 }
 
-impl Place {
+impl Setup {
     pub fn new() -> Self {
-        let connection = Connection {
-            bootstrap: devstack::shared_kafka().to_owned(),
-            instance: "test".to_owned(),
-            group_protocol: "consumer".to_owned(),
-            compression: "lz4".to_owned(),
-            ..Connection::default()
-        };
-        let topics = Topics::new(&format!("letters-{}.", uuid::Uuid::new_v4().simple()));
-        let layout = TopicSettings {
-            recipient_partitions: PARTITIONS,
-            scope_partitions: 1,
-            replication: 1,
-            create: true,
-        };
-        layout.prepare(&connection, &topics, 72).unwrap();
-        let settings = PublisherSettings {
-            linger: Duration::from_millis(2),
-            queue_bytes: 64 << 20,
-            ack_timeout: Some(Duration::from_secs(30)),
-        };
-        let publisher = Publisher::open(&connection, settings).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let cluster = Cluster::new("dead-letters", layout(PARTITIONS, 1));
         let home = tempfile::tempdir().unwrap();
-        let (bootstrap, prefix) = (&connection.bootstrap, &topics.prefix);
-        let text = format!("[kafka]\nbootstrap = {bootstrap:?}\nprefix = {prefix:?}\n");
-        std::fs::write(home.path().join("mailpulse.toml"), text).unwrap();
-        Self { connection, topics, publisher, runtime, home }
+        std::fs::write(home.path().join("mailpulse.toml"), cluster.toml()).unwrap();
+        Self { cluster, home }
     }
 
     pub fn config(&self) -> PathBuf {
         self.home.path().join("mailpulse.toml")
     }
 
-    /// The headers that a letter's record had before it died.
-    pub fn original_headers(letter: &Letter<'_>) -> Vec<(String, Vec<u8>)> {
-        [
-            (names::PROVIDER, letter.provider.as_bytes()),
-            (names::SOURCE, letter.source.as_bytes()),
-            (names::RECEIVED_AT, b"1800000000000000"),
-            (names::REQUEST_ID, b"r1"),
-            // Not text, as event ids are.
-            ("x", b"\0\xff"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_vec()))
-        .to_vec()
+    pub fn topics(&self) -> &Topics {
+        &self.cluster.topics
     }
 
-    /// Writes letters as the services do; returns when all are durable.
-    pub fn write(&self, letters: &[Letter<'_>]) {
-        let batch = self.publisher.batch();
-        for letter in letters {
-            let original = Self::original_headers(letter);
-            let mut headers: Vec<(&str, &[u8])> =
-                original.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
-            headers.extend([
-                (names::REASON, letter.reason.as_bytes()),
-                (names::DETAIL, b"in so \x1b[31mmany words"),
-                (names::STAGE, letter.stage.as_bytes()),
-                (names::ORIGIN, letter.origin.as_bytes()),
-            ]);
-            let headers = PreparedHeaders::new(&headers);
-            let topic = &self.topics.dead_letters;
-            batch.send(topic, letter.key.as_bytes(), letter.value, &headers).unwrap();
-        }
-        self.runtime.block_on(batch.acknowledged()).unwrap();
+    /// Writes dead letters as the services do, and returns when all are acknowledged.
+    pub fn write(&self, dead_letters: &[DeadLetter<'_>]) {
+        let records = dead_letters.iter().map(|dead_letter| {
+            let topic = &self.topics().dead_letters;
+            let mut record = Outgoing::new(topic, dead_letter.key, dead_letter.value);
+            record.headers = dead_letter.original_headers();
+            record
+                .header(names::REASON, dead_letter.reason)
+                .header(names::DETAIL, "in so \x1b[31mmany words")
+                .header(names::STAGE, dead_letter.stage)
+                .header(names::ORIGIN, dead_letter.origin)
+        });
+        self.cluster.produce(&records.collect::<Vec<_>>());
     }
 
-    /// The id of the letter with this value, which must be the only one.
+    /// Returns the id of the only dead letter that has this value.
     pub fn id(&self, value: &[u8]) -> String {
-        let all = self.read(&self.topics.dead_letters);
-        let mut with = all.iter().filter(|record| record.value.as_deref() == Some(value));
-        let record = with.next().unwrap();
-        assert!(with.next().is_none());
+        let all = self.dead_letters();
+        let mut found = all.iter().filter(|record| record.value.as_deref() == Some(value));
+        let record = found.next().unwrap();
+        assert!(found.next().is_none());
         format!("{}/{}", record.partition, record.offset)
     }
 
-    pub fn read(&self, topic: &str) -> Vec<OwnedRecord> {
-        read(&self.connection, topic)
+    /// Returns all records of a topic when no transaction is open on it.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        self.cluster.read_settled(topic)
     }
 
-    /// What was sent back so far: of every topic that letters may go to.
-    pub fn sent_back(&self) -> Vec<OwnedRecord> {
-        let Topics { enriched, events, rates, alerts, .. } = &self.topics;
+    /// Returns all dead letters and markers.
+    pub fn dead_letters(&self) -> Vec<Record> {
+        self.read(&self.topics().dead_letters)
+    }
+
+    /// Returns what was redriven: all records of every topic that dead letters may be redriven to.
+    pub fn redriven(&self) -> Vec<Record> {
+        let Topics { enriched, events, rates, alerts, .. } = self.topics();
         let others = [enriched, events, rates, alerts].map(String::as_str);
-        let topics: Vec<&str> = self.topics.all_raw().chain(others).collect();
-        // All at once: opening and closing a consumer takes longer than reading.
+        let topics: Vec<&str> = self.topics().all_raw().chain(others).collect();
+        // At the same time, because opening and closing a consumer takes longer than reading.
         std::thread::scope(|scope| {
-            let reading: Vec<_> = topics
-                .into_iter()
-                .map(|topic| scope.spawn(move || read(&self.connection, topic)))
-                .collect();
+            let reading: Vec<_> =
+                topics.into_iter().map(|topic| scope.spawn(move || self.read(topic))).collect();
             reading.into_iter().flat_map(|topic| topic.join().unwrap()).collect()
         })
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Starts `mailpulse dead-letters …`. Its standard output is a file: unlike a pipe, a file accepts
+    /// everything while nothing reads it.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let out = self.home.path().join(format!("out-{}", uuid::Uuid::new_v4().simple()));
+        let error = out.with_extension("error");
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailpulse"));
         command.args(["dead-letters"]).args(arguments).arg("--config").arg(self.config());
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Starts `mailpulse dead-letters …`. Its standard output goes to a file, which unlike a pipe
-    /// takes all of it while nobody reads.
-    pub fn start(&self, arguments: &[&str]) -> Started {
-        let out = self.home.path().join(format!("out-{}", uuid::Uuid::new_v4().simple()));
-        let child = self.command(arguments).stdout(File::create(&out).unwrap()).spawn().unwrap();
-        Started { child, out }
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(&error).unwrap());
+        Running { child: command.spawn().unwrap(), out, error }
     }
 
     /// Runs `mailpulse dead-letters …` to its end.
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.start(arguments).end()
     }
 }
 
-/// A run of the tool.
-pub struct Started {
+/// A started tool. It is killed when dropped.
+pub struct Running {
     child: Child,
     out: PathBuf,
+    error: PathBuf,
 }
 
-impl Started {
+impl Running {
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// SIGKILL, wherever it is; it may have ended by itself.
-    pub fn kill(mut self) -> Said {
+    /// Kills it with SIGKILL. It may have ended by itself before.
+    pub fn kill(mut self) -> Output {
         self.child.kill().unwrap();
         self.end()
     }
 
-    /// Waits for its end.
-    pub fn end(self) -> Said {
-        let output = self.child.wait_with_output().unwrap();
-        Said::new(&output, std::fs::read(self.out).unwrap())
+    /// Waits until it ends.
+    pub fn end(mut self) -> Output {
+        let status = self.child.wait().unwrap();
+        let bytes = std::fs::read(&self.out).unwrap();
+        Output {
+            code: status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
+            err: std::fs::read_to_string(&self.error).unwrap(),
+        }
     }
 }
 
-impl Said {
-    /// `code` is -1 for a run that was killed.
-    fn new(output: &Output, out: Vec<u8>) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&out).into_owned(),
-            bytes: out,
-            err: String::from_utf8(output.stderr.clone()).unwrap(),
-        }
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
 
+/// What the tool wrote.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; -1 if it was killed.
+    pub code: i32,
+    /// Standard output as text.
+    pub out: String,
+    /// Standard output.
+    pub bytes: Vec<u8>,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Output {
     pub fn lines(&self) -> Vec<&str> {
         self.out.lines().collect()
     }
 
-    /// The only line that begins with this letter's id.
+    /// Returns the only line that begins with this id.
     pub fn line(&self, id: &str) -> &str {
-        let of_it = |line: &&&str| line.split_whitespace().next() == Some(id);
+        let begins = |line: &&&str| line.split_whitespace().next() == Some(id);
         let lines = self.lines();
-        let found: Vec<_> = lines.iter().filter(of_it).collect();
+        let found: Vec<_> = lines.iter().filter(begins).collect();
         assert_eq!(found.len(), 1, "{id} in {self:?}");
         found[0]
-    }
-}
-
-/// Every committed record of a topic; asked for again while the broker is too busy to answer.
-fn read(connection: &Connection, topic: &str) -> Vec<OwnedRecord> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match inspect::committed_records(connection, topic, PATIENCE) {
-            Ok(records) => return records,
-            Err(error) => assert!(Instant::now() < until, "{topic}: {error}"),
-        }
-    }
-}
-
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,5 +1,6 @@
-//! The tool as a process, in a directory of its own. Nothing here needs Kafka.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+//! The tool as a process with its own directory. These tests need no Kafka.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,16 +8,16 @@ use std::process::{Command, Stdio};
 
 use event::{Kind, Provider};
 use tempfile::TempDir;
-use testkit::{Fact, shape};
+use testkit::{MailEvent, payloads};
 
-/// The moment requests are signed for.
+/// The time for which requests are signed.
 pub const AT: &str = "2026-11-21T10:00:00Z";
-/// The webhook's address at Mandrill.
+/// The URL of the webhook at Mandrill.
 pub const URL: &str = "https://hooks.example.com/webhooks/mandrill/press";
 
-/// What a run of the tool said.
+/// What the tool wrote.
 #[derive(Debug)]
-pub struct Said {
+pub struct Output {
     pub code: i32,
     pub out: Vec<u8>,
     pub text: String,
@@ -32,7 +33,7 @@ impl Tool {
         Self { home: tempfile::tempdir().unwrap() }
     }
 
-    /// Writes a file into the tool's directory, where it is found by its name.
+    /// Writes a file into the tool's working directory.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         std::fs::write(self.home.path().join(name), bytes).unwrap();
     }
@@ -41,12 +42,12 @@ impl Tool {
         self.home.path().join(name)
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, b"")
     }
 
     /// Runs the tool with `input` as its standard input.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Said {
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mailpulse"))
             .args(arguments)
             .current_dir(self.home.path())
@@ -57,11 +58,11 @@ impl Tool {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
-        // Aside, since the tool may answer before it has read everything; or read nothing at all.
+        // On another thread, because the tool may end before it has read everything.
         let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
-        Said {
+        Output {
             code: output.status.code().unwrap(),
             text: String::from_utf8_lossy(&output.stdout).into_owned(),
             out: output.stdout,
@@ -69,20 +70,19 @@ impl Tool {
         }
     }
 
-    /// A signed request of a provider under fresh keys, for the moment [`AT`]; its body is of an
-    /// event at ada@example.com.
+    /// Returns a request of a provider for ada@example.com, signed with fresh keys at [`AT`].
     pub fn signed(&self, provider: Provider) -> Vec<u8> {
         self.write("body", body(provider, Kind::Delivered).unwrap());
         let keys = format!("keys-{provider}");
         let name = provider.as_str();
         let common = ["sign", "--provider", name, "--generate-key", &keys, "--at", AT, "body"];
-        let said = self.run(&[&common[..], scheme(provider)].concat());
-        assert_eq!(said.code, 0, "{provider}: {said:?}");
-        said.out
+        let output = self.run(&[&common[..], scheme(provider)].concat());
+        assert_eq!(output.code, 0, "{provider}: {output:?}");
+        output.out
     }
 
-    /// `mailpulse verify` of a request with the keys that [`Tool::signed`] made.
-    pub fn verify(&self, provider: Provider, at: &str, request: &[u8]) -> Said {
+    /// Verifies a request with the keys that [`Tool::signed`] made.
+    pub fn verify(&self, provider: Provider, at: &str, request: &[u8]) -> Output {
         let secret = verifying_key(provider);
         let common =
             ["verify", "--provider", provider.as_str(), "--secret-file", &secret, "--at", at, "-"];
@@ -90,7 +90,7 @@ impl Tool {
     }
 }
 
-/// The file by which requests are verified that were signed with the fresh keys beside it.
+/// Returns the file with the key that verifies requests of [`Tool::signed`].
 pub fn verifying_key(provider: Provider) -> String {
     let file = match provider {
         Provider::SendGrid => "public-key.txt",
@@ -101,7 +101,7 @@ pub fn verifying_key(provider: Provider) -> String {
     format!("keys-{provider}/{provider}-{file}")
 }
 
-/// What both sides must be told.
+/// Returns the options that both `sign` and `verify` need.
 pub fn scheme(provider: Provider) -> &'static [&'static str] {
     match provider {
         Provider::Mandrill => &["--url", URL],
@@ -111,23 +111,27 @@ pub fn scheme(provider: Provider) -> &'static [&'static str] {
     }
 }
 
-/// Something that happened, as the body that its provider would post or what goes into it; `None`
-/// where the provider has no words for it.
+/// Returns the body of an event as its provider posts it, or the part that `sign` wraps. `None` if the
+/// provider has no such event.
 pub fn body(provider: Provider, kind: Kind) -> Option<String> {
-    let fact = Fact::new(provider, "acme", kind, "ada@example.com", 7);
-    shape::json(&fact).map(|json| match provider {
+    let event = MailEvent::new(provider, "acme", kind, "ada@example.com", 7);
+    payloads::json(&event).map(|json| match provider {
         Provider::SendGrid | Provider::Mandrill | Provider::SparkPost => format!("[{json}]"),
         _ => json.to_string(),
     })
 }
 
-/// A file of the material beside the repository, where there is some.
-pub fn shared(path: &str) -> Option<PathBuf> {
+/// Returns a file or folder in `../shared`, beside the repository.
+///
+/// # Panics
+/// If it is missing. The test must then fail, not pass without a check.
+pub fn shared(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared").join(path);
-    path.exists().then_some(path)
+    assert!(path.exists(), "{} is missing", path.display());
+    path
 }
 
-/// `text` with its first `from` made into `to`, byte for byte.
+/// Returns `text` with the first occurrence of `from` replaced by `to`.
 pub fn replaced(text: &[u8], from: &str, to: &str) -> Vec<u8> {
     let at = text.windows(from.len()).position(|window| window == from.as_bytes());
     let at = at.unwrap_or_else(|| panic!("{from} in {}", String::from_utf8_lossy(text)));

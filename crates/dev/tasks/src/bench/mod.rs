@@ -1,0 +1,156 @@
+//! `cargo xtask bench`: a million events through each service alone, then through all of them.
+//!
+//! On shared cores, events per second depend on other programs. Events per CPU-second of the measured
+//! process are steadier. Their ratio to a bare run of the same minute is the steadiest: librdkafka or
+//! ClickHouse alone, with the least work. Bare runs use the allocator of the services, which is part of
+//! the crate `kafka`.
+
+mod archive;
+mod backlog;
+mod bare;
+mod client;
+mod cpu;
+mod fill;
+mod ingress;
+mod latency;
+mod probe;
+mod report;
+mod script;
+mod servers;
+mod stages;
+mod together;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+
+use crate::phase::Phase;
+use client::unix_millis;
+use report::Report;
+use script::{Dates, Script};
+use servers::Servers;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The number of events of each leg.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// The legs to report. Earlier legs of the chain run too, because they fill the topics.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Leg::ALL)]
+    legs: Vec<Leg>,
+    /// The number of connections to the ingress.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Also measure the memory of `dedupe` with this number of event ids.
+    #[arg(long)]
+    ids: Option<u64>,
+    /// How many seconds all services together run at half load.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Write the figures as JSON to this file.
+    #[arg(long, default_value = ".mailpulse/bench.json")]
+    json: PathBuf,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Leg {
+    /// Requests with one event.
+    Ingress,
+    /// Requests with 50 events. The legs from this one to `archive` are a chain: each reads what the
+    /// previous one has written.
+    Batch,
+    /// Raw events become canonical events.
+    Enrich,
+    /// Duplicates are dropped.
+    Dedupe,
+    /// Rows in ClickHouse.
+    Archive,
+    /// Rates and alerts.
+    Monitor,
+    /// All services together.
+    Whole,
+    /// Memory while `--events` wait before every stage and ClickHouse is stopped. Not run by default.
+    Backlog,
+}
+
+impl Leg {
+    const ALL: [Self; 7] = [
+        Self::Ingress,
+        Self::Batch,
+        Self::Enrich,
+        Self::Dedupe,
+        Self::Archive,
+        Self::Monitor,
+        Self::Whole,
+    ];
+}
+
+/// Starts the servers, measures and prints the figures.
+pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure!(
+        !cfg!(debug_assertions),
+        "this is a debug build, whose load generator is too slow; start it with `cargo xtask bench`"
+    );
+    let phase = Phase::begin("starting Kafka and ClickHouse", "10 s");
+    let servers = Servers::start()?;
+    drop(phase);
+    let _phase = Phase::begin("running the legs", "10 min with the default options");
+    let mut report = Report::new(&servers)?;
+    let measured = measure(&servers, arguments, &mut report);
+    println!("{}", report.table());
+    report.write(&devstack::fetch::workspace().join(&arguments.json))?;
+    measured
+}
+
+fn measure(servers: &Servers, arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
+    let wanted = |leg| arguments.legs.contains(&leg);
+    if wanted(Leg::Ingress) {
+        ingress::single(servers, arguments, report)?;
+    }
+    let chained = Leg::Batch..=Leg::Archive;
+    if let Some(last) = arguments.legs.iter().filter(|leg| chained.contains(leg)).max() {
+        chain(servers, arguments, *last, report)?;
+    }
+    if wanted(Leg::Monitor) {
+        stages::monitor(servers, arguments.events, report)?;
+    }
+    if let Some(ids) = arguments.ids {
+        stages::ids(servers, ids, report)?;
+    }
+    if wanted(Leg::Whole) {
+        together::together(servers, arguments, report)?;
+    }
+    if wanted(Leg::Backlog) {
+        backlog::backlog(servers, arguments, report)?;
+    }
+    Ok(())
+}
+
+/// Runs the legs of the chain, up to the last one to report.
+fn chain(
+    servers: &Servers,
+    arguments: &Arguments,
+    last: Leg,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let namespace = servers.namespace("chain")?;
+    let now = unix_millis();
+    let dates = Dates::Past { millis: ingress::BACKLOG_MILLIS, until: now };
+    let script = Script::new(&format!("c{now}"), arguments.events, ingress::BATCH, dates);
+    let script = Arc::new(script.with_repeats());
+    let (events, distinct) = (script.events(), script.distinct_events());
+    ingress::batched(&namespace, &script, arguments, report)?;
+    if last >= Leg::Enrich {
+        stages::enrich(&namespace, events, report)?;
+    }
+    if last >= Leg::Dedupe {
+        stages::dedupe(&namespace, events, distinct, report)?;
+    }
+    if last >= Leg::Archive {
+        archive::archive(&namespace, distinct, report)?;
+    }
+    Ok(())
+}

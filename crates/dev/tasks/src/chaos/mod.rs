@@ -1,0 +1,326 @@
+//! `cargo xtask chaos`: kills, freezes and stops everything while mail flows, and then compares the
+//! results with what was posted. See docs/chaos.md.
+
+mod action;
+mod balance;
+mod execute;
+mod full_disk;
+mod mail;
+mod offline;
+mod post;
+mod progress;
+mod prometheus;
+mod prove;
+mod report;
+mod schedule;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail, ensure};
+
+pub(crate) use self::balance::{Balance, Errors};
+pub(crate) use self::mail::closing;
+pub(crate) use self::offline::PANE;
+pub(crate) use self::prove::settle_windows;
+pub(crate) use self::report::keep_logs;
+
+use self::mail::{
+    Answers, CLOSING_GAP, COMPRESSION, EventClock, MINUTE, Mail, OrderedRecipient, SECOND,
+};
+use self::post::Poster;
+use self::progress::Progress;
+use self::prometheus::Prometheus;
+use self::report::Report;
+use self::schedule::{GROUPS, Length, Schedule, extra_members};
+use crate::clickhouse::Database;
+use crate::phase::Phase;
+use crate::pipeline::{Layout, Pipeline};
+
+/// The default seed.
+const SEED: u64 = 7;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The seed of schedule and mail. The same seed gives the same run.
+    #[arg(long, default_value_t = SEED)]
+    seed: u64,
+    /// How long actions are executed.
+    #[arg(long, default_value_t = 60, conflicts_with = "short")]
+    minutes: u64,
+    /// Execute every kind of action once. The whole run takes less than five minutes.
+    #[arg(long)]
+    short: bool,
+    /// Print the schedule and end.
+    #[arg(long)]
+    plan: bool,
+    /// Write schedule, actions and results as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The arguments of the run that is part of the tests.
+    pub(crate) fn short() -> Self {
+        Self { seed: SEED, minutes: 0, short: true, plan: false, json: None }
+    }
+}
+
+/// How long to wait for the last answers when everything runs again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+/// A member that does not poll for this time loses its partitions. It is the smallest value that
+/// librdkafka accepts. Long runs freeze ClickHouse for longer, which tests that no member waits for it
+/// without polling.
+const POLL_INTERVAL_MS: u32 = 45_000;
+/// The tables are complete if they do not change for this time.
+const STABLE_FOR: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(250);
+
+/// Settings that depend on the length of a run.
+struct Scale {
+    length: Length,
+    /// How far, in real time, requests and partitions may drift apart in an outage before events are
+    /// late.
+    drift: Duration,
+    /// How long to wait until the comparison balances.
+    settle_timeout: Duration,
+}
+
+/// Starts everything, executes the schedule and compares the results.
+pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let scale = Scale::of(arguments);
+    let schedule = Schedule::of_seed(arguments.seed, scale.length);
+    println!("{}\n{schedule}", arguments.command());
+    if arguments.plan {
+        return Ok(());
+    }
+    let phase = Phase::begin("starting Kafka, ClickHouse and the services", "20 s");
+    let mut pipeline = start(&scale)?;
+    drop(phase);
+    let report = run(&mut pipeline, arguments.seed, &schedule, &scale);
+    if !report.as_ref().is_ok_and(|report| report.balance.is_balanced()) {
+        eprintln!("the logs are in {}", report::keep_logs("chaos", &pipeline.dirs.run)?.display());
+    }
+    let report = report?;
+    let took = began.elapsed();
+    println!("{}", report.text(&arguments.command(), took));
+    if let Some(file) = &arguments.json {
+        let json = report.json(&arguments.command(), &schedule, took);
+        std::fs::write(file, format!("{json:#}\n")).with_context(|| file.display().to_string())?;
+    }
+    ensure!(report.balance.is_balanced(), "the run does not balance; see the lines marked with ←");
+    Ok(())
+}
+
+/// Starts several members of every group on servers that can be killed, with compressed event time.
+fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
+    let layout = Layout {
+        keys: [
+            ("monitor", scale.monitor()),
+            ("archive", "retry_max = \"1s\"\n".to_owned()),
+            ("kafka.properties", format!("\"max.poll.interval.ms\" = {POLL_INTERVAL_MS}\n")),
+        ]
+        .into(),
+        members: GROUPS.into(),
+        extra_members: extra_members().into(),
+        own_servers: true,
+        ..Layout::new("chaos")
+    };
+    Pipeline::start(&layout)
+}
+
+/// Posts mail while the schedule is executed, waits until the tables are complete, and compares.
+fn run(
+    pipeline: &mut Pipeline,
+    seed: u64,
+    schedule: &Schedule,
+    scale: &Scale,
+) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let database = pipeline.database.clone();
+    let poster = Poster::new(&pipeline.ingress, &pipeline.credentials)?;
+    let progress = Progress::new(schedule.0.len());
+    let start = scale.event_time_start(schedule)?;
+    let (mail, clock) = (Mail::new(seed, &pipeline.credentials, start), EventClock::at(start));
+    let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
+
+    let phase = Phase::begin(
+        "killing, freezing and stopping",
+        &format!("{} s", schedule.duration().as_secs()),
+    );
+    let actions = std::thread::scope(|scope| {
+        let executing = scope.spawn(|| {
+            let actions = execute::execute(pipeline, schedule, &progress);
+            progress.is_over.store(true, Ordering::Relaxed);
+            actions
+        });
+        runtime.block_on(post_until_over(&poster, mail, &clock, &progress))?;
+        executing.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?
+    })?;
+
+    drop(phase);
+    let _phase = Phase::begin("waiting for the last events and comparing", "1 min");
+    progress.set_activity("waiting until every event is archived");
+    pipeline.await_ready()?;
+    let until = runtime.block_on(close(&database, &poster, &clock, scale))?;
+    shown.abort();
+    progress.print("  every request has an answer; waiting until the tables are complete");
+    let prometheus = Prometheus::start(pipeline)?;
+    let answers = poster.answers();
+    let balance = runtime.block_on(async {
+        let mut balance = settle(&database, &answers, until, scale).await?;
+        full_disk::account(&mut balance, &actions.full_disks);
+        prometheus::prove(&mut balance, &prometheus, answers.events.len() as u64).await?;
+        anyhow::Ok(balance)
+    })?;
+    let figures = report::figures(&runtime, pipeline, &answers, &actions)?;
+    progress.finish();
+    Ok(Report { actions, balance, figures })
+}
+
+/// Posts mail until the schedule is over and all requests have a final answer.
+async fn post_until_over(
+    poster: &Arc<Poster>,
+    mail: Mail,
+    clock: &EventClock,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let over = &progress.is_over;
+    let timeout = async {
+        while !over.load(Ordering::Relaxed) {
+            tokio::time::sleep(POLL).await;
+        }
+        tokio::time::sleep(ANSWER_TIMEOUT).await;
+        poster.give_up();
+        std::future::pending::<()>().await;
+    };
+    let [a, b, c, d] = OrderedRecipient::all();
+    let ordered = |recipient| post::ordered(poster, recipient, clock, over);
+    let posting = async {
+        let traffic = post::traffic(poster, mail, clock, over);
+        let (posted, ..) = tokio::join!(traffic, ordered(a), ordered(b), ordered(c), ordered(d));
+        posted
+    };
+    tokio::select! {
+        posted = posting => posted,
+        () = timeout => bail!("some requests get no answer"),
+    }
+}
+
+/// Posts closing events, which are so late that every window of the other events is complete. Returns
+/// the event time that monitor reaches with them.
+///
+/// All other events must be archived before. Kinds have different topics, and requests may be in the
+/// spool, so closing events could overtake them, and they would be late.
+async fn close(
+    database: &Database,
+    poster: &Arc<Poster>,
+    clock: &EventClock,
+    scale: &Scale,
+) -> anyhow::Result<i64> {
+    let events = poster.answers().events.len() as u64;
+    await_stable(database, events, Instant::now() + scale.settle_timeout).await?;
+    // In the middle of a pane, so that rounding makes no difference.
+    let last = clock.now().div_euclid(PANE) * PANE + PANE / 2;
+    let at = last + CLOSING_GAP + scale.out_of_orderness();
+    ensure!(at < now_micros()?, "the run took so long that event time is later than real time");
+    post::all(poster, mail::closing(at)).await?;
+    Ok((at - scale.out_of_orderness()).div_euclid(PANE) * PANE)
+}
+
+/// Compares when the tables are stable. Repeats it until it balances or the time is over.
+async fn settle(
+    database: &Database,
+    answers: &Answers,
+    until: i64,
+    scale: &Scale,
+) -> anyhow::Result<Balance> {
+    let deadline = Instant::now() + scale.settle_timeout;
+    loop {
+        await_stable(database, answers.events.len() as u64, deadline).await?;
+        let balance = prove::prove(database, answers, until).await?;
+        if balance.is_balanced() || Instant::now() > deadline {
+            return Ok(balance);
+        }
+    }
+}
+
+/// Waits until there are as many rows as events, and no table has changed for some time.
+async fn await_stable(database: &Database, events: u64, deadline: Instant) -> anyhow::Result<()> {
+    const STATE: &str = "
+        SELECT (SELECT count() FROM events),
+            (SELECT sum(o) FROM (SELECT max(kafka_offset) AS o FROM rates GROUP BY kafka_partition)),
+            (SELECT count() FROM alerts), (SELECT count() FROM dead_letters)
+        FORMAT TSV";
+    let (mut before, mut since) = (String::new(), Instant::now());
+    while Instant::now() < deadline {
+        let state = database.text(STATE).await?;
+        if state != before {
+            (before, since) = (state, Instant::now());
+        }
+        let rows = before.split('\t').next().and_then(|rows| rows.parse::<u64>().ok());
+        if since.elapsed() >= STABLE_FOR && rows >= Some(events) {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn command(&self) -> String {
+        let Self { seed, minutes, short, .. } = self;
+        if *short {
+            format!("cargo xtask chaos --seed {seed} --short")
+        } else {
+            format!("cargo xtask chaos --seed {seed} --minutes {minutes}")
+        }
+    }
+}
+
+impl Scale {
+    fn of(arguments: &Arguments) -> Self {
+        let minutes = Duration::from_secs(60 * arguments.minutes);
+        if arguments.short {
+            let (drift, settle_timeout) = (Duration::from_secs(60), Duration::from_secs(90));
+            Self { length: Length::Short, drift, settle_timeout }
+        } else {
+            let settle_timeout = Duration::from_secs(180) + minutes / 6;
+            let length = Length::Minutes(arguments.minutes);
+            Self { length, drift: Duration::from_secs(150), settle_timeout }
+        }
+    }
+
+    /// Microseconds of event time.
+    fn out_of_orderness(&self) -> i64 {
+        self.drift.as_secs().cast_signed() * SECOND * COMPRESSION
+    }
+
+    /// Returns the keys of `[monitor]`. Event time is compressed, so hours of it may be out of order.
+    /// Monitor waits for idle partitions: then only events move its watermark, and no number depends on
+    /// the length of an outage.
+    fn monitor(&self) -> String {
+        let minutes = self.out_of_orderness() / MINUTE;
+        format!(
+            "out_of_orderness = \"{minutes}m\"\nallowed_lateness = \"{minutes}m\"\n\
+             idle_after = \"2h\"\n"
+        )
+    }
+
+    /// Returns a start so long ago that all event time of the run is in the past, even if servers need
+    /// twice the planned time to restart. An event from the future would not move the watermark.
+    fn event_time_start(&self, schedule: &Schedule) -> anyhow::Result<i64> {
+        let length = schedule.duration() * 2 + Duration::from_secs(300);
+        let length = i64::try_from(length.as_micros())? * COMPRESSION;
+        Ok(now_micros()? - length - CLOSING_GAP - self.out_of_orderness())
+    }
+}
+
+/// Returns microseconds since the Unix epoch.
+fn now_micros() -> anyhow::Result<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(i64::try_from(since.as_micros())?)
+}

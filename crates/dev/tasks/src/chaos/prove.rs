@@ -1,0 +1,346 @@
+//! Compares the rows in ClickHouse with the posted requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Deserialize;
+use window::Rule;
+
+use super::balance::{Balance, Errors, Matched, in_order};
+use super::mail::Answers;
+use super::offline::{self, Scope, Timeline};
+use crate::clickhouse::Database;
+
+/// Returns texts in the form of [`super::mail::row_of`].
+const ROWS: &str = "
+    SELECT concat(provider, '/', source, ' ', kind, ' ', recipient, ' ', message_id, ' ', campaign,
+        ' ', toString(toUnixTimestamp64Micro(occurred_at)), ' ',
+        if(kind = 'bounced', bounce_permanence, ''), ' ',
+        if(automation_reason = '', 'person', 'machine'))
+    FROM events FORMAT TSV";
+
+/// The tables that contain Kafka records.
+const TABLES: [&str; 4] = ["events", "rates", "alerts", "dead_letters"];
+const POLL: Duration = Duration::from_millis(500);
+
+/// Compares everything. Windows must have been published up to `until` in event time.
+///
+/// # Errors
+/// If a query fails.
+pub(crate) async fn prove(
+    database: &Database,
+    answers: &Answers,
+    until: i64,
+) -> anyhow::Result<Balance> {
+    let mut balance = Balance::default();
+    final_answers(&mut balance, answers);
+    events(&mut balance, database, answers).await?;
+    dead_letters(&mut balance, database, answers).await?;
+    order(&mut balance, database, answers).await?;
+    rollups(&mut balance, database).await?;
+    let cells = database.text(&offline::query()).await?;
+    let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
+    windows(&mut balance, database, &timelines, until).await?;
+    alerts(&mut balance, database, &timelines, &Rule::defaults(), until).await?;
+    Ok(balance)
+}
+
+/// Compares what follows from the rows alone: records archived twice, first seen engagements, sums,
+/// windows, and the alerts of these rules. Repeats it until it balances or the deadline has passed.
+///
+/// # Errors
+/// If a query fails.
+pub(crate) async fn settle_windows(
+    balance: &mut Balance,
+    database: &Database,
+    rules: &[Rule],
+    until: i64,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    loop {
+        let mut found = Balance::default();
+        for table in TABLES {
+            archived_twice(&mut found, database, table).await?;
+        }
+        firsts(&mut found, database, "first_of_kind", "kind").await?;
+        firsts(&mut found, database, "first_engagement", "'any'").await?;
+        rollups(&mut found, database).await?;
+        let cells = database.text(&offline::query()).await?;
+        let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
+        windows(&mut found, database, &timelines, until).await?;
+        alerts(&mut found, database, &timelines, rules, until).await?;
+        if found.is_balanced() || Instant::now() > deadline {
+            balance.0.extend(found.0);
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn final_answers(balance: &mut Balance, answers: &Answers) {
+    const PART: &str = "answers";
+    let mut abandoned = Errors::default();
+    answers.abandoned.iter().for_each(|request| abandoned.add(|| request.clone()));
+    balance.none(PART, "requests without a final answer", &abandoned);
+    balance.line(PART, "answers with a wrong number of events", answers.wrong_counts, 0);
+    balance.line(PART, "forged requests accepted", answers.forged_accepted, 0);
+}
+
+async fn events(
+    balance: &mut Balance,
+    database: &Database,
+    answers: &Answers,
+) -> anyhow::Result<()> {
+    const PART: &str = "every event, once";
+    let expected = answers.events.len() as u64;
+    let rows = database.text(ROWS).await?;
+    let events = answers.events.iter().map(|(event, id)| (event.as_ref(), id));
+    let matched = Matched::of(events, &rows);
+    balance.line(PART, "accepted events with one row", matched.once, expected);
+    balance.none(PART, "events lost", &matched.lost);
+    balance.none(PART, "events with several rows", &matched.doubled);
+    balance.none(PART, "rows without a posted event", &matched.unknown);
+    let all = database.count("SELECT count() FROM events").await?;
+    let ids = database.count("SELECT uniqExact(event_id) FROM events").await?;
+    balance.line(PART, "SELECT count() FROM events", all, expected);
+    balance.line(PART, "SELECT uniqExact(event_id) FROM events", ids, expected);
+    for table in TABLES {
+        archived_twice(balance, database, table).await?;
+    }
+    Ok(())
+}
+
+/// Finds Kafka records with several rows: `archive` has doubled them. Events that are doubled without
+/// such a record reached `archive` twice. Rows of older revisions of a window may be merged away.
+async fn archived_twice(
+    balance: &mut Balance,
+    database: &Database,
+    table: &str,
+) -> anyhow::Result<()> {
+    let sql = format!(
+        "SELECT concat('partition ', toString(kafka_partition), ' offset ', \
+         toString(kafka_offset), ' by the inserts ', toString(groupArray(_block_number)), ' at ', \
+         toString(groupArray(archived_at))) FROM {table} \
+         GROUP BY kafka_partition, kafka_offset HAVING count() > 1 \
+         ORDER BY kafka_partition, kafka_offset FORMAT TSVRaw"
+    );
+    let mut doubled = Errors::default();
+    database.text(&sql).await?.lines().for_each(|record| doubled.add(|| record.to_owned()));
+    balance.none("every event, once", &format!("records archived twice in {table}"), &doubled);
+    Ok(())
+}
+
+/// Unreadable requests have a number in their body. One that was repeated, because the answer was lost,
+/// becomes a dead letter each time.
+async fn dead_letters(
+    balance: &mut Balance,
+    database: &Database,
+    answers: &Answers,
+) -> anyhow::Result<()> {
+    const PART: &str = "dead letters";
+    let sql = "SELECT DISTINCT extract(value, 'garbage[^0-9]{1,4}([0-9]+)') FROM dead_letters \
+               FORMAT TSV";
+    let numbers = database.text(sql).await?;
+    let expected: Vec<String> = answers.garbage.iter().map(u64::to_string).collect();
+    let matched = Matched::of(expected.iter().map(|number| (number.as_str(), &"number")), &numbers);
+    let posted = expected.len() as u64;
+    balance.line(PART, "accepted unreadable requests, complete", matched.once, posted);
+    balance.none(PART, "other dead letters", &matched.unknown);
+    Ok(())
+}
+
+async fn order(
+    balance: &mut Balance,
+    database: &Database,
+    answers: &Answers,
+) -> anyhow::Result<()> {
+    const PART: &str = "order";
+    let (mut right, mut pairs, mut errors) = (0, 0, Errors::default());
+    for (recipient, posted) in &answers.ordered {
+        let sql = format!(
+            "SELECT message_id FROM events WHERE recipient = '{recipient}' \
+             ORDER BY kafka_partition, kafka_offset FORMAT TSV"
+        );
+        let found = database.text(&sql).await?;
+        let (in_place, out_of_order) = in_order(posted, &found.lines().collect::<Vec<_>>());
+        right += in_place;
+        pairs += in_place + out_of_order.count;
+        errors.extend(&out_of_order);
+    }
+    balance.line(PART, "neighbours in the order of posting", right, pairs);
+    balance.none(PART, "neighbours out of order", &errors);
+    firsts(balance, database, "first_of_kind", "kind").await?;
+    firsts(balance, database, "first_engagement", "'any'").await
+}
+
+/// Checks the flag of first seen engagements: of the engagements by people with one message, exactly the
+/// first row in Kafka's order has it.
+async fn firsts(
+    balance: &mut Balance,
+    database: &Database,
+    flag: &str,
+    grouping: &str,
+) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Row {
+        all: u64,
+        right: u64,
+    }
+    let sql = format!(
+        "SELECT count() AS all, countIf(right) AS right FROM (
+            SELECT countIf({flag}) = 1 AND argMin({flag}, kafka_offset) AS right
+            FROM events
+            WHERE kind IN ('opened', 'clicked') AND automation_reason = ''
+            GROUP BY provider, source, message_id, recipient, {grouping})"
+    );
+    for Row { all, right } in database.rows::<Row>(&sql).await? {
+        balance.line("order", &format!("{flag} on the first row only"), right, all);
+    }
+    Ok(())
+}
+
+/// A table that a materialized view feeds.
+#[derive(Deserialize)]
+struct Rollup {
+    view: String,
+    definition: String,
+    /// The SELECT of the view.
+    select: String,
+}
+
+/// Compares the sums that every materialized view has added, insert by insert, with the sums of all rows.
+async fn rollups(balance: &mut Balance, database: &Database) -> anyhow::Result<()> {
+    let sql = "SELECT name AS view, create_table_query AS definition, as_select AS select \
+         FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'";
+    let rollups: Vec<Rollup> = database.rows(sql).await?;
+    for Rollup { view, definition, select } in &rollups {
+        let target = definition.split_once(" TO ").map(|(_, rest)| rest);
+        let table = target.and_then(|rest| rest.split([' ', '(']).next());
+        let table = table.with_context(|| format!("{view} has no target table"))?;
+        let sums = sums(database, table).await?;
+        let expected = database.text(&format!("SELECT {sums} FROM ({select}) {GROUPED}")).await?;
+        let found = database.text(&format!("SELECT {sums} FROM {table} {GROUPED}")).await?;
+        let matched = Matched::of(expected.lines().map(|group| (group, &"")), &found);
+        let groups = expected.lines().count() as u64;
+        balance.line("rollups", &format!("groups of {table}"), matched.once, groups);
+        balance.none("rollups", "groups with other sums in the rows", &matched.lost);
+        balance.none("rollups", "groups with other sums in the table", &matched.unknown);
+    }
+    Ok(())
+}
+
+const GROUPED: &str = "GROUP BY ALL FORMAT TSV";
+
+/// Returns the columns of a summing table: its keys, and the sums of the others.
+async fn sums(database: &Database, table: &str) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Column {
+        name: String,
+        is_in_sorting_key: u8,
+        engine: String,
+    }
+    let sql = format!(
+        "SELECT c.name AS name, c.is_in_sorting_key AS is_in_sorting_key, t.engine AS engine \
+         FROM system.columns AS c JOIN system.tables AS t \
+         ON t.database = c.database AND t.name = c.table \
+         WHERE concat(c.database, '.', c.table) = '{table}' ORDER BY c.position"
+    );
+    let columns: Vec<Column> = database.rows(&sql).await?;
+    let summing = columns.iter().all(|column| column.engine == "SummingMergeTree");
+    anyhow::ensure!(summing, "{table} is not a SummingMergeTree; extend this comparison");
+    let each =
+        columns.into_iter().map(
+            |Column { name, is_in_sorting_key, .. }| {
+                if is_in_sorting_key == 1 { name } else { format!("sum({name})") }
+            },
+        );
+    Ok(each.collect::<Vec<_>>().join(", "))
+}
+
+async fn windows(
+    balance: &mut Balance,
+    database: &Database,
+    timelines: &BTreeMap<Scope, Timeline>,
+    until: i64,
+) -> anyhow::Result<()> {
+    const PART: &str = "windows";
+    let (mut once, mut due, mut published) = (0, 0, 0);
+    let (mut lost, mut unknown) = (Errors::default(), Errors::default());
+    let columns = offline::COUNTERS.map(|(name, _)| name).join(", ");
+    for (scope, timeline) in timelines {
+        let [kind, provider, source, mailbox, campaign] = &scope.0;
+        let sql = format!(
+            "SELECT width_seconds, toUnixTimestamp64Micro(window_end), {columns} \
+             FROM rates FINAL WHERE scope = '{kind}' AND provider = '{provider}' \
+             AND source = '{source}' AND mailbox_provider = '{mailbox}' \
+             AND campaign = '{campaign}' FORMAT TSV"
+        );
+        let windows = timeline.windows(until);
+        let found = database.text(&sql).await?;
+        let of = scope.0.join("/");
+        due += windows.len() as u64;
+        published += u64::from(!windows.is_empty());
+        let mut found: HashMap<_, _> = found.lines().filter_map(window_of).collect();
+        for (window, expected) in windows.iter().filter_map(|row| window_of(row)) {
+            match found.remove(&window) {
+                Some(counts) if counts == expected => once += 1,
+                None => lost.add(|| format!("{of} {} s to {}: {expected}", window.0, window.1)),
+                Some(counts) => lost.add(|| {
+                    let (width, end) = window;
+                    format!("{of} {width} s to {end}: {expected}, found {counts}")
+                }),
+            }
+        }
+        found.iter().for_each(|((width, end), counts)| {
+            unknown.add(|| format!("{of} {width} s to {end}: found {counts}"));
+        });
+    }
+    balance.line(PART, "windows that equal the recomputed ones", once, due);
+    balance.none(PART, "windows missing or with other counts", &lost);
+    balance.none(PART, "published windows that are not expected", &unknown);
+    let scopes = "SELECT uniqExact(scope, provider, source, mailbox_provider, campaign) \
+                  FROM rates";
+    balance.line(PART, "scopes", database.count(scopes).await?, published);
+    Ok(())
+}
+
+/// Splits a row into width and end of the window, and its counters.
+fn window_of(row: &str) -> Option<((&str, &str), &str)> {
+    let (width, rest) = row.split_once('\t')?;
+    let (end, counts) = rest.split_once('\t')?;
+    Some(((width, end), counts))
+}
+
+async fn alerts(
+    balance: &mut Balance,
+    database: &Database,
+    timelines: &BTreeMap<Scope, Timeline>,
+    rules: &[Rule],
+    until: i64,
+) -> anyhow::Result<()> {
+    const PART: &str = "alerts";
+    let (mut expected, mut began, mut ended) = (Vec::new(), 0, 0);
+    for (scope, timeline) in timelines {
+        for transition in timeline.transitions(rules, until) {
+            began +=
+                u64::from(transition.state == "firing" && transition.at == transition.started_at);
+            ended += u64::from(transition.state == "resolved");
+            expected.push(transition.row(scope));
+        }
+    }
+    let episodes = "SELECT uniqExact(episode_id) FROM alerts";
+    let fired = "SELECT countIf(state = 'firing' AND at = started_at) FROM alerts";
+    let resolved = "SELECT countIf(state = 'resolved') FROM alerts";
+    balance.line(PART, "episodes", database.count(episodes).await?, began);
+    balance.line(PART, "fired", database.count(fired).await?, began);
+    balance.line(PART, "resolved", database.count(resolved).await?, ended);
+    let found = database.text(offline::ALERTS).await?;
+    let matched = Matched::of(expected.iter().map(|row| (row.as_str(), &"")), &found);
+    let transitions = expected.len() as u64;
+    balance.line(PART, "transitions that equal the recomputed ones", matched.once, transitions);
+    balance.none(PART, "transitions missing", &matched.lost);
+    balance.none(PART, "transitions published twice", &matched.doubled);
+    balance.none(PART, "transitions that are not expected", &matched.unknown);
+    Ok(())
+}

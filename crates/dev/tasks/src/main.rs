@@ -1,0 +1,59 @@
+//! The tasks of `cargo xtask`, which compiles the workspace and then starts this program.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+#![allow(clippy::disallowed_methods, reason = "it generates events that happen now")]
+
+mod bench;
+mod binaries;
+mod chaos;
+mod check;
+mod clickhouse;
+mod demo;
+mod phase;
+mod pipeline;
+mod progress;
+mod recording;
+mod run_name;
+mod scrape;
+mod suite;
+mod supervisor;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The tasks of the Mailpulse repository")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start everything, post signed webhooks of all thirteen providers, and compare what arrives in
+    /// ClickHouse with the known truth. Keeps running until Ctrl-C.
+    Demo(demo::Arguments),
+    /// Start everything without traffic. Keeps running until Ctrl-C.
+    Up,
+    /// Measure each service alone, then all of them together.
+    Bench(bench::Arguments),
+    /// Kill, freeze and stop everything by a seeded schedule while mail flows, and prove that no event,
+    /// sum, window or alert is affected.
+    Chaos(chaos::Arguments),
+    /// Run an installation, stop it in the middle of its work, and pack what it leaves on its disks.
+    Record(recording::RecordArguments),
+    /// Start the services on recorded installations of earlier releases, and compare the results.
+    Upgrade(recording::UpgradeArguments),
+    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run.
+    Test(suite::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(arguments) => demo::demo(&arguments),
+        Task::Up => demo::up(),
+        Task::Bench(arguments) => bench::bench(&arguments),
+        Task::Chaos(arguments) => chaos::chaos(&arguments),
+        Task::Record(arguments) => recording::record(&arguments),
+        Task::Upgrade(arguments) => recording::upgrade(&arguments),
+        Task::Test(arguments) => suite::test(&arguments),
+    }
+}

@@ -1,0 +1,252 @@
+//! Kafka, ClickHouse and all services on this machine.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
+use testkit::Credentials;
+
+use crate::binaries::{self, SERVICES};
+use crate::clickhouse::Database;
+use crate::run_name::RunName;
+use crate::supervisor::{Member, Plan, Supervisor};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What differs from one member of each service with default settings.
+pub(crate) struct Layout {
+    /// The first part of the names of topics and database.
+    pub(crate) task: &'static str,
+    /// Additional keys of sections.
+    pub(crate) keys: BTreeMap<&'static str, String>,
+    /// The number of members of a service, if it is not one.
+    pub(crate) members: BTreeMap<&'static str, u8>,
+    /// Members that are added to the supervisor and not started.
+    pub(crate) extra_members: Vec<Member>,
+    /// Start Kafka and ClickHouse as child processes, which can be killed.
+    pub(crate) own_servers: bool,
+}
+
+impl Layout {
+    pub(crate) fn new(task: &'static str) -> Self {
+        let (keys, members, extra_members) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { task, keys, members, extra_members, own_servers: false }
+    }
+}
+
+/// A running pipeline. Dropping it stops the services, then the servers, and removes the data.
+pub(crate) struct Pipeline {
+    pub(crate) supervisor: Supervisor,
+    /// The address of the ingress.
+    pub(crate) ingress: String,
+    /// The admin address of the first member of each service.
+    pub(crate) admins: BTreeMap<&'static str, String>,
+    /// The admin address of every member that is kept running.
+    pub(crate) members: BTreeMap<Member, String>,
+    pub(crate) config: PathBuf,
+    pub(crate) credentials: Credentials,
+    pub(crate) database: Database,
+    name: RunName,
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) kafka: Kafka,
+    /// Dropped last, because it removes the data.
+    pub(crate) dirs: Dirs,
+}
+
+impl Pipeline {
+    /// Starts everything and returns when every service is ready.
+    pub(crate) fn start(layout: &Layout) -> anyhow::Result<Self> {
+        let dirs = Dirs::new()?;
+        let (kafka, clickhouse) = start_servers(&dirs, layout.own_servers)?;
+        let binaries = dirs.run.join("bin");
+        binaries::link_into(&binaries)?;
+        let ingress = free_address()?;
+        let credentials = Credentials::new(&format!("http://{ingress}"));
+        let config = dirs.run.join("mailpulse.toml");
+        let certificates = dirs.run.join("sns-certificates");
+        std::fs::create_dir_all(&certificates)?;
+        credentials.write_certificates(&certificates)?;
+        let name = RunName::new(layout.task);
+        let addresses = Addresses {
+            dirs: &dirs,
+            kafka: &kafka,
+            clickhouse: &clickhouse,
+            ingress: &ingress,
+            name: &name,
+        };
+        std::fs::write(&config, addresses.config(&credentials, layout)?)?;
+
+        let (supervisor, mut members) = (Supervisor::new(), BTreeMap::new());
+        for (member, wanted) in layout.all_members() {
+            let admin = free_address()?;
+            supervisor.add(plan(member, &admin, &binaries, &config, &dirs)?, wanted);
+            if wanted {
+                members.insert(member, admin);
+            }
+        }
+        let firsts = members.iter().filter(|(member, _)| member.number == 1);
+        let admins = firsts.map(|(member, admin)| (member.service, admin.clone())).collect();
+        let database = Database::new(clickhouse.url(), &name.database);
+        let pipeline = Self {
+            supervisor,
+            ingress,
+            admins,
+            members,
+            config,
+            credentials,
+            database,
+            name,
+            clickhouse,
+            kafka,
+            dirs,
+        };
+        eprintln!("    waiting until {} services are ready", pipeline.members.len());
+        pipeline.await_ready()?;
+        Ok(pipeline)
+    }
+
+    /// Waits until `/readyz` of every running member succeeds.
+    pub(crate) fn await_ready(&self) -> anyhow::Result<()> {
+        await_ready(&self.members, &self.dirs.run)
+    }
+
+    /// Returns a list of all addresses and paths.
+    pub(crate) fn directory(&self) -> String {
+        let mut lines = String::new();
+        let mut line = |what: &str, place: &str| {
+            let _ = writeln!(lines, "  {what:<14} {place}");
+        };
+        line("webhooks", &format!("http://{}/webhooks/{{provider}}/{{source}}", self.ingress));
+        let url = self.clickhouse.url();
+        line("clickhouse", &format!("{url}/?database={}", self.name.database));
+        line("kafka", &format!("{}, prefix {}", self.kafka.bootstrap(), self.name.kafka_prefix));
+        for (member, address) in &self.members {
+            line(&member.to_string(), &format!("http://{address}/metrics"));
+        }
+        line("configuration", &self.config.display().to_string());
+        line("logs", &format!("{}/*.log", self.dirs.run.display()));
+        lines
+    }
+}
+
+/// Waits until `/readyz` of every member succeeds. `logs` is the directory of their logs.
+pub(crate) fn await_ready(members: &BTreeMap<Member, String>, logs: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+    let deadline = Instant::now() + READY_TIMEOUT;
+    for (member, address) in members {
+        let url = format!("http://{address}/readyz");
+        loop {
+            let answer = runtime.block_on(async { client.get(&url).send().await });
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                break;
+            }
+            if Instant::now() > deadline {
+                let log = logs.join(format!("{member}.log"));
+                bail!(
+                    "{member} is not ready after {READY_TIMEOUT:?}; its log ends:\n{}",
+                    devstack::process::tail(&log, 20)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+fn start_servers(dirs: &Dirs, own: bool) -> anyhow::Result<(Kafka, ClickHouse)> {
+    let kafka = if own { Kafka::start_own(dirs)? } else { Kafka::start(dirs)? };
+    report("Kafka", kafka.bootstrap(), kafka.kind());
+    let clickhouse = if own { ClickHouse::start_own(dirs)? } else { ClickHouse::start(dirs)? };
+    report("ClickHouse", clickhouse.url(), clickhouse.kind());
+    Ok((kafka, clickhouse))
+}
+
+/// Prints which server is used.
+pub(crate) fn report(server: &str, address: &str, kind: ServerKind) {
+    let kind = match kind {
+        ServerKind::External => "external",
+        ServerKind::Compose => "Docker Compose",
+        ServerKind::Child => "child process",
+    };
+    eprintln!("    {server} answers at {address} ({kind})");
+}
+
+impl Layout {
+    /// Returns every member in the order in which an event passes the services, and whether it is kept
+    /// running.
+    fn all_members(&self) -> impl Iterator<Item = (Member, bool)> {
+        let regular = SERVICES.into_iter().flat_map(|service| {
+            let count = self.members.get(service).copied().unwrap_or(1);
+            (1..=count).map(move |number| (Member { service, number }, true))
+        });
+        regular.chain(self.extra_members.iter().map(|&member| (member, false)))
+    }
+}
+
+/// Returns how to start a member, with its own working directory.
+fn plan(
+    member: Member,
+    admin: &str,
+    binaries: &Path,
+    config: &Path,
+    dirs: &Dirs,
+) -> anyhow::Result<Plan> {
+    let directory = dirs.run.join(member.to_string());
+    std::fs::create_dir_all(&directory)?;
+    let admin_key = format!("MAILPULSE__{}__ADMIN", member.service.to_uppercase());
+    Ok(Plan {
+        member,
+        binary: binaries.join(member.service),
+        config: config.to_owned(),
+        environment: vec![(admin_key, admin.to_owned())],
+        directory,
+        log: dirs.run.join(format!("{member}.log")),
+    })
+}
+
+/// Returns a free address of this machine.
+pub(crate) fn free_address() -> Result<String, devstack::Error> {
+    Ok(format!("127.0.0.1:{}", devstack::process::free_port()?))
+}
+
+struct Addresses<'a> {
+    dirs: &'a Dirs,
+    kafka: &'a Kafka,
+    clickhouse: &'a ClickHouse,
+    ingress: &'a str,
+    name: &'a RunName,
+}
+
+impl Addresses<'_> {
+    /// Returns the configuration file: the settings that differ from the defaults.
+    fn config(&self, credentials: &Credentials, layout: &Layout) -> anyhow::Result<String> {
+        let run = self.dirs.run.display();
+        let mut toml = String::new();
+        let mut section = |name: &str, keys: &str| {
+            writeln!(toml, "[{name}]\n{keys}").context("write to a string")
+        };
+        let (bootstrap, prefix) = (self.kafka.bootstrap(), &self.name.kafka_prefix);
+        section("kafka", &format!("bootstrap = {bootstrap:?}\nprefix = {prefix:?}"))?;
+        section("topics", "recipient_partitions = 6\nscope_partitions = 3\nreplication = 1")?;
+        let (url, database) = (self.clickhouse.url(), &self.name.database);
+        section("clickhouse", &format!("url = {url:?}\ndatabase = {database:?}"))?;
+        for service in SERVICES {
+            let mut keys = layout.keys.get(service).cloned().unwrap_or_default();
+            if service == "ingress" {
+                keys += &format!(
+                    "listen = {:?}\nsns_certificates = \"{run}/sns-certificates\"\n",
+                    self.ingress
+                );
+            }
+            section(service, &keys)?;
+        }
+        for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
+            section(name, keys)?;
+        }
+        Ok(toml + &credentials.sources_toml())
+    }
+}

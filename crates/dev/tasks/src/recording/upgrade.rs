@@ -1,0 +1,198 @@
+//! `cargo xtask upgrade`: starts the services of this checkout on recorded installations.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use testkit::{Credentials, SignedRequest, sign};
+
+use super::expected::{Cluster, Expected, Repeat};
+use super::home::Home;
+use super::installation::Installation;
+use super::totals::Totals;
+use super::{compare, names, old_settings, packing};
+use crate::binaries;
+use crate::chaos::{self, Balance};
+use crate::demo::Sender;
+use crate::phase::Phase;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The recording. Without it, all recordings of crates/dev/tasks/recordings are upgraded.
+    archive: Option<PathBuf>,
+}
+
+/// How long the last offsets may take to be committed.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Upgrades one recording or all of them.
+pub(crate) fn upgrade(arguments: &Arguments) -> anyhow::Result<()> {
+    binaries::directory()?;
+    let archives = match &arguments.archive {
+        Some(archive) => vec![archive.clone()],
+        None => recordings()?,
+    };
+    for archive in archives {
+        upgrade_archive(&archive).with_context(|| format!("upgrade {}", archive.display()))?;
+    }
+    Ok(())
+}
+
+/// Returns the recordings in the repository.
+fn recordings() -> anyhow::Result<Vec<PathBuf>> {
+    let directory = devstack::fetch::workspace().join("crates/dev/tasks/recordings");
+    let entries = std::fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
+    let mut archives = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".tar.zst") {
+            archives.push(path);
+        }
+    }
+    archives.sort();
+    ensure!(!archives.is_empty(), "{} contains no recording", directory.display());
+    Ok(archives)
+}
+
+/// Unpacks a recording and compares what the services make of it.
+fn upgrade_archive(archive: &Path) -> anyhow::Result<()> {
+    let _phase = Phase::begin(&format!("upgrading {}", archive.display()), "1 min");
+    let directory = tempfile::tempdir()?;
+    packing::unpack(archive, directory.path())?;
+    let rows = play(directory.path())?;
+    let expected = std::fs::read_to_string(directory.path().join("expected-rows.tsv"))?;
+    let mut balance = Balance::default();
+    compare::same_rows(&mut balance, &rows, &expected);
+    println!("{balance}");
+    ensure!(balance.is_balanced(), "some rows differ from those of the recorded release");
+    Ok(())
+}
+
+/// Starts the services on the installation in a directory, waits until everything is processed, and
+/// compares the results. Returns the rows of all events.
+pub(crate) fn play(directory: &Path) -> anyhow::Result<String> {
+    let home = Home::open(directory)?;
+    let expected: Expected = serde_json::from_slice(&std::fs::read(home.path("expected.json"))?)
+        .context("parse expected.json")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let environment = expected.environment.clone();
+    let mut running = Installation::start_servers(&home, &expected.addresses, environment)?;
+    let recorded = running.inspect()?;
+    let mut balance = Balance::default();
+    runtime.block_on(compare::as_recorded(&mut balance, &running, &recorded, &expected))?;
+    println!("{balance}");
+    ensure!(balance.is_balanced(), "the servers do not have the recorded data");
+
+    let outcome = go_on(&mut running, &runtime, &home, &expected, &recorded);
+    let balances = outcome.as_ref().is_ok_and(|(balance, _)| balance.is_balanced());
+    if !balances {
+        let logs = chaos::keep_logs("upgrade", &running.dirs.run)?;
+        eprintln!("the logs are in {}", logs.display());
+    }
+    let (balance, rows) = outcome?;
+    println!("{balance}");
+    ensure!(balances, "the upgraded installation differs; see the lines marked with ←");
+    Ok(rows)
+}
+
+/// Starts the services and compares everything. Returns the rows of all events.
+fn go_on(
+    running: &mut Installation,
+    runtime: &tokio::runtime::Runtime,
+    home: &Home,
+    expected: &Expected,
+    recorded: &Cluster,
+) -> anyhow::Result<(Balance, String)> {
+    let mut balance = Balance::default();
+    old_settings::check(&mut balance, running)?;
+    running.start_services()?;
+    let rows = runtime.block_on(process(&mut balance, running, expected))?;
+    settle_names(&mut balance, running, recorded)?;
+    let old_names = old_settings::old_names(&home.settings()?)?;
+    old_settings::warnings(&mut balance, running, &old_names)?;
+    Ok((balance, rows))
+}
+
+/// Compares names and formats. Repeats it until they are equal: offsets are committed after the results
+/// are visible.
+fn settle_names(
+    balance: &mut Balance,
+    running: &Installation,
+    recorded: &Cluster,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + NAMES_TIMEOUT;
+    loop {
+        let mut found = Balance::default();
+        names::compare(&mut found, recorded, &running.inspect()?)?;
+        if found.is_balanced() || Instant::now() > deadline {
+            balance.0.extend(found.0);
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until the recorded events are processed, posts some of them again, and closes all windows.
+async fn process(
+    balance: &mut Balance,
+    running: &Installation,
+    expected: &Expected,
+) -> anyhow::Result<String> {
+    let (members, posted) = (&running.members, &expected.posted);
+    let processed = Totals {
+        enriched: posted.accepted,
+        unreadable: posted.unreadable,
+        duplicates: posted.duplicates,
+        archived: posted.distinct,
+        folded: posted.distinct,
+        missing: 0,
+    };
+    let found = Totals::settle(members, processed).await?;
+    found.compare(balance, "everything processed", processed);
+    compare::events(balance, &running.database, expected).await?;
+
+    let repeated = post_repeats(running, &expected.repeats).await?;
+    balance.line("repeated requests", "events accepted", repeated, expected.repeated_events());
+    let processed = Totals {
+        enriched: processed.enriched + repeated,
+        duplicates: processed.duplicates + repeated,
+        ..processed
+    };
+    let found = Totals::settle(members, processed).await?;
+    found.compare(balance, "repeated requests", processed);
+    compare::events(balance, &running.database, expected).await?;
+    let rows = running.database.text(compare::ROWS).await?;
+
+    let closing = post_closing(running, expected).await?;
+    let all = posted.distinct + closing;
+    let processed =
+        Totals { enriched: processed.enriched + closing, archived: all, folded: all, ..processed };
+    let found = Totals::settle(members, processed).await?;
+    found.compare(balance, "closing events", processed);
+    compare::windows_and_alerts(balance, running, expected).await?;
+    Ok(rows)
+}
+
+/// Posts the recorded requests unchanged. Returns the number of accepted events.
+async fn post_repeats(running: &Installation, repeats: &[Repeat]) -> anyhow::Result<u64> {
+    let mut sender = Sender::new(running.webhooks())?;
+    for Repeat { path, headers, body, .. } in repeats {
+        let body = STANDARD.decode(body)?.into();
+        sender.send(SignedRequest { path: path.clone(), headers: headers.clone(), body }).await?;
+    }
+    Ok(sender.finish().await?.accepted)
+}
+
+/// Posts events that are so late that every window of the other events closes. Returns their number.
+async fn post_closing(running: &Installation, expected: &Expected) -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().cast_signed();
+    let credentials = Credentials::new("");
+    let mut sender = Sender::new(running.webhooks())?;
+    for batch in chaos::closing(expected.closing_at) {
+        for request in sign::events(&credentials, &batch, now) {
+            sender.send(request).await?;
+        }
+    }
+    Ok(sender.finish().await?.accepted)
+}

@@ -1,0 +1,143 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
+
+/// How long one request to the cluster may take.
+pub(crate) const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to reach the cluster, and under which name.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// Bootstrap servers: `host:port`, separated by commas.
+    pub bootstrap: String,
+    /// The name of this member.
+    pub instance: String,
+    /// Whether the operator chose `instance`, so that it stays the same after a restart. The
+    /// member's open transaction then ends as soon as it is back, and under the classic protocol it
+    /// keeps its place in the group.
+    pub static_member: bool,
+    /// `consumer` (KIP-848) or `classic`.
+    pub group_protocol: String,
+    /// The compression of produced records.
+    pub compression: String,
+    /// More librdkafka properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The librdkafka property for the longest time between two polls, in milliseconds. A member that
+/// does not poll for longer loses its partitions.
+const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
+
+/// How many KiB of fetched records one consumer may buffer, over all partitions. This bounds the
+/// memory of a process, however many records are unread.
+const FETCH_BUFFER_KIB: usize = 48 * 1024;
+
+impl Connection {
+    /// Returns the configuration that all clients share. `component` becomes part of the client id.
+    pub(crate) fn client(&self, component: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", format!("mailpulse-{component}-{}", self.instance))
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            // A client that has lost a partition's leader finds it again with this refresh. After a
+            // broker restart, we have seen librdkafka 2.12 read leaders from uninitialised memory.
+            // With its default of five minutes, the client would read no record for that long.
+            .set("topic.metadata.refresh.interval.ms", "30000");
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// Returns the configuration of a group member that reads committed records. Only explicit calls
+    /// commit offsets.
+    pub(crate) fn consumer(&self, component: &str, group: &str, partitions: usize) -> ClientConfig {
+        let mut config = self.client(component);
+        let buffer = (FETCH_BUFFER_KIB / partitions.max(1)).clamp(512, 8 * 1024);
+        let configured_interval = self.properties.get(MAX_POLL_INTERVAL).map(String::as_str);
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .set("fetch.queue.backoff.ms", "20")
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", buffer.to_string())
+            .set("max.partition.fetch.bytes", "1048576")
+            .set(MAX_POLL_INTERVAL, configured_interval.unwrap_or("300000"));
+        if self.group_protocol == "classic" {
+            config
+                .set("group.protocol", "classic")
+                .set("session.timeout.ms", "10000")
+                .set("partition.assignment.strategy", "cooperative-sticky");
+            if self.static_member {
+                config.set("group.instance.id", format!("{group}-{}", self.instance));
+            }
+        } else {
+            // We set no group.instance.id. Under KIP-848 a static member that was killed is rejected
+            // (UNRELEASED_INSTANCE_ID, fatal) until its session has expired. A dynamic member joins
+            // at once and receives the partitions when the old session has expired.
+            config.set("group.protocol", "consumer");
+        }
+        config
+    }
+
+    /// Returns the configuration of a consumer that reads committed records and joins no group. It
+    /// starts at the beginning unless the caller assigns an offset. `group` is the group whose
+    /// committed offsets it can read.
+    pub(crate) fn reader(&self, component: &str, group: &str) -> ClientConfig {
+        let mut config = self.client(component);
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10");
+        config
+    }
+
+    /// Returns the configuration of a producer. The broker acknowledges a record when it is durable.
+    /// Keys select the same partitions as with Kafka's Java producer.
+    pub(crate) fn producer(&self, component: &str) -> ClientConfig {
+        let mut config = self.client(component);
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", &self.compression)
+            .set("message.max.bytes", (20 << 20).to_string())
+            .set("batch.num.messages", "10000")
+            .set("batch.size", "1048576")
+            .set("queue.buffering.max.messages", "1000000");
+        config
+    }
+}
+
+/// Logs an error that librdkafka reports outside of any call.
+pub(crate) fn log_client_error(client: &'static str, error: &KafkaError, reason: &str) {
+    // Polling also returns the end of a partition, and its caller expects it.
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, reason, client, "Kafka client reported an error");
+    }
+}
+
+/// The context of a consumer that is in no group.
+pub(crate) struct ReaderContext;
+
+impl ClientContext for ReaderContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error("reader", &error, reason);
+    }
+}
+
+impl ConsumerContext for ReaderContext {}

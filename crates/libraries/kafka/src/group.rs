@@ -1,0 +1,321 @@
+//! A member of a consumer group, and the changes of the partitions it owns.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
+};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{ClientConfig, ClientContext, Offset as Position, Statistics, TopicPartitionList};
+
+use crate::client::{KAFKA_REQUEST_TIMEOUT, log_client_error};
+use crate::lag::{FetchProgress, LagWatch, STATISTICS_MS};
+use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
+
+/// A member of a consumer group with a [`LagWatch`] of its progress. It does not expose the consumer:
+/// the watch would report a partition that was paused without [`Group::pause`] as no longer fetched.
+pub(crate) struct Group {
+    consumer: BaseConsumer<GroupContext>,
+    _watch: LagWatch,
+}
+
+/// What a group has committed for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) partition: TopicPartition,
+    /// `None` before the first commit.
+    pub(crate) next: Option<NextOffset>,
+    pub(crate) metadata: String,
+}
+
+impl Group {
+    /// Joins the group. `config` comes from [`Connection::consumer`] for the same component and group.
+    pub(crate) fn join(
+        connection: &Connection,
+        mut config: ClientConfig,
+        component: &'static str,
+        group: &str,
+        topics: &[&str],
+    ) -> Result<Self, Error> {
+        let context = GroupContext::default();
+        let watch = LagWatch::start(connection, component, group, &context.progress)?;
+        let consumer: BaseConsumer<GroupContext> = config
+            .set("statistics.interval.ms", STATISTICS_MS)
+            .create_with_context(context)
+            .map_err(|error| Error::settings(&error))?;
+        consumer.subscribe(topics)?;
+        Ok(Self { consumer, _watch: watch })
+    }
+
+    /// Returns the next record or event, or `None` if there is none within `timeout`.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+        self.consumer.poll(timeout)
+    }
+
+    /// Returns the changes of ownership since the last call.
+    pub(crate) fn take_changes(&self) -> Vec<OwnershipChange> {
+        self.consumer.context().take_changes()
+    }
+
+    /// Returns whether [`take_changes`](Self::take_changes) would return any.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.consumer.context().has_changed()
+    }
+
+    /// Returns [`Error::Silent`] once the client has stopped fetching a partition. Only a new process
+    /// helps then.
+    pub(crate) fn check_progress(&self) -> Result<(), Error> {
+        self.consumer.context().progress.check()
+    }
+
+    /// Stops fetching a partition. Records that were already fetched are not returned either.
+    pub(crate) fn pause(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.consumer.context().progress.paused(partition);
+        Ok(self.consumer.pause(&list_of([partition]))?)
+    }
+
+    /// Continues to fetch a partition.
+    pub(crate) fn resume(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.consumer.context().progress.resumed(partition);
+        Ok(self.consumer.resume(&list_of([partition]))?)
+    }
+
+    /// Continues reading a partition at `next`, or at its beginning.
+    pub(crate) fn seek(
+        &self,
+        partition: &TopicPartition,
+        next: Option<NextOffset>,
+    ) -> Result<(), Error> {
+        let position = next.map_or(Position::Beginning, |next| Position::Offset(next.0));
+        let TopicPartition { topic, partition } = partition;
+        Ok(self.consumer.seek(topic, *partition, position, KAFKA_REQUEST_TIMEOUT)?)
+    }
+
+    /// Returns what the group has committed for each of the partitions, in the order given. Waits for
+    /// open transactions over these offsets: a predecessor's last commit has either succeeded or
+    /// failed as a whole when this returns.
+    pub(crate) fn committed<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p TopicPartition>,
+    ) -> Result<Vec<Committed>, Error> {
+        let list = list_of(partitions);
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let committed = self.consumer.committed_offsets(list, KAFKA_REQUEST_TIMEOUT)?;
+        Ok(committed
+            .elements()
+            .iter()
+            .map(|element| Committed {
+                partition: TopicPartition {
+                    topic: element.topic().to_owned(),
+                    partition: element.partition(),
+                },
+                next: element.offset().to_raw().filter(|&raw| raw >= 0).map(NextOffset),
+                metadata: element.metadata().to_owned(),
+            })
+            .collect())
+    }
+
+    /// Commits offsets with their metadata outside of any transaction, and waits until the broker has
+    /// them.
+    pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Error> {
+        Ok(self.consumer.commit(offsets, CommitMode::Sync)?)
+    }
+
+    /// Marks the record at `offset` as processed, for a consumer that commits in the background.
+    pub(crate) fn store_offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: Offset,
+    ) -> KafkaResult<()> {
+        self.consumer.store_offset(topic, partition, offset.0)
+    }
+
+    /// Returns the data with which a transactional producer commits offsets for this member.
+    pub(crate) fn metadata(&self) -> Result<ConsumerGroupMetadata, Error> {
+        Ok(self.consumer.group_metadata().ok_or(KafkaError::Canceled)?)
+    }
+}
+
+pub(crate) fn list_of<'p>(
+    partitions: impl IntoIterator<Item = &'p TopicPartition>,
+) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+/// Adds an offset with its metadata to a list that will be committed.
+pub(crate) fn add_offset(
+    list: &mut TopicPartitionList,
+    partition: &TopicPartition,
+    next: NextOffset,
+    metadata: String,
+) -> Result<(), Error> {
+    let mut element = list.add_partition(&partition.topic, partition.partition);
+    element.set_metadata(metadata);
+    Ok(element.set_offset(Position::Offset(next.0))?)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnershipChange {
+    Assigned(Vec<TopicPartition>),
+    Revoked(Vec<TopicPartition>),
+}
+
+/// Records ownership changes in the order in which they happen. librdkafka reports them inside `poll`
+/// on the polling thread, so no record is processed between a change and its discovery.
+#[derive(Default)]
+pub(crate) struct GroupContext {
+    changed: AtomicBool,
+    changes: Mutex<Vec<OwnershipChange>>,
+    progress: Arc<FetchProgress>,
+}
+
+impl GroupContext {
+    fn take_changes(&self) -> Vec<OwnershipChange> {
+        if !self.changed.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    fn add(&self, change: OwnershipChange) {
+        if let OwnershipChange::Revoked(partitions) = &change {
+            partitions.iter().for_each(|partition| self.progress.resumed(partition));
+        }
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+        self.changed.store(true, Ordering::Release);
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error("consumer", &error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.progress.update(&statistics);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            self.add(OwnershipChange::Revoked(partitions_of(partitions)));
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                self.add(OwnershipChange::Assigned(partitions_of(partitions)));
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "consumer group rebalance failed"),
+        }
+    }
+}
+
+fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .map(|e| TopicPartition { topic: e.topic().to_owned(), partition: e.partition() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rdkafka::message::Message;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use record::TopicSpec;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn connection() -> Connection {
+        Connection {
+            bootstrap: devstack::shared_kafka().to_owned(),
+            instance: "watched".to_owned(),
+            group_protocol: "consumer".to_owned(),
+            compression: "lz4".to_owned(),
+            ..Connection::default()
+        }
+    }
+
+    fn produce(connection: &Connection, topic: &str, count: usize) {
+        let producer: BaseProducer = connection.producer("test").create().unwrap();
+        for _ in 0..count {
+            producer.send(BaseRecord::to(topic).key("k").payload("v")).unwrap();
+        }
+        producer.flush(DEADLINE).unwrap();
+    }
+
+    fn create_topic(connection: &Connection) -> String {
+        let name = format!("watched-{}", uuid::Uuid::new_v4().simple());
+        let spec =
+            TopicSpec { name: name.clone(), partitions: 1, replication: 1, settings: Vec::new() };
+        let create =
+            crate::topics::create_topics(connection, std::slice::from_ref(&spec), DEADLINE);
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(create).unwrap();
+        name
+    }
+
+    #[test]
+    fn a_partition_that_the_client_no_longer_fetches_is_reported() {
+        let connection = connection();
+        let topic = create_topic(&connection);
+        let context = GroupContext::default();
+        let period = Duration::from_millis(300);
+        let watch =
+            LagWatch::start_with_period(period, &connection, "watched", &topic, &context.progress)
+                .unwrap();
+        let consumer: BaseConsumer<GroupContext> = connection
+            .consumer("watched", &topic, 1)
+            .set("statistics.interval.ms", "100")
+            .create_with_context(context)
+            .unwrap();
+        consumer.subscribe(&[&topic]).unwrap();
+        let group = Group { consumer, _watch: watch };
+        produce(&connection, &topic, 10);
+        let deadline = Instant::now() + DEADLINE;
+        let mut seen = 0;
+        while seen < 10 {
+            assert!(Instant::now() < deadline, "expected ten records, saw {seen}");
+            if let Some(Ok(message)) = group.poll(Duration::from_millis(50)) {
+                seen = message.offset() + 1;
+            }
+        }
+        // A partition without unread records is not reported.
+        let quiet_until = Instant::now() + period * 8;
+        while Instant::now() < quiet_until {
+            drop(group.poll(Duration::from_millis(50)));
+            group.check_progress().unwrap();
+        }
+        // The watch does not know of this pause, so it sees a client that has stopped fetching.
+        let partition = TopicPartition { topic: topic.clone(), partition: 0 };
+        group.consumer.pause(&list_of([&partition])).unwrap();
+        produce(&connection, &topic, 1);
+        while group.check_progress().is_ok() {
+            assert!(Instant::now() < deadline, "the stopped partition was never reported");
+            drop(group.poll(Duration::from_millis(50)));
+        }
+        let error = group.check_progress().unwrap_err();
+        assert_eq!(error.code(), "silent_partition");
+        assert!(error.to_string().contains(&topic), "{error}");
+    }
+}

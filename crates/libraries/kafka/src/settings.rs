@@ -1,0 +1,235 @@
+//! The sections `[kafka]` and `[topics]`, and how the topics are prepared from them.
+//!
+//! All functions block. A service calls them before it starts a runtime of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use record::{Layout, Topics};
+use serde::{Deserialize, Deserializer};
+
+use crate::{Connection, Error, topics};
+
+/// How long to wait until all topics exist, whether this process or another program creates them.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The section `[kafka]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Bootstrap servers: `host:port`, separated by commas.
+    pub bootstrap: String,
+    /// Prepended to the name of every topic, group and transactional id.
+    pub prefix: String,
+    /// How the members of a group divide the partitions.
+    pub group_protocol: GroupProtocol,
+    /// The compression of produced records.
+    pub compression: Compression,
+    /// More librdkafka properties by their dotted names. Text values of the form `env:NAME` or
+    /// `file:PATH` are resolved. `Debug` shows only the names, because values may be secrets.
+    #[serde(deserialize_with = "properties")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The librdkafka property `group.protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// KIP-848, for Kafka 4 and newer.
+    Consumer,
+    /// For any broker.
+    Classic,
+}
+
+/// The librdkafka property `compression.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    Lz4,
+    Zstd,
+    Gzip,
+    Snappy,
+    None,
+}
+
+impl ClusterSettings {
+    /// Returns how to reach the cluster as `instance`. `is_static` tells whether the operator chose
+    /// that name, so that it stays the same after a restart.
+    pub fn connection(&self, instance: &str, is_static: bool) -> Connection {
+        let group_protocol = match self.group_protocol {
+            GroupProtocol::Consumer => "consumer",
+            GroupProtocol::Classic => "classic",
+        };
+        let compression = match self.compression {
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::None => "none",
+        };
+        Connection {
+            bootstrap: self.bootstrap.clone(),
+            instance: instance.to_owned(),
+            static_member: is_static,
+            group_protocol: group_protocol.to_owned(),
+            compression: compression.to_owned(),
+            properties: self.properties.clone(),
+        }
+    }
+
+    /// The names of all topics.
+    pub fn topics(&self) -> Topics {
+        Topics::new(&self.prefix)
+    }
+}
+
+impl fmt::Debug for ClusterSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSettings")
+            .field("bootstrap", &self.bootstrap)
+            .field("prefix", &self.prefix)
+            .field("group_protocol", &self.group_protocol)
+            .field("compression", &self.compression)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
+}
+
+/// The section `[topics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSettings {
+    /// The number of partitions of every topic keyed by recipient.
+    pub recipient_partitions: i32,
+    /// The number of partitions of every topic keyed by scope.
+    pub scope_partitions: i32,
+    /// The replication factor.
+    pub replication: i32,
+    /// Whether to create missing topics at startup. Otherwise the service waits for them.
+    pub create: bool,
+}
+
+impl TopicSettings {
+    /// Returns the layout of all topics. `horizon_hours` is how long dedupe remembers.
+    pub fn layout(&self, horizon_hours: u32) -> Layout {
+        Layout {
+            recipient_partitions: self.recipient_partitions,
+            scope_partitions: self.scope_partitions,
+            replication: self.replication,
+            dedupe_horizon_hours: horizon_hours,
+        }
+    }
+
+    /// Returns once all topics exist with the right number of partitions. Creates missing topics if
+    /// `create` is set; otherwise waits a minute for another program to create them.
+    ///
+    /// Do not call this within a runtime: it blocks.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] for a missing topic, [`Error::Partitions`] for a topic with another number of
+    /// partitions.
+    pub fn prepare(
+        &self,
+        connection: &Connection,
+        names: &Topics,
+        horizon_hours: u32,
+    ) -> Result<(), Error> {
+        let specs = names.specs(self.layout(horizon_hours));
+        if !self.create {
+            return topics::await_topics(connection, &specs, TOPICS_TIMEOUT);
+        }
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(Error::state)?
+            .block_on(topics::create_topics(connection, &specs, TOPICS_TIMEOUT))
+    }
+}
+
+/// A property in TOML. An unquoted key such as `ssl.ca.location` means nested tables in TOML, so
+/// nested tables are accepted and flattened.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Property {
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    Table(BTreeMap<String, Property>),
+}
+
+fn properties<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let nested = BTreeMap::<String, Property>::deserialize(deserializer)?;
+    let mut flat = BTreeMap::new();
+    flatten("", nested, &mut flat).map_err(serde::de::Error::custom)?;
+    Ok(flat)
+}
+
+fn flatten(
+    prefix: &str,
+    nested: BTreeMap<String, Property>,
+    flat: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    for (key, property) in nested {
+        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        let value = match property {
+            Property::Table(inner) => {
+                flatten(&name, inner, flat)?;
+                continue;
+            }
+            Property::Bool(flag) => flag.to_string(),
+            Property::Integer(number) => number.to_string(),
+            Property::Float(number) => number.to_string(),
+            Property::Text(text) => {
+                service::resolve(&text).map_err(|why| format!("`{name}`: {why}"))?
+            }
+        };
+        flat.insert(name, value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KAFKA: &str = r#"
+        bootstrap = "one:9092,two:9092"
+        prefix = "t1."
+        group_protocol = "classic"
+        compression = "zstd"
+        [properties]
+        security.protocol = "sasl_ssl"
+        "sasl.password" = "env:CARGO_PKG_NAME"
+        "socket.timeout.ms" = 5000
+    "#;
+
+    #[test]
+    fn the_section_becomes_a_connection() {
+        let settings: ClusterSettings = toml::from_str(KAFKA).unwrap();
+        let connection = settings.connection("pod-0", true);
+        assert_eq!(connection.bootstrap, "one:9092,two:9092");
+        assert_eq!((connection.instance.as_str(), connection.static_member), ("pod-0", true));
+        assert_eq!(connection.group_protocol, "classic");
+        assert_eq!(connection.compression, "zstd");
+        assert_eq!(connection.properties["security.protocol"], "sasl_ssl");
+        assert_eq!(connection.properties["sasl.password"], "kafka");
+        assert_eq!(connection.properties["socket.timeout.ms"], "5000");
+        assert_eq!(settings.topics().events, "t1.mail.events");
+        assert!(!format!("{settings:?}").contains("sasl_ssl"), "values may be secrets");
+    }
+
+    #[test]
+    fn unknown_keys_values_and_secrets_are_rejected() {
+        let rejected = |from, to| {
+            toml::from_str::<ClusterSettings>(&KAFKA.replace(from, to)).unwrap_err().to_string()
+        };
+        assert!(rejected("prefix", "prefixes").contains("prefixes"));
+        assert!(rejected("classic", "eager").contains("eager"));
+        assert!(rejected("zstd", "brotli").contains("brotli"));
+        let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
+        assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");
+    }
+}

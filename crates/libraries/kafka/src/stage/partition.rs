@@ -1,0 +1,71 @@
+use std::time::Instant;
+
+use super::Outcome;
+use crate::NextOffset;
+use crate::ledger::Ledger;
+
+/// The state of a partition that this member owns.
+#[derive(Debug, Default)]
+pub(super) struct OwnedPartition {
+    /// Where reading continues after the last commit. `None` before the first commit.
+    pub(super) committed: Option<NextOffset>,
+    /// Counts all records before `committed` by outcome.
+    pub(super) ledger: Ledger,
+    /// Dead letters in a row, up to `committed`.
+    pub(super) dead_letters_in_a_row: u32,
+    /// What the open batch adds.
+    pub(super) open: OpenBatch,
+    /// Since when the end of the partition is reached. `None` while there are unread records.
+    pub(super) at_end_since: Option<Instant>,
+    /// Since when the partition is held.
+    pub(super) held_since: Option<Instant>,
+}
+
+/// What the open batch adds to a partition.
+#[derive(Debug, Default)]
+pub(super) struct OpenBatch {
+    pub(super) ledger: Ledger,
+    pub(super) dead_letters_in_a_row: u32,
+}
+
+impl OwnedPartition {
+    pub(super) fn restored(committed: Option<NextOffset>, ledger: Ledger) -> Self {
+        Self { committed, ledger, ..Self::default() }
+    }
+
+    /// Discards what a failed batch added.
+    pub(super) fn begin_batch(&mut self) {
+        let dead_letters_in_a_row = self.dead_letters_in_a_row;
+        self.open = OpenBatch { ledger: Ledger::default(), dead_letters_in_a_row };
+    }
+
+    /// Counts a record of the open batch.
+    pub(super) fn count(&mut self, outcome: Outcome, is_redriven: bool) {
+        let OpenBatch { ledger, dead_letters_in_a_row } = &mut self.open;
+        ledger.read += 1;
+        ledger.redriven += u64::from(is_redriven);
+        *match outcome {
+            Outcome::Passed => &mut ledger.passed,
+            Outcome::Dropped => &mut ledger.dropped,
+            Outcome::Counted => &mut ledger.counted,
+            Outcome::DeadLettered(_) => &mut ledger.dead_letters,
+        } += 1;
+        match outcome {
+            Outcome::DeadLettered(_) => *dead_letters_in_a_row += 1,
+            _ => *dead_letters_in_a_row = 0,
+        }
+    }
+
+    /// The ledger that belongs to the offset after the open batch.
+    pub(super) fn ledger_after_batch(&self) -> Ledger {
+        self.ledger.plus(self.open.ledger)
+    }
+
+    /// The open batch is durable. `next` is `None` if it had no record of this partition.
+    pub(super) fn commit_batch(&mut self, next: Option<NextOffset>) {
+        self.committed = next.or(self.committed);
+        self.ledger = self.ledger_after_batch();
+        self.dead_letters_in_a_row = self.open.dead_letters_in_a_row;
+        self.begin_batch();
+    }
+}

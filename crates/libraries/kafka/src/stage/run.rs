@@ -1,0 +1,157 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use service::Service;
+
+use super::batch_loop::Member;
+use super::{BatchSettings, Inputs, Stage};
+use crate::group::Group;
+use crate::{Cluster, Connection, Error};
+
+/// How often the ledgers are exported.
+const EXPORT_PERIOD: Duration = Duration::from_secs(1);
+
+/// The input of a loop and the size of its transactions.
+#[derive(Debug, Clone)]
+pub struct LoopSettings {
+    /// The consumer group, and the stem of the transactional id.
+    pub group: String,
+    /// What the stage reads.
+    pub inputs: Inputs,
+    /// The topic of records that cannot be processed.
+    pub dead_letter_topic: String,
+    /// The size of a transaction, and the refusal limit.
+    pub batch: BatchSettings,
+}
+
+impl LoopSettings {
+    fn new<S: Stage>(cluster: &Cluster, batch: BatchSettings, stage: &S) -> Self {
+        Self {
+            group: cluster.topics.group(S::STAGE.code()),
+            inputs: stage.inputs(),
+            dead_letter_topic: cluster.topics.dead_letters.clone(),
+            batch,
+        }
+    }
+}
+
+/// Runs a stage until the service shuts down, and reports its health.
+///
+/// # Errors
+/// Errors from which a new process recovers: the supervisor should start it again.
+pub fn run(
+    cluster: &Cluster,
+    service: &Service,
+    batch: BatchSettings,
+    mut stage: impl Stage,
+) -> Result<(), Error> {
+    let settings = LoopSettings::new(cluster, batch, &stage);
+    let stop = || service.shutdown.requested();
+    let report = |has_partitions| service.health.report_assignment(has_partitions);
+    run_until(&cluster.connection, &settings, &mut stage, &stop, &report)
+}
+
+/// Runs two stages, each on a thread of its own, until the service shuts down. If one ends, for
+/// any reason, the other ends too. The service is alive while both loops make progress, and ready
+/// while either has partitions.
+///
+/// # Errors
+/// As [`run`], for the first stage that fails.
+pub fn run_all<A: Stage + Send, B: Stage + Send>(
+    cluster: &Cluster,
+    service: &Service,
+    batch: BatchSettings,
+    (first, second): (A, B),
+) -> Result<(), Error> {
+    let health = SharedHealth { service, loops: Mutex::default() };
+    std::thread::scope(|scope| {
+        let _end_both = ShutdownOnDrop(service);
+        let first = std::thread::Builder::new()
+            .name(A::STAGE.code().to_owned())
+            .spawn_scoped(scope, || health.run(0, cluster, batch, first))
+            .map_err(Error::state)?;
+        let second = std::thread::Builder::new()
+            .name(B::STAGE.code().to_owned())
+            .spawn_scoped(scope, || health.run(1, cluster, batch, second))
+            .map_err(Error::state)?;
+        for (code, thread) in [(A::STAGE.code(), first), (B::STAGE.code(), second)] {
+            thread.join().map_err(|_| Error::state(format!("the stage {code} panicked")))??;
+        }
+        Ok(())
+    })
+}
+
+/// Merges the health of two loops into that of their service.
+struct SharedHealth<'a> {
+    service: &'a Service,
+    /// By loop, whether it had partitions in its last batch. Cleared when both have reported.
+    loops: Mutex<[Option<bool>; 2]>,
+}
+
+impl SharedHealth<'_> {
+    fn run<S: Stage>(
+        &self,
+        index: usize,
+        cluster: &Cluster,
+        batch: BatchSettings,
+        mut stage: S,
+    ) -> Result<(), Error> {
+        let _end_both = ShutdownOnDrop(self.service);
+        let settings = LoopSettings::new(cluster, batch, &stage);
+        let stop = || self.service.shutdown.requested();
+        let report = |has_partitions| self.report(index, has_partitions);
+        run_until(&cluster.connection, &settings, &mut stage, &stop, &report).inspect_err(|error| {
+            tracing::error!(component = S::STAGE.code(), %error, "stage failed; the service ends");
+        })
+    }
+
+    fn report(&self, index: usize, has_partitions: bool) {
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops[index] = Some(has_partitions);
+        if let [Some(first), Some(second)] = *loops {
+            *loops = [None; 2];
+            self.service.health.report_assignment(first || second);
+        }
+    }
+}
+
+/// Requests the shutdown of the service when it is dropped, even after a panic.
+struct ShutdownOnDrop<'a>(&'a Service);
+
+impl Drop for ShutdownOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.shutdown.request();
+    }
+}
+
+/// Runs a stage until `stop` returns true; the open batch is finished first. Calls `report` once per
+/// batch with whether partitions are assigned and restored. Services use [`run`].
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until<S: Stage>(
+    connection: &Connection,
+    settings: &LoopSettings,
+    stage: &mut S,
+    stop: &dyn Fn() -> bool,
+    report: &dyn Fn(bool),
+) -> Result<(), Error> {
+    let component = S::STAGE.code();
+    let config = connection.consumer(component, &settings.group, settings.inputs.partitions);
+    let topics: Vec<&str> = settings.inputs.topics.iter().map(String::as_str).collect();
+    let group = Group::join(connection, config, component, &settings.group, &topics)?;
+    let mut member = Member::new(connection, settings, &group, stage)?;
+    let mut exported = Instant::now();
+    while !stop() {
+        let mut batch = member.collect(stop)?;
+        member.apply_ownership_changes(&mut batch)?;
+        member.process(&batch)?;
+        report(member.has_partitions());
+        if exported.elapsed() >= EXPORT_PERIOD {
+            exported = Instant::now();
+            member.export_ledgers();
+        }
+    }
+    tracing::info!(component, "stage stopped after its last commit");
+    Ok(())
+}

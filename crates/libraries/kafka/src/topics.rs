@@ -1,0 +1,132 @@
+//! Creates topics with explicit partitions and settings, and checks existing ones.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use record::TopicSpec;
+
+use crate::{Connection, Error};
+
+/// How long one metadata or watermark request may take. This is shorter than for other requests,
+/// because callers repeat these until their own deadline.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Creates the missing topics and waits until every partition of all topics has a leader.
+///
+/// # Errors
+/// [`Error::Partitions`] if a topic exists with another number of partitions, because a recipient
+/// would have different partition numbers in different topics.
+pub async fn create_topics(
+    connection: &Connection,
+    specs: &[TopicSpec],
+    deadline: Duration,
+) -> Result<(), Error> {
+    let admin: AdminClient<DefaultClientContext> =
+        connection.client("admin").create().map_err(|error| Error::settings(&error))?;
+    let topics: Vec<NewTopic<'_>> = specs
+        .iter()
+        .map(|spec| {
+            let replication = TopicReplication::Fixed(spec.replication);
+            let topic = NewTopic::new(&spec.name, spec.partitions, replication);
+            spec.settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        })
+        .collect();
+    let options = AdminOptions::new()
+        .operation_timeout(Some(METADATA_TIMEOUT))
+        .request_timeout(Some(METADATA_TIMEOUT));
+    for result in admin.create_topics(&topics, &options).await? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(Error::Topic {
+                    topic,
+                    problem: format!("could not be created: {code}"),
+                });
+            }
+        }
+    }
+    await_topics(connection, specs, deadline)
+}
+
+/// Waits until every partition of all topics has a leader, and checks the numbers of partitions.
+pub fn await_topics(
+    connection: &Connection,
+    specs: &[TopicSpec],
+    deadline: Duration,
+) -> Result<(), Error> {
+    let until = Instant::now() + deadline;
+    loop {
+        let problem = match partition_counts(connection) {
+            Ok(counts) => match first_problem(specs, &counts) {
+                None => return Ok(()),
+                Some(problem) => problem,
+            },
+            Err(error) => error,
+        };
+        if !problem.is_transient() || Instant::now() >= until {
+            return Err(problem);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn first_problem(specs: &[TopicSpec], counts: &HashMap<String, i32>) -> Option<Error> {
+    specs.iter().find_map(|spec| {
+        let (topic, expected) = (spec.name.clone(), spec.partitions);
+        match counts.get(&topic) {
+            Some(&found) if found == expected => None,
+            Some(&found) => Some(Error::Partitions { topic, found, expected }),
+            None => {
+                let problem = "is missing or has no leader; create it, or set topics.create";
+                Some(Error::Topic { topic, problem: problem.to_owned() })
+            }
+        }
+    })
+}
+
+/// Returns the number of partitions of every topic whose partitions all have a leader.
+pub fn partition_counts(connection: &Connection) -> Result<HashMap<String, i32>, Error> {
+    let consumer: BaseConsumer =
+        connection.client("admin").create().map_err(|error| Error::settings(&error))?;
+    let metadata = consumer.fetch_metadata(None, METADATA_TIMEOUT)?;
+    Ok(metadata
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none())
+        .filter(|topic| topic.partitions().iter().all(|p| p.leader() >= 0 && p.error().is_none()))
+        .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
+        .collect())
+}
+
+/// Returns the first and the next offset of every partition of a topic.
+pub fn watermarks(
+    connection: &Connection,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<(i64, i64)>, Error> {
+    let consumer: BaseConsumer =
+        connection.client("admin").create().map_err(|error| Error::settings(&error))?;
+    let until = Instant::now() + METADATA_TIMEOUT;
+    (0..partitions).map(|n| first_and_next(&consumer, topic, n, until)).collect()
+}
+
+/// Returns the first and the next offset of a partition. Retries until the deadline: the leader of a
+/// new topic may not be known everywhere yet, and a busy broker may not answer in time.
+pub(crate) fn first_and_next<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    until: Instant,
+) -> Result<(i64, i64), Error> {
+    loop {
+        match consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT) {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) if Instant::now() > until => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

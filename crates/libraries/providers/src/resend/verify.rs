@@ -1,2 +1,0 @@
-/// Resend has its webhooks sent by Svix.
-pub(crate) use crate::standardwebhooks::Verifier;

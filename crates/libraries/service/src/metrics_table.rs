@@ -1,0 +1,252 @@
+//! Every metric of Mailpulse: its name, kind, unit and HELP text. `docs/operations.md` explains
+//! which ones to watch.
+
+use metrics::Unit;
+
+/// Bounds of requests, transactions and inserts, in seconds. They include the 2 s that we promise
+/// from POST to readable row, and the 5 s that the least patient provider (Postal) waits.
+const DURATIONS: &[f64] = &[
+    0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
+    30.0, 60.0,
+];
+
+/// Bounds of ages, in seconds. They include what we promise at half load: 2 s from POST to readable
+/// row and 5 s from breach to page.
+const AGES: &[f64] =
+    &[0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// Bounds of the time to restore a partition's state, in seconds.
+const RESTORES: &[f64] =
+    &[0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+/// The description of a metric.
+#[allow(missing_docs, reason = "the fields are the terms of Prometheus")]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub unit: Unit,
+    pub help: &'static str,
+}
+
+/// The kind of a metric.
+#[allow(missing_docs, reason = "the variants are the terms of Prometheus")]
+#[derive(Clone, Copy)]
+pub enum MetricKind {
+    Counter,
+    Gauge,
+    /// The upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Counter, unit: Unit::Count, help }
+}
+
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Gauge, unit, help }
+}
+
+const fn seconds(name: &'static str, bounds: &'static [f64], help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Histogram(bounds), unit: Unit::Seconds, help }
+}
+
+/// All metrics, by service. A test compares the table with the sources.
+pub const METRICS: &[Metric] = &[
+    // Every service.
+    gauge(
+        "mailpulse_build_info",
+        Unit::Count,
+        "Always 1. The labels name the service and its version.",
+    ),
+    gauge("mailpulse_up", Unit::Count, "Always 1 while the process runs."),
+    // The stages that process records in Kafka transactions.
+    counter(
+        "mailpulse_processed_records_total",
+        "Records processed in committed transactions, by component.",
+    ),
+    counter("mailpulse_transactions_total", "Committed Kafka transactions, by component."),
+    counter(
+        "mailpulse_transaction_failures_total",
+        "Kafka transactions that failed and were rolled back, by component.",
+    ),
+    seconds(
+        "mailpulse_transaction_duration_seconds",
+        DURATIONS,
+        "Time from the beginning of a Kafka transaction to its commit.",
+    ),
+    seconds(
+        "mailpulse_restore_duration_seconds",
+        RESTORES,
+        "Time to restore the state of a partition after its assignment.",
+    ),
+    gauge(
+        "mailpulse_ledger_records",
+        Unit::Count,
+        "Records of the owned partitions by outcome, counted since the first record of each \
+         partition. read = passed + dropped + counted + dead_letters; redriven are those of read \
+         that an operator sent back.",
+    ),
+    gauge(
+        "mailpulse_lag_records",
+        Unit::Count,
+        "Offsets between the last processed record and the end of the owned partitions, by topic.",
+    ),
+    gauge(
+        "mailpulse_partition_held",
+        Unit::Count,
+        "1 while a partition is paused because too many of its records in a row became dead \
+         letters, else 0.",
+    ),
+    counter(
+        "mailpulse_dead_letters_total",
+        "Dead letters written to Kafka, by stage and reason code.",
+    ),
+    // ingress
+    counter(
+        "mailpulse_ingress_requests_total",
+        "Requests by provider, source and result. The code is `accepted` or the problem code of \
+         the response.",
+    ),
+    seconds(
+        "mailpulse_ingress_request_duration_seconds",
+        DURATIONS,
+        "Time from the head of an accepted request until its events are durable.",
+    ),
+    counter(
+        "mailpulse_ingress_events_total",
+        "Raw events of accepted requests, by provider, source and kind.",
+    ),
+    counter(
+        "mailpulse_ingress_verified_requests_total",
+        "Authentic requests by the position of the secret that verified them in the source's \
+         `secrets`, or `none` for a source without secrets.",
+    ),
+    counter(
+        "mailpulse_ingress_shadow_rejected_requests_total",
+        "Requests that were accepted only because their source is in shadow mode, by the problem \
+         code they would have got.",
+    ),
+    gauge(
+        "mailpulse_ingress_in_flight_records",
+        Unit::Count,
+        "Records sent to Kafka and not acknowledged yet.",
+    ),
+    gauge(
+        "mailpulse_ingress_spooling",
+        Unit::Count,
+        "1 while new requests are written to the spool instead of Kafka, else 0.",
+    ),
+    gauge("mailpulse_ingress_spool_bytes", Unit::Bytes, "Size of the requests in the spool."),
+    gauge(
+        "mailpulse_ingress_spool_limit_bytes",
+        Unit::Bytes,
+        "Largest size of the spool, the setting `ingress.spool_bytes`.",
+    ),
+    gauge("mailpulse_ingress_spool_requests", Unit::Count, "Requests in the spool."),
+    counter("mailpulse_ingress_spooled_requests_total", "Requests accepted into the spool."),
+    gauge(
+        "mailpulse_ingress_body_memory_bytes",
+        Unit::Bytes,
+        "Memory reserved for request bodies.",
+    ),
+    gauge(
+        "mailpulse_ingress_body_memory_limit_bytes",
+        Unit::Bytes,
+        "Memory available for request bodies, the setting `ingress.body_memory_bytes`.",
+    ),
+    // enrich
+    counter(
+        "mailpulse_enrich_file_reads_total",
+        "Reads of the files named in the settings, by setting and outcome (loaded or failed).",
+    ),
+    counter(
+        "mailpulse_enrich_mx_lookups_total",
+        "DNS lookups of mail exchangers, by outcome (found, not_found or failed).",
+    ),
+    counter(
+        "mailpulse_enrich_mx_timeouts_total",
+        "Domains whose mail exchangers were not known within `enrich.mx_timeout`.",
+    ),
+    // dedupe
+    counter("mailpulse_dedupe_duplicates_total", "Events dropped as duplicates, by provider."),
+    counter(
+        "mailpulse_dedupe_beyond_horizon_total",
+        "Events older than `dedupe.horizon`. They pass without a check for duplicates.",
+    ),
+    counter(
+        "mailpulse_dedupe_automated_engagements_total",
+        "Opens and clicks that dedupe recognised as automated by their timing, by reason.",
+    ),
+    // monitor
+    counter(
+        "mailpulse_monitor_late_events_total",
+        "Events that came too late to count in a window, by component.",
+    ),
+    gauge("mailpulse_monitor_scopes", Unit::Count, "Scopes held in memory."),
+    counter(
+        "mailpulse_monitor_alert_transitions_total",
+        "Alert transitions published, by rule and new state.",
+    ),
+    // archive
+    counter("mailpulse_archive_rows_total", "Rows inserted into ClickHouse, by table."),
+    counter("mailpulse_archive_inserts_total", "Successful inserts into ClickHouse, by table."),
+    Metric {
+        name: "mailpulse_archive_insert_bytes_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Bytes,
+        help: "Bytes of successful inserts, compressed as sent to ClickHouse, by table.",
+    },
+    seconds(
+        "mailpulse_archive_insert_duration_seconds",
+        DURATIONS,
+        "Time of a successful insert into ClickHouse, by table.",
+    ),
+    seconds(
+        "mailpulse_archive_event_age_seconds",
+        AGES,
+        "Age of an event, since its request arrived at the ingress, when its row can be read in \
+         ClickHouse.",
+    ),
+    counter(
+        "mailpulse_archive_retries_total",
+        "Failed requests to ClickHouse that are retried, by reason.",
+    ),
+    counter(
+        "mailpulse_archive_rejected_inserts_total",
+        "Inserts that ClickHouse rejected because of one of their rows, by table.",
+    ),
+    gauge(
+        "mailpulse_archive_partition_held",
+        Unit::Count,
+        "1 while a partition is not archived for this reason, else 0.",
+    ),
+    gauge("mailpulse_archive_buffer_bytes", Unit::Bytes, "Memory of rows not inserted yet."),
+    // notify
+    gauge(
+        "mailpulse_notify_pending_transitions",
+        Unit::Count,
+        "Alert transitions that at least one channel has not received yet.",
+    ),
+    seconds(
+        "mailpulse_notify_attempt_duration_seconds",
+        DURATIONS,
+        "Time of one delivery attempt, by channel.",
+    ),
+    counter(
+        "mailpulse_notify_failed_attempts_total",
+        "Failed delivery attempts, by channel and error code.",
+    ),
+    counter(
+        "mailpulse_notify_deliveries_total",
+        "Finished deliveries by channel and outcome (delivered, rejected or gave_up).",
+    ),
+    seconds(
+        "mailpulse_notify_alert_age_seconds",
+        AGES,
+        "Age of an alert transition when the channel received it.",
+    ),
+];
+
+#[cfg(test)]
+#[path = "metrics_table_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+use enrich::{Enrichment, RawRecord};
+use event::{Event, IdBuilder, Kind};
+use kafka::{Inputs, Outcome, Outgoing, Output, Record, Stage, TopicSettings};
+use record::{Topics, names};
+
+/// Turns raw events into canonical events. It keeps no state between records, apart from look-up
+/// tables and a buffer.
+pub(crate) struct Enrich {
+    topics: Topics,
+    partitions: TopicSettings,
+    enrichment: Enrichment,
+    value: Vec<u8>,
+}
+
+/// The greatest number of headers of a record of `mail.enriched`.
+const MAX_HEADERS: usize = 8;
+
+impl Enrich {
+    pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
+        Self { topics, partitions, enrichment, value: Vec::new() }
+    }
+}
+
+impl Stage for Enrich {
+    const STAGE: record::Stage = record::Stage::Enrich;
+
+    fn inputs(&self) -> Inputs {
+        let topics: Vec<String> = self.topics.all_raw().map(str::to_owned).collect();
+        let partitions = usize::try_from(self.partitions.recipient_partitions).unwrap_or(1);
+        Inputs { partitions: topics.len() * partitions, topics }
+    }
+
+    fn prepare(&mut self, records: &mut dyn Iterator<Item = Record<'_>>) {
+        let keys = records.filter_map(|record| std::str::from_utf8(record.key()).ok());
+        self.enrichment.prepare(keys);
+    }
+
+    fn process(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
+        let Self { topics, enrichment, value, .. } = self;
+        let bytes = record.value().unwrap_or_default();
+        let headers = record.look_up();
+        let raw = RawRecord::read(&|name| headers.get(name), record.key(), bytes);
+        let published = raw.and_then(|raw| {
+            enrichment.read(&raw, |event| publish(&topics.enriched, value, record, event, out))
+        });
+        match published {
+            Ok(published) => published.map(|()| Outcome::Passed),
+            Err(error) => out.dead_letter(record, error.reason(), &error.to_string()),
+        }
+    }
+}
+
+/// Sends the event, with headers for everything that dedupe needs, so that dedupe parses no JSON.
+fn publish(
+    topic: &str,
+    value: &mut Vec<u8>,
+    record: &Record<'_>,
+    event: &Event<'_>,
+    out: &mut Output<'_>,
+) -> Result<(), kafka::Error> {
+    value.clear();
+    serde_json::to_writer(&mut *value, event).map_err(kafka::Error::state)?;
+    let mut digits = itoa::Buffer::new();
+    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(MAX_HEADERS);
+    headers.push((names::EVENT_ID, event.event_id.as_bytes()));
+    headers.push((names::KIND, event.kind.as_str().as_bytes()));
+    headers.push((names::OCCURRED_AT, digits.format(event.occurred_at.micros()).as_bytes()));
+    headers.push((names::PROVIDER, event.provider.as_str().as_bytes()));
+    headers.push((names::SOURCE, event.source.as_bytes()));
+    let engagement = event.engagement_id();
+    if let Some(engagement) = &engagement {
+        headers.push((names::ENGAGEMENT_ID, engagement.as_bytes()));
+    }
+    if event.automation.is_some() {
+        headers.push((names::MACHINE, b""));
+    }
+    let link = link_digest(event);
+    if let Some(link) = &link {
+        headers.push((names::LINK, link));
+    }
+    out.send(Outgoing {
+        topic,
+        partition: Some(record.partition()),
+        key: record.key(),
+        value: Some(value),
+        headers: &headers,
+    })
+}
+
+/// Returns a digest of the link that a click followed. Four bytes are enough to distinguish the
+/// links of one message.
+fn link_digest(event: &Event<'_>) -> Option<[u8; 4]> {
+    let url = event.url.as_deref().filter(|_| event.kind == Kind::Clicked)?;
+    let [a, b, c, d, ..] = IdBuilder::new("link").part(url.as_bytes()).finish().0;
+    Some([a, b, c, d])
+}

@@ -1,0 +1,102 @@
+//! The changelog of rate, `mail.changelog.monitor`. It is compacted, and each of its partitions
+//! belongs to the partition of `mail.panes` with the same number.
+//!
+//! | key | value |
+//! |---|---|
+//! | `pane/<start>/<scope key>` | a [`window::Pane`], or a tombstone after it expired |
+//! | `episodes/<scope key>` | [`window::OpenEpisodes`], or a tombstone if none is open |
+//! | `mark` | [`LastCommit`] |
+//!
+//! All values are JSON.
+
+use serde::{Deserialize, Serialize};
+use window::PaneStart;
+
+use crate::clock::ShardClock;
+
+/// Written with every commit that changes the shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastCommit {
+    /// The number of commits that changed the shard. The metadata of the committed offset is the
+    /// same number. At a restore, a smaller number in the changelog means that records are missing.
+    pub(crate) commits: u64,
+    pub(crate) clock: ShardClock,
+}
+
+/// The key of a record in the changelog. Scopes are represented by their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChangelogKey<'a> {
+    Pane(PaneStart, &'a str),
+    Episodes(&'a str),
+    LastCommit,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "unknown key `{0}` in the monitor's changelog; a newer release may have written it, so start \
+     that release"
+)]
+pub(crate) struct UnknownKey(String);
+
+impl<'a> ChangelogKey<'a> {
+    pub(crate) fn to_text(self) -> String {
+        match self {
+            Self::Pane(start, scope) => format!("pane/{}/{scope}", start.micros()),
+            Self::Episodes(scope) => format!("episodes/{scope}"),
+            Self::LastCommit => "mark".to_owned(),
+        }
+    }
+
+    pub(crate) fn parse(key: &'a [u8]) -> Result<Self, UnknownKey> {
+        let unknown = || UnknownKey(String::from_utf8_lossy(key).into_owned());
+        let text = std::str::from_utf8(key).map_err(|_| unknown())?;
+        if text == "mark" {
+            return Ok(Self::LastCommit);
+        }
+        if let Some(scope) = text.strip_prefix("episodes/") {
+            return Ok(Self::Episodes(scope));
+        }
+        let (start, scope) =
+            text.strip_prefix("pane/").and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
+        let start: i64 = start.parse().map_err(|_| unknown())?;
+        let start = PaneStart::try_from(start).map_err(|_| unknown())?;
+        Ok(Self::Pane(start, scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::OccurredAt;
+
+    use super::*;
+
+    #[test]
+    fn keys_round_trip_and_do_not_change() {
+        let scope = "campaign/mailgun/shop/spring%2Fsale%201";
+        let pane = PaneStart::of(OccurredAt(1_700_000_000_000_000));
+        for (key, text) in [
+            (
+                ChangelogKey::Pane(pane, scope),
+                "pane/1700000000000000/campaign/mailgun/shop/spring%2Fsale%201",
+            ),
+            (ChangelogKey::Episodes(scope), "episodes/campaign/mailgun/shop/spring%2Fsale%201"),
+            (ChangelogKey::LastCommit, "mark"),
+        ] {
+            assert_eq!(key.to_text(), text);
+            assert_eq!(ChangelogKey::parse(text.as_bytes()).unwrap(), key);
+        }
+        for wrong in ["pane/7/source/mailgun/shop", "pane/x/y", "pane", "else", ""] {
+            assert!(ChangelogKey::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    /// The changelogs of running installations contain this form.
+    #[test]
+    fn the_json_form_of_the_last_commit_does_not_change() {
+        let json =
+            r#"{"commits":3,"clock":{"heard":{"0":{"watermark":5,"presence":"busy"}},"now":5}}"#;
+        let commit: LastCommit = serde_json::from_str(json).unwrap();
+        assert_eq!((commit.commits, commit.clock.now()), (3, 5));
+        assert_eq!(serde_json::to_string(&commit).unwrap(), json);
+    }
+}
