@@ -21,8 +21,16 @@ test-one crate *args:
 fast:
     cargo test --workspace --lib --bins
 
-# Build the documentation of all crates.
+# Build the documentation as a searchable book in target/book.
 docs:
+    bash docs/book/build.sh
+
+# Render the picture of the event flow again. Needs Graphviz.
+picture:
+    dot -Tsvg docs/images/event-flow.dot -o docs/images/event-flow.svg
+
+# Build the documentation of all crates.
+crate-docs:
     cargo doc --workspace --no-deps
 
 # Install and fetch everything that the tasks below need.

@@ -1,4 +1,4 @@
-//! Tests the documents: their queries run on the current tables, and their links have targets.
+//! Tests the documents: their queries run on the current tables, and every problem code is described.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -95,31 +95,6 @@ async fn every_query_runs() {
     assert!(queries >= 20, "only {queries} were found");
     let drop = format!("DROP DATABASE {}", database.name);
     database.run("default", &drop).await.unwrap();
-}
-
-#[test]
-fn every_link_between_documents_has_a_target() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let directory = root().join(document).parent().unwrap().to_owned();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if link.contains("://") {
-                continue;
-            }
-            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if path.is_empty() { root().join(document) } else { directory.join(path) };
-            // `cargo xtask bench` writes this file.
-            if path.ends_with("benchmarks.md") {
-                continue;
-            }
-            assert!(target.exists(), "{document}: {link}");
-            if !anchor.is_empty() {
-                let page = std::fs::read_to_string(&target).unwrap();
-                let anchors = support::anchors(&page);
-                assert!(anchors.contains(anchor), "{document}: {link} in {anchors:?}");
-            }
-        }
-    }
 }
 
 /// Returns the codes that `fn code` of a source maps its variants to.

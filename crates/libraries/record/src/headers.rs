@@ -225,9 +225,8 @@ mod tests {
             request_id: "r1",
         };
         let written = headers.headers();
-        let lookup = |name: &str| {
-            written.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..])
-        };
+        let lookup =
+            |name: &str| written.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..]);
         assert_eq!(RawHeaders::read(&lookup), Ok(headers));
     }
 
