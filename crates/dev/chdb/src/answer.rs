@@ -147,7 +147,7 @@ pub(crate) struct WatchedBytes {
 
 impl WatchedBytes {
     /// Returns the bytes to send, and a receiver that is closed when they are dropped.
-    pub fn new(bytes: Bytes) -> (Bytes, oneshot::Receiver<Infallible>) {
+    pub fn wrap(bytes: Bytes) -> (Bytes, oneshot::Receiver<Infallible>) {
         let (sender, dropped) = oneshot::channel();
         (Bytes::from_owner(Self { bytes, _dropped: sender }), dropped)
     }

@@ -224,7 +224,7 @@ impl Sending {
         end.extend_from_slice(&rest);
         // After the trailer the answer ends without the last HTTP chunk, as in ClickHouse. hyper
         // discards bytes that it has not written by then, so we wait until it has written them.
-        let (end, dropped) = WatchedBytes::new(end.freeze());
+        let (end, dropped) = WatchedBytes::wrap(end.freeze());
         let _ = sender.blocking_send(Ok(Some(end)));
         let _ = dropped.blocking_recv();
         let _ = sender.blocking_send(Err(exception.into()));

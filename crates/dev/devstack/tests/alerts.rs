@@ -107,7 +107,7 @@ fn rules_name_exported_metrics() {
 
 /// Every label value that a rule selects occurs in the sources.
 #[test]
-fn rules_are_about_values_that_occur() {
+fn rules_name_label_values_that_the_sources_set() {
     let sources: String = sources().into_iter().map(|(_, text)| text).collect();
     let mut values = BTreeSet::new();
     for rule in rules() {

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use devstack::{Dirs, Kafka, ServerKind, process, shared_kafka};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
 /// For operations that take milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -56,7 +56,8 @@ fn links_between_pages_resolve() {
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let target = if path.is_empty() { page.clone() } else { folder.join(path) };
             let exists = root().join(&target).exists();
-            if !exists || (!anchor.is_empty() && !support::anchors(&read(&target)).contains(anchor)) {
+            if !exists || (!anchor.is_empty() && !support::anchors(&read(&target)).contains(anchor))
+            {
                 broken.push(format!("{}: {link}", page.display()));
             }
         }

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use state::Entry;
 use window::{Alert, OpenEpisodes, Pane, PaneDelta, Scope, ScopeRate, WindowResult};
 
-/// Checks that every value that can be read is unchanged after it is written and read again, so that a
-/// restart loses and adds nothing.
+/// Checks that every value that can be read is unchanged after it is written and read again, so
+/// that a restart loses and adds nothing.
 pub fn check(data: &[u8]) {
     check_value(data);
 }
@@ -54,7 +54,8 @@ fn check_json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
     true
 }
 
-/// `archive` stores the rates that it reads, so they must be equal to those that `monitor` computed.
+/// `archive` stores the rates that it reads, so they must be equal to those that `monitor`
+/// computed.
 fn check_rates(record: &[u8]) -> bool {
     let Ok(ScopeRate { window, .. }) = serde_json::from_slice(record) else { return false };
     let computed = WindowResult::new(window.width, window.end, window.counts, window.revision);

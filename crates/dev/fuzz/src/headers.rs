@@ -10,8 +10,8 @@ use crate::head_and_body;
 
 type Header<'a> = (&'a str, &'a [u8]);
 
-/// Checks that parsed headers have the values of the input, and that a dead letter returns the original
-/// headers of its record.
+/// Checks that parsed headers have the values of the input, and that a dead letter returns the
+/// original headers of its record.
 pub fn check(data: &[u8]) {
     let lines = head_and_body(data).0;
     let headers: Vec<Header<'_>> = lines

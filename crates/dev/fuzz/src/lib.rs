@@ -1,8 +1,9 @@
 //! Properties of every parser of untrusted bytes.
 //!
-//! Each fuzz target has a module with a function `check`, which panics if a property does not hold. The
-//! targets in `fuzz_targets/` call it with libFuzzer's inputs, and the test below with the files in
-//! `seeds/`, on any compiler. `docs/fuzzing.md` describes how to run the targets and what they found.
+//! Each fuzz target has a module with a function `check`, which panics if a property does not hold.
+//! The targets in `fuzz_targets/` call it with libFuzzer's inputs, and the test below with the
+//! files in `seeds/`, on any compiler. `docs/fuzzing.md` describes how to run the targets and what
+//! they found.
 
 #![allow(missing_docs, reason = "a comment is only written where the name does not say it")]
 

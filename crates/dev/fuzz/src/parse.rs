@@ -9,8 +9,8 @@ use crate::{NOW, provider_and_rest};
 /// In seconds. Providers retry for at least this long.
 const DAY: i64 = 24 * 3600;
 
-/// Checks that [`providers::split`] and [`providers::parse`] agree, that a retry has the same event id,
-/// and that every event is unchanged after it is written and read again.
+/// Checks that [`providers::split`] and [`providers::parse`] agree, that a retry has the same event
+/// id, and that every event is unchanged after it is written and read again.
 pub fn check(data: &[u8]) {
     let Some((provider, body)) = provider_and_rest(data) else { return };
     for OwnedRawEvent { kind, recipient, raw } in raw_events(provider, body).1 {

@@ -5,8 +5,8 @@ use providers::{Content, SplitError};
 
 use crate::provider_and_rest;
 
-/// Checks that splitting is deterministic, that a body that cannot be split gives no events, and that raw
-/// events have the provider's bytes.
+/// Checks that splitting is deterministic, that a body that cannot be split gives no events, and
+/// that raw events have the provider's bytes.
 pub fn check(data: &[u8]) {
     let Some((provider, body)) = provider_and_rest(data) else { return };
     let (content, events) = raw_events(provider, body);

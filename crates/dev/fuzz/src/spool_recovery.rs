@@ -14,9 +14,9 @@ thread_local! {
         RefCell::new(tempfile::tempdir().expect("a directory"));
 }
 
-/// Checks that a spool can be opened with any bytes in its segments, that it returns exactly the entries
-/// that [`Entries`] finds, that it keeps damaged bytes in other files, and that opening it again repairs
-/// nothing.
+/// Checks that a spool can be opened with any bytes in its segments, that it returns exactly the
+/// entries that [`Entries`] finds, that it keeps damaged bytes in other files, and that opening it
+/// again repairs nothing.
 pub fn check(data: &[u8]) {
     DIRECTORY.with_borrow(|directory| check_in(directory.path(), data));
 }

@@ -2,8 +2,8 @@
 
 use spool::{End, Entries, FRAME_BYTES};
 
-/// Checks that every entry has the right checksum. Also checks that damage to a valid segment loses only
-/// entries from the damaged one on, and never returns a wrong entry.
+/// Checks that every entry has the right checksum. Also checks that damage to a valid segment loses
+/// only entries from the damaged one on, and never returns a wrong entry.
 pub fn check(data: &[u8]) {
     check_frames(data);
 

@@ -12,8 +12,8 @@ use testkit::Credentials;
 
 use crate::{NOW, head_and_body};
 
-/// Checks that no request is authentic. The seeds do not contain the keys, so an authentic request is a
-/// security hole.
+/// Checks that no request is authentic. The seeds do not contain the keys, so an authentic request
+/// is a security hole.
 pub fn check(data: &[u8]) {
     let Some((&choice, request)) = data.split_first() else { return };
     let (head, body) = head_and_body(request);

@@ -32,11 +32,6 @@ impl Metrics {
         let samples = self.0.lines().filter_map(sample);
         samples.filter(|s| s.name == name && s.has(labels) && s.value == value).count()
     }
-
-    /// Returns the whole scrape, for messages.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
 }
 
 struct Sample<'m> {

@@ -50,8 +50,8 @@ const POSTAL_PUBLIC_KEY_PEM: &str = include_str!("../keys/postal-public-key.pem"
 const CERTIFICATE_PEM: &str = include_str!("../keys/sns-certificate.pem");
 
 /// The keys that sign requests, and the configuration that verifies them. Every call of
-/// [`Credentials::new`] returns the same keys, so one process can write the configuration and another
-/// can post.
+/// [`Credentials::new`] returns the same keys, so one process can write the configuration and
+/// another can post.
 #[derive(Clone)]
 pub struct Credentials {
     public_base_url: String,
@@ -92,8 +92,8 @@ impl Credentials {
         }
     }
 
-    /// Returns keys that are not in the configuration. Requests signed with them have the right form
-    /// and must be rejected.
+    /// Returns keys that are not in the configuration. Requests signed with them have the right
+    /// form and must be rejected.
     #[must_use]
     pub fn impostor(&self) -> Self {
         Self {
@@ -128,8 +128,8 @@ impl Credentials {
         CERTIFICATE_PEM
     }
 
-    /// Returns the `SigningCertURL` of SNS messages. It has the form of AWS's addresses and does not
-    /// exist.
+    /// Returns the `SigningCertURL` of SNS messages. It has the form of AWS's addresses and does
+    /// not exist.
     pub fn sns_certificate_url(&self) -> &'static str {
         "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-7e577e577e577e577e577e577e577e57.pem"
     }
@@ -167,7 +167,8 @@ impl Credentials {
         )
     }
 
-    /// Returns the configured secret (SNS has a certificate instead) and the other lines of the table.
+    /// Returns the configured secret (SNS has a certificate instead) and the other lines of the
+    /// table.
     fn secret_and_options(&self, provider: Provider, name: &str) -> (Option<String>, String) {
         let secret = |secret: &str| Some(secret.to_owned());
         match provider {
@@ -217,8 +218,8 @@ fn webhook_secret(key: &[u8]) -> String {
     format!("{WEBHOOK_SECRET_PREFIX}{}", STANDARD.encode(key))
 }
 
-/// Includes the defaults, so that the configuration shows what is signed. `tolerance_seconds` needs a
-/// signed timestamp.
+/// Includes the defaults, so that the configuration shows what is signed. `tolerance_seconds` needs
+/// a signed timestamp.
 fn generic_options(name: &str) -> String {
     let signed = if name == BODY_ONLY_SOURCE {
         "signed = \"body\"\n"

@@ -51,8 +51,8 @@ pub struct ExpectedSource {
     pub unique_clicks: u64,
 }
 
-/// An episode of the demo's rule: in windows of one hour, more than 5 % of at least 200 sent messages
-/// of a source bounced hard.
+/// An episode of the demo's rule: in windows of one hour, more than 5 % of at least 200 sent
+/// messages of a source bounced hard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpectedAlert {
     pub provider: Provider,

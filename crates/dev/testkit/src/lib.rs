@@ -6,7 +6,7 @@
 //!   in the provider's format.
 //! * [`sign`]: signed HTTP requests with these payloads.
 //! * [`signers`]: the providers' signature schemes, with any key.
-//! * [`Traffic`]: hours of mail from a seed and a [`Plan`], with what is [`Expected`] of a pipeline.
+//! * [`Traffic`]: hours of mail from a seed and a [`Plan`], and the [`Expected`] result.
 //! * [`load`]: millions of events for load tests.
 //!
 //! This crate uses none of the crates under test, only the vocabulary of `event`. Otherwise the

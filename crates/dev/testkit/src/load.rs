@@ -1,5 +1,5 @@
 //! Generates millions of events for load tests. Bodies are assembled from a few constant parts, so
-//! that generating them costs little compared with what is measured. Each request is signed when it
+//! that generating them costs little compared with the measured program. Each request is signed when it
 //! is sent, because the ingress rejects old signatures of the generic scheme.
 
 use std::io::Write;
@@ -40,9 +40,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes bodies of `events_per_request` events (1: an object; more: an array). `run` becomes part
-    /// of every id; it must differ between runs and need no escaping in JSON. `first` is the number
-    /// of the first event, so that several senders can share a run.
+    /// Makes bodies of `events_per_request` events (1: an object; more: an array). `run` becomes
+    /// part of every id; it must differ between runs and need no escaping in JSON. `first` is the
+    /// number of the first event, so that several senders can share a run.
     pub fn new(
         credentials: &Credentials,
         source: &str,
@@ -59,8 +59,8 @@ impl Load {
         }
     }
 
-    /// Returns the next request. Its events have the time `now_unix_millis`, and it is signed for that
-    /// second.
+    /// Returns the next request. Its events have the time `now_unix_millis`, and it is signed for
+    /// that second.
     pub fn next_request(&mut self, now_unix_millis: i64) -> SignedRequest {
         let body = event_batch(&self.run, self.next, self.events_per_request, now_unix_millis);
         self.next += self.events_per_request as u64;
@@ -77,8 +77,8 @@ impl Load {
 /// dedupe would classify them as automated.
 const READ_AFTER_MILLIS: i64 = 60_000;
 
-/// Returns the body of one generic request: the events `first` to `first + count - 1` of a run, about
-/// 700 bytes each. One event is an object, several are an array.
+/// Returns the body of one generic request: the events `first` to `first + count - 1` of a run,
+/// about 700 bytes each. One event is an object, several are an array.
 pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64) -> Bytes {
     let mut body = Vec::with_capacity(count * 760 + 2);
     let array = count != 1;

@@ -13,8 +13,8 @@ pub struct MailEvent {
     pub message_id: String,
     /// The sender's name for the campaign; see [`MailEvent::reported_campaign`].
     pub campaign: String,
-    /// UTC microseconds since the Unix epoch. A multiple of [`MailEvent::resolution_micros`], because
-    /// the provider's payload would lose the rest.
+    /// UTC microseconds since the Unix epoch. A multiple of [`MailEvent::resolution_micros`],
+    /// because the provider's payload would lose the rest.
     pub occurred_at_micros: i64,
     /// For bounces. `None` means [`Permanence::Hard`].
     pub permanence: Option<Permanence>,
@@ -41,8 +41,8 @@ impl MailEvent {
         }
     }
 
-    /// Returns an id, from which the payloads derive the provider's own event id. Events that differ
-    /// only in `n` have different ids.
+    /// Returns an id, from which the payloads derive the provider's own event id. Events that
+    /// differ only in `n` have different ids.
     pub fn id(&self) -> EventId {
         IdBuilder::new("testkit")
             .part(&[self.provider as u8, self.kind as u8])

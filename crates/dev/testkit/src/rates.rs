@@ -1,5 +1,5 @@
-//! Computes sliding windows by two binary searches in sorted times. Slow, but it shares no code with
-//! the pipeline, whose rates are compared with these.
+//! Computes sliding windows by two binary searches in sorted times. Slow, but it shares no code
+//! with the pipeline, whose rates are compared with these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -95,8 +95,8 @@ impl Timeline {
             .take_while(move |end| *end <= last + width_micros)
     }
 
-    /// Returns the ranges of window ends at which at least `min_sent` messages were sent and more than
-    /// the share `threshold` of them bounced hard.
+    /// Returns the ranges of window ends at which at least `min_sent` messages were sent and more
+    /// than the share `threshold` of them bounced hard.
     pub fn bounce_breaches(
         &self,
         width_micros: i64,

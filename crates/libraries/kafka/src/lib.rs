@@ -1,4 +1,5 @@
-//! Everything that talks to Kafka. This is the only crate that imports rdkafka.
+//! Everything that talks to Kafka. No service and no other library imports rdkafka; only the test
+//! harness does, so that tests do not check this crate with itself.
 //!
 //! Consuming:
 //! - [`Stage`] and [`run`]: consume, process, produce and commit in one Kafka transaction. `enrich`,

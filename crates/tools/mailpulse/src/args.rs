@@ -17,8 +17,8 @@ use crate::dead_letter_id::DeadLetterId;
 #[derive(Debug, Parser)]
 #[command(name = "mailpulse", version)]
 pub(crate) struct Cli {
-    /// The configuration file of the services. The default is `mailpulse.toml`, if it exists; `parse`
-    /// has no default.
+    /// The configuration file of the services. The default is `mailpulse.toml`, if it exists;
+    /// `parse` has no default.
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -39,12 +39,13 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Convert a body to canonical events, one JSON line per event and recipient.
     ///
-    /// The lines are what enrich publishes, because they are made by its code. With --config it uses
-    /// the configured databases, lookup tables, rules, name server and pseudonyms, otherwise only its
-    /// built-in tables.
+    /// The lines are what enrich publishes, because they are made by its code. With --config it
+    /// uses the configured databases, lookup tables, rules, name server and pseudonyms, otherwise
+    /// only its built-in tables.
     ///
     /// The exit status is 0 if everything became events, 1 if something would become a dead letter
-    /// (a line `{"dead_letter": …}` has the reason), and 2 if the input or the settings are invalid.
+    /// (a line `{"dead_letter": …}` has the reason), and 2 if the input or the settings are
+    /// invalid.
     #[command(after_help = "Examples:\n  \
         mailpulse parse --provider sendgrid body.json | jq -r '[.kind, .recipient] | @tsv'\n  \
         mailpulse parse --provider ses --received-at 2026-11-21T10:00:00Z request.http\n  \
@@ -69,7 +70,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
-    /// List dead letters: id, time (UTC), reason, stage, provider/source, key, bytes, origin, detail.
+    /// List dead letters: id, time (UTC), reason, stage, provider/source, key, bytes, origin,
+    /// detail.
     #[command(after_help = "Examples:\n  \
         mailpulse dead-letters ls --stage enrich --since 2h\n  \
         mailpulse dead-letters ls --provider postmark --json | jq -r .detail | sort | uniq -c")]
@@ -81,10 +83,10 @@ pub(crate) enum DeadLettersCommand {
     Show(Show),
     /// Send dead letters back to the stage that gave up on them, each at most once.
     ///
-    /// Request bodies that the ingress could not split are split again. Records of enrich, dedupe and
-    /// archive go back to their topic, where only that stage processes them. Dead letters that cannot
-    /// be redriven are reported, and the exit status is 1. The command can be interrupted and
-    /// repeated at any time.
+    /// Request bodies that the ingress could not split are split again. Records of enrich, dedupe
+    /// and archive go back to their topic, where only that stage processes them. Dead letters that
+    /// cannot be redriven are reported, and the exit status is 1. The command can be interrupted
+    /// and repeated at any time.
     #[command(after_help = "Examples:\n  \
         mailpulse dead-letters redrive --stage enrich --reason wrong_shape --dry-run\n  \
         mailpulse dead-letters redrive --stage enrich --reason wrong_shape --yes\n  \
@@ -174,7 +176,7 @@ fn providers() -> impl TypedValueParser<Value = Provider> {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    time_before(text, Timestamp::now())
+    time_before(text, crate::now())
 }
 
 /// Parses `2026-11-21T10:00:00Z`, or an age such as `2h` relative to `now`.

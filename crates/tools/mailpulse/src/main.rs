@@ -1,12 +1,12 @@
 //! `mailpulse`: the operator's tool.
 //!
-//! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it to
-//! canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters` lists,
-//! explains and redrives dead letters. Results go to standard output, counts and errors to standard
-//! error.
+//! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it
+//! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
+//! lists, explains and redrives dead letters. Results go to standard output, counts and errors to
+//! standard error.
 //!
-//! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not authentic),
-//! 2 if the arguments, the input or the settings are invalid.
+//! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
+//! authentic), 2 if the arguments, the input or the settings are invalid.
 
 mod args;
 mod dead_letter_id;
@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use enrich::OpenError;
+use jiff::Timestamp;
 use service::SettingsError;
 
 /// The result of a command that ran.
@@ -69,6 +70,11 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Outcome> {
     clap_complete::generate(shell, &mut Cli::command(), "mailpulse", &mut script);
     io::stdout().write_all(&script)?;
     Ok(Outcome::Done)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the default of options that take a time")]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 /// Whether the reader of our output ended, like `head`. That is not an error.

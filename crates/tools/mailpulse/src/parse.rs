@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use event::{Provider, ReceivedAt};
-use jiff::Timestamp;
 use providers::profile;
 
 use crate::args::Parse;
@@ -34,7 +33,7 @@ pub(crate) fn run(config: Option<&Path>, args: &Parse) -> anyhow::Result<Outcome
     let context = RequestContext {
         provider: args.provider,
         source: &args.source,
-        received_at: ReceivedAt(args.received_at.unwrap_or_else(Timestamp::now).as_microsecond()),
+        received_at: ReceivedAt(args.received_at.unwrap_or_else(crate::now).as_microsecond()),
         request_id: &args.request_id,
     };
     let received = read_body(args)?;

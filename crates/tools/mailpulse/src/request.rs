@@ -1,7 +1,7 @@
 //! Reads a captured HTTP request: request line, headers, an empty line, and the bytes of the body.
 //!
-//! Captures come from proxies, logs and editors. Therefore lines of the head may end with CRLF or LF,
-//! and empty lines and `#` comments may precede it. The bytes of the body are not changed.
+//! Captures come from proxies, logs and editors. Therefore lines of the head may end with CRLF or
+//! LF, and empty lines and `#` comments may precede it. The bytes of the body are not changed.
 
 mod body;
 
@@ -47,8 +47,8 @@ impl CapturedRequest {
         Ok(Self { method, target, headers, body, notes })
     }
 
-    /// Returns the URL of the request according to its target and its `Host` header. Proxies may have
-    /// changed both, so the signed URL may differ.
+    /// Returns the URL of the request according to its target and its `Host` header. Proxies may
+    /// have changed both, so the signed URL may differ.
     pub(crate) fn apparent_url(&self) -> Option<String> {
         if self.target.starts_with("http") {
             return Some(self.target.clone());

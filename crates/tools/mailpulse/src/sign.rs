@@ -1,7 +1,7 @@
 //! `mailpulse sign`: signs a request as the provider would, to test an endpoint.
 //!
-//! The signers of `testkit` share no code with the verifiers, so a mistake in one of them does not go
-//! unnoticed.
+//! The signers of `testkit` share no code with the verifiers, so a mistake in one of them does not
+//! go unnoticed.
 
 mod generate;
 mod keys;
@@ -10,7 +10,6 @@ mod scheme;
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use providers::Options;
 
 use crate::args::Sign;
@@ -32,7 +31,7 @@ pub(crate) fn run(args: &Sign) -> anyhow::Result<Outcome> {
     };
     let Some(body) = &args.body else { return Ok(Outcome::Done) };
     let body = input::read(body)?;
-    let now = args.at.unwrap_or_else(Timestamp::now).as_second();
+    let now = args.at.unwrap_or_else(crate::now).as_second();
     let signed_body = scheme::sign(args, &secrets, body, now)?;
     let destination = request::Destination::new(args);
     let text = if args.curl {

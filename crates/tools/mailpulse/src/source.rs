@@ -75,8 +75,8 @@ impl Source {
     }
 }
 
-/// Returns a note if this provider ignores an option that scripts may give for every provider. Other
-/// unknown options are errors.
+/// Returns a note if this provider ignores an option that scripts may give for every provider.
+/// Other unknown options are errors.
 fn note_if_ignored(provider: Provider, key: &str) -> Option<&'static str> {
     if Options::keys(provider).contains(&key) {
         return None;

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use event::Provider;
 use http::Method;
-use jiff::Timestamp;
 use providers::{Authenticator, Options, ReceivedRequest, Rejection, profile};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -34,7 +33,7 @@ pub(crate) fn run(config: Option<&Path>, args: &Verify) -> anyhow::Result<Outcom
     complete_options(&mut source, &captured)?;
     let authenticator = authenticator(&source)?;
 
-    let at = args.at.unwrap_or_else(Timestamp::now);
+    let at = args.at.unwrap_or_else(crate::now);
     let request = ReceivedRequest {
         headers: &captured.headers,
         body: &captured.body,
@@ -65,8 +64,8 @@ pub(crate) fn run(config: Option<&Path>, args: &Verify) -> anyhow::Result<Outcom
     Ok(if is_authentic { Outcome::Done } else { Outcome::Incomplete })
 }
 
-/// Fills in options that the command line does not give. The topic of the request is accepted. Without
-/// Mandrill's URL, verification is impossible.
+/// Fills in options that the command line does not give. The topic of the request is accepted.
+/// Without Mandrill's URL, verification is impossible.
 fn complete_options(source: &mut Source, captured: &CapturedRequest) -> Result<(), InputError> {
     match &mut source.settings.options {
         Options::Ses(options) if options.topics.is_empty() => {

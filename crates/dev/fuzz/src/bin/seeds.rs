@@ -1,5 +1,5 @@
-//! Writes the seeds of the fuzzer to `seeds/`, from the providers' fixtures, testkit's traffic and the
-//! documented formats. Run it again when a provider is added.
+//! Writes the seeds of the fuzzer to `seeds/`, from the providers' fixtures, testkit's traffic and
+//! the documented formats. Run it again when a provider is added.
 
 use std::fs;
 use std::path::{Path, PathBuf};

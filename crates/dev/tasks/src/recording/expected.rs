@@ -121,7 +121,8 @@ pub(crate) struct RecordNames {
     /// The names of all headers.
     pub(crate) headers: BTreeSet<String>,
     /// In a changelog, the first part of each key with the fields of its JSON values, or with the
-    /// first byte of its binary values. In other topics it is empty.
+    /// first byte of its binary values. The fields of open episodes are names of rules. In other topics
+    /// it is empty.
     pub(crate) values: BTreeMap<String, BTreeSet<String>>,
 }
 

@@ -92,7 +92,8 @@ fn permanent() -> Value {
     })
 }
 
-/// Mailgun did not try to deliver, because the address bounced before. 605 is its own code, not SMTP.
+/// Mailgun did not try to deliver, because the address bounced before. 605 is its own code, not
+/// SMTP.
 fn suppressed() -> Value {
     json!({
         "severity": "permanent", "reason": "suppress-bounce", "delivery-status": {

@@ -38,8 +38,8 @@ pub fn mandrill(event: &MailEvent) -> Option<Value> {
     Some(payload)
 }
 
-/// Returns the event's name, `msg.state`, and further fields of the event (of `msg` if it bounced or
-/// was deferred).
+/// Returns the event's name, `msg.state`, and further fields of the event (of `msg` if it bounced
+/// or was deferred).
 fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Value)> {
     let reader = json!({
         "ip": client_ip(event), "user_agent": user_agent(event),

@@ -77,8 +77,8 @@ pub fn json(event: &MailEvent) -> Option<Value> {
     }
 }
 
-/// Returns a message id in the provider's format, as the canonical event has it: for SendGrid only the
-/// part before the first dot, and without angle brackets. Different numbers give different ids.
+/// Returns a message id in the provider's format, as the canonical event has it: for SendGrid only
+/// the part before the first dot, and without angle brackets. Different numbers give different ids.
 pub fn message_id(provider: Provider, number: u128) -> String {
     match provider {
         Provider::SendGrid => {

@@ -5,8 +5,8 @@ use super::{LINK, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::iso_millis;
 
-/// Returns the body with one event. Resend does not report subscriptions and unsubscriptions. `other`
-/// is a message that is scheduled for later.
+/// Returns the body with one event. Resend does not report subscriptions and unsubscriptions.
+/// `other` is a message that is scheduled for later.
 pub fn resend(event: &MailEvent) -> Option<Value> {
     let at = iso_millis(event.occurred_at_micros);
     let (name, more) = name_and_fields(event, &at)?;

@@ -8,8 +8,8 @@ use crate::time_formats::seconds;
 /// The user agent of Apple's Mail Privacy Protection.
 const APPLE_MPP: &str = "Mozilla/5.0";
 
-/// Returns an element of the array. SendGrid reports every kind. `other` is `account_status_change`,
-/// which has no recipient.
+/// Returns an element of the array. SendGrid reports every kind. `other` is
+/// `account_status_change`, which has no recipient.
 pub fn sendgrid(event: &MailEvent) -> Option<Value> {
     let (name, more) = name_and_fields(event);
     let mut payload = json!({

@@ -14,8 +14,8 @@ pub fn ses(event: &MailEvent) -> Option<Value> {
     Some(record)
 }
 
-/// Returns the `mail` object. SES gives it the time of sending, which a [`MailEvent`] does not have.
-/// The event's time is right for `Send` and `Reject`, which have no other time.
+/// Returns the `mail` object. SES gives it the time of sending, which a [`MailEvent`] does not
+/// have. The event's time is right for `Send` and `Reject`, which have no other time.
 fn mail(event: &MailEvent) -> Value {
     let sender = sender(event);
     json!({

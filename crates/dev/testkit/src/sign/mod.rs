@@ -1,6 +1,6 @@
-//! Signs requests with the keys of [`Credentials`]. For each provider there is a function that takes
-//! payloads, and one that takes any text, for authentic bodies with malformed content. The signature
-//! schemes are in [`crate::signers`].
+//! Signs requests with the keys of [`Credentials`]. For each provider there is a function that
+//! takes payloads, and one that takes any text, for authentic bodies with malformed content. The
+//! signature schemes are in [`crate::signers`].
 
 mod sns;
 
@@ -18,8 +18,8 @@ use crate::{Credentials, MailEvent, SignedRequest, payloads};
 
 const POSTAL_KEY_ID: &str = "testkit";
 
-/// Signs a SendGrid request. A single event is an array, too. Like SendGrid, it separates events with
-/// CRLF and escapes `<` and `>`, so a body that was parsed and written again does not verify.
+/// Signs a SendGrid request. A single event is an array, too. Like SendGrid, it separates events
+/// with CRLF and escapes `<` and `>`, so a body that was parsed and written again does not verify.
 pub fn sendgrid(
     credentials: &Credentials,
     source: &str,
@@ -147,8 +147,8 @@ pub fn postal_body(credentials: &Credentials, source: &str, body: Bytes) -> Sign
     request(Provider::Postal, source, expect_signed(signed_body))
 }
 
-/// Signs a request of the generic provider: an object for one event, an array for several. The source
-/// `legacy` signs only the body, all others `timestamp.body`.
+/// Signs a request of the generic provider: an object for one event, an array for several. The
+/// source `legacy` signs only the body, all others `timestamp.body`.
 pub fn generic(
     credentials: &Credentials,
     source: &str,
@@ -194,8 +194,8 @@ pub(crate) fn generic_keyed(
     request(Provider::Generic, source, SignedBody { headers, body })
 }
 
-/// Signs the events of one source as the provider posts them: in one request if it posts batches, and
-/// otherwise in one request per event. Omits events that the provider does not report.
+/// Signs the events of one source as the provider posts them: in one request if it posts batches,
+/// and otherwise in one request per event. Omits events that the provider does not report.
 pub fn events(
     credentials: &Credentials,
     events: &[MailEvent],
@@ -223,8 +223,8 @@ pub fn events(
     }
 }
 
-/// Signs a body that cannot be parsed: JSON that ends in the middle. For Mailgun `event-data` is not
-/// an object instead, because the signature is inside the JSON. `n` makes each body different.
+/// Signs a body that cannot be parsed: JSON that ends in the middle. For Mailgun `event-data` is
+/// not an object instead, because the signature is inside the JSON. `n` makes each body different.
 pub fn malformed(
     credentials: &Credentials,
     provider: Provider,
@@ -241,8 +241,8 @@ pub fn malformed(
     body(credentials, provider, source, text, now_unix)
 }
 
-/// Signs any text as the body, for Mailgun as `event-data`, for SES as the message, and for Mandrill as
-/// the form field.
+/// Signs any text as the body, for Mailgun as `event-data`, for SES as the message, and for
+/// Mandrill as the form field.
 fn body(
     credentials: &Credentials,
     provider: Provider,

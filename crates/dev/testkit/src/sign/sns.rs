@@ -1,5 +1,5 @@
-//! Signs requests of Amazon SES, which posts through Amazon SNS: an envelope whose `Message` is JSON
-//! in a string.
+//! Signs requests of Amazon SES, which posts through Amazon SNS: an envelope whose `Message` is
+//! JSON in a string.
 
 use event::Provider;
 use serde_json::Value;

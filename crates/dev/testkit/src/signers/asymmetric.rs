@@ -64,8 +64,8 @@ const SHA1_DIGEST_INFO: [u8; 15] =
     [0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
 
 /// Returns an RSA PKCS#1 v1.5 signature with SHA-1 in base64. The cryptographic library no longer
-/// signs with SHA-1, but Postal and SNS do. This computation does not take constant time, so it is for
-/// test requests only.
+/// signs with SHA-1, but Postal and SNS do. This computation does not take constant time, so it is
+/// for test requests only.
 pub(super) fn rsa_sha1(key: &RsaKeyPair, message: &[u8]) -> Result<String, SigningFailed> {
     let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|_| SigningFailed)?;
     let (modulus, exponent) = private_numbers(pkcs8.as_ref()).ok_or(SigningFailed)?;
@@ -79,9 +79,9 @@ pub(super) fn rsa_sha1(key: &RsaKeyPair, message: &[u8]) -> Result<String, Signi
     Ok(STANDARD.encode([vec![0; leading], signature].concat()))
 }
 
-/// Returns modulus and private exponent of an RSA key in DER: a PKCS#8 `PrivateKeyInfo` (RFC 5208 §5) is a
-/// sequence of version, algorithm and an octet string, which contains an `RSAPrivateKey` (RFC 8017
-/// §A.1.2), a sequence of version, modulus, public exponent, private exponent and more.
+/// Returns modulus and private exponent of an RSA key in DER: a PKCS#8 `PrivateKeyInfo` (RFC 5208
+/// §5) is a sequence of version, algorithm and an octet string, which contains an `RSAPrivateKey`
+/// (RFC 8017 §A.1.2), a sequence of version, modulus, public exponent, private exponent and more.
 fn private_numbers(pkcs8: &[u8]) -> Option<(BigUint, BigUint)> {
     let (info, _) = value(pkcs8)?;
     let key = nth(info, 2)?;

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::SignedBody;
 
-/// Signs for Mailgun: an envelope with one event, which may be any JSON text, and a signature block.
-/// The block is hex HMAC-SHA256 over `timestamp ‖ token` and does not cover the event. The token of 50
-/// characters is derived from the event, so a retry has the same block.
+/// Signs for Mailgun: an envelope with one event, which may be any JSON text, and a signature
+/// block. The block is hex HMAC-SHA256 over `timestamp ‖ token` and does not cover the event. The
+/// token of 50 characters is derived from the event, so a retry has the same block.
 pub fn mailgun(key: &[u8], event_data: &str, now_unix: i64) -> SignedBody {
     let (timestamp, token, signature) = mailgun_block(key, event_data.as_bytes(), now_unix);
     let block = json!({"timestamp": timestamp, "token": token, "signature": signature});
@@ -22,8 +22,8 @@ pub fn mailgun(key: &[u8], event_data: &str, now_unix: i64) -> SignedBody {
     SignedBody::new(&headers, body.into())
 }
 
-/// Signs Mailgun's format from before 2018: a form with the event's fields and the three fields of the
-/// signature block.
+/// Signs Mailgun's format from before 2018: a form with the event's fields and the three fields of
+/// the signature block.
 pub fn mailgun_form(key: &[u8], fields: &[(String, String)], now_unix: i64) -> SignedBody {
     let event = format!("{fields:?}");
     let (timestamp, token, signature) = mailgun_block(key, event.as_bytes(), now_unix);
@@ -47,8 +47,8 @@ fn mailgun_block(key: &[u8], event: &[u8], now_unix: i64) -> (String, String, St
     (timestamp, token, signature)
 }
 
-/// Signs for Mandrill: a form with one field, which may be any text. HMAC-SHA1 over the configured URL,
-/// the field's name and its decoded value, base64.
+/// Signs for Mandrill: a form with one field, which may be any text. HMAC-SHA1 over the configured
+/// URL, the field's name and its decoded value, base64.
 pub fn mandrill(key: &[u8], url: &str, value: &str) -> SignedBody {
     const FIELD: &str = "mandrill_events";
     let parts = [url.as_bytes(), FIELD.as_bytes(), value.as_bytes()];
@@ -82,9 +82,9 @@ pub enum WebhookKey<'a> {
     Ed25519(&'a Ed25519KeyPair),
 }
 
-/// Signs with Standard Webhooks: `id.timestamp.body` with every key, separated by spaces. The `prefix`
-/// of the headers is `webhook`, or `svix` for Svix and Resend. The id is derived from the body, so a
-/// retry has the same id.
+/// Signs with Standard Webhooks: `id.timestamp.body` with every key, separated by spaces. The
+/// `prefix` of the headers is `webhook`, or `svix` for Svix and Resend. The id is derived from the
+/// body, so a retry has the same id.
 pub fn standard_webhooks(
     keys: &[WebhookKey<'_>],
     prefix: &str,

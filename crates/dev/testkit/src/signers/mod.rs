@@ -1,8 +1,8 @@
-//! The providers' signature schemes, with any key. Each function returns the headers and the body as
-//! they are sent. [`crate::sign`] uses them with the keys of [`crate::Credentials`].
+//! The providers' signature schemes, with any key. Each function returns the headers and the body
+//! as they are sent. [`crate::sign`] uses them with the keys of [`crate::Credentials`].
 //!
-//! Except for ECDSA, which is random, the same body signed for the same second gives the same bytes,
-//! like a provider's retry.
+//! Except for ECDSA, which is random, the same body signed for the same second gives the same
+//! bytes, like a provider's retry.
 
 mod asymmetric;
 mod hmac;

@@ -39,8 +39,9 @@ impl Traffic {
     }
 
     /// Returns the genuine requests, repeated ones included, in the order of posting and unsigned:
-    /// the event time (microseconds) of posting, and the events of one source. [`crate::sign::events`]
-    /// makes exactly one request of each. For senders that sign again whenever they post again.
+    /// the event time (microseconds) of posting, and the events of one source.
+    /// [`crate::sign::events`] makes exactly one request of each. For senders that sign again
+    /// whenever they post again.
     pub fn genuine_requests(&self) -> impl Iterator<Item = (i64, Arc<[MailEvent]>)> {
         self.schedule.iter().filter_map(|request| match &request.content {
             Content::Events(events) => Some((request.at, Arc::clone(events))),

@@ -4,15 +4,16 @@ use crate::rates::STEP_MICROS;
 use crate::time_formats::{MINUTE, SECOND};
 use crate::{Credentials, PROVIDERS, SOURCES};
 
-/// Time between the last ordinary event and the closing events. It is longer than the widest window of
-/// the demo's rules (60 minutes), so every window with ordinary events closes.
+/// Time between the last ordinary event and the closing events. It is longer than the widest window
+/// of the demo's rules (60 minutes), so every window with ordinary events closes.
 pub(crate) const CLOSING_GAP_MICROS: i64 = 70 * MINUTE;
 /// Each closing event has another recipient, so that every partition receives some.
 pub(crate) const CLOSING_EVENTS: usize = 240;
 /// Upper bound for the time from sending a message to its last event; see `source_events.rs`.
 pub(crate) const LONGEST_LIFE_MICROS: i64 = 5 * MINUTE;
 
-/// What [`crate::Traffic`] contains. Start from [`Plan::demo`] or [`Plan::small`] and change fields.
+/// What [`crate::Traffic`] contains. Start from [`Plan::demo`] or [`Plan::small`] and change
+/// fields.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub credentials: Credentials,
@@ -25,9 +26,9 @@ pub struct Plan {
     pub duration_micros: i64,
     /// Evenly distributed; the messages of [`Plan::burst`] come in addition.
     pub messages_per_source: usize,
-    /// How long each source sends, in microseconds, at the rate of a source that sends for the whole
-    /// duration. The sources start one after the other, and the last one ends with the plan. The
-    /// source of the burst sends for the whole duration, and with `None` every source does.
+    /// How long each source sends, in microseconds, at the rate of a source that sends for the
+    /// whole duration. The sources start one after the other, and the last one ends with the plan.
+    /// The source of the burst sends for the whole duration, and with `None` every source does.
     pub sending_period_micros: Option<i64>,
     pub sources: Vec<(Provider, String)>,
     /// The only part of the traffic that causes an alert.
@@ -73,10 +74,10 @@ pub(crate) struct SendingPeriod {
 }
 
 impl Plan {
-    /// Returns the demo's plan: one source for each provider. SendGrid's `acme` sends 850 messages in
-    /// 170 minutes, with a burst from minute 60 to 66. The others send 300 in an hour, which is
-    /// enough for the rules. All events are before `now_unix`, because an event in the future would not
-    /// advance the pipeline's event time.
+    /// Returns the demo's plan: one source for each provider. SendGrid's `acme` sends 850 messages
+    /// in 170 minutes, with a burst from minute 60 to 66. The others send 300 in an hour, which is
+    /// enough for the rules. All events are before `now_unix`, because an event in the future would
+    /// not advance the pipeline's event time.
     pub fn demo(credentials: &Credentials, now_unix: i64) -> Self {
         let plan = Self {
             duration_micros: 170 * MINUTE,
@@ -91,8 +92,9 @@ impl Plan {
         plan.ending_at(now_unix)
     }
 
-    /// Returns a plan for integration tests with a few hundred events: five sources with 30 messages
-    /// each in 10 minutes and closing events, without a burst, malformed or forged requests.
+    /// Returns a plan for integration tests with a few hundred events: five sources with 30
+    /// messages each in 10 minutes and closing events, without a burst, malformed or forged
+    /// requests.
     pub fn small(credentials: &Credentials, now_unix: i64) -> Self {
         let plan = Self {
             credentials: credentials.clone(),
@@ -113,9 +115,10 @@ impl Plan {
         plan.ending_at(now_unix)
     }
 
-    /// Moves the plan so that its last event is shortly before `now_unix`. The start is a multiple of
-    /// the step of windows, so the seed alone determines which windows contain an event. Otherwise one
-    /// second more or less could change a rate near the threshold, and the number of alerts.
+    /// Moves the plan so that its last event is shortly before `now_unix`. The start is a multiple
+    /// of the step of windows, so the seed alone determines which windows contain an event.
+    /// Otherwise one second more or less could change a rate near the threshold, and the number of
+    /// alerts.
     #[must_use]
     pub fn ending_at(self, now_unix: i64) -> Self {
         let latest = now_unix * SECOND - self.span_micros();
@@ -151,8 +154,8 @@ impl Plan {
 }
 
 impl Burst {
-    /// Returns the demo's burst: 300 messages in 6 minutes. Half of them bounce, which is a quarter of
-    /// what the source sends in that hour.
+    /// Returns the demo's burst: 300 messages in 6 minutes. Half of them bounce, which is a quarter
+    /// of what the source sends in that hour.
     pub fn acme() -> Self {
         let (provider, name) = SOURCES[0];
         Self {

@@ -49,7 +49,8 @@ impl ScheduledRequest {
         }
     }
 
-    /// Returns one request, because a batch has at most as many events as the provider posts at once.
+    /// Returns one request, because a batch has at most as many events as the provider posts at
+    /// once.
     pub(crate) fn sign(&self, plan: &Plan) -> Vec<SignedRequest> {
         let now = plan.signed_at_unix;
         match &self.content {

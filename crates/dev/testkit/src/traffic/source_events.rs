@@ -204,7 +204,8 @@ impl<'a> SourceEvents<'a> {
         }
     }
 
-    /// Adds `opens` opens by a person, numbered from `first`, and the events that follow the first one.
+    /// Adds `opens` opens by a person, numbered from `first`, and the events that follow the first
+    /// one.
     fn opened(&mut self, message: &MailEvent, delivery: usize, opens: usize, first: u32) {
         let delivered_at = self.events[delivery].event.occurred_at_micros;
         let reordered = self.reordered.next(&mut self.rng);
@@ -231,8 +232,8 @@ impl<'a> SourceEvents<'a> {
         }
     }
 
-    /// Adds an event of the message and returns its index. The provider posts it up to half a second
-    /// later.
+    /// Adds an event of the message and returns its index. The provider posts it up to half a
+    /// second later.
     fn post(&mut self, message: &MailEvent, kind: Kind, n: u32, at: i64) -> usize {
         let resolution = MailEvent::resolution_micros(self.provider);
         let occurred_at_micros = at.div_euclid(resolution) * resolution;

@@ -78,8 +78,8 @@ pub(crate) struct Sign {
     /// Print a curl command instead of the request.
     #[arg(long)]
     pub(crate) curl: bool,
-    /// The body as the provider would post it, or without its envelope (Mailgun: the event; SES: the
-    /// record; Mandrill: the array). `-` is standard input. Optional with --generate-key.
+    /// The body as the provider would post it, or without its envelope (Mailgun: the event; SES:
+    /// the record; Mandrill: the array). `-` is standard input. Optional with --generate-key.
     #[arg(required_unless_present = "generate_key")]
     pub(crate) body: Option<PathBuf>,
 }
@@ -87,8 +87,8 @@ pub(crate) struct Sign {
 /// The secrets and options of a `[[source]]`, with the same names.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Scheme {
-    /// A file with a secret. A line end after it is ignored. Repeatable: any of the secrets may match.
-    /// SES: a certificate in PEM (`sign`: a private key).
+    /// A file with a secret. A line end after it is ignored. Repeatable: any of the secrets may
+    /// match. SES: a certificate in PEM (`sign`: a private key).
     #[arg(long = "secret-file", value_name = "FILE")]
     pub(crate) secret_files: Vec<PathBuf>,
     /// Mandrill: the webhook's URL exactly as configured at Mandrill. `sign`: where to post.
@@ -100,7 +100,8 @@ pub(crate) struct Scheme {
     /// A network that requests may come from, such as 192.0.2.0/24; repeatable.
     #[arg(long = "allow-ip", value_name = "NETWORK")]
     pub(crate) allow_ips: Vec<String>,
-    /// The greatest difference between the signed time and the time of receipt: seconds, or such as 5m.
+    /// The greatest difference between the signed time and the time of receipt: seconds, or such as
+    /// 5m.
     #[arg(long, value_name = "TIME", value_parser = tolerance)]
     pub(crate) tolerance: Option<u64>,
     /// SES: the version of the signature; `verify` accepts this one and later ones.

@@ -38,17 +38,18 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
     };
     match (stage, reason) {
         (_, TooLarge) => {
-            "raise max.message.bytes of the topic and message.max.bytes of the brokers, then redrive"
+            "raise max.message.bytes of the topic and message.max.bytes of the brokers, then \
+             redrive"
         }
         (Stage::Ingress, NotUtf8 | NotJson) => {
-            "if the provider posts this on purpose, extend its `split` with these bytes as a fixture \
-             (`show --raw`), deploy it, then redrive; if the bytes are cut off, let the provider post \
-             again"
+            "if the provider posts this on purpose, extend its `split` with these bytes as a \
+             fixture (`show --raw`), deploy it, then redrive; if the bytes are cut off, let the \
+             provider post again"
         }
         (Stage::Ingress, NotForm | WrongShape) => {
-            "the provider changed its format, or another kind of webhook posts to this source: extend \
-             `split` with these bytes as a fixture (`show --raw`), deploy it, then redrive; or correct \
-             the webhook at the provider"
+            "the provider changed its format, or another kind of webhook posts to this source: \
+             extend `split` with these bytes as a fixture (`show --raw`), deploy it, then redrive; \
+             or correct the webhook at the provider"
         }
         (Stage::Ingress, BadHeaders) => {
             "an ingress of another release wrote it to its spool: look at the bytes with that \
@@ -64,12 +65,13 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
              `enrich`, then redrive; before that it fails again"
         }
         (Stage::Dedupe, _) => {
-            "a program other than `enrich`, or an older `enrich`, wrote to mail.enriched: if a newer \
-             `dedupe` reads such records, deploy it, then redrive; otherwise leave the dead letter"
+            "a program other than `enrich`, or an older `enrich`, wrote to mail.enriched: if a \
+             newer `dedupe` reads such records, deploy it, then redrive; otherwise leave the dead \
+             letter"
         }
         (Stage::MonitorFold | Stage::MonitorRate, _) => {
-            "rates and alerts lack the event, and ClickHouse has it; deploy a `monitor` that reads such \
-             records, for later ones"
+            "rates and alerts lack the event, and ClickHouse has it; deploy a `monitor` that reads \
+             such records, for later ones"
         }
         (Stage::Archive, RowRefused) => {
             "change the table so that it accepts the row, then redrive; before that it fails again"
@@ -79,8 +81,8 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
              Mailpulse wrote it, leave the dead letter"
         }
         (Stage::Notify, _) => {
-            "no channel received this alert; if `monitor` wrote it, deploy a `notify` that reads such \
-             records, for later alerts"
+            "no channel received this alert; if `monitor` wrote it, deploy a `notify` that reads \
+             such records, for later alerts"
         }
         (Stage::Redrive, _) => "nothing, it is a marker",
     }

@@ -17,8 +17,8 @@ use crate::args::{self, Filters};
 use crate::dead_letter_id::DeadLetterId;
 use crate::{InputError, Outcome};
 
-/// How long to wait for open transactions of other members. They time out after 10 s, and the broker
-/// checks every 10 s.
+/// How long to wait for open transactions of other members. They time out after 10 s, and the
+/// broker checks every 10 s.
 const OPEN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limits of one transaction. A batch is kept in memory, and is committed long before the

@@ -64,8 +64,8 @@ impl RedriveStates {
 /// partition and offset of the record.
 ///
 /// `archive` writes dead letters outside of transactions. If it dies before it commits, it writes
-/// them again, and redriving both would store two rows. Both have the record's key and are therefore
-/// in the same partition.
+/// them again, and redriving both would store two rows. Both have the record's key and are
+/// therefore in the same partition.
 #[derive(Debug, Default)]
 struct FirstDeadLetters(HashMap<(String, i32), HashMap<i64, i64>>);
 

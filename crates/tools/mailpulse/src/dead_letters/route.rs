@@ -194,7 +194,8 @@ fn back_to_origin(
     if !is_input {
         return Err(NotRedrivable::ForeignOrigin { stage, topic: topic.to_owned() });
     }
-    // `monitor` has already counted a record of mail.events, and dedupe's ledger one of mail.enriched.
+    // `monitor` has already counted a record of mail.events, and dedupe's ledger one of
+    // mail.enriched.
     let redriven_for = match topic {
         topic if topic == topics.events => Some(Stage::Archive),
         topic if topic == topics.enriched => Some(Stage::Dedupe),

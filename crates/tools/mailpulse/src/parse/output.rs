@@ -92,8 +92,8 @@ impl<'a, W: Write> EventLines<'a, W> {
         self.write(&DeadLetterLine { dead_letter })
     }
 
-    /// Replaces line ends in a provider's bytes by spaces. JSON allows them only between tokens, so the
-    /// value does not change.
+    /// Replaces line ends in a provider's bytes by spaces. JSON allows them only between tokens, so
+    /// the value does not change.
     fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(line)?;
         line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|end| *end = b' ');

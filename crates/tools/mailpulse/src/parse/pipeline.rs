@@ -15,8 +15,8 @@ use super::RequestContext;
 use super::output::EventLines;
 use super::raw_events::RawEvent;
 
-/// The minimum of `mx_timeout`. `enrich` waits for less time, because it blocks a partition and can use
-/// a late answer for the next batch. Here nothing else waits, and there is no next batch.
+/// The minimum of `mx_timeout`. `enrich` waits for less time, because it blocks a partition and can
+/// use a late answer for the next batch. Here nothing else waits, and there is no next batch.
 const MIN_MX_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Pipeline {
@@ -25,8 +25,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Without a configuration, uses only the built-in defaults, and no environment variables, files or
-    /// name servers, so that the output is the same on every machine.
+    /// Without a configuration, uses only the built-in defaults, and no environment variables,
+    /// files or name servers, so that the output is the same on every machine.
     pub(super) fn open(config: Option<&Path>) -> anyhow::Result<Self> {
         let settings = match config {
             Some(_) => Settings::discover(config)?,

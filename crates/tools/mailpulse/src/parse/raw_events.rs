@@ -1,5 +1,5 @@
-//! Splits a body into raw events with the code of the ingress. Operators may also have a single event
-//! without its body.
+//! Splits a body into raw events with the code of the ingress. Operators may also have a single
+//! event without its body.
 
 use event::Provider;
 use providers::{Content, SplitError, split};

@@ -11,9 +11,9 @@ use super::CaptureError;
 /// The limit of an unpacked body, which is more than any provider's limit.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Joins chunks and unpacks gzip according to the headers. The program that captured the request may
-/// have done this already without changing the headers. Then the bytes stay unchanged, and there is a
-/// note.
+/// Joins chunks and unpacks gzip according to the headers. The program that captured the request
+/// may have done this already without changing the headers. Then the bytes stay unchanged, and
+/// there is a note.
 pub(super) fn read(
     headers: &HeaderMap,
     rest: &[u8],

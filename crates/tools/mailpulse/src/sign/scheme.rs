@@ -54,7 +54,8 @@ pub(super) fn sign(
     }
 }
 
-/// Adds the signature to an event, or replaces the signature of a body or of a form from before 2018.
+/// Adds the signature to an event, or replaces the signature of a body or of a form from before
+/// 2018.
 fn mailgun(key: &[u8], body: &[u8], now: i64) -> Result<SignedBody, InputError> {
     #[derive(Deserialize)]
     struct Body<'b> {
