@@ -378,21 +378,23 @@ mod tests {
     fn a_frozen_child_is_paused_until_it_is_thawed() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let mut counter = sh("while :; do echo tick; sleep 0.01; done", &log);
-        counter.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("tick")).unwrap();
-        counter.freeze().unwrap();
+        // One process: a shell that starts another one can be frozen while it waits for the other's exec,
+        // and is then in the state `D`.
+        let mut sleeper = sh("echo tick; exec sleep 60", &log);
+        sleeper.wait_until("sh", Duration::from_secs(10), |sh| sh.has_logged("tick")).unwrap();
+        sleeper.freeze().unwrap();
         let state = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
         };
-        let pid = counter.pid();
-        counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) == 'T').unwrap();
-        assert!(counter.is_running(), "a frozen process has not ended");
-        counter.thaw().unwrap();
-        counter.wait_until("sh", Duration::from_secs(10), |_| state(pid) != 'T').unwrap();
-        counter.freeze().unwrap();
-        counter.kill().unwrap();
-        assert!(!counter.is_running(), "SIGKILL ends a frozen process too");
+        let pid = sleeper.pid();
+        sleeper.wait_until("sh", Duration::from_secs(10), |_| state(pid) == 'T').unwrap();
+        assert!(sleeper.is_running(), "a frozen process has not ended");
+        sleeper.thaw().unwrap();
+        sleeper.wait_until("sh", Duration::from_secs(10), |_| state(pid) != 'T').unwrap();
+        sleeper.freeze().unwrap();
+        sleeper.kill().unwrap();
+        assert!(!sleeper.is_running(), "SIGKILL ends a frozen process too");
     }
 
     #[test]
