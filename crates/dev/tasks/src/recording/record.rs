@@ -178,8 +178,8 @@ impl Recorder<'_> {
             }
             ensure!(
                 Instant::now() < deadline,
-                "not all of {posted} events are archived, or no alert is delivered: {totals:?}, \
-                 {deliveries:?}"
+                "not exactly {posted} events are archived, or no alert is delivered; run this on an \
+                 idle machine: {totals:?}, {deliveries:?}"
             );
             sleep(POLL);
         }

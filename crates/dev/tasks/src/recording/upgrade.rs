@@ -107,6 +107,9 @@ fn go_on(
 ) -> anyhow::Result<(Balance, String)> {
     let mut balance = Balance::default();
     old_settings::check(&mut balance, running)?;
+    if !balance.is_balanced() {
+        return Ok((balance, String::new()));
+    }
     running.start_services()?;
     let rows = runtime.block_on(process(&mut balance, running, expected))?;
     settle_names(&mut balance, running, recorded)?;
@@ -134,13 +137,14 @@ fn settle_names(
 }
 
 /// Waits until the recorded events are processed, posts some of them again, and closes all windows.
+/// Returns the rows of all events, or nothing if something differs: then it does not continue.
 async fn process(
     balance: &mut Balance,
     running: &Installation,
     expected: &Expected,
 ) -> anyhow::Result<String> {
-    let (members, posted) = (&running.members, &expected.posted);
-    let processed = Totals {
+    let posted = &expected.posted;
+    let recorded = Totals {
         enriched: posted.accepted,
         unreadable: posted.unreadable,
         duplicates: posted.duplicates,
@@ -148,30 +152,47 @@ async fn process(
         folded: posted.distinct,
         missing: 0,
     };
-    let found = Totals::settle(members, processed).await?;
-    found.compare(balance, "everything processed", processed);
+    if !settle(balance, running, "everything processed", recorded).await? {
+        return Ok(String::new());
+    }
     compare::events(balance, &running.database, expected).await?;
 
     let repeated = post_repeats(running, &expected.repeats).await?;
     balance.line("repeated requests", "events accepted", repeated, expected.repeated_events());
-    let processed = Totals {
-        enriched: processed.enriched + repeated,
-        duplicates: processed.duplicates + repeated,
-        ..processed
+    let repeated = Totals {
+        enriched: recorded.enriched + repeated,
+        duplicates: recorded.duplicates + repeated,
+        ..recorded
     };
-    let found = Totals::settle(members, processed).await?;
-    found.compare(balance, "repeated requests", processed);
+    if !settle(balance, running, "repeated requests", repeated).await? {
+        return Ok(String::new());
+    }
     compare::events(balance, &running.database, expected).await?;
     let rows = running.database.text(compare::ROWS).await?;
 
     let closing = post_closing(running, expected).await?;
     let all = posted.distinct + closing;
-    let processed =
-        Totals { enriched: processed.enriched + closing, archived: all, folded: all, ..processed };
-    let found = Totals::settle(members, processed).await?;
-    found.compare(balance, "closing events", processed);
-    compare::windows_and_alerts(balance, running, expected).await?;
+    let closed = Totals {
+        enriched: repeated.enriched + closing,
+        archived: all,
+        folded: all,
+        ..repeated
+    };
+    if settle(balance, running, "closing events", closed).await? {
+        compare::windows_and_alerts(balance, running, expected).await?;
+    }
     Ok(rows)
+}
+
+/// Waits for totals and compares them. Returns whether everything balances so far.
+async fn settle(
+    balance: &mut Balance,
+    running: &Installation,
+    part: &'static str,
+    expected: Totals,
+) -> anyhow::Result<bool> {
+    Totals::settle(&running.members, expected).await?.compare(balance, part, expected);
+    Ok(balance.is_balanced())
 }
 
 /// Posts the recorded requests unchanged. Returns the number of accepted events.
