@@ -172,12 +172,8 @@ async fn process(
 
     let closing = post_closing(running, expected).await?;
     let all = posted.distinct + closing;
-    let closed = Totals {
-        enriched: repeated.enriched + closing,
-        archived: all,
-        folded: all,
-        ..repeated
-    };
+    let closed =
+        Totals { enriched: repeated.enriched + closing, archived: all, folded: all, ..repeated };
     if settle(balance, running, "closing events", closed).await? {
         compare::windows_and_alerts(balance, running, expected).await?;
     }
