@@ -65,8 +65,8 @@ impl Needs {
     /// Returns what will be fetched, for the announcement.
     pub(crate) fn downloads(&self) -> Option<String> {
         let names = [
-            (self.kafka_jars, "Kafka (120 MB)"),
-            (self.libchdb, "libchdb (190 MB)"),
+            (self.kafka_jars, "Kafka (44 MB)"),
+            (self.libchdb, "libchdb (543 MB unpacked)"),
             (self.clickhouse_connect, "clickhouse-connect"),
         ];
         let names: Vec<_> =

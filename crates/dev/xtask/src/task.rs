@@ -66,8 +66,7 @@ impl Invocation {
         if self.task == Task::Bench { "release" } else { "debug" }
     }
 
-    /// Returns the phases of the task and how long they take. The durations were measured on two cores
-    /// with empty caches.
+    /// Returns the phases of the task and about how long they take on two cores with empty caches.
     pub(crate) fn announcement(&self, needs: &Needs) -> String {
         let mut text = format!("cargo xtask {}\n", self.arguments.join(" "));
         let mut number = 0;
