@@ -17,9 +17,9 @@ lint:
 test-one crate *args:
     cargo test --package {{crate}} {{args}}
 
-# Run the tests that need no servers: those in the sources of all crates.
+# Run the tests that need no servers: those in the sources of all crates. One of kafka needs a broker.
 fast:
-    cargo test --workspace --lib --bins
+    cargo test --workspace --exclude kafka --lib --bins
 
 # Build the documentation as a searchable book in target/book.
 docs:
