@@ -11,7 +11,6 @@
 //! ```
 //!
 //! The README lists the differences from a ClickHouse server.
-#![allow(missing_docs, reason = "a tool of this repository; most names need no sentence")]
 
 mod answer;
 mod backend;

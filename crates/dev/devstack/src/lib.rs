@@ -6,7 +6,6 @@
 //!    engine answers;
 //! 3. a child process: Kafka's jars, fetched once by Maven, or `chdb-server` over libchdb, fetched
 //!    once by npm.
-#![allow(missing_docs, reason = "a tool of this repository; most names need no sentence")]
 
 pub mod clickhouse;
 mod compose;

@@ -3,8 +3,6 @@
 //! It has no dependencies, so that `cargo xtask` can start fetching while cargo compiles the
 //! workspace.
 
-#![allow(missing_docs, reason = "a tool of this repository; most names need no sentence")]
-
 mod apt;
 mod artefact;
 mod command;

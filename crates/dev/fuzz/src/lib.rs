@@ -5,7 +5,6 @@
 //! files in `seeds/`, on any compiler. `docs/fuzzing.md` describes how to run the targets and what
 //! they found.
 
-#![allow(missing_docs, reason = "a comment is only written where the name does not say it")]
 
 pub mod changelog;
 pub mod headers;

@@ -1,5 +1,5 @@
 //! The harness on a real Kafka and a real ClickHouse.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 

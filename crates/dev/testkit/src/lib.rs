@@ -12,8 +12,6 @@
 //! This crate uses none of the crates under test, only the vocabulary of `event`. Otherwise the
 //! same mistake on both sides would go unnoticed. It reads no clock: times are arguments.
 
-#![allow(missing_docs, reason = "a comment is only written where the name does not say it")]
-
 mod credentials;
 mod expected;
 pub mod load;

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 /// An error in the settings. Every message names the key, its origin (a file, an environment
 /// variable or the defaults) and the fix.
-#[allow(missing_docs, reason = "the messages explain the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("cannot read {}: {source}; give the right path with --config", path.display())]

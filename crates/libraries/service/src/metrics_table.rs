@@ -20,7 +20,6 @@ const RESTORES: &[f64] =
     &[0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// The description of a metric.
-#[allow(missing_docs, reason = "the fields are the terms of Prometheus")]
 pub struct Metric {
     pub name: &'static str,
     pub kind: MetricKind,
@@ -29,7 +28,6 @@ pub struct Metric {
 }
 
 /// The kind of a metric.
-#[allow(missing_docs, reason = "the variants are the terms of Prometheus")]
 #[derive(Clone, Copy)]
 pub enum MetricKind {
     Counter,

@@ -4,7 +4,7 @@
 //! Each test runs a part of itself as a process under a shell that sets a limit. One limit is the
 //! file size (`ulimit -f`): every system allows it, and it fails a write in its middle, as a full
 //! disk does. The other is a file system of 512 KiB, if this user may mount one.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::File;
 use std::io::Write;

@@ -1,5 +1,5 @@
 //! The real binary on real Kafka: raw events in, canonical events out.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! The real binary on real Kafka, with the operator's own files and a name server.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

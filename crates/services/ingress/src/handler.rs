@@ -139,8 +139,8 @@ impl Ingress {
         self.pseudonymize(source, &mut body).await?;
         let bytes = body.bytes.clone();
         let request = SplitRequest::new(source.provider, &bytes);
-        check_rate_limit(source, &request)?;
         self.reserve_split(source, &request, &mut body).await?;
+        check_rate_limit(source, &request)?;
         let headers = RawHeaders {
             provider: source.provider,
             source: &source.name,

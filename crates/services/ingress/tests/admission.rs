@@ -1,5 +1,5 @@
 //! Credentials, allowed addresses, and rate limits of sources.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Compressed bodies, bodies that expand beyond the limit, and more bodies than there is memory for.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

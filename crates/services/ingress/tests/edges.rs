@@ -1,5 +1,5 @@
 //! Malformed and hostile requests: each gets a clear response, and other clients are served meanwhile.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

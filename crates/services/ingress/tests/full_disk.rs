@@ -6,7 +6,7 @@
 //! - with a limit on the size of files, which is set and removed while the ingress runs. Every system
 //!   allows this, and writes fail as they do on a full disk.
 //! - in a file system of four mebibytes, if this user may mount one. The log is in it as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 mod numbered;

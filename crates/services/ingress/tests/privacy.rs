@@ -1,5 +1,5 @@
 //! With a key for pseudonyms, no address leaves the ingress.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A rolling deployment under load: no request fails.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! While Kafka is away, no request that was answered with 200 is lost, even if the ingress dies.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 mod numbered;

@@ -1,5 +1,5 @@
 //! Requests of every provider, and the responses to them.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The real binary on real Kafka: it publishes what the events add up to, however many members there
 //! are and however often they are killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "pipeline/campaign.rs"]
 mod campaign;

@@ -1,5 +1,5 @@
 //! `mailpulse parse`: what enrich adds, with its code and with the operator's files.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../services/enrich/tests/common/dns.rs"]
 mod dns;

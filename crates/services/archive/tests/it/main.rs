@@ -1,6 +1,6 @@
 //! The archive against real Kafka and real ClickHouse.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod exactly_once;
 mod faults;

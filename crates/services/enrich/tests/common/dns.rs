@@ -1,5 +1,5 @@
 //! A name server on this machine that gives the answers of a test (RFC 1035 §4).
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

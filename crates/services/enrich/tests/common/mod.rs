@@ -1,5 +1,5 @@
 //! The real binary on real Kafka, and what it asks.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 pub mod dns;

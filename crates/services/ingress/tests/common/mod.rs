@@ -1,5 +1,5 @@
 //! An ingress for one test: the real binary, real requests over TCP, real Kafka.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::io::Write;

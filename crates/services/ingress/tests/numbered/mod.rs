@@ -1,5 +1,5 @@
 //! Numbered events. The numbers show which events were lost or changed their order.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
