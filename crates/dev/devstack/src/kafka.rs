@@ -48,6 +48,19 @@ impl Kafka {
     /// [`Error::BadSetting`] if the variable is not a list of addresses, [`Error::NotReady`] if the
     /// cluster does not answer, else as [`start_own`](Self::start_own).
     pub fn start(dirs: &Dirs) -> Result<Self, Error> {
+        Self::find_or_launch(dirs, Jit::Quick)
+    }
+
+    /// Like [`start`](Self::start), but a child process optimises its code as a production broker
+    /// does, which costs CPU for the first minutes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_optimised(dirs: &Dirs) -> Result<Self, Error> {
+        Self::find_or_launch(dirs, Jit::Full)
+    }
+
+    fn find_or_launch(dirs: &Dirs, jit: Jit) -> Result<Self, Error> {
         if let Some(bootstrap) = setting()? {
             wait_for(&bootstrap)?;
             return Ok(Self { bootstrap, server: Server::External });
@@ -56,7 +69,7 @@ impl Kafka {
             wait_for(&bootstrap)?;
             return Ok(Self { bootstrap, server: Server::Compose });
         }
-        Self::launch(dirs, Roles::Combined, None)
+        Self::launch(dirs, Roles::Combined, jit, None)
     }
 
     /// Starts a broker and a separate controller as child processes, even if another cluster runs: for
@@ -72,7 +85,7 @@ impl Kafka {
     /// The errors of fetching the jars, and [`Error::Exited`] or [`Error::NotReady`] with the last
     /// lines of the broker's log.
     pub fn start_own(dirs: &Dirs) -> Result<Self, Error> {
-        Self::launch(dirs, Roles::Separate, None)
+        Self::launch(dirs, Roles::Separate, Jit::Quick, None)
     }
 
     /// Starts a broker that is its own controller as a child process, with its data in a directory
@@ -82,16 +95,16 @@ impl Kafka {
     /// # Errors
     /// As [`start_own`](Self::start_own).
     pub fn start_on(dirs: &Dirs, data: &Path) -> Result<Self, Error> {
-        Self::launch(dirs, Roles::Combined, Some(data))
+        Self::launch(dirs, Roles::Combined, Jit::Quick, Some(data))
     }
 
-    fn launch(dirs: &Dirs, roles: Roles, data: Option<&Path>) -> Result<Self, Error> {
+    fn launch(dirs: &Dirs, roles: Roles, jit: Jit, data: Option<&Path>) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let cluster =
-                Cluster::new(dirs, &java, &jars, roles, data).and_then(Cluster::format_and_launch);
+            let cluster = Cluster::new(dirs, &java, &jars, roles, jit, data)
+                .and_then(Cluster::format_and_launch);
             match cluster {
                 // Another process may have taken the port since we found it free.
                 Err(Error::Exited { tail, .. })
@@ -176,6 +189,16 @@ enum Roles {
     Separate,
 }
 
+/// How much the JVM optimises its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Jit {
+    /// Only the fast compiler (C1). The optimising one takes a sixth of two cores for minutes, which is
+    /// longer than most tests and the demo run.
+    Quick,
+    /// All compilers, as in production.
+    Full,
+}
+
 /// A broker and its controller as child processes.
 #[derive(Debug)]
 struct Cluster {
@@ -186,6 +209,7 @@ struct Cluster {
     /// one for each broker process that was killed.
     expired_sessions: usize,
     roles: Roles,
+    jit: Jit,
     java: PathBuf,
     jars: PathBuf,
     /// The directory of the broker's data, configuration and log.
@@ -207,6 +231,7 @@ impl Cluster {
         java: &Path,
         jars: &Path,
         roles: Roles,
+        jit: Jit,
         data: Option<&Path>,
     ) -> Result<Self, Error> {
         let (dir, port, controller_port) =
@@ -239,6 +264,7 @@ impl Cluster {
             controller: None,
             expired_sessions: 0,
             roles,
+            jit,
             java: java.to_owned(),
             jars: jars.to_owned(),
             dir,
@@ -323,6 +349,9 @@ impl Cluster {
         let mut command = Command::new(&self.java);
         // The serial collector uses the least CPU on a machine with few cores.
         command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
+        if self.jit == Jit::Quick {
+            command.arg("-XX:TieredStopAtLevel=1");
+        }
         command.args(LOGGING).arg("-cp").arg(self.jars.join("*")).arg(class);
         command
     }

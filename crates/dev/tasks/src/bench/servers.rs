@@ -47,7 +47,7 @@ impl Servers {
     /// Starts Kafka and ClickHouse.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let dirs = Dirs::new()?;
-        let kafka = Kafka::start(&dirs)?;
+        let kafka = Kafka::start_optimised(&dirs)?;
         report("Kafka", kafka.bootstrap(), kafka.kind());
         let clickhouse = ClickHouse::start(&dirs)?;
         report("ClickHouse", clickhouse.url(), clickhouse.kind());

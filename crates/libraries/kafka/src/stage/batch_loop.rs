@@ -1,13 +1,13 @@
 //! The loop of one member of a stage's group: collect a batch, process it, commit it, or recover.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::BorrowedMessage;
 
-use super::batch::{Messages, Span, Spans, partition_of, runs, spans_of};
+use super::batch::{Batch, Messages, Span, Spans, partition_of, runs, spans_of};
 use super::counters::PendingCounts;
 use super::partition::OwnedPartition;
 use super::{AfterRollback, LoopSettings, Output, Stage, refusal_limit};
@@ -29,41 +29,6 @@ pub(super) struct Member<'c, S> {
     transactions: Transactions,
     counts: PendingCounts,
     meters: Meters,
-}
-
-/// Records, and the partitions whose end was reached after them.
-pub(super) struct Batch<'c> {
-    pub(super) messages: Messages<'c>,
-    /// By partition number: how many messages the batch had when the end was reached, and when that
-    /// was. librdkafka reports only the number; a stage that uses [`Stage::idle`] has one input.
-    ends: BTreeMap<i32, (usize, Instant)>,
-}
-
-impl Batch<'_> {
-    /// Removes the records of these partitions. Returns the partitions that had any. These will be
-    /// read again, so the end that they had reached is forgotten.
-    pub(super) fn remove(
-        &mut self,
-        revoked: &BTreeSet<TopicPartition>,
-    ) -> BTreeSet<TopicPartition> {
-        let mut removed = BTreeSet::new();
-        let (mut index, mut indices) = (0, Vec::new());
-        self.messages.retain(|message| {
-            let partition = partition_of(message);
-            let stays = !revoked.contains(&partition);
-            if !stays {
-                removed.insert(partition);
-                indices.push(index);
-            }
-            index += 1;
-            stays
-        });
-        for (position, _) in self.ends.values_mut() {
-            *position -= indices.partition_point(|index| index < position);
-        }
-        self.ends.retain(|number, _| removed.iter().all(|name| name.partition != *number));
-        removed
-    }
 }
 
 impl<'c, S: Stage> Member<'c, S> {
@@ -103,13 +68,13 @@ impl<'c, S: Stage> Member<'c, S> {
     /// the owned partitions change.
     pub(super) fn collect(&self, stop: &dyn Fn() -> bool) -> Result<Batch<'c>, Error> {
         self.group.check_progress()?;
-        let mut batch = Batch { messages: Messages::new(), ends: BTreeMap::new() };
+        let mut batch = Batch::default();
         let deadline = Instant::now() + self.settings.batch.wait;
         while batch.messages.len() < self.settings.batch.records && !stop() {
             match self.next(deadline) {
                 Some(Ok(message)) => batch.messages.push(message),
                 Some(Err(KafkaError::PartitionEOF(number))) => {
-                    batch.ends.insert(number, (batch.messages.len(), Instant::now()));
+                    batch.end_reached(number);
                 }
                 Some(Err(error)) if is_transient(&error) => {
                     tracing::warn!(component = Self::COMPONENT, %error, "Kafka poll failed; retrying");
@@ -201,14 +166,8 @@ impl<'c, S: Stage> Member<'c, S> {
             if spans.contains_key(name) {
                 partition.at_end_since = None;
             }
-            if let Some(&(position, reached)) = batch.ends.get(&name.partition) {
-                let later = batch.messages.get(position..).unwrap_or_default();
-                let has_later = later.iter().any(|message| {
-                    message.partition() == name.partition && message.topic() == name.topic
-                });
-                if !has_later {
-                    partition.at_end_since.get_or_insert(reached);
-                }
+            if let Some(reached) = batch.ends_since(name) {
+                partition.at_end_since.get_or_insert(reached);
             }
             if let Some(since) = partition.at_end_since {
                 self.stage.idle(name, since.elapsed());

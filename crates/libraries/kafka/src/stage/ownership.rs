@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::batch_loop::{Batch, Member};
+use super::batch::Batch;
+use super::batch_loop::Member;
 use super::partition::OwnedPartition;
 use super::{Stage, refusal_limit};
 use crate::group::OwnershipChange;
