@@ -28,7 +28,13 @@ pub struct Committed {
 
 /// Returns a layout with these partition counts, one replica, and dedupe's default horizon.
 pub const fn layout(recipient_partitions: i32, scope_partitions: i32) -> Layout {
-    Layout { recipient_partitions, scope_partitions, replication: 1, dedupe_horizon_hours: 72 }
+    Layout {
+        recipient_partitions,
+        scope_partitions,
+        replication: 1,
+        dedupe_horizon_hours: 72,
+        max_message_bytes: 20 << 20,
+    }
 }
 
 /// A Kafka cluster and the topics of one test in it.
@@ -89,7 +95,8 @@ impl Cluster {
         self.create(&specs);
     }
 
-    fn create(&self, specs: &[TopicSpec]) {
+    /// Creates topics with their settings, and returns when all have leaders.
+    pub fn create(&self, specs: &[TopicSpec]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let new: Vec<NewTopic<'_>> = specs
             .iter()

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::consumer::ConsumerContext;
@@ -8,8 +9,14 @@ use rdkafka::{ClientConfig, ClientContext};
 /// How long one request to the cluster may take.
 pub(crate) const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The default of [`Connection::max_message_bytes`].
+pub(crate) const MAX_MESSAGE_BYTES: usize = 20 << 20;
+
+/// The size at which librdkafka closes a batch of records.
+const PRODUCER_BATCH_BYTES: usize = 1 << 20;
+
 /// How to reach the cluster, and under which name.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Connection {
     /// Bootstrap servers: `host:port`, separated by commas.
     pub bootstrap: String,
@@ -23,8 +30,35 @@ pub struct Connection {
     pub group_protocol: String,
     /// The compression of produced records.
     pub compression: String,
+    /// The largest record, in bytes: the value of `max.message.bytes` of the topics.
+    pub max_message_bytes: usize,
     /// More librdkafka properties.
     pub properties: BTreeMap<String, String>,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            bootstrap: String::new(),
+            instance: String::new(),
+            static_member: false,
+            group_protocol: String::new(),
+            compression: String::new(),
+            max_message_bytes: MAX_MESSAGE_BYTES,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// Shows only the names of the properties, because their values may be secrets.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("bootstrap", &self.bootstrap)
+            .field("instance", &self.instance)
+            .field("properties", &self.properties.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 /// The librdkafka property for the longest time between two polls, in milliseconds. A member that
@@ -45,6 +79,8 @@ impl Connection {
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // A producer rejects larger records. A consumer accepts responses of at least this size.
+            .set("message.max.bytes", self.max_message_bytes.to_string())
             // A client that has lost a partition's leader finds it again with this refresh. After a
             // broker restart, we have seen librdkafka 2.12 read leaders from uninitialised memory.
             // With its default of five minutes, the client would read no record for that long.
@@ -115,9 +151,9 @@ impl Connection {
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random")
             .set("compression.type", &self.compression)
-            .set("message.max.bytes", (20 << 20).to_string())
             .set("batch.num.messages", "10000")
-            .set("batch.size", "1048576")
+            // The broker compares a whole batch with the limit of the topic.
+            .set("batch.size", PRODUCER_BATCH_BYTES.min(self.max_message_bytes).to_string())
             .set("queue.buffering.max.messages", "1000000");
         config
     }

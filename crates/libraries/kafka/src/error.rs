@@ -1,4 +1,5 @@
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::{NextOffset, Offset, TopicPartition};
 
@@ -30,6 +31,37 @@ pub enum Error {
         /// What is wrong with it, and the fix.
         problem: String,
     },
+    /// A topic has a setting that breaks a promise of Mailpulse.
+    #[error(
+        "topic `{topic}` has {setting}={found}, but needs {wanted}: otherwise {otherwise}; run \
+         `kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics \
+         --entity-name {topic} --add-config {setting}={wanted}`"
+    )]
+    TopicSetting {
+        topic: String,
+        /// The setting by its Kafka name.
+        setting: &'static str,
+        /// The value that the topic has.
+        found: String,
+        /// A value that keeps the promise.
+        wanted: String,
+        /// What happens with the value that the topic has.
+        otherwise: &'static str,
+        /// The brokers to connect to, for the command.
+        bootstrap: String,
+    },
+    /// A record was rejected for what it is: too large, for example. If it belongs to a record that was
+    /// read, that one becomes a dead letter; otherwise the process ends, because the next attempt
+    /// would fail in the same way.
+    #[error(
+        "a record for topic `{topic}` was rejected ({code}); check that `max.message.bytes` of the \
+         topic is at least kafka.max_message_bytes, and the settings `batch_records` and `batch_bytes`"
+    )]
+    OutputRejected {
+        topic: String,
+        /// Why librdkafka or the broker rejected it.
+        code: RDKafkaErrorCode,
+    },
     /// The broker or librdkafka returned an error.
     #[error("Kafka returned an error: {0}")]
     Kafka(#[from] KafkaError),
@@ -47,12 +79,14 @@ pub enum Error {
     },
     /// A partition has reached the refusal limit and is held.
     #[error(
-        "{in_a_row} records in a row became dead letters, the last at {partition}/{offset}; the \
-         partition is held"
+        "{in_a_row} records in a row of {sources} sources became dead letters, the last at \
+         {partition}/{offset}; the partition is held and tried again every minute"
     )]
     RefusalLimit {
-        /// The number of dead letters in a row.
+        /// The number of dead letters in a row, over all refused sources.
         in_a_row: u32,
+        /// The number of refused sources. Zero if the records have no source.
+        sources: usize,
         partition: TopicPartition,
         /// The last of the records.
         offset: Offset,
@@ -86,13 +120,33 @@ impl Error {
         Self::State(error.into())
     }
 
+    /// Explains why a client could not be created. Names the property, but never its value, which may
+    /// be a secret; librdkafka's own description contains it.
     pub(crate) fn settings(error: &KafkaError) -> Self {
-        Self::Settings(error.to_string())
+        Self::Settings(match error {
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
+                format!("it knows no property `{name}`")
+            }
+            KafkaError::ClientConfig(_, _, name, _) => {
+                format!("the value of the property `{name}` is not valid")
+            }
+            // It names properties that contradict each other, and files and libraries that cannot be
+            // read. librdkafka writes no password and no key into it.
+            KafkaError::ClientCreation(description) => description.clone(),
+            other => other.to_string(),
+        })
     }
 
-    /// Returns whether the error may pass by itself.
+    /// Returns whether the error may pass while the process runs, by itself or because an operator
+    /// repairs the cluster.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Topic { .. } | Self::Kafka(_) | Self::RestoreTimeout { .. })
+        matches!(
+            self,
+            Self::Topic { .. }
+                | Self::TopicSetting { .. }
+                | Self::Kafka(_)
+                | Self::RestoreTimeout { .. }
+        )
     }
 
     /// The stable code, for logs and metrics.
@@ -101,6 +155,8 @@ impl Error {
             Self::Settings(_) => "kafka_settings",
             Self::Partitions { .. } => "kafka_partitions",
             Self::Topic { .. } => "kafka_topic",
+            Self::TopicSetting { .. } => "topic_setting",
+            Self::OutputRejected { .. } => "output_rejected",
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
             Self::RefusalLimit { .. } => "refusals",
@@ -114,4 +170,36 @@ impl Error {
 /// Returns whether librdkafka recovers from the error by itself while it is polled.
 pub(crate) const fn is_transient(error: &KafkaError) -> bool {
     !matches!(error, KafkaError::MessageConsumptionFatal(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::BaseConsumer;
+
+    use crate::{Connection, Error};
+
+    /// Returns how the error of a client with this property is shown, in every form.
+    fn shown(name: &str, value: &str) -> String {
+        let mut connection =
+            Connection { bootstrap: "127.0.0.1:1".to_owned(), ..Connection::default() };
+        connection.properties.insert(name.to_owned(), value.to_owned());
+        let created = connection.client("test").create::<BaseConsumer>();
+        let error = Error::settings(&created.err().unwrap());
+        format!("{error} {error:?}")
+    }
+
+    #[test]
+    fn a_rejected_property_is_named_and_its_value_is_not() {
+        const SECRET: &str = "correct-horse-battery-staple";
+        for name in [
+            "sasl.pasword",                        // unknown
+            "socket.timeout.ms",                   // not a number
+            "security.protocol",                   // not one of the values
+            "enable.ssl.certificate.verification", // not a boolean
+        ] {
+            let shown = shown(name, SECRET);
+            assert!(shown.contains(name), "{shown}");
+            assert!(!shown.contains(SECRET), "{shown}");
+        }
+    }
 }

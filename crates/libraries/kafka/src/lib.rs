@@ -33,6 +33,7 @@ pub mod ledger;
 mod publisher;
 pub mod ranges;
 mod record;
+mod refusals;
 mod restore;
 mod settings;
 pub mod stage;
@@ -46,6 +47,7 @@ pub use dead_letters::{DeadLetterWriter, FailedRecord};
 pub use error::Error;
 pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
 pub use record::{HeaderLookup, OwnedRecord, Record, TopicPartition};
+pub use refusals::{ManyRefusals, Refusals};
 pub use restore::{Restore, Restored};
 pub use settings::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
 pub use stage::{

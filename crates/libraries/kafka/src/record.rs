@@ -66,6 +66,12 @@ impl<'a> Record<'a> {
         HeaderLookup(self.headers().collect())
     }
 
+    /// The header [`names::SOURCE`]: the configured source whose request contained the record. Empty if
+    /// the record has none.
+    pub fn source(&self) -> &'a [u8] {
+        self.header(names::SOURCE).unwrap_or_default()
+    }
+
     /// All headers in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.0
@@ -122,6 +128,11 @@ impl OwnedRecord {
     /// Returns the first header of that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// As [`Record::source`].
+    pub fn source(&self) -> &[u8] {
+        self.header(names::SOURCE).unwrap_or_default()
     }
 
     /// The position in the cluster.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use record::{Layout, Topics};
@@ -26,6 +27,10 @@ pub struct ClusterSettings {
     pub group_protocol: GroupProtocol,
     /// The compression of produced records.
     pub compression: Compression,
+    /// The largest record, in bytes. Topics are created with it, and a record that would be larger
+    /// becomes a dead letter.
+    #[serde(deserialize_with = "max_message_bytes")]
+    pub max_message_bytes: usize,
     /// More librdkafka properties by their dotted names. Text values of the form `env:NAME` or
     /// `file:PATH` are resolved. `Debug` shows only the names, because values may be secrets.
     #[serde(deserialize_with = "properties")]
@@ -74,6 +79,7 @@ impl ClusterSettings {
             static_member: is_static,
             group_protocol: group_protocol.to_owned(),
             compression: compression.to_owned(),
+            max_message_bytes: self.max_message_bytes,
             properties: self.properties.clone(),
         }
     }
@@ -91,9 +97,24 @@ impl fmt::Debug for ClusterSettings {
             .field("prefix", &self.prefix)
             .field("group_protocol", &self.group_protocol)
             .field("compression", &self.compression)
+            .field("max_message_bytes", &self.max_message_bytes)
             .field("properties", &self.properties.keys())
             .finish()
     }
+}
+
+/// The limits of `kafka.max_message_bytes`. A dead letter needs room for its headers, and a response
+/// with a record of the largest size fits into what a consumer accepts by default (100 MB).
+const MAX_MESSAGE_BYTES_RANGE: RangeInclusive<usize> = 64 << 10..=64 << 20;
+
+fn max_message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bytes = usize::deserialize(deserializer)?;
+    if MAX_MESSAGE_BYTES_RANGE.contains(&bytes) {
+        return Ok(bytes);
+    }
+    let (min, max) = MAX_MESSAGE_BYTES_RANGE.into_inner();
+    let problem = format!("max_message_bytes is {bytes}; choose a value from {min} to {max}");
+    Err(serde::de::Error::custom(problem))
 }
 
 /// The section `[topics]`.
@@ -112,12 +133,13 @@ pub struct TopicSettings {
 
 impl TopicSettings {
     /// Returns the layout of all topics. `horizon_hours` is how long dedupe remembers.
-    pub fn layout(&self, horizon_hours: u32) -> Layout {
+    pub fn layout(&self, horizon_hours: u32, max_message_bytes: usize) -> Layout {
         Layout {
             recipient_partitions: self.recipient_partitions,
             scope_partitions: self.scope_partitions,
             replication: self.replication,
             dedupe_horizon_hours: horizon_hours,
+            max_message_bytes,
         }
     }
 
@@ -128,21 +150,23 @@ impl TopicSettings {
     ///
     /// # Errors
     /// [`Error::Topic`] for a missing topic, [`Error::Partitions`] for a topic with another number of
-    /// partitions.
+    /// partitions, [`Error::TopicSetting`] for a topic with a setting that breaks a promise.
     pub fn prepare(
         &self,
         connection: &Connection,
         names: &Topics,
         horizon_hours: u32,
     ) -> Result<(), Error> {
-        let specs = names.specs(self.layout(horizon_hours));
-        if !self.create {
-            return topics::await_topics(connection, &specs, TOPICS_TIMEOUT);
+        let layout = self.layout(horizon_hours, connection.max_message_bytes);
+        let specs = names.specs(layout);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().build().map_err(Error::state)?;
+        if self.create {
+            runtime.block_on(topics::create_topics(connection, &specs, TOPICS_TIMEOUT))?;
+        } else {
+            topics::await_topics(connection, &specs, TOPICS_TIMEOUT)?;
         }
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(Error::state)?
-            .block_on(topics::create_topics(connection, &specs, TOPICS_TIMEOUT))
+        runtime.block_on(topics::check_settings(connection, &names.required_settings(layout)))
     }
 }
 
@@ -200,6 +224,7 @@ mod tests {
         prefix = "t1."
         group_protocol = "classic"
         compression = "zstd"
+        max_message_bytes = 8388608
         [properties]
         security.protocol = "sasl_ssl"
         "sasl.password" = "env:CARGO_PKG_NAME"
@@ -213,12 +238,14 @@ mod tests {
         assert_eq!(connection.bootstrap, "one:9092,two:9092");
         assert_eq!((connection.instance.as_str(), connection.static_member), ("pod-0", true));
         assert_eq!(connection.group_protocol, "classic");
-        assert_eq!(connection.compression, "zstd");
+        assert_eq!((&*connection.compression, connection.max_message_bytes), ("zstd", 8 << 20));
         assert_eq!(connection.properties["security.protocol"], "sasl_ssl");
         assert_eq!(connection.properties["sasl.password"], "kafka");
         assert_eq!(connection.properties["socket.timeout.ms"], "5000");
         assert_eq!(settings.topics().events, "t1.mail.events");
-        assert!(!format!("{settings:?}").contains("sasl_ssl"), "values may be secrets");
+        for shown in [format!("{settings:?}"), format!("{connection:?}")] {
+            assert!(!shown.contains("sasl_ssl"), "values may be secrets: {shown}");
+        }
     }
 
     #[test]
@@ -229,6 +256,10 @@ mod tests {
         assert!(rejected("prefix", "prefixes").contains("prefixes"));
         assert!(rejected("classic", "eager").contains("eager"));
         assert!(rejected("zstd", "brotli").contains("brotli"));
+        for bytes in ["65535", "67108865"] {
+            let error = rejected("8388608", bytes);
+            assert!(error.contains("from 65536 to 67108864"), "{error}");
+        }
         let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
         assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");
     }

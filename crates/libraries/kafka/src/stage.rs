@@ -9,8 +9,9 @@
 //! After any failure the producer is rebuilt under the same transactional id, which ends the old
 //! transaction. The committed offset then tells whether the commit succeeded; if not, the batch is
 //! read again. If the stage's own state fails, the process ends; when it starts again, it restores the
-//! state from Kafka. A partition whose records become dead letters one after the other is held while
-//! the other partitions continue.
+//! state from Kafka. A partition whose records become dead letters one after the other is held, if they
+//! come from several sources, while the other partitions continue. A record whose outputs Kafka does not accept, because they are too
+//! large, becomes a dead letter (`stage/unfit.rs`).
 
 mod batch;
 mod batch_loop;
@@ -18,16 +19,19 @@ mod counters;
 mod output;
 mod ownership;
 mod partition;
+mod partition_run;
 mod refusal_limit;
 mod run;
+mod unfit;
 
 use std::time::Duration;
 
 pub use counters::CommittedCounter;
-pub(crate) use counters::{PendingCounts, count_dead_letters};
+pub(crate) use counters::{PendingCounts, count_dead_letters, count_source_refusals};
 pub(crate) use output::owned_headers;
 pub use output::{Outgoing, Output};
 pub use run::{LoopSettings, run, run_all, run_until};
+pub(crate) use unfit::SMALLER_DEAD_LETTERS;
 
 use crate::{Error, Record, Restore, TopicPartition};
 
@@ -67,7 +71,9 @@ pub trait Stage {
     /// [`Error::State`] ends the process. After any other error the batch is rolled back and retried.
     fn process(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<Outcome, Error>;
 
-    /// Emit per-transaction outputs here. Also called for empty batches.
+    /// Emit per-transaction outputs here. Also called for empty batches. These outputs belong to no
+    /// input record, so they must be far smaller than `kafka.max_message_bytes` for every batch: if
+    /// Kafka rejects one, the process ends.
     ///
     /// # Errors
     /// As [`Stage::process`].
@@ -135,8 +141,11 @@ pub enum AfterRollback {
 pub struct BatchSettings {
     /// The maximum number of records per transaction.
     pub records: usize,
+    /// The size of keys and values in bytes at which a transaction is full. It has at least one record.
+    pub bytes: usize,
     /// How long to wait for a batch to fill.
     pub wait: Duration,
-    /// The number of dead letters in a row after which a partition is held. Zero means no limit.
+    /// The number of dead letters in a row, of at least three sources, after which a partition is held;
+    /// see [`crate::Refusals`]. Zero means no limit.
     pub refusal_limit: u32,
 }

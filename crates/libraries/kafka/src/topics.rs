@@ -1,13 +1,16 @@
 //! Creates topics with explicit partitions and settings, and checks existing ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::RDKafkaErrorCode;
-use record::TopicSpec;
+use record::{RequiredSetting, TopicSpec};
 
 use crate::{Connection, Error};
 
@@ -50,6 +53,52 @@ pub async fn create_topics(
         }
     }
     await_topics(connection, specs, deadline)
+}
+
+/// Compares the settings of existing topics with those that they must have. A setting that the broker
+/// does not tell, because of its rights or its version, is not checked.
+///
+/// # Errors
+/// [`Error::TopicSetting`] for the first setting that breaks a promise.
+pub async fn check_settings(
+    connection: &Connection,
+    required: &[RequiredSetting],
+) -> Result<(), Error> {
+    let admin: AdminClient<DefaultClientContext> =
+        connection.client("admin").create().map_err(|error| Error::settings(&error))?;
+    let topics: BTreeSet<&str> = required.iter().map(|setting| &*setting.topic).collect();
+    let resources: Vec<_> = topics.into_iter().map(ResourceSpecifier::Topic).collect();
+    let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
+    let mut found = HashMap::new();
+    for result in admin.describe_configs(&resources, &options).await? {
+        match result {
+            Ok(resource) => {
+                if let OwnedResourceSpecifier::Topic(topic) = &resource.specifier {
+                    for entry in resource.entries {
+                        found.insert((topic.clone(), entry.name), entry.value);
+                    }
+                }
+            }
+            Err(code) => tracing::warn!(%code, "settings of a topic could not be read"),
+        }
+    }
+    for RequiredSetting { topic, name, wanted, otherwise } in required {
+        let Some(Some(value)) = found.remove(&(topic.clone(), (*name).to_owned())) else {
+            tracing::warn!(topic, setting = name, "setting of a topic is not known");
+            continue;
+        };
+        if !wanted.allows(&value) {
+            return Err(Error::TopicSetting {
+                topic: topic.clone(),
+                setting: name,
+                found: value,
+                wanted: wanted.value(),
+                otherwise,
+                bootstrap: connection.bootstrap.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Waits until every partition of all topics has a leader, and checks the numbers of partitions.

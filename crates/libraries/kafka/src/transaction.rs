@@ -1,12 +1,14 @@
 //! A transactional producer that is rebuilt whenever the outcome of its transaction is unknown.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
@@ -22,11 +24,81 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often a commit checks whether its records are delivered. Delivery takes a few of these
 /// polls.
 const DELIVERY_POLL: Duration = Duration::from_micros(250);
+/// How long to collect the delivery reports of a failed transaction.
+const REPORTS_POLL: Duration = Duration::from_millis(20);
 
-/// Counts the failed deliveries of the open transaction.
+/// The failed deliveries of the open transaction.
 #[derive(Default)]
 pub(crate) struct DeliveryReports {
     failed: AtomicU64,
+    rejected: Mutex<Rejected>,
+}
+
+/// The outputs that were rejected for what they are. No later attempt succeeds with them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// The inputs whose outputs are larger than the largest record.
+    pub(crate) too_large: BTreeSet<Input>,
+    /// The inputs whose outputs librdkafka or the broker rejected, possibly because of another
+    /// record of the same batch.
+    pub(crate) inputs: BTreeSet<Input>,
+    /// The topic of one of them, and why it was rejected.
+    pub(crate) example: Option<(String, RDKafkaErrorCode)>,
+}
+
+/// The input record that an output belongs to: its index in the batch plus one. Zero is an output
+/// without an input record, such as a changelog record of the whole batch.
+pub(crate) type Input = usize;
+
+impl DeliveryReports {
+    /// Remembers an output that librdkafka or the broker rejected for what it is.
+    pub(crate) fn reject(&self, input: Input, topic: &str, code: RDKafkaErrorCode) {
+        let mut rejected = self.rejected();
+        rejected.inputs.insert(input);
+        rejected.example.get_or_insert_with(|| (topic.to_owned(), code));
+    }
+
+    /// Remembers an output that is larger than the largest record.
+    pub(crate) fn reject_too_large(&self, input: Input, topic: &str) {
+        let mut rejected = self.rejected();
+        rejected.too_large.insert(input);
+        let code = RDKafkaErrorCode::MessageSizeTooLarge;
+        rejected.example.get_or_insert_with(|| (topic.to_owned(), code));
+    }
+
+    /// Returns whether an output was larger than the largest record.
+    pub(crate) fn has_too_large(&self) -> bool {
+        !self.rejected().too_large.is_empty()
+    }
+
+    /// Returns an error if an output was rejected for what it is.
+    pub(crate) fn check_rejected(&self) -> Result<(), Error> {
+        match self.rejected().example.clone() {
+            Some((topic, code)) => Err(Error::OutputRejected { topic, code }),
+            None => Ok(()),
+        }
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, Rejected> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether a record, or another one of its batch, was rejected for what it is, so that sending
+/// it again does not help.
+pub(crate) const fn is_permanent(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        InvalidDifferentRecord, InvalidRecord, InvalidTimestamp, MessageBatchTooLarge,
+        MessageSizeTooLarge,
+    };
+    matches!(
+        code,
+        InvalidDifferentRecord
+            | InvalidRecord
+            | InvalidTimestamp
+            | MessageBatchTooLarge
+            | MessageSizeTooLarge
+    )
 }
 
 impl ClientContext for DeliveryReports {
@@ -36,12 +108,14 @@ impl ClientContext for DeliveryReports {
 }
 
 impl ProducerContext for DeliveryReports {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Input;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            tracing::warn!(%error, "record of a transaction was not delivered");
-            self.failed.fetch_add(1, Ordering::Relaxed);
+    fn delivery(&self, result: &DeliveryResult<'_>, input: Input) {
+        let Err((error, message)) = result else { return };
+        tracing::warn!(%error, topic = message.topic(), "record of a transaction was not delivered");
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        if let Some(code) = error.rdkafka_error_code().filter(|code| is_permanent(*code)) {
+            self.reject(input, message.topic(), code);
         }
     }
 }
@@ -76,6 +150,7 @@ impl Transactions {
 
     pub(crate) fn begin(&self) -> Result<&BaseProducer<DeliveryReports>, Error> {
         self.producer.context().failed.store(0, Ordering::Relaxed);
+        *self.producer.context().rejected() = Rejected::default();
         self.producer.begin_transaction()?;
         Ok(&self.producer)
     }
@@ -86,10 +161,14 @@ impl Transactions {
         Ok(())
     }
 
+    /// Returns the outputs of the failed transaction that were rejected for what they are.
+    pub(crate) fn take_rejected(&self) -> Rejected {
+        // The reports of a failed transaction may still be in librdkafka's queue.
+        self.producer.poll(REPORTS_POLL);
+        std::mem::take(&mut self.producer.context().rejected())
+    }
+
     /// Makes outputs and input offsets visible together, or returns an error.
-    ///
-    /// We wait here until no message is in flight. rdkafka's `flush` sleeps a full poll interval
-    /// (100 ms per commit), and polling with a sub-millisecond timeout busy-loops.
     pub(crate) fn commit(
         &self,
         offsets: &TopicPartitionList,
@@ -98,17 +177,29 @@ impl Transactions {
         if offsets.count() > 0 {
             self.producer.send_offsets_to_transaction(offsets, group, KAFKA_REQUEST_TIMEOUT)?;
         }
-        let deadline = Instant::now() + KAFKA_REQUEST_TIMEOUT;
-        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(Duration::ZERO);
-            std::thread::sleep(DELIVERY_POLL);
-        }
-        if self.producer.context().failed.load(Ordering::Relaxed) > 0 {
-            return Err(KafkaError::Canceled.into());
-        }
+        await_deliveries(&self.producer)?;
         self.producer.commit_transaction(KAFKA_REQUEST_TIMEOUT)?;
         Ok(())
     }
+}
+
+/// Waits until no message is in flight. rdkafka's `flush` sleeps a full poll interval (100 ms per
+/// commit), and polling with a sub-millisecond timeout busy-loops.
+///
+/// # Errors
+/// [`Error::OutputRejected`] or [`Error::Kafka`] if a record was not delivered.
+pub(crate) fn await_deliveries(producer: &BaseProducer<DeliveryReports>) -> Result<(), Error> {
+    let deadline = Instant::now() + KAFKA_REQUEST_TIMEOUT;
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::ZERO);
+        std::thread::sleep(DELIVERY_POLL);
+    }
+    let reports = producer.context();
+    reports.check_rejected()?;
+    if reports.failed.load(Ordering::Relaxed) > 0 {
+        return Err(KafkaError::Canceled.into());
+    }
+    Ok(())
 }
 
 fn register(config: &ClientConfig) -> Result<BaseProducer<DeliveryReports>, Error> {

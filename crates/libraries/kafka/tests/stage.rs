@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    Fault, Running, await_output, cluster, ledger, numbers, put, put_to, settled_values, values,
+    Behaviour, Fault, Running, await_output, cluster, ledger, numbers, put, put_to, settled_values,
+    values,
 };
 use harness::{Cluster, DEADLINE, eventually, holds_for, seen};
 
@@ -92,7 +93,8 @@ fn dead_letters_in_a_row_hold_their_partition_and_others_continue() {
     put(&cluster, &producer, "in", 0..1_000);
     // 140 unreadable records, a readable one, and then more unreadable ones than the limit of 150.
     let is_unreadable = |number| number < 1_000 && number != 140;
-    let running = Running::start_with(&cluster, Vec::new(), is_unreadable);
+    let behaviour = Behaviour { is_unreadable, ..Behaviour::default() };
+    let running = Running::start_with(&cluster, behaviour);
     eventually("the partition to be held", DEADLINE, || {
         seen(running.calls.lock().unwrap().rolled_back, |rolled_back| *rolled_back > 0)
     });
@@ -105,6 +107,75 @@ fn dead_letters_in_a_row_hold_their_partition_and_others_continue() {
     await_output(&cluster, 2);
     running.stop().unwrap();
     assert_eq!(settled_values(&cluster, "out"), ["140", "5000"]);
+}
+
+/// Produces numbers to `in`, each of one of these sources in turn.
+fn put_refused(cluster: &Cluster, sources: &[&str], count: usize) {
+    let topic = cluster.name("in");
+    let record = |number: usize| {
+        let source = sources[number % sources.len()];
+        harness::Outgoing::new(&topic, "k", number.to_string()).on(0).header("source", source)
+    };
+    cluster.produce(&(0..count).map(record).collect::<Vec<_>>());
+}
+
+#[test]
+fn dead_letters_of_one_source_do_not_hold_a_partition() {
+    let cluster = cluster(&TOPICS);
+    put_refused(&cluster, &["bad"], 1_000);
+    put(&cluster, &cluster.producer(), "in", 1_000..1_010);
+    let behaviour = Behaviour { is_unreadable: |number| number < 1_000, ..Behaviour::default() };
+    let running = Running::start_with(&cluster, behaviour);
+    await_output(&cluster, 10);
+    let calls = Arc::clone(&running.calls);
+    running.stop().unwrap();
+    assert_eq!(settled_values(&cluster, "dead").len(), 1_000);
+    assert_eq!(calls.lock().unwrap().rolled_back, 0);
+}
+
+#[test]
+fn dead_letters_of_three_sources_hold_their_partition() {
+    let cluster = cluster(&TOPICS);
+    put_refused(&cluster, &["one", "two", "three"], 1_000);
+    let behaviour = Behaviour { is_unreadable: |_| true, ..Behaviour::default() };
+    let running = Running::start_with(&cluster, behaviour);
+    eventually("the partition to be held", DEADLINE, || {
+        seen(running.calls.lock().unwrap().rolled_back, |rolled_back| *rolled_back > 0)
+    });
+    running.stop().unwrap();
+    // The limit is 150, and the batch that reached it had no effect.
+    assert_eq!(settled_values(&cluster, "dead").len(), 100);
+}
+
+#[test]
+fn a_held_partition_is_not_idle() {
+    let cluster = cluster(&TOPICS);
+    put_refused(&cluster, &["one", "two", "three"], 200);
+    let behaviour = Behaviour { is_unreadable: |_| true, ..Behaviour::default() };
+    let running = Running::start_with(&cluster, behaviour);
+    eventually("the partition to be held", DEADLINE, || {
+        seen(running.calls.lock().unwrap().rolled_back, |rolled_back| *rolled_back > 0)
+    });
+    // The end of the partition was reached in the batch that was rolled back.
+    running.calls.lock().unwrap().idle = 0;
+    holds_for("the held partition has unread records", Duration::from_secs(2), || {
+        seen(running.calls.lock().unwrap().idle, |idle| *idle == 0)
+    });
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_batch_is_bounded_in_bytes() {
+    let cluster = cluster_with_input(500);
+    // Each key has one byte and each value up to three, so a batch has at most ten records.
+    let behaviour = Behaviour { batch_bytes: 20, ..Behaviour::default() };
+    let running = Running::start_with(&cluster, behaviour);
+    await_output(&cluster, 500);
+    running.stop().unwrap();
+    let batches = settled_values(&cluster, "log");
+    let longest = batches.iter().map(|batch| batch.split(',').count()).max();
+    assert!(longest <= Some(10), "{longest:?} records in a batch");
+    assert_eq!(settled_values(&cluster, "out"), numbers(0..500));
 }
 
 #[test]

@@ -46,7 +46,7 @@ reasons! {
     TimeOutOfRange => "time_out_of_range",
     /// A record without the headers that its topic requires.
     BadHeaders => "bad_headers",
-    /// Kafka rejected the record for its size.
+    /// What the record becomes is larger than Kafka accepts.
     TooLarge => "too_large",
     /// ClickHouse rejects this one row.
     RowRefused => "row_refused",
@@ -179,6 +179,20 @@ pub struct DeadLetterHeaders<'a> {
 impl<'a> DeadLetterHeaders<'a> {
     const NAMES: [&'static str; 4] = [names::REASON, names::DETAIL, names::STAGE, names::ORIGIN];
 
+    /// Returns the bytes that the value of the original record had, if the dead letter was cut to fit.
+    pub fn original_length(headers: &[(&str, &[u8])]) -> Option<u64> {
+        let at = Self::original_length_at(headers)?;
+        std::str::from_utf8(headers[at].1).ok()?.parse().ok()
+    }
+
+    /// The header follows those of the dead letter. A header of the same name before them is one of
+    /// the original record.
+    fn original_length_at(headers: &[(&str, &[u8])]) -> Option<usize> {
+        let (at, last) =
+            (last_of(headers, names::ORIGINAL_LENGTH)?, last_of(headers, names::ORIGIN)?);
+        (at > last).then_some(at)
+    }
+
     /// Reads them from all headers of a record of `mail.dead-letters`. The headers of the original
     /// record come first and may have the same names, so the last header of each name counts.
     pub fn read(headers: &[(&'a str, &'a [u8])]) -> Self {
@@ -197,8 +211,10 @@ impl<'a> DeadLetterHeaders<'a> {
     /// Returns the headers of the original record, in their order.
     pub fn original<'h>(headers: &[(&'h str, &'h [u8])]) -> Vec<(&'h str, &'h [u8])> {
         let added = Self::NAMES.map(|name| last_of(headers, name));
+        let length = Self::original_length_at(headers);
+        let is_added = |at| added.contains(&Some(at)) || length == Some(at);
         let numbered = headers.iter().enumerate();
-        numbered.filter(|(at, _)| !added.contains(&Some(*at))).map(|(_, header)| *header).collect()
+        numbered.filter(|(at, _)| !is_added(*at)).map(|(_, header)| *header).collect()
     }
 }
 

@@ -4,13 +4,15 @@
 //! (4 raw bytes). Nothing here talks to Kafka; the crate `kafka` moves what this crate describes.
 
 mod dead_letter;
+mod fit;
 mod headers;
 mod offset;
 mod topics;
 
 pub use dead_letter::{DEAD_LETTER_REASONS, DeadLetter, DeadLetterHeaders, Origin, Reason, Stage};
+pub use fit::{FittedDeadLetter, fit, record_bytes};
 pub use headers::{
     EnrichedHeaders, EventHeaders, FirstSeen, HeaderError, RawHeaders, names, text_header,
 };
 pub use offset::{NextOffset, Offset};
-pub use topics::{Layout, TopicSpec, Topics};
+pub use topics::{Layout, RequiredSetting, TopicSpec, Topics, Wanted};

@@ -37,6 +37,59 @@ pub struct Layout {
     pub replication: i32,
     /// How many hours dedupe remembers an event. Its changelog is retained for one day longer.
     pub dedupe_horizon_hours: u32,
+    /// The largest record, in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl Layout {
+    /// Returns how many replicas must have a record before it is acknowledged. With three replicas, an
+    /// acknowledged record survives the loss of a broker, and one broker can be away.
+    const fn min_insync_replicas(&self) -> i32 {
+        if self.replication > 2 { self.replication - 1 } else { 1 }
+    }
+}
+
+/// A setting of a topic on which a promise of Mailpulse depends. A topic that exists may have other
+/// settings than [`Topics::specs`] creates it with, but not other than these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequiredSetting {
+    /// The full name of the topic.
+    pub topic: String,
+    /// The setting by its Kafka name.
+    pub name: &'static str,
+    /// The values that keep the promise.
+    pub wanted: Wanted,
+    /// What happens with other values.
+    pub otherwise: &'static str,
+}
+
+/// The values of a setting that keep a promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Only this text.
+    Exactly(&'static str),
+    /// This number or a larger one. In Kafka, -1 means no limit.
+    AtLeast(i64),
+}
+
+impl Wanted {
+    /// Returns whether a value keeps the promise.
+    pub fn allows(self, value: &str) -> bool {
+        match self {
+            Self::Exactly(wanted) => value == wanted,
+            Self::AtLeast(wanted) => {
+                value.parse::<i64>().is_ok_and(|value| value == -1 || value >= wanted)
+            }
+        }
+    }
+
+    /// Returns a value that keeps the promise.
+    pub fn value(self) -> String {
+        match self {
+            Self::Exactly(wanted) => wanted.to_owned(),
+            Self::AtLeast(wanted) => wanted.to_string(),
+        }
+    }
 }
 
 /// How a topic is created.
@@ -51,6 +104,11 @@ pub struct TopicSpec {
     /// Topic settings by their Kafka names.
     pub settings: Vec<(&'static str, String)>,
 }
+
+/// The size of the batches that monitor writes to its changelog.
+const COMPACTED_MESSAGE_BYTES: usize = 1 << 20;
+/// Milliseconds.
+const HOUR: u64 = 3_600_000;
 
 impl Topics {
     /// Returns the names with a prefix.
@@ -85,18 +143,64 @@ impl Topics {
         format!("{}mailpulse-{stage}", self.prefix)
     }
 
+    /// Returns the settings that topics must have, whoever created them.
+    pub fn required_settings(&self, layout: Layout) -> Vec<RequiredSetting> {
+        let mut required = Vec::new();
+        for spec in self.specs(layout) {
+            let mut require = |name, wanted, otherwise| {
+                let topic = spec.name.clone();
+                required.push(RequiredSetting { topic, name, wanted, otherwise });
+            };
+            let is_compacted = spec.name == self.monitor_changelog;
+            let (policy, otherwise) = if is_compacted {
+                ("compact", "the state of monitor would be deleted")
+            } else {
+                ("delete", "records with the same key would be removed before they are read")
+            };
+            require("cleanup.policy", Wanted::Exactly(policy), otherwise);
+            // The records of this changelog are small. Releases up to 0.1.0 created it with Kafka's default.
+            let largest = if is_compacted {
+                layout.max_message_bytes.min(COMPACTED_MESSAGE_BYTES)
+            } else {
+                layout.max_message_bytes
+            };
+            require(
+                "max.message.bytes",
+                Wanted::AtLeast(i64::try_from(largest).unwrap_or(i64::MAX)),
+                "records of up to kafka.max_message_bytes would be rejected",
+            );
+            require(
+                "min.insync.replicas",
+                Wanted::AtLeast(layout.min_insync_replicas().into()),
+                "the loss of a broker would lose acknowledged records",
+            );
+            if spec.name == self.dedupe_changelog {
+                let horizon = i64::from(layout.dedupe_horizon_hours) * HOUR.cast_signed();
+                let otherwise = "dedupe would forget events within its horizon";
+                require("retention.ms", Wanted::AtLeast(horizon), otherwise);
+                require("retention.bytes", Wanted::Exactly("-1"), otherwise);
+            }
+        }
+        required
+    }
+
     /// Returns how every topic is created.
     pub fn specs(&self, layout: Layout) -> Vec<TopicSpec> {
-        const HOUR: u64 = 3_600_000;
+        let everywhere = [
+            ("max.message.bytes", layout.max_message_bytes.to_string()),
+            ("min.insync.replicas", layout.min_insync_replicas().to_string()),
+        ];
         let spec = |name: &str, partitions, retention_hours: u64| TopicSpec {
             name: name.to_owned(),
             partitions,
             replication: layout.replication,
-            settings: vec![
+            settings: [
                 ("retention.ms", (retention_hours * HOUR).to_string()),
                 ("cleanup.policy", "delete".to_owned()),
-                ("max.message.bytes", (20 << 20).to_string()),
-            ],
+            ]
+            .into_iter()
+            .chain(everywhere.clone())
+            .collect(),
         };
         let by_recipient = layout.recipient_partitions;
         let by_scope = layout.scope_partitions;
@@ -112,6 +216,7 @@ impl Topics {
         specs.push(spec(&self.dedupe_changelog, by_recipient, dedupe_hours));
         let mut compacted = spec(&self.monitor_changelog, by_scope, 24);
         compacted.settings = vec![("cleanup.policy", "compact".to_owned())];
+        compacted.settings.extend(everywhere.clone());
         specs.push(compacted);
         specs
     }
@@ -120,6 +225,41 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LAYOUT: Layout = Layout {
+        recipient_partitions: 1,
+        scope_partitions: 1,
+        replication: 1,
+        dedupe_horizon_hours: 72,
+        max_message_bytes: 20 << 20,
+    };
+
+    #[test]
+    fn topics_are_created_with_the_settings_that_they_must_have() {
+        let topics = Topics::new("");
+        for (replication, insync) in [(1, "1"), (2, "1"), (3, "2"), (5, "4")] {
+            let layout = Layout { replication, ..LAYOUT };
+            let specs = topics.specs(layout);
+            for required in topics.required_settings(layout) {
+                let spec = specs.iter().find(|spec| spec.name == required.topic).unwrap();
+                let set = spec.settings.iter().find(|(name, _)| *name == required.name);
+                let value = set.map_or("-1", |(_, value)| value); // Kafka's default of retention.bytes
+                assert!(required.wanted.allows(value), "{required:?} {value}");
+                if required.name == "min.insync.replicas" {
+                    assert_eq!(value, insync, "{replication} replicas");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_compared_as_a_number_or_as_text() {
+        let values = |wanted: Wanted| {
+            ["delete", "compact", "-1", "9", "10", "11"].map(|value| wanted.allows(value))
+        };
+        assert_eq!(values(Wanted::AtLeast(10)), [false, false, true, false, true, true]);
+        assert_eq!(values(Wanted::Exactly("delete")), [true, false, false, false, false, false]);
+    }
 
     #[test]
     fn stable_names() {
@@ -131,12 +271,7 @@ mod tests {
 
     #[test]
     fn a_recipient_has_one_partition_number_in_every_topic_keyed_by_it() {
-        let layout = Layout {
-            recipient_partitions: 6,
-            scope_partitions: 3,
-            replication: 1,
-            dedupe_horizon_hours: 72,
-        };
+        let layout = Layout { recipient_partitions: 6, scope_partitions: 3, ..LAYOUT };
         let topics = Topics::new("");
         let specs = topics.specs(layout);
         let partitions = |name: &str| specs.iter().find(|s| s.name == name).unwrap().partitions;

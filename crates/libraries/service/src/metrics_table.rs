@@ -92,12 +92,17 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "mailpulse_partition_held",
         Unit::Count,
-        "1 while a partition is paused because too many of its records in a row became dead \
-         letters, else 0.",
+        "1 while a partition is paused because too many records in a row, of several sources, \
+         became dead letters, else 0.",
     ),
     counter(
         "mailpulse_dead_letters_total",
         "Dead letters written to Kafka, by stage and reason code.",
+    ),
+    counter(
+        "mailpulse_source_refusals_total",
+        "Dead letters of a source, by component. The source is `(other)` for names beyond the first \
+         thousand.",
     ),
     // ingress
     counter(

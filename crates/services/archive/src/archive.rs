@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use kafka::ranges::{Assignment, Polled, Range, Ranges};
-use kafka::{Record, TopicPartition};
+use kafka::{ManyRefusals, Record, TopicPartition};
 use record::Topics;
 use service::{Health, Shutdown};
 use tokio::task::AbortHandle;
@@ -152,11 +152,12 @@ impl<'a> Archive<'a> {
             redriven: record.is_redriven_for(crate::STAGE),
         };
         let push = |rows: &mut crate::tables::Rows| rows.push(record);
-        let is_running = partition.add_record(info, self.limits, push, || record.to_owned());
-        if !is_running {
-            let count = self.limits.refusals;
+        let many = partition.add_record(info, self.limits, push, || record.to_owned());
+        if let Some(ManyRefusals { in_a_row, sources }) = many {
             let last = record.origin();
-            let detail = format!("{count} records in a row cannot become rows, the last at {last}");
+            let detail = format!(
+                "{in_a_row} records in a row of {sources} sources cannot become rows, the last at {last}"
+            );
             self.hold_until_restart(*last_index, "refusals", &detail);
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use kafka::ledger::Ledger;
 use kafka::ranges::{Assignment, Range};
-use kafka::{NextOffset, Offset, OwnedRecord, TopicPartition};
+use kafka::{ManyRefusals, NextOffset, Offset, OwnedRecord, Refusals, TopicPartition};
 
 use crate::batch::Batch;
 use crate::server::StoredRows;
@@ -30,7 +30,8 @@ pub(crate) struct Limits {
     pub(crate) rows: usize,
     /// The size at which a batch is full.
     pub(crate) bytes: usize,
-    /// The number of dead letters in a row at which the partition is held.
+    /// The number of dead letters in a row at which the partition is held; see [`Refusals`]. Zero means
+    /// never.
     pub(crate) refusals: u32,
 }
 
@@ -59,11 +60,13 @@ pub(crate) struct Partition {
     uncommitted: Option<NextOffset>,
     /// The ledger of all records before the batch in flight.
     ledger: Ledger,
-    unreadable_in_a_row: u32,
-    rejected_in_a_row: u32,
+    /// The records that cannot become rows.
+    unreadable: Refusals,
+    /// The rows that ClickHouse rejected.
+    rejected: Refusals,
 }
 
-/// The properties of a record that do not depend on its content.
+/// The properties of a record that do not depend on its value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordInfo {
     pub(crate) offset: Offset,
@@ -107,8 +110,8 @@ impl Partition {
             in_flight: None,
             uncommitted: None,
             ledger,
-            unreadable_in_a_row: 0,
-            rejected_in_a_row: 0,
+            unreadable: Refusals::default(),
+            rejected: Refusals::default(),
         }
     }
 
@@ -130,7 +133,7 @@ impl Partition {
         self.reading = Reading::Active;
     }
 
-    /// Adds a record to the batch. `push` adds it as a row, `copy` copies it. Returns false if too
+    /// Adds a record to the batch. `push` adds it as a row, `copy` copies it. Returns the refusals if too
     /// many records in a row could not become rows; the partition is stopped then.
     pub(crate) fn add_record(
         &mut self,
@@ -138,10 +141,10 @@ impl Partition {
         limits: Limits,
         push: impl FnOnce(&mut Rows) -> Result<(), RowError>,
         copy: impl Fn() -> OwnedRecord,
-    ) -> bool {
+    ) -> Option<ManyRefusals> {
         let is_early = |first| offset < first;
         if self.reading != Reading::Active || self.builder.first.is_some_and(is_early) {
-            return true;
+            return None;
         }
         // The last record of a fixed range may be gone, by retention or compaction.
         while let Some(&range) = self.fixed_ranges.front().filter(|range| range.last < offset) {
@@ -150,14 +153,17 @@ impl Partition {
         self.builder.start_record(offset, redriven);
         if self.stored.must_skip(offset) {
             self.builder.skipped += 1;
-        } else if self.builder.add(bytes, push, copy) {
-            self.unreadable_in_a_row = 0;
+        } else if self.builder.add(bytes, push, &copy) {
+            if !self.unreadable.is_empty() {
+                self.unreadable.succeeded(copy().source(), limits.refusals);
+            }
         } else {
-            self.unreadable_in_a_row += 1;
-        }
-        if self.unreadable_in_a_row >= limits.refusals {
-            self.stop();
-            return false;
+            let failed = self.builder.dead_letters.last();
+            let source = failed.map_or(&b""[..], |failed| failed.record.source());
+            if let Some(many) = self.unreadable.refused(source, limits.refusals) {
+                self.stop();
+                return Some(many);
+            }
         }
         match self.fixed_ranges.front() {
             Some(&range) if range.last == offset => self.close(range),
@@ -165,7 +171,7 @@ impl Partition {
             None if self.builder.is_full(limits) => self.close_now(),
             None => {}
         }
-        true
+        None
     }
 
     /// Closes the batch if it is due at `now`.

@@ -23,7 +23,8 @@ pub struct ArchiveSettings {
     /// The maximum pause between retries.
     #[serde(with = "duration")]
     pub retry_max: Duration,
-    /// After this many rejected rows in a row a partition is held.
+    /// After this many rejected rows in a row a partition is held; see [`kafka::Refusals`]. Zero means
+    /// never.
     pub refusal_limit: u32,
 }
 

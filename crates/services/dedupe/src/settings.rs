@@ -17,6 +17,8 @@ pub struct DedupeSettings {
     pub admin: SocketAddr,
     /// The maximum number of records per transaction.
     batch_records: usize,
+    /// The size of a transaction in bytes.
+    batch_bytes: usize,
     /// The maximum time to wait until a batch is full.
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
@@ -52,6 +54,7 @@ impl DedupeSettings {
     pub const fn batch(&self) -> BatchSettings {
         BatchSettings {
             records: self.batch_records,
+            bytes: self.batch_bytes,
             wait: self.batch_wait,
             refusal_limit: self.refusal_limit,
         }

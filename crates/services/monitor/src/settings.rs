@@ -18,6 +18,7 @@ const GONE_AFTER_IDLE: u32 = 12;
 pub(crate) struct MonitorSettings {
     pub(crate) admin: SocketAddr,
     batch_records: usize,
+    batch_bytes: usize,
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
     refusal_limit: u32,
@@ -35,6 +36,7 @@ impl MonitorSettings {
     pub(crate) const fn batch(&self) -> BatchSettings {
         BatchSettings {
             records: self.batch_records,
+            bytes: self.batch_bytes,
             wait: self.batch_wait,
             refusal_limit: self.refusal_limit,
         }

@@ -68,7 +68,12 @@ fn run_stage(
         group: namespace.topics.group(&format!("bare-{}", unix_millis())),
         inputs: inputs.clone(),
         dead_letter_topic: namespace.topics.dead_letters.clone(),
-        batch: BatchSettings { records: 10_000, wait: Duration::from_millis(50), refusal_limit: 0 },
+        batch: BatchSettings {
+            records: 10_000,
+            bytes: 32 << 20,
+            wait: Duration::from_millis(50),
+            refusal_limit: 0,
+        },
     };
     let (goal, deadline) = (records.min(RECORDS), Instant::now() + STAGE_TIMEOUT);
     let (committed, began) = (Cell::new(0), Cell::new(None));

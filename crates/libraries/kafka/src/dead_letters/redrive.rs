@@ -20,6 +20,8 @@ pub struct Redrive {
     transactions: Transactions,
     view: DeadLetterView,
     dead_letter_topic: String,
+    /// The largest record, in bytes.
+    max_bytes: usize,
 }
 
 /// Why dead letters were not redriven.
@@ -61,7 +63,9 @@ impl Redrive {
         let id = topics.group(component);
         let transactions = Transactions::open(connection.producer(component), &id)?;
         let view = DeadLetterView::settled(connection, &topics.dead_letters, timeout)?;
-        Ok(Self { transactions, view, dead_letter_topic: topics.dead_letters.clone() })
+        let (dead_letter_topic, max_bytes) =
+            (topics.dead_letters.clone(), connection.max_message_bytes);
+        Ok(Self { transactions, view, dead_letter_topic, max_bytes })
     }
 
     /// The dead letters at the time of opening.
@@ -85,6 +89,8 @@ impl Redrive {
             dead_letter_topic: &self.dead_letter_topic,
             stage: Stage::Redrive,
             counts: &mut counts,
+            max_bytes: self.max_bytes,
+            input: 0,
             sent: 0,
         };
         let filled = fill(&mut out);

@@ -10,6 +10,8 @@ use rdkafka::message::BorrowedMessage;
 use super::batch::{Batch, Messages, Span, Spans, partition_of, runs, spans_of};
 use super::counters::PendingCounts;
 use super::partition::OwnedPartition;
+use super::partition_run::Run;
+use super::unfit::{SUSPECT_BATCH, Unfit, Verdict, record_of};
 use super::{AfterRollback, LoopSettings, Output, Stage, refusal_limit};
 use crate::error::is_transient;
 use crate::group::{Group, add_offset};
@@ -28,6 +30,8 @@ pub(super) struct Member<'c, S> {
     pub(super) owned: HashMap<TopicPartition, OwnedPartition>,
     transactions: Transactions,
     counts: PendingCounts,
+    /// The records whose outputs Kafka does not accept.
+    pub(super) unfit: Unfit,
     meters: Meters,
 }
 
@@ -49,6 +53,7 @@ impl<'c, S: Stage> Member<'c, S> {
             owned: HashMap::new(),
             transactions: Transactions::open(connection.producer(Self::COMPONENT), &id)?,
             counts: PendingCounts::default(),
+            unfit: Unfit::default(),
             meters: Meters::new(Self::COMPONENT),
         })
     }
@@ -64,15 +69,23 @@ impl<'c, S: Stage> Member<'c, S> {
         ledger::export(Self::COMPONENT, topics, ledgers);
     }
 
-    /// Collects up to the maximum number of records within the configured wait. Returns earlier if
+    /// Collects up to the maximum number of records and bytes within the configured wait. Returns earlier if
     /// the owned partitions change.
     pub(super) fn collect(&self, stop: &dyn Fn() -> bool) -> Result<Batch<'c>, Error> {
         self.group.check_progress()?;
         let mut batch = Batch::default();
         let deadline = Instant::now() + self.settings.batch.wait;
-        while batch.messages.len() < self.settings.batch.records && !stop() {
+        let mut records = self.settings.batch.records;
+        if self.unfit.has_suspects() {
+            records = records.min(SUSPECT_BATCH);
+        }
+        let mut bytes = 0;
+        while batch.messages.len() < records && bytes < self.settings.batch.bytes && !stop() {
             match self.next(deadline) {
-                Some(Ok(message)) => batch.messages.push(message),
+                Some(Ok(message)) => {
+                    bytes += message.payload_len() + message.key_len();
+                    batch.messages.push(message);
+                }
                 Some(Err(KafkaError::PartitionEOF(number))) => {
                     batch.end_reached(number);
                 }
@@ -127,6 +140,10 @@ impl<'c, S: Stage> Member<'c, S> {
                     "transaction failed; rebuilding the producer"
                 );
                 self.meters.failures.increment(1);
+                let verdict = self.judge_outputs(&batch.messages);
+                if verdict == Verdict::Hopeless {
+                    return Err(error);
+                }
                 self.recover(&spans)?;
                 if let Error::RefusalLimit { partition: name, .. } = error
                     && let Some(partition) = self.owned.get_mut(&name)
@@ -136,6 +153,22 @@ impl<'c, S: Stage> Member<'c, S> {
                 Ok(())
             }
         }
+    }
+
+    /// Learns from the outputs of the failed transaction which records are unfit.
+    fn judge_outputs(&mut self, batch: &Messages<'c>) -> Verdict {
+        let rejected = self.transactions.take_rejected();
+        let Some((topic, code)) = &rejected.example else { return Verdict::Retry };
+        let max_bytes = self.connection.max_message_bytes;
+        let verdict = self.unfit.learn(batch, &rejected, max_bytes);
+        let mut inputs = rejected.too_large.iter().chain(&rejected.inputs);
+        let first = inputs.find_map(|&input| record_of(batch, input));
+        let first = first.map(|(partition, offset)| format!("{partition}/{offset}"));
+        tracing::warn!(
+            component = Self::COMPONENT, topic, %code, first,
+            "Kafka does not accept what becomes of a record, which becomes a dead letter"
+        );
+        verdict
     }
 
     /// Whatever the client does, nothing that was committed is processed again: the records of each
@@ -187,14 +220,19 @@ impl<'c, S: Stage> Member<'c, S> {
             dead_letter_topic: &self.settings.dead_letter_topic,
             stage: S::STAGE,
             counts: &mut self.counts,
+            max_bytes: self.connection.max_message_bytes,
+            input: 0,
             sent: 0,
         };
         let refusal_limit = self.settings.batch.refusal_limit;
         for run in runs(batch) {
             let Some(name) = run.first().map(partition_of) else { continue };
             let partition = self.owned.get_mut(&name).ok_or_else(|| not_owned(&name))?;
-            process_run(self.stage, &name, partition, run, refusal_limit, &mut out)?;
+            let mut run = Run { name: &name, partition, records: run, unfit: &self.unfit };
+            run.process(self.stage, refusal_limit, &mut out)?;
         }
+        out.check_rejected()?;
+        out.input = 0;
         self.stage.finish(&mut out)?;
         if out.sent == 0 && batch.is_empty() {
             self.transactions.abort_empty()?;
@@ -232,6 +270,9 @@ impl<'c, S: Stage> Member<'c, S> {
     fn commit_locally(&mut self, spans: &Spans) -> Result<(), Error> {
         for (name, partition) in &mut self.owned {
             partition.commit_batch(spans.get(name).map(|span| span.next));
+        }
+        if !self.unfit.is_empty() {
+            spans.iter().for_each(|(name, span)| self.unfit.committed(name, span.next));
         }
         self.counts.commit(S::STAGE);
         self.stage.committed()
@@ -288,8 +329,13 @@ impl<'c, S: Stage> Member<'c, S> {
     }
 
     /// Reads a partition again from where the last commit ended.
-    pub(super) fn rewind(&self, name: &TopicPartition) -> Result<(), Error> {
-        let committed = self.owned.get(name).and_then(|partition| partition.committed);
+    /// Until then the partition has unread records, even if its end was reached before.
+    pub(super) fn rewind(&mut self, name: &TopicPartition) -> Result<(), Error> {
+        let partition = self.owned.get_mut(name);
+        let committed = partition.and_then(|partition| {
+            partition.at_end_since = None;
+            partition.committed
+        });
         self.group.seek(name, committed)
     }
 }
@@ -298,28 +344,6 @@ enum Transaction {
     /// There was no record to read and none to write.
     Empty,
     Committed,
-}
-
-/// Processes successive records of one partition.
-fn process_run<S: Stage>(
-    stage: &mut S,
-    name: &TopicPartition,
-    partition: &mut OwnedPartition,
-    run: &[BorrowedMessage<'_>],
-    refusal_limit: u32,
-    out: &mut Output<'_>,
-) -> Result<(), Error> {
-    for message in run {
-        let record = Record(message);
-        let outcome = stage.process(&record, out)?;
-        partition.count(outcome, record.is_redriven_for(S::STAGE));
-        let in_a_row = partition.open.dead_letters_in_a_row;
-        if refusal_limit > 0 && in_a_row >= refusal_limit {
-            let (partition, offset) = (name.clone(), record.offset());
-            return Err(Error::RefusalLimit { in_a_row, partition, offset });
-        }
-    }
-    Ok(())
 }
 
 fn not_owned(name: &TopicPartition) -> Error {

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord};
-use record::{DeadLetter, Reason, Stage};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use record::{DeadLetter, Reason, Stage, fit, record_bytes};
 
 use super::counters::PendingCounts;
 use super::{CommittedCounter, DeadLettered, Outcome};
-use crate::transaction::DeliveryReports;
+use crate::transaction::{self, DeliveryReports, Input};
 use crate::{Error, Record};
 
 /// A record to be produced.
@@ -28,6 +28,10 @@ pub struct Output<'a> {
     pub(crate) dead_letter_topic: &'a str,
     pub(crate) stage: Stage,
     pub(crate) counts: &'a mut PendingCounts,
+    /// The largest record, in bytes.
+    pub(crate) max_bytes: usize,
+    /// The input record that the next outputs belong to.
+    pub(crate) input: Input,
     /// The number of records sent.
     pub(crate) sent: u64,
 }
@@ -36,7 +40,8 @@ impl Output<'_> {
     /// Sends a record.
     ///
     /// # Errors
-    /// [`Error::Kafka`] if librdkafka rejects the record.
+    /// [`Error::OutputRejected`] if the record is too large, [`Error::Kafka`] if librdkafka rejects it.
+    /// Return the error: the input record then becomes a dead letter in the next attempt.
     pub fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), Error> {
         let headers = owned_headers(outgoing.headers.iter().copied());
         self.produce(outgoing, headers)
@@ -78,7 +83,7 @@ impl Output<'_> {
     }
 
     /// Sends a record to the dead letters with its key, value and headers, the reason, and `detail`
-    /// for people.
+    /// for people. A record that would be too large is cut.
     ///
     /// # Errors
     /// As [`Output::send`].
@@ -88,19 +93,56 @@ impl Output<'_> {
         reason: Reason,
         detail: &str,
     ) -> Result<Outcome, Error> {
-        self.counts.add_dead_letter(reason);
-        let origin = Some(record.origin());
-        let added = DeadLetter { stage: self.stage, reason, detail, origin }.headers();
-        let added = added.iter().map(|(name, value)| (*name, &value[..]));
-        let headers: Vec<_> = record.headers().chain(added).collect();
+        self.dead_letter_of(record, reason, detail, self.max_bytes)
+    }
+
+    /// Sends a dead letter of at most `max_bytes` for a record whose output Kafka does not accept.
+    pub(super) fn unfit(
+        &mut self,
+        record: &Record<'_>,
+        max_bytes: usize,
+    ) -> Result<Outcome, Error> {
+        let detail = format!(
+            "Kafka does not accept what `{}` makes of this record, because it is too large or not valid",
+            self.stage.code()
+        );
+        self.dead_letter_of(record, Reason::TooLarge, &detail, max_bytes)
+    }
+
+    fn dead_letter_of(
+        &mut self,
+        record: &Record<'_>,
+        reason: Reason,
+        detail: &str,
+        max_bytes: usize,
+    ) -> Result<Outcome, Error> {
+        self.counts.add_dead_letter(reason, record.source());
+        let dead_letter =
+            DeadLetter { stage: self.stage, reason, detail, origin: Some(record.origin()) };
+        let fitted = fit(dead_letter, record.key(), record.value(), record.headers(), max_bytes);
+        let headers: Vec<_> =
+            fitted.headers.iter().map(|(name, value)| (*name, &value[..])).collect();
         self.send(Outgoing {
             topic: self.dead_letter_topic,
             partition: None,
-            key: record.key(),
-            value: record.value(),
+            key: fitted.key,
+            value: fitted.value,
             headers: &headers,
         })?;
         Ok(Outcome::DeadLettered(DeadLettered(())))
+    }
+
+    pub(super) fn has_too_large(&self) -> bool {
+        self.producer.context().has_too_large()
+    }
+
+    pub(super) fn check_rejected(&self) -> Result<(), Error> {
+        self.producer.context().check_rejected()
+    }
+
+    /// Waits until everything that was sent is delivered.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        transaction::await_deliveries(self.producer)
     }
 
     /// Increments a counter. It takes effect when the transaction commits.
@@ -109,8 +151,14 @@ impl Output<'_> {
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, headers: OwnedHeaders) -> Result<(), Error> {
+        if self.is_too_large(&outgoing, &headers) {
+            self.producer.context().reject_too_large(self.input, outgoing.topic);
+            return self.check_rejected();
+        }
         let mut message =
-            BaseRecord::<[u8], [u8]>::to(outgoing.topic).key(outgoing.key).headers(headers);
+            BaseRecord::<[u8], [u8], Input>::with_opaque_to(outgoing.topic, self.input)
+                .key(outgoing.key)
+                .headers(headers);
         if let Some(value) = outgoing.value {
             message = message.payload(value);
         }
@@ -125,9 +173,23 @@ impl Output<'_> {
                     self.producer.poll(Duration::from_millis(5));
                     message = rejected;
                 }
+                Err((KafkaError::MessageProduction(code), _))
+                    if transaction::is_permanent(code) =>
+                {
+                    self.producer.context().reject(self.input, outgoing.topic, code);
+                    return self.check_rejected();
+                }
                 Err((error, _)) => return Err(error.into()),
             }
         }
+    }
+
+    /// Returns whether the broker would reject the record for its size. Headers are only counted if
+    /// key and value need half of the space: reading them takes longer than sending a small record.
+    fn is_too_large(&self, outgoing: &Outgoing<'_>, headers: &OwnedHeaders) -> bool {
+        let (key, value) = (outgoing.key.len(), outgoing.value.unwrap_or_default().len());
+        let lengths = || headers.iter().map(|it| (it.key.len(), it.value.map_or(0, <[u8]>::len)));
+        key + value > self.max_bytes / 2 && record_bytes(key, value, lengths()) > self.max_bytes
     }
 }
 

@@ -55,11 +55,11 @@ impl<S: Stage> Member<'_, S> {
         let metadata = metadata.to_owned();
         self.stage.restore(name, &Restore { connection: self.connection, readers, metadata })?;
         let former = self.owned.remove(name).unwrap_or_default();
-        let OwnedPartition { at_end_since, held_since, dead_letters_in_a_row, .. } = former;
+        let OwnedPartition { at_end_since, held_since, refusals, .. } = former;
         let restored = OwnedPartition::restored(next, ledger);
         self.owned.insert(
             name.clone(),
-            OwnedPartition { at_end_since, held_since, dead_letters_in_a_row, ..restored },
+            OwnedPartition { at_end_since, held_since, refusals, ..restored },
         );
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("mailpulse_restore_duration_seconds", "component" => Self::COMPONENT)
@@ -73,6 +73,7 @@ impl<S: Stage> Member<'_, S> {
         if former.is_some_and(|partition| partition.held_since.is_some()) {
             refusal_limit::export(Self::COMPONENT, name, false);
         }
+        self.unfit.release(name);
         self.stage.release(name);
         tracing::info!(component = Self::COMPONENT, partition = %name, "partition revoked");
     }

@@ -1,8 +1,9 @@
 use std::time::Instant;
 
 use super::Outcome;
-use crate::NextOffset;
 use crate::ledger::Ledger;
+use crate::refusals::{ManyRefusals, Refusals};
+use crate::{NextOffset, Record};
 
 /// The state of a partition that this member owns.
 #[derive(Debug, Default)]
@@ -11,8 +12,8 @@ pub(super) struct OwnedPartition {
     pub(super) committed: Option<NextOffset>,
     /// Counts all records before `committed` by outcome.
     pub(super) ledger: Ledger,
-    /// Dead letters in a row, up to `committed`.
-    pub(super) dead_letters_in_a_row: u32,
+    /// The dead letters up to `committed`, by source.
+    pub(super) refusals: Refusals,
     /// What the open batch adds.
     pub(super) open: OpenBatch,
     /// Since when the end of the partition is reached. `None` while there are unread records.
@@ -25,7 +26,7 @@ pub(super) struct OwnedPartition {
 #[derive(Debug, Default)]
 pub(super) struct OpenBatch {
     pub(super) ledger: Ledger,
-    pub(super) dead_letters_in_a_row: u32,
+    refusals: Refusals,
 }
 
 impl OwnedPartition {
@@ -35,13 +36,18 @@ impl OwnedPartition {
 
     /// Discards what a failed batch added.
     pub(super) fn begin_batch(&mut self) {
-        let dead_letters_in_a_row = self.dead_letters_in_a_row;
-        self.open = OpenBatch { ledger: Ledger::default(), dead_letters_in_a_row };
+        self.open = OpenBatch { ledger: Ledger::default(), refusals: self.refusals.clone() };
     }
 
-    /// Counts a record of the open batch.
-    pub(super) fn count(&mut self, outcome: Outcome, is_redriven: bool) {
-        let OpenBatch { ledger, dead_letters_in_a_row } = &mut self.open;
+    /// Counts a record of the open batch. Returns the refusals if the partition must be held.
+    pub(super) fn count(
+        &mut self,
+        record: &Record<'_>,
+        outcome: Outcome,
+        is_redriven: bool,
+        refusal_limit: u32,
+    ) -> Option<ManyRefusals> {
+        let OpenBatch { ledger, refusals } = &mut self.open;
         ledger.read += 1;
         ledger.redriven += u64::from(is_redriven);
         *match outcome {
@@ -51,8 +57,12 @@ impl OwnedPartition {
             Outcome::DeadLettered(_) => &mut ledger.dead_letters,
         } += 1;
         match outcome {
-            Outcome::DeadLettered(_) => *dead_letters_in_a_row += 1,
-            _ => *dead_letters_in_a_row = 0,
+            Outcome::DeadLettered(_) => refusals.refused(record.source(), refusal_limit),
+            _ if refusals.is_empty() => None,
+            _ => {
+                refusals.succeeded(record.source(), refusal_limit);
+                None
+            }
         }
     }
 
@@ -65,7 +75,7 @@ impl OwnedPartition {
     pub(super) fn commit_batch(&mut self, next: Option<NextOffset>) {
         self.committed = next.or(self.committed);
         self.ledger = self.ledger_after_batch();
-        self.dead_letters_in_a_row = self.open.dead_letters_in_a_row;
+        self.refusals = std::mem::take(&mut self.open.refusals);
         self.begin_batch();
     }
 }

@@ -91,8 +91,36 @@ pub enum Fault {
 pub struct Calls {
     pub committed: usize,
     pub rolled_back: usize,
+    /// How many times a partition was reported as idle.
+    pub idle: usize,
     pub metadata: Vec<String>,
     pub restored: Vec<Vec<String>>,
+}
+
+/// What a stage does with some of its records.
+pub struct Behaviour {
+    /// One for each call of `process`; no faults after the last.
+    pub faults: Vec<Fault>,
+    /// Whether a number always becomes a dead letter.
+    pub is_unreadable: fn(usize) -> bool,
+    /// To how many bytes a number grows in `out`, if it grows.
+    pub grows_to: fn(usize) -> Option<usize>,
+    /// The value of `kafka.max_message_bytes`.
+    pub max_message_bytes: usize,
+    /// The size at which a batch is full.
+    pub batch_bytes: usize,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            faults: Vec::new(),
+            is_unreadable: |_| false,
+            grows_to: |_| None,
+            max_message_bytes: Connection::default().max_message_bytes,
+            batch_bytes: 1 << 20,
+        }
+    }
 }
 
 /// Copies `in` to `out`, and the records of each batch as one record to `log`, its changelog.
@@ -103,6 +131,7 @@ pub struct Copy {
     faults: VecDeque<Fault>,
     /// Whether a number always becomes a dead letter.
     is_unreadable: fn(usize) -> bool,
+    grows_to: fn(usize) -> Option<usize>,
     fence: bool,
     batch: Vec<String>,
 }
@@ -143,12 +172,19 @@ impl Stage for Copy {
         Ok(())
     }
 
+    fn idle(&mut self, _: &TopicPartition, _: Duration) {
+        self.calls.lock().unwrap().idle += 1;
+    }
+
     fn process(
         &mut self,
         record: &Record<'_>,
         out: &mut Output<'_>,
     ) -> Result<Outcome, kafka::Error> {
-        let number = std::str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap();
+        let number = std::str::from_utf8(record.value().unwrap()).ok().and_then(|n| n.parse().ok());
+        let Some(number) = number else {
+            return out.dead_letter(record, Reason::NotUtf8, "not a number");
+        };
         let fault = self.faults.pop_front().unwrap_or(Fault::None);
         if fault == Fault::DeadLetters || (self.is_unreadable)(number) {
             return out.dead_letter(record, Reason::NotJson, "unreadable");
@@ -158,7 +194,15 @@ impl Stage for Copy {
             Fault::Drops => Ok(Outcome::Dropped),
             Fault::Counts => Ok(Outcome::Counted),
             _ => {
-                out.forward(record, &self.cluster.name("out"), 0, &[])?;
+                let topic = self.cluster.name("out");
+                match (self.grows_to)(number) {
+                    None => out.forward(record, &topic, 0, &[])?,
+                    Some(bytes) => {
+                        // Compression must not make it small.
+                        let value = incompressible(bytes);
+                        out.forward_with_value(record, &topic, 0, Some(&value), &[])?;
+                    }
+                }
                 Ok(Outcome::Passed)
             }
         }
@@ -199,6 +243,18 @@ impl Stage for Copy {
     }
 }
 
+/// Returns bytes that no compression makes smaller: the low bytes of a linear congruential generator
+/// (constants of Knuth's MMIX).
+pub fn incompressible(bytes: usize) -> Vec<u8> {
+    let mut state = bytes as u64;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(&mut next).take(bytes).collect()
+}
+
 /// A loop that runs on a new thread. It is stopped when dropped.
 pub struct Running {
     pub calls: Arc<Mutex<Calls>>,
@@ -209,21 +265,19 @@ pub struct Running {
 impl Running {
     /// Starts a stage with these faults, one for each record.
     pub fn start(cluster: &Cluster, faults: Vec<Fault>) -> Self {
-        Self::start_with(cluster, faults, |_| false)
+        Self::start_with(cluster, Behaviour { faults, ..Behaviour::default() })
     }
 
-    /// Starts a stage that cannot read some of the numbers.
-    pub fn start_with(
-        cluster: &Cluster,
-        faults: Vec<Fault>,
-        is_unreadable: fn(usize) -> bool,
-    ) -> Self {
+    pub fn start_with(cluster: &Cluster, behaviour: Behaviour) -> Self {
+        let Behaviour { faults, is_unreadable, grows_to, max_message_bytes, batch_bytes } =
+            behaviour;
         let calls = Arc::<Mutex<Calls>>::default();
         let mut stage = Copy {
             cluster: cluster.clone(),
             calls: Arc::clone(&calls),
             faults: faults.into(),
             is_unreadable,
+            grows_to,
             fence: false,
             batch: Vec::new(),
         };
@@ -233,11 +287,12 @@ impl Running {
             dead_letter_topic: cluster.name("dead"),
             batch: BatchSettings {
                 records: 100,
+                bytes: batch_bytes,
                 wait: Duration::from_millis(20),
                 refusal_limit: 150,
             },
         };
-        let connection = connection(cluster);
+        let connection = Connection { max_message_bytes, ..connection(cluster) };
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

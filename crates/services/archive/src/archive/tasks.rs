@@ -88,7 +88,7 @@ impl Archive<'_> {
                 );
                 if partition.table == Table::DeadLetters {
                     self.hold_until_restart(index, "dead_letter_refused", &message);
-                } else if partition.rejected_in_a_row() >= self.limits.refusals {
+                } else if partition.count_rejected(&batch, self.limits).is_some() {
                     self.hold_until_restart(index, "refusals", &message);
                 } else {
                     self.spawn(index, Task::DeadLetterRow(batch, message));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use kafka::ledger::Ledger;
 use kafka::ranges::Range;
-use kafka::{NextOffset, Offset};
+use kafka::{ManyRefusals, NextOffset, Offset, OwnedRecord, Refusals};
 
 use super::builder::BatchBuilder;
-use super::{Partition, Reading};
+use super::{Limits, Partition, Reading};
 use crate::batch::Batch;
 use crate::server::StoredRows;
 
@@ -44,7 +44,7 @@ impl Partition {
 
     /// Finishes the batch in flight, whose rows are stored.
     pub(crate) fn inserted(&mut self) {
-        self.rejected_in_a_row = 0;
+        self.rejected = Refusals::default();
         if let Some(batch) = self.in_flight.take() {
             self.finish(&batch, batch.ledger());
         }
@@ -94,7 +94,6 @@ impl Partition {
     pub(crate) fn row_rejected(&mut self) -> Option<AfterRejection> {
         let batch = self.in_flight.take()?;
         if batch.block.rows <= 1 {
-            self.rejected_in_a_row += 1;
             self.in_flight = Some(Arc::clone(&batch));
             return Some(AfterRejection::OneRow(batch));
         }
@@ -105,9 +104,11 @@ impl Partition {
         Some(AfterRejection::Halved)
     }
 
-    /// Returns the number of consecutive rows that ClickHouse rejected.
-    pub(crate) const fn rejected_in_a_row(&self) -> u32 {
-        self.rejected_in_a_row
+    /// Counts the rejected row of a batch that has only this row. Returns the refusals if too many rows
+    /// in a row were rejected.
+    pub(crate) fn count_rejected(&mut self, batch: &Batch, limits: Limits) -> Option<ManyRefusals> {
+        let source = batch.first_row.as_ref().map_or(&b""[..], OwnedRecord::source);
+        self.rejected.refused(source, limits.refusals)
     }
 
     /// Reads the range of a batch again, divided into `ranges`, and then continues as before.

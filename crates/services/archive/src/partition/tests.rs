@@ -40,13 +40,13 @@ fn feed(partition: &mut Partition, offsets: impl IntoIterator<Item = i64>) {
             rows.push(at, b"", b"", &[]);
             Ok(())
         };
-        assert!(partition.add_record(info(offset), LIMITS, push, || record(offset)));
+        assert_eq!(partition.add_record(info(offset), LIMITS, push, || record(offset)), None);
     }
 }
 
 fn feed_bad(partition: &mut Partition, offset: i64) -> bool {
     let bad = RowError { reason: record::Reason::NotJson, detail: String::new() };
-    partition.add_record(info(offset), LIMITS, |_| Err(bad), || record(offset))
+    partition.add_record(info(offset), LIMITS, |_| Err(bad), || record(offset)).is_none()
 }
 
 /// Starts the next batch. Returns the end of its token, its number of rows, and whether its range

@@ -46,6 +46,11 @@ pub(crate) enum NotRedrivable {
     /// Only the ingress confirms subscriptions.
     #[error("it asks to confirm an SNS subscription; let SNS send the request again")]
     Confirmation,
+    /// Kafka did not accept the whole record.
+    #[error(
+        "it was cut; the whole record of {0} bytes is at its origin, if the topic still has it"
+    )]
+    Cut(u64),
     #[error("the header `origin` is missing or malformed")]
     NoOrigin,
     #[error("it came from `{topic}`, which `{}` does not read", stage.code())]
@@ -67,6 +72,7 @@ impl NotRedrivable {
             Self::UnknownProvider => "unknown_provider",
             Self::StillNotSplit(_) => "still_not_split",
             Self::Confirmation => "confirmation",
+            Self::Cut(_) => "cut",
             Self::NoOrigin => "no_origin",
             Self::ForeignOrigin { .. } => "foreign_origin",
             Self::WouldAlertAgain(_) => "would_tell_again",
@@ -81,6 +87,9 @@ impl Route {
         dead_letter: &DeadLetterRecord<'_>,
         topics: &Topics,
     ) -> Result<Self, NotRedrivable> {
+        if let Some(length) = DeadLetterHeaders::original_length(&dead_letter.headers) {
+            return Err(NotRedrivable::Cut(length));
+        }
         let unknown = || NotRedrivable::UnknownStage(dead_letter.added.stage.to_owned());
         match dead_letter.stage().ok_or_else(unknown)? {
             Stage::Ingress => split_again(dead_letter),
@@ -253,6 +262,24 @@ mod tests {
         find_route(stage, provider, origin, value)
             .map(|route| route.to_string())
             .map_err(|reason| reason.code().to_owned())
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_cut_is_not_redriven() {
+        let headers: [(&str, &[u8]); 3] = [
+            (names::STAGE, b"enrich"),
+            (names::ORIGIN, b"t.mail.raw.bounced/0/1"),
+            (names::ORIGINAL_LENGTH, b"30000000"),
+        ];
+        let dead_letter = DeadLetterRecord {
+            id: DeadLetterId { partition: 0, offset: 0 },
+            key: b"",
+            value: b"{",
+            added: DeadLetterHeaders::read(&headers),
+            headers: headers.to_vec(),
+        };
+        let route = Route::of(&dead_letter, &Topics::new("t."));
+        assert_eq!(route, Err(NotRedrivable::Cut(30_000_000)));
     }
 
     #[test]
