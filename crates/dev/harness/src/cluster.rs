@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset};
 use record::{Layout, TopicSpec, Topics};
@@ -209,6 +209,44 @@ impl Cluster {
             _ => None,
         });
         offsets.collect()
+    }
+
+    /// Commits an offset of partition 0 as another program than Mailpulse does. The group must be empty.
+    pub fn commit(&self, group: &str, topic: &str, offset: i64) {
+        let consumer = consumer(&self.bootstrap, group);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
+        eventually(&format!("the commit of {group}"), DEADLINE, || {
+            consumer.commit(&list, CommitMode::Sync)
+        });
+    }
+
+    /// Deletes a group with its offsets, as Kafka does after `offsets.retention.minutes`. Waits until it is
+    /// empty.
+    pub fn delete_group(&self, group: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        eventually(&format!("the group {group} to be deleted"), DEADLINE, || {
+            let results = runtime.block_on(admin.delete_groups(&[group], &options));
+            let results = results.map_err(|error| error.to_string())?;
+            results.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| format!("{error:?}"))
+        });
+    }
+
+    /// Deletes a topic, and returns when it is gone.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST));
+        runtime.block_on(admin.delete_topics(&[topic], &options)).unwrap();
+        let consumer = consumer(&self.bootstrap, "harness");
+        eventually(&format!("the topic {topic} to be gone"), DEADLINE, || {
+            let metadata =
+                consumer.fetch_metadata(None, REQUEST).map_err(|error| error.to_string())?;
+            let exists = metadata.topics().iter().any(|found| found.name() == topic);
+            seen(exists, |exists| !exists)
+        });
     }
 
     /// Returns the sum of a group's committed offsets of a topic.

@@ -100,7 +100,9 @@ impl Connection {
         config
             .set("group.id", group)
             .set("isolation.level", "read_committed")
-            .set("auto.offset.reset", "earliest")
+            // An offset that is lost or outside of the partition is an error; see `positions.rs`. A
+            // partition without an offset starts at its first record; see `group.rs`.
+            .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")

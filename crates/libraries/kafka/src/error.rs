@@ -109,6 +109,12 @@ pub enum Error {
         /// The offset that was returned.
         found: Offset,
     },
+    /// The committed offset of a partition is outside of it. The process must end.
+    #[error(
+        "the committed offset of a partition of group `{group}` is outside of the partition; see \
+         docs/runbooks.md#position-mismatch"
+    )]
+    OutOfRange { group: String },
     /// The state of a stage failed. The process must end; it restores its state when it starts again.
     #[error("the state of the stage failed: {0}")]
     State(Box<dyn std::error::Error + Send + Sync>),
@@ -162,6 +168,7 @@ impl Error {
             Self::RefusalLimit { .. } => "refusals",
             Self::Silent { .. } => "silent_partition",
             Self::OffsetRegressed { .. } => "went_back",
+            Self::OutOfRange { .. } => "offset_out_of_range",
             Self::State(_) => "state",
         }
     }

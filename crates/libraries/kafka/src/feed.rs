@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 
 use crate::error::is_transient;
-use crate::group::Group;
+use crate::group::{Group, is_out_of_range};
 use crate::{Connection, Error, OwnedRecord, Record};
 
 /// A member of a consumer group that reads committed records.
@@ -47,6 +47,7 @@ impl Feed {
         match polled {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => Ok(Some(Record(&message).to_owned())),
+            Some(Err(error)) if is_out_of_range(&error) => Err(self.group.out_of_range()),
             Some(Err(error)) if is_transient(&error) => {
                 tracing::warn!(%error, "Kafka poll failed; retrying");
                 Ok(None)

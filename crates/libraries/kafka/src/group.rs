@@ -1,24 +1,28 @@
 //! A member of a consumer group, and the changes of the partitions it owns.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
 };
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, ClientContext, Offset as Position, Statistics, TopicPartitionList};
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, log_client_error};
 use crate::lag::{FetchProgress, LagWatch, STATISTICS_MS};
+use crate::topic_ids::topic_ids;
+use crate::topics::first_and_next;
 use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
 
 /// A member of a consumer group with a [`LagWatch`] of its progress. It does not expose the consumer:
 /// the watch would report a partition that was paused without [`Group::pause`] as no longer fetched.
 pub(crate) struct Group {
     consumer: BaseConsumer<GroupContext>,
+    name: String,
     _watch: LagWatch,
 }
 
@@ -47,12 +51,17 @@ impl Group {
             .create_with_context(context)
             .map_err(|error| Error::settings(&error))?;
         consumer.subscribe(topics)?;
-        Ok(Self { consumer, _watch: watch })
+        Ok(Self { consumer, name: group.to_owned(), _watch: watch })
     }
 
     /// Returns the next record or event, or `None` if there is none within `timeout`.
     pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         self.consumer.poll(timeout)
+    }
+
+    /// The error for [`is_out_of_range`].
+    pub(crate) fn out_of_range(&self) -> Error {
+        Error::OutOfRange { group: self.name.clone() }
     }
 
     /// Returns the changes of ownership since the last call.
@@ -126,6 +135,20 @@ impl Group {
         Ok(self.consumer.commit(offsets, CommitMode::Sync)?)
     }
 
+    /// Returns the first offset of a partition and the one after its last committed record.
+    pub(crate) fn available(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
+        let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
+        first_and_next(&self.consumer, &partition.topic, partition.partition, until)
+    }
+
+    /// Returns the ids of topics; see [`topic_ids`].
+    pub(crate) fn topic_ids<'t>(
+        &self,
+        topics: impl Iterator<Item = &'t str>,
+    ) -> Result<HashMap<String, String>, Error> {
+        topic_ids(&self.consumer, topics)
+    }
+
     /// Marks the record at `offset` as processed, for a consumer that commits in the background.
     pub(crate) fn store_offset(
         &self,
@@ -140,6 +163,11 @@ impl Group {
     pub(crate) fn metadata(&self) -> Result<ConsumerGroupMetadata, Error> {
         Ok(self.consumer.group_metadata().ok_or(KafkaError::Canceled)?)
     }
+}
+
+/// Returns whether the offset of a partition is outside of it, so that the client reads it no longer.
+pub(crate) fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))
 }
 
 pub(crate) fn list_of<'p>(
@@ -211,9 +239,13 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            self.add(OwnershipChange::Revoked(partitions_of(partitions)));
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => {
+                self.add(OwnershipChange::Revoked(partitions_of(partitions)));
+            }
+            Rebalance::Assign(partitions) => start_at_first_records(consumer, partitions),
+            Rebalance::Error(_) => {}
         }
     }
 
@@ -228,6 +260,30 @@ impl ConsumerContext for GroupContext {
     }
 }
 
+/// Makes partitions without a committed offset start at their first record. Without this they would not
+/// be read at all, because the client has no policy for a missing offset (`auto.offset.reset`): that
+/// policy would also apply to offsets that were lost.
+fn start_at_first_records(consumer: &BaseConsumer<GroupContext>, partitions: &TopicPartitionList) {
+    let committed = consumer.committed_offsets(partitions.clone(), KAFKA_REQUEST_TIMEOUT);
+    let committed = match committed {
+        Ok(committed) => committed,
+        Err(error) => {
+            // The client asks again by itself, and the stage when it restores the partitions.
+            tracing::warn!(%error, "committed offsets of assigned partitions could not be read");
+            return;
+        }
+    };
+    for mut partition in partitions.elements() {
+        let found = committed.find_partition(partition.topic(), partition.partition());
+        let offset = found.and_then(|found| found.offset().to_raw()).filter(|offset| *offset >= 0);
+        if offset.is_none()
+            && let Err(error) = partition.set_offset(Position::Beginning)
+        {
+            tracing::warn!(%error, "start of a partition could not be set");
+        }
+    }
+}
+
 fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements()
         .iter()
@@ -237,8 +293,6 @@ fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use rdkafka::message::Message;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     use record::TopicSpec;
@@ -290,7 +344,7 @@ mod tests {
             .create_with_context(context)
             .unwrap();
         consumer.subscribe(&[&topic]).unwrap();
-        let group = Group { consumer, _watch: watch };
+        let group = Group { consumer, name: topic.clone(), _watch: watch };
         produce(&connection, &topic, 10);
         let deadline = Instant::now() + DEADLINE;
         let mut seen = 0;

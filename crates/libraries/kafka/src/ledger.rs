@@ -59,6 +59,12 @@ impl Ledger {
         parsed.unwrap_or((metadata, Self::default()))
     }
 
+    /// Returns whether the metadata of an offset has a ledger, so that a stage has committed it.
+    pub(crate) fn is_in(metadata: &str) -> bool {
+        let counts = metadata.rsplit_once(Self::SEPARATOR).map(|(_, counts)| counts);
+        counts.and_then(Self::parse).is_some()
+    }
+
     fn parse(counts: &str) -> Option<Self> {
         let mut counts = counts.split(',').map(|count| count.parse().ok());
         let mut next = || counts.next().flatten();

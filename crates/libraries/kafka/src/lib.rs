@@ -15,6 +15,7 @@
 //!
 //! Everything else:
 //! - [`ledger`]: counts of each partition's records by outcome, committed with their offsets.
+//! - [`positions`]: a second record of what each stage has read, and how it differs from the offsets.
 //! - [`topics`] creates and checks topics.
 //! - [`inspect`] and [`dead_letters`] read whole topics, for tests and the operator's tool.
 //! - [`baseline`]: a producer without any of our code around it, for the benchmarks.
@@ -30,6 +31,7 @@ mod group;
 pub mod inspect;
 mod lag;
 pub mod ledger;
+pub mod positions;
 mod publisher;
 pub mod ranges;
 mod record;
@@ -37,6 +39,7 @@ mod refusals;
 mod restore;
 mod settings;
 pub mod stage;
+mod topic_ids;
 pub mod topics;
 mod transaction;
 

@@ -10,7 +10,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::error::KafkaError;
 
 use crate::error::is_transient;
-use crate::group::{Committed, Group, OwnershipChange, add_offset};
+use crate::group::{Committed, Group, OwnershipChange, add_offset, is_out_of_range};
 use crate::ledger::Ledger;
 use crate::{Connection, Error, NextOffset, Offset, Record, TopicPartition};
 
@@ -112,6 +112,7 @@ impl Ranges {
         match polled {
             Some(Ok(message)) => handle(Polled::Record(&Record(&message))),
             Some(Err(KafkaError::PartitionEOF(_))) | None => Ok(()),
+            Some(Err(error)) if is_out_of_range(&error) => Err(self.group.out_of_range().into()),
             Some(Err(error)) if is_transient(&error) => {
                 tracing::warn!(%error, "Kafka poll failed; retrying");
                 Ok(())

@@ -1,15 +1,17 @@
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{Offset as Position, TopicPartitionList};
+use rdkafka::{Offset as Start, TopicPartitionList};
 
 use crate::client::ReaderContext;
 use crate::error::is_transient;
+use crate::positions::{Position, PositionsTopic};
 use crate::topics::first_and_next;
-use crate::{Connection, Error};
+use crate::{Connection, Error, TopicPartition};
 
 /// No changelog takes longer to restore; `docs/benchmarks.md` has the measured times.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(240);
@@ -70,7 +72,7 @@ impl Restore<'_> {
         }
 
         let mut assignment = TopicPartitionList::new();
-        let start = from.map_or(Position::Beginning, Position::Offset);
+        let start = from.map_or(Start::Beginning, Start::Offset);
         assignment.add_partition_offset(topic, partition, start)?;
         committed.assign(&assignment)?;
 
@@ -97,7 +99,11 @@ impl Restore<'_> {
 /// The readers of changelogs, opened when they are first needed. Partitions are assigned in groups
 /// and closing a consumer takes 100 ms, so all partitions of a group share the readers.
 #[derive(Default)]
-pub(crate) struct ChangelogReaders(OnceCell<ChangelogReader>);
+pub(crate) struct ChangelogReaders {
+    reader: OnceCell<ChangelogReader>,
+    /// By partition of the topic: the positions by key. Several input partitions share one.
+    positions: RefCell<HashMap<i32, HashMap<Vec<u8>, Position>>>,
+}
 
 struct ChangelogReader {
     committed: BaseConsumer<ReaderContext>,
@@ -106,7 +112,7 @@ struct ChangelogReader {
 
 impl ChangelogReaders {
     fn get(&self, connection: &Connection) -> Result<&ChangelogReader, Error> {
-        if let Some(reader) = self.0.get() {
+        if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
         let open = |isolation| {
@@ -121,6 +127,32 @@ impl ChangelogReaders {
             committed: open("read_committed")?,
             uncommitted: open("read_uncommitted")?,
         };
-        Ok(self.0.get_or_init(|| reader))
+        Ok(self.reader.get_or_init(|| reader))
+    }
+
+    /// Reads the position of an input partition.
+    pub(crate) fn position(
+        &self,
+        connection: &Connection,
+        topic: &PositionsTopic,
+        group: &str,
+        input: &TopicPartition,
+    ) -> Result<Option<Position>, Error> {
+        let partition = topic.partition_of(input.partition);
+        let mut read = self.positions.borrow_mut();
+        if !read.contains_key(&partition) {
+            let restore = Restore { connection, readers: self, metadata: String::new() };
+            let mut positions = HashMap::new();
+            restore.changelog(&topic.name, partition, None, |key, value| {
+                match value.and_then(Position::from_value) {
+                    Some(position) => drop(positions.insert(key.to_vec(), position)),
+                    None => drop(positions.remove(key)),
+                }
+                Ok(())
+            })?;
+            read.insert(partition, positions);
+        }
+        let key = Position::key(group, input);
+        Ok(read.get(&partition).and_then(|positions| positions.get(key.as_bytes())).cloned())
     }
 }

@@ -20,6 +20,7 @@ mod output;
 mod ownership;
 mod partition;
 mod partition_run;
+mod positions;
 mod refusal_limit;
 mod run;
 mod unfit;

@@ -95,7 +95,8 @@ fn a_dead_letter_above_the_limit_of_its_topic_is_cut() {
     ] {
         assert!(headers.contains(&expected), "{headers:?}");
     }
-    assert!(!letter.value.is_empty() && value.starts_with(&letter.value), "the value is cut");
+    let kept = letter.value.as_deref().unwrap();
+    assert!(!kept.is_empty() && value.starts_with(kept), "the value is cut");
 }
 
 #[test]

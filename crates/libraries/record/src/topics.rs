@@ -23,6 +23,8 @@ pub struct Topics {
     pub dedupe_changelog: String,
     /// The changelog of monitor-rate: panes, clocks and open episodes. Compacted.
     pub monitor_changelog: String,
+    /// How far each stage has read each partition. Compacted.
+    pub positions: String,
 }
 
 /// The partitions, replication and retention of all topics.
@@ -125,6 +127,7 @@ impl Topics {
             dead_letters: name("mail.dead-letters"),
             dedupe_changelog: name("mail.changelog.dedupe"),
             monitor_changelog: name("mail.changelog.monitor"),
+            positions: name("mail.positions"),
         }
     }
 
@@ -151,9 +154,9 @@ impl Topics {
                 let topic = spec.name.clone();
                 required.push(RequiredSetting { topic, name, wanted, otherwise });
             };
-            let is_compacted = spec.name == self.monitor_changelog;
+            let is_compacted = [&self.monitor_changelog, &self.positions].contains(&&spec.name);
             let (policy, otherwise) = if is_compacted {
-                ("compact", "the state of monitor would be deleted")
+                ("compact", "the state of a stage would be deleted")
             } else {
                 ("delete", "records with the same key would be removed before they are read")
             };
@@ -217,7 +220,12 @@ impl Topics {
         let mut compacted = spec(&self.monitor_changelog, by_scope, 24);
         compacted.settings = vec![("cleanup.policy", "compact".to_owned())];
         compacted.settings.extend(everywhere.clone());
-        specs.push(compacted);
+        let mut positions = TopicSpec { name: self.positions.clone(), ..compacted.clone() };
+        positions.partitions = by_recipient;
+        // Only closed segments are compacted, and every assignment reads the rest.
+        positions.settings.push(("segment.bytes", (16 << 20).to_string()));
+        positions.settings.push(("segment.ms", HOUR.to_string()));
+        specs.extend([compacted, positions]);
         specs
     }
 }

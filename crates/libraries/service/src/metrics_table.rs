@@ -99,6 +99,12 @@ pub const METRICS: &[Metric] = &[
         "mailpulse_dead_letters_total",
         "Dead letters written to Kafka, by stage and reason code.",
     ),
+    gauge(
+        "mailpulse_position_mismatch",
+        Unit::Count,
+        "1 while a partition is held because its committed offset contradicts the position in \
+         mail.positions, by reason.",
+    ),
     counter(
         "mailpulse_source_refusals_total",
         "Dead letters of a source, by component. The source is `(other)` for names beyond the first \

@@ -26,6 +26,10 @@ use crate::transition::Transition;
 /// transitions are due at the same time.
 const MAX_CONCURRENT_ATTEMPTS: usize = 8;
 
+/// The number of deliveries that may wait for one channel. Further ones are given up for this channel:
+/// a channel that fails for long must not stop the others.
+const MAX_WAITING: usize = 5_000;
+
 /// The pause after a failed attempt to write a dead letter.
 const DEAD_LETTER_RETRY: Duration = Duration::from_secs(1);
 
@@ -144,15 +148,18 @@ async fn write_dead_letter(
     failed: &FailedRecord,
     shutdown: &Shutdown,
 ) -> bool {
-    while let Err(error) = writer.write(std::slice::from_ref(failed)).await {
-        let origin = failed.record.origin();
-        tracing::error!(%error, %origin, "cannot write a dead letter; retrying");
-        tokio::select! {
-            () = tokio::time::sleep(DEAD_LETTER_RETRY) => {}
-            () = shutdown.wait() => return false,
+    let write = async {
+        while let Err(error) = writer.write(std::slice::from_ref(failed)).await {
+            let origin = failed.record.origin();
+            tracing::error!(%error, %origin, "cannot write a dead letter; retrying");
+            tokio::time::sleep(DEAD_LETTER_RETRY).await;
         }
+    };
+    // While Kafka is away, one attempt takes longer than a process may take to stop.
+    tokio::select! {
+        () = write => true,
+        () = shutdown.wait() => false,
     }
-    true
 }
 
 /// Delivers to one channel.
@@ -195,6 +202,8 @@ async fn run(
 ) {
     let mut waiting: HashMap<EpisodeId, VecDeque<Arc<Delivery>>> = HashMap::new();
     let mut in_progress = JoinSet::new();
+    // The deliveries in progress and those that wait for them.
+    let mut unfinished = 0;
     let start = |in_progress: &mut JoinSet<_>, delivery: Arc<Delivery>| {
         let worker = Arc::clone(&worker);
         in_progress.spawn(async move { (worker.deliver(&delivery.transition).await, delivery) });
@@ -202,6 +211,12 @@ async fn run(
     loop {
         tokio::select! {
             Some(delivery) = queue.recv() => {
+                if unfinished >= MAX_WAITING {
+                    worker.report(&delivery.transition, DeliveryOutcome::GaveUp);
+                    let _ = finish.send(delivery.position);
+                    continue;
+                }
+                unfinished += 1;
                 match waiting.get_mut(&delivery.transition.episode()) {
                     Some(later) => later.push_back(delivery),
                     None => {
@@ -211,6 +226,7 @@ async fn run(
                 }
             }
             Some(Ok((outcome, delivery))) = in_progress.join_next() => {
+                unfinished -= 1;
                 if outcome != DeliveryOutcome::Postponed {
                     let _ = finish.send(delivery.position);
                 }
@@ -221,7 +237,7 @@ async fn run(
                     }
                     // The queue is empty, or the process stops. In the second case the later
                     // transitions must not be delivered before the postponed one.
-                    _ => drop(waiting.remove(&episode)),
+                    _ => unfinished -= waiting.remove(&episode).map_or(0, |later| later.len()),
                 }
             }
             else => return,

@@ -1,29 +1,38 @@
 //! HTTP requests to a receiver of alerts.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 /// The timeout of one attempt, including the connection set-up.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of characters of a response body that an error message quotes.
 const MAX_EXCERPT: usize = 300;
+/// The number of bytes of a response body that are read for the excerpt. A character has up to four.
+const MAX_EXCERPT_BYTES: usize = 4 * MAX_EXCERPT;
 
-/// A URL that alerts are posted to.
-#[derive(Debug)]
+/// A URL that alerts are posted to. It may contain credentials, so no error and no log shows it.
 pub struct Endpoint {
     client: Client,
     url: Url,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
 }
 
 /// An endpoint cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The text is not an absolute HTTP URL.
-    #[error("`{0}` is not an absolute HTTP URL; write it as https://host/path")]
-    NotHttp(String),
+    #[error("it is not an absolute HTTP URL; write it as https://host/path")]
+    NotHttp,
     /// The HTTP client cannot be created. The most likely cause is that no root certificates are
     /// installed.
     #[error("cannot create an HTTP client: {0}; install the package ca-certificates")]
@@ -90,13 +99,21 @@ impl Endpoint {
         let parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| EndpointError::NotHttp(url.to_owned()))?;
+            .ok_or(EndpointError::NotHttp)?;
         let client = Client::builder()
             .timeout(ATTEMPT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, url: parsed })
+    }
+
+    /// Returns whether requests cross a network without encryption.
+    pub fn is_plaintext(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        self.url.scheme() == "http" && !is_local
     }
 
     /// Posts a JSON body once.
@@ -119,13 +136,29 @@ impl Endpoint {
             return Ok(());
         }
         let retry_after = retry_after(response.headers());
-        let excerpt = response.text().await.unwrap_or_default().chars().take(MAX_EXCERPT).collect();
+        let excerpt = excerpt(response).await;
         Err(if is_final(status) {
             DeliveryError::Rejected { status, excerpt }
         } else {
             DeliveryError::Unavailable { status, excerpt, retry_after }
         })
     }
+}
+
+/// Reads the beginning of a response body. A receiver may send a body without end, so the rest is not
+/// read.
+async fn excerpt(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < MAX_EXCERPT_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = MAX_EXCERPT_BYTES - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&body).chars().take(MAX_EXCERPT).collect()
 }
 
 /// Returns true for the 4xx statuses that mean the request is wrong, which are all except 408 (timeout)
@@ -171,6 +204,27 @@ mod tests {
         for url in ["", "127.0.0.1:9093", "ftp://example.com/", "/path"] {
             let error = Endpoint::new(url).unwrap_err().to_string();
             assert!(error.contains("https://host/path"), "{error}");
+        }
+    }
+
+    #[test]
+    fn neither_errors_nor_debug_output_show_a_url() {
+        let endpoint = Endpoint::new("https://user:hunter2@example.com/token-4711").unwrap();
+        let error = Endpoint::new("ftp://user:hunter2@example.com/token-4711").unwrap_err();
+        let shown = format!("{endpoint:?} {error} {error:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("token-4711"), "{shown}");
+    }
+
+    #[test]
+    fn only_http_to_another_machine_is_plaintext() {
+        let is_plaintext = |url| Endpoint::new(url).unwrap().is_plaintext();
+        for url in ["http://example.com/", "http://192.0.2.1/", "http://[2001:db8::1]/"] {
+            assert!(is_plaintext(url), "{url}");
+        }
+        for url in
+            ["https://example.com/", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/"]
+        {
+            assert!(!is_plaintext(url), "{url}");
         }
     }
 }

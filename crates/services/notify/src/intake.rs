@@ -14,8 +14,8 @@ use crate::transition::{Transition, TransitionError};
 /// How long to wait for a record. A finished delivery is marked as done after at most this time.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The maximum number of pending records. If a channel fails for longer, reading stops: the memory
-/// stays bounded, and the topic keeps the records. The group may then assign our partitions to another
+/// The maximum number of pending records. A channel that fails holds at most half as many, so it does
+/// not stop the others. If more are pending all the same, reading stops: the memory stays bounded, and the topic keeps the records. The group may then assign our partitions to another
 /// member until we read again; [`Progress`] recognises the records that we read twice.
 const MAX_PENDING: usize = 10_000;
 

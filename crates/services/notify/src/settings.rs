@@ -37,13 +37,13 @@ enum ChannelSettings {
     },
     Alertmanager {
         name: String,
-        url: String,
+        url: Secret,
         #[serde(with = "service::units::duration", default = "one_day")]
         expires_after: Duration,
     },
     Webhook {
         name: String,
-        url: String,
+        url: Secret,
         secret: Secret,
     },
 }
@@ -57,20 +57,31 @@ impl ChannelSettings {
         }
     }
 
+    fn endpoint(&self, url: &str) -> Result<Endpoint, EndpointError> {
+        let endpoint = Endpoint::new(url)?;
+        if endpoint.is_plaintext() {
+            tracing::warn!(
+                channel = self.name(),
+                "alerts are sent over http, so others in the network can read them; use https"
+            );
+        }
+        Ok(endpoint)
+    }
+
     /// Creates the target, or returns the invalid key and the problem.
     fn target(&self) -> Result<Target, (&'static str, String)> {
         let url_error = |error: EndpointError| ("url", error.to_string());
         Ok(match self {
             Self::Log { .. } => Target::Log,
             Self::Alertmanager { url, expires_after, .. } => {
-                let url = format!("{}/api/v2/alerts", url.trim_end_matches('/'));
-                let endpoint = Endpoint::new(&url).map_err(url_error)?;
+                let url = format!("{}/api/v2/alerts", url.expose().trim_end_matches('/'));
+                let endpoint = self.endpoint(&url).map_err(url_error)?;
                 Target::Alertmanager(Alertmanager::new(endpoint, *expires_after))
             }
             Self::Webhook { url, secret, .. } => {
                 let key = SigningKey::parse(secret.expose())
                     .map_err(|error| ("secret", error.to_string()))?;
-                Target::Webhook(Webhook::new(Endpoint::new(url).map_err(url_error)?, key))
+                Target::Webhook(Webhook::new(self.endpoint(url.expose()).map_err(url_error)?, key))
             }
         })
     }

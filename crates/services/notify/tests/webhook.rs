@@ -58,6 +58,20 @@ fn assert_signed(posted: &Posted) {
 }
 
 #[test]
+fn a_channel_that_never_answers_gives_up_what_exceeds_its_limit() {
+    let dead = Hook::start(|_| None);
+    let retry = Retry { give_up_after: Duration::from_secs(3600), ..RETRY };
+    let (mut deliveries, _) = deliveries(&[webhook("dead", &dead)], retry);
+    // Each transition is of an episode of its own.
+    for offset in 0..5_010 {
+        deliveries.send(&delivery(FIRED, &format!("source-{offset}"), offset));
+    }
+    for expected in 5_000..5_010 {
+        assert_eq!(await_finished(&mut deliveries), expected, "the first 5,000 wait");
+    }
+}
+
+#[test]
 fn a_transition_is_sent_until_it_is_accepted() {
     let attempts = AtomicUsize::new(0);
     let hook = Hook::start(move |_| {

@@ -62,10 +62,38 @@ pub(crate) enum Command {
     /// List, explain and redrive dead letters.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Repair the offset of a partition that a stage holds.
+    #[command(subcommand)]
+    Positions(PositionsCommand),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mailpulse completions bash \
         > /usr/share/bash-completion/completions/mailpulse")]
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PositionsCommand {
+    /// Make a stage continue at an offset. Stop all instances of the stage first.
+    ///
+    /// Commits the offset, and writes it to `mail.positions` with the id of the topic, in one
+    /// transaction. Records before the offset are not read, and records from it on are read again.
+    #[command(after_help = "Examples:\n  \
+        mailpulse positions accept enrich mail.raw.bounced/3 --offset 10427\n  \
+        mailpulse positions accept dedupe mail.enriched/0 --offset 0")]
+    Accept(Accept),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Accept {
+    /// The stage: enrich, dedupe, monitor-fold or monitor-rate.
+    #[arg(value_parser = stages())]
+    pub(crate) stage: Stage,
+    /// The partition, as the log names it: topic/partition.
+    #[arg(value_name = "TOPIC/PARTITION")]
+    pub(crate) partition: String,
+    /// The offset of the record to read next.
+    #[arg(long)]
+    pub(crate) offset: i64,
 }
 
 #[derive(Debug, Subcommand)]

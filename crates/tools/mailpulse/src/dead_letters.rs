@@ -23,14 +23,14 @@ use crate::args::DeadLettersCommand;
 use crate::{InputError, Outcome};
 
 /// The Kafka cluster and the topics of one installation.
-struct Installation {
-    connection: Connection,
-    topics: Topics,
+pub(crate) struct Installation {
+    pub(crate) connection: Connection,
+    pub(crate) topics: Topics,
 }
 
 impl Installation {
     /// Reads the settings and starts logging.
-    fn open(config: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::discover(config)?;
         let service: ServiceSettings = settings.section("service")?;
         service::init_log(&service).map_err(|error| InputError(format!("{error:#}")))?;

@@ -2,7 +2,8 @@
 //!
 //! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
-//! lists, explains and redrives dead letters. Results go to standard output, counts and errors to
+//! lists, explains and redrives dead letters, and `mailpulse positions` repairs the offset of a
+//! partition that is held. Results go to standard output, counts and errors to
 //! standard error.
 //!
 //! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
@@ -13,6 +14,7 @@ mod dead_letter_id;
 mod dead_letters;
 mod input;
 mod parse;
+mod positions;
 mod request;
 mod sign;
 mod source;
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Parse(args) => parse::run(cli.config.as_deref(), &args),
         Command::Sign(args) => sign::run(&args),
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
+        Command::Positions(command) => positions::run(cli.config.as_deref(), &command),
         Command::Completions { shell } => completions(shell),
     }
 }

@@ -68,6 +68,7 @@ fn run_stage(
         group: namespace.topics.group(&format!("bare-{}", unix_millis())),
         inputs: inputs.clone(),
         dead_letter_topic: namespace.topics.dead_letters.clone(),
+        positions: None,
         batch: BatchSettings {
             records: 10_000,
             bytes: 32 << 20,

@@ -14,6 +14,8 @@ pub(super) type Messages<'c> = Vec<BorrowedMessage<'c>>;
 #[derive(Default)]
 pub(super) struct Batch<'c> {
     pub(super) messages: Messages<'c>,
+    /// Whether the offset of a partition is outside of it.
+    pub(super) is_out_of_range: bool,
     ends: Ends,
 }
 

@@ -12,9 +12,9 @@ use super::counters::PendingCounts;
 use super::partition::OwnedPartition;
 use super::partition_run::Run;
 use super::unfit::{SUSPECT_BATCH, Unfit, Verdict, record_of};
-use super::{AfterRollback, LoopSettings, Output, Stage, refusal_limit};
+use super::{AfterRollback, LoopSettings, Output, Stage, positions, refusal_limit};
 use crate::error::is_transient;
-use crate::group::{Group, add_offset};
+use crate::group::{Group, add_offset, is_out_of_range};
 use crate::restore::ChangelogReaders;
 use crate::transaction::Transactions;
 use crate::{Connection, Error, NextOffset, Record, TopicPartition, ledger};
@@ -88,6 +88,10 @@ impl<'c, S: Stage> Member<'c, S> {
                 }
                 Some(Err(KafkaError::PartitionEOF(number))) => {
                     batch.end_reached(number);
+                }
+                Some(Err(error)) if is_out_of_range(&error) => {
+                    batch.is_out_of_range = true;
+                    break;
                 }
                 Some(Err(error)) if is_transient(&error) => {
                     tracing::warn!(component = Self::COMPONENT, %error, "Kafka poll failed; retrying");
@@ -234,6 +238,9 @@ impl<'c, S: Stage> Member<'c, S> {
         out.check_rejected()?;
         out.input = 0;
         self.stage.finish(&mut out)?;
+        if let Some(topic) = &self.settings.positions {
+            positions::write(topic, &self.settings.group, spans, &self.owned, &mut out)?;
+        }
         if out.sent == 0 && batch.is_empty() {
             self.transactions.abort_empty()?;
             return Ok(Transaction::Empty);
@@ -258,7 +265,9 @@ impl<'c, S: Stage> Member<'c, S> {
         }
         if spans.is_empty() {
             for (name, partition) in &self.owned {
-                if let Some(next) = partition.committed {
+                if let Some(next) = partition.committed
+                    && partition.mismatch.is_none()
+                {
                     add(name, partition, next)?;
                 }
             }

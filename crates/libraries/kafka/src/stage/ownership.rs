@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::batch_loop::Member;
 use super::partition::OwnedPartition;
-use super::{Stage, refusal_limit};
+use super::{Stage, positions, refusal_limit};
 use crate::group::OwnershipChange;
 use crate::ledger::Ledger;
 use crate::restore::ChangelogReaders;
@@ -17,19 +17,25 @@ impl<S: Stage> Member<'_, S> {
     /// from the batch.
     pub(super) fn apply_ownership_changes(&mut self, batch: &mut Batch<'_>) -> Result<(), Error> {
         let readers = ChangelogReaders::default();
+        if batch.is_out_of_range {
+            let owned: BTreeSet<_> = self.owned.keys().cloned().collect();
+            self.check_positions(&owned, &readers, batch)?;
+        }
         // Partitions whose records were removed from the batch.
         let mut removed = BTreeSet::new();
         for change in self.group.take_changes() {
             match change {
                 OwnershipChange::Assigned(partitions) => {
-                    for partition in partitions {
-                        self.restore(&partition, &readers)?;
-                        if removed.contains(&partition) {
+                    for partition in &partitions {
+                        self.restore(partition, &readers)?;
+                        if removed.contains(partition) {
                             // The partition moved away and came back within one batch. The removed
                             // records may have been read after it came back.
-                            self.rewind(&partition)?;
+                            self.rewind(partition)?;
                         }
                     }
+                    let assigned = partitions.into_iter().collect();
+                    self.check_positions(&assigned, &readers, batch)?;
                 }
                 OwnershipChange::Revoked(partitions) => {
                     let revoked: BTreeSet<_> = partitions.into_iter().collect();
@@ -55,11 +61,11 @@ impl<S: Stage> Member<'_, S> {
         let metadata = metadata.to_owned();
         self.stage.restore(name, &Restore { connection: self.connection, readers, metadata })?;
         let former = self.owned.remove(name).unwrap_or_default();
-        let OwnedPartition { at_end_since, held_since, refusals, .. } = former;
+        let OwnedPartition { at_end_since, held_since, refusals, mismatch, topic_id, .. } = former;
         let restored = OwnedPartition::restored(next, ledger);
         self.owned.insert(
             name.clone(),
-            OwnedPartition { at_end_since, held_since, refusals, ..restored },
+            OwnedPartition { at_end_since, held_since, refusals, mismatch, topic_id, ..restored },
         );
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("mailpulse_restore_duration_seconds", "component" => Self::COMPONENT)
@@ -70,6 +76,9 @@ impl<S: Stage> Member<'_, S> {
 
     fn release(&mut self, name: &TopicPartition) {
         let former = self.owned.remove(name);
+        if let Some(mismatch) = former.as_ref().and_then(|partition| partition.mismatch) {
+            positions::export(Self::COMPONENT, name, mismatch, false);
+        }
         if former.is_some_and(|partition| partition.held_since.is_some()) {
             refusal_limit::export(Self::COMPONENT, name, false);
         }

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use super::Outcome;
 use crate::ledger::Ledger;
+use crate::positions::Mismatch;
 use crate::refusals::{ManyRefusals, Refusals};
 use crate::{NextOffset, Record};
 
@@ -20,6 +21,10 @@ pub(super) struct OwnedPartition {
     pub(super) at_end_since: Option<Instant>,
     /// Since when the partition is held.
     pub(super) held_since: Option<Instant>,
+    /// Why the committed offset cannot be used. The partition is not read until it is assigned again.
+    pub(super) mismatch: Option<Mismatch>,
+    /// The id of the topic, if it is known.
+    pub(super) topic_id: Option<String>,
 }
 
 /// What the open batch adds to a partition.

@@ -6,6 +6,7 @@ use service::Service;
 use super::batch_loop::Member;
 use super::{BatchSettings, Inputs, Stage};
 use crate::group::Group;
+use crate::positions::PositionsTopic;
 use crate::{Cluster, Connection, Error};
 
 /// How often the ledgers are exported.
@@ -20,6 +21,8 @@ pub struct LoopSettings {
     pub inputs: Inputs,
     /// The topic of records that cannot be processed.
     pub dead_letter_topic: String,
+    /// Where the positions are written. `None` compares nothing.
+    pub positions: Option<PositionsTopic>,
     /// The size of a transaction, and the refusal limit.
     pub batch: BatchSettings,
 }
@@ -30,6 +33,10 @@ impl LoopSettings {
             group: cluster.topics.group(S::STAGE.code()),
             inputs: stage.inputs(),
             dead_letter_topic: cluster.topics.dead_letters.clone(),
+            positions: Some(PositionsTopic {
+                name: cluster.topics.positions.clone(),
+                partitions: cluster.partitions.recipient_partitions,
+            }),
             batch,
         }
     }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use harness::{Cluster, DEADLINE, Producer, eventually, layout, seen};
+use kafka::positions::PositionsTopic;
 use kafka::stage::{LoopSettings, run_until};
 use kafka::{
     AfterRollback, BatchSettings, Connection, Inputs, Outcome, Outgoing, Output, Record, Restore,
@@ -109,6 +110,8 @@ pub struct Behaviour {
     pub max_message_bytes: usize,
     /// The size at which a batch is full.
     pub batch_bytes: usize,
+    /// Whether positions are written to the topic `positions`.
+    pub positions: bool,
 }
 
 impl Default for Behaviour {
@@ -119,6 +122,7 @@ impl Default for Behaviour {
             grows_to: |_| None,
             max_message_bytes: Connection::default().max_message_bytes,
             batch_bytes: 1 << 20,
+            positions: false,
         }
     }
 }
@@ -269,8 +273,14 @@ impl Running {
     }
 
     pub fn start_with(cluster: &Cluster, behaviour: Behaviour) -> Self {
-        let Behaviour { faults, is_unreadable, grows_to, max_message_bytes, batch_bytes } =
-            behaviour;
+        let Behaviour {
+            faults,
+            is_unreadable,
+            grows_to,
+            max_message_bytes,
+            batch_bytes,
+            positions,
+        } = behaviour;
         let calls = Arc::<Mutex<Calls>>::default();
         let mut stage = Copy {
             cluster: cluster.clone(),
@@ -285,6 +295,8 @@ impl Running {
             group: cluster.name("copy"),
             inputs: stage.inputs(),
             dead_letter_topic: cluster.name("dead"),
+            positions: positions
+                .then(|| PositionsTopic { name: cluster.name("positions"), partitions: 1 }),
             batch: BatchSettings {
                 records: 100,
                 bytes: batch_bytes,

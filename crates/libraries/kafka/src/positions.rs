@@ -1,0 +1,300 @@
+//! A second record of how far each stage has read, in the compacted topic `mail.positions`.
+//!
+//! Kafka forgets the offsets of a group: seven days after its last member left
+//! (`offsets.retention.minutes`), or when a topic is deleted. A stage that then started at the earliest
+//! record would process everything again. Therefore each stage also writes its position, in the same
+//! transaction as its offsets, with the id of the topic. When a partition is assigned, both are
+//! compared. A partition whose offset and position contradict each other is held.
+//!
+//! The offset may be ahead of the position, after a release that writes no positions. An offset that
+//! somebody else has committed is recognised by its metadata, which has no ledger.
+
+use std::fmt;
+use std::time::Instant;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseRecord;
+
+use crate::client::{KAFKA_REQUEST_TIMEOUT, ReaderContext};
+use crate::group::{add_offset, list_of};
+use crate::ledger::Ledger;
+use crate::topic_ids::topic_ids;
+use crate::topics::{first_and_next, partition_counts};
+use crate::transaction::{Input, Transactions};
+use crate::{Connection, Error, NextOffset, TopicPartition};
+
+/// Where a stage writes its positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PositionsTopic {
+    /// The name of the topic.
+    pub name: String,
+    /// Its number of partitions. The positions of partition `n` are in `n` modulo this number.
+    pub partitions: i32,
+}
+
+impl PositionsTopic {
+    /// Returns the partition that has the positions of an input partition.
+    pub(crate) fn partition_of(&self, input: i32) -> i32 {
+        input % self.partitions.max(1)
+    }
+}
+
+/// How far a stage had read a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The committed offset when the position was written.
+    pub next: NextOffset,
+    /// The id of the topic. `None` if the broker tells none.
+    pub topic_id: Option<String>,
+}
+
+impl Position {
+    const VERSION: &str = "1";
+
+    /// Returns the key of the record: `group/topic/partition`.
+    pub fn key(group: &str, partition: &TopicPartition) -> String {
+        format!("{group}/{partition}")
+    }
+
+    /// Returns the value of the record: the version of the format, the offset, and the id or `-`.
+    pub fn to_value(&self) -> String {
+        let id = self.topic_id.as_deref().unwrap_or("-");
+        format!("{} {} {id}", Self::VERSION, self.next)
+    }
+
+    /// Reads the text of [`Position::to_value`]. Returns `None` for any other text.
+    pub fn from_value(value: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(value).ok()?.split(' ');
+        let (version, next, id) = (words.next()?, words.next()?, words.next()?);
+        let next = next.parse().ok().filter(|next| *next >= 0)?;
+        let topic_id = (id != "-").then(|| id.to_owned());
+        let is_known = version == Self::VERSION && words.next().is_none();
+        is_known.then_some(Self { next: NextOffset(next), topic_id })
+    }
+}
+
+/// What is known about a partition when it is assigned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) committed: Option<NextOffset>,
+    /// Whether a stage has committed the offset, and not another program.
+    pub(crate) is_ours: bool,
+    pub(crate) position: Option<&'a Position>,
+    pub(crate) topic_id: Option<&'a str>,
+    /// The first offset of the partition and the one after its last record.
+    pub(crate) available: (i64, i64),
+}
+
+/// Why the offset of a partition cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    TopicRecreated { position: NextOffset },
+    OffsetLost { position: NextOffset },
+    ForeignOffset { committed: NextOffset, position: NextOffset },
+    WentBack { committed: NextOffset, position: NextOffset },
+    BeyondEnd { committed: NextOffset, end: i64 },
+    RecordsExpired { committed: NextOffset, first: i64 },
+}
+
+impl Mismatch {
+    /// Compares the committed offset with the position. `None` means that reading can continue: at the
+    /// offset, or at the first record if there is neither an offset nor a position.
+    pub(crate) fn find(found: Found<'_>) -> Option<Self> {
+        let (first, end) = found.available;
+        if let Some(Position { next: position, topic_id }) = found.position {
+            let position = *position;
+            if let (Some(then), Some(now)) = (topic_id.as_deref(), found.topic_id)
+                && then != now
+            {
+                return Some(Self::TopicRecreated { position });
+            }
+            match found.committed {
+                None => return Some(Self::OffsetLost { position }),
+                Some(committed) if !found.is_ours => {
+                    return Some(Self::ForeignOffset { committed, position });
+                }
+                Some(committed) if committed < position => {
+                    return Some(Self::WentBack { committed, position });
+                }
+                Some(_) => {}
+            }
+        }
+        let committed = found.committed?;
+        if committed.0 > end {
+            return Some(Self::BeyondEnd { committed, end });
+        }
+        (committed.0 < first).then_some(Self::RecordsExpired { committed, first })
+    }
+
+    /// The stable code: a metric label, and a row of the runbook.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::TopicRecreated { .. } => "topic_recreated",
+            Self::OffsetLost { .. } => "offset_lost",
+            Self::ForeignOffset { .. } => "foreign_offset",
+            Self::WentBack { .. } => "offset_went_back",
+            Self::BeyondEnd { .. } => "offset_beyond_end",
+            Self::RecordsExpired { .. } => "records_expired",
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TopicRecreated { position } => write!(
+                f,
+                "the topic was deleted and created again; the stage had read it up to {position}"
+            ),
+            Self::OffsetLost { position } => write!(
+                f,
+                "the group has no offset, although the stage had read up to {position}; Kafka has \
+                 expired it, or somebody has deleted it"
+            ),
+            Self::ForeignOffset { committed, position } => write!(
+                f,
+                "another program has committed offset {committed}; the stage had read up to \
+                 {position}"
+            ),
+            Self::WentBack { committed, position } => {
+                write!(f, "the offset is {committed}, although the stage had read up to {position}")
+            }
+            Self::BeyondEnd { committed, end } => write!(
+                f,
+                "the offset is {committed}, but the partition ends at {end}; it has lost records"
+            ),
+            Self::RecordsExpired { committed, first } => write!(
+                f,
+                "the offset is {committed}, but the partition begins at {first}; the records between \
+                 them were deleted before they were read"
+            ),
+        }
+    }
+}
+
+/// Makes a stage continue at `next`, whatever its offset and its position say now: commits the offset and
+/// writes the position in one transaction. All instances of the stage must be stopped.
+///
+/// # Errors
+/// [`Error::Kafka`] if a member of the group is running, [`Error::Topic`] if the topic is missing or `next`
+/// is outside of the partition.
+pub fn accept(
+    connection: &Connection,
+    positions_topic: &str,
+    group: &str,
+    partition: &TopicPartition,
+    next: NextOffset,
+) -> Result<(), Error> {
+    let component = "positions";
+    let problem = |topic: &str, problem: String| Error::Topic { topic: topic.to_owned(), problem };
+    let counts = partition_counts(connection)?;
+    let partitions = *counts
+        .get(positions_topic)
+        .ok_or_else(|| problem(positions_topic, "is missing".to_owned()))?;
+    let topic = PositionsTopic { name: positions_topic.to_owned(), partitions };
+    let reader: BaseConsumer<ReaderContext> = connection
+        .reader(component, group)
+        .create_with_context(ReaderContext)
+        .map_err(|error| Error::settings(&error))?;
+    let TopicPartition { topic: name, partition: number } = partition;
+    let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
+    let (first, end) = first_and_next(&reader, name, *number, until)?;
+    if !(first..=end).contains(&next.0) {
+        let text = format!("has the offsets {first} to {end} in partition {number}, not {next}");
+        return Err(problem(name, text));
+    }
+    let topic_id = topic_ids(&reader, std::iter::once(&**name))?.remove(name);
+    let committed = reader.committed_offsets(list_of([partition]), KAFKA_REQUEST_TIMEOUT)?;
+    let metadata = committed.elements().first().map(|found| found.metadata().to_owned());
+    let metadata = metadata
+        .filter(|metadata| Ledger::is_in(metadata))
+        .unwrap_or_else(|| Ledger::default().append_to(""));
+    let mut offsets = TopicPartitionList::new();
+    add_offset(&mut offsets, partition, next, metadata)?;
+
+    let id = format!("{group}-{component}");
+    let transactions = Transactions::open(connection.producer(component), &id)?;
+    let (key, value) = (Position::key(group, partition), Position { next, topic_id }.to_value());
+    let record = BaseRecord::<str, str, Input>::with_opaque_to(&topic.name, 0)
+        .partition(topic.partition_of(*number))
+        .key(&key)
+        .payload(&value);
+    transactions.begin()?.send(record).map_err(|(error, _)| error)?;
+    transactions.commit(&offsets, &reader.group_metadata().ok_or(KafkaError::Canceled)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(
+        committed: Option<i64>,
+        is_ours: bool,
+        position: Option<(i64, Option<&str>)>,
+        topic_id: Option<&str>,
+    ) -> Option<&'static str> {
+        let position = position
+            .map(|(next, id)| Position { next: NextOffset(next), topic_id: id.map(str::to_owned) });
+        let found = Found {
+            committed: committed.map(NextOffset),
+            is_ours,
+            position: position.as_ref(),
+            topic_id,
+            available: (5, 100),
+        };
+        Mismatch::find(found).map(Mismatch::code)
+    }
+
+    #[test]
+    fn what_belongs_together_is_accepted() {
+        let id = Some("a");
+        assert_eq!(find(None, false, None, id), None, "a first start");
+        assert_eq!(find(Some(7), true, None, id), None, "an upgrade");
+        assert_eq!(
+            find(Some(7), false, None, id),
+            None,
+            "an upgrade from a release without ledger"
+        );
+        assert_eq!(find(Some(7), true, Some((7, id)), id), None);
+        assert_eq!(
+            find(Some(9), true, Some((7, id)), id),
+            None,
+            "a release without positions ran meanwhile"
+        );
+        assert_eq!(find(Some(9), true, Some((7, None)), id), None, "the broker told no id");
+        assert_eq!(find(Some(9), true, Some((7, id)), None), None, "the broker tells no id");
+        assert_eq!(find(Some(100), true, Some((100, id)), id), None, "everything is read");
+        assert_eq!(find(Some(5), true, None, id), None);
+    }
+
+    #[test]
+    fn every_contradiction_is_named() {
+        let id = Some("a");
+        assert_eq!(find(None, false, Some((7, id)), id), Some("offset_lost"));
+        assert_eq!(find(None, false, Some((7, id)), Some("b")), Some("topic_recreated"));
+        assert_eq!(find(Some(9), true, Some((7, id)), Some("b")), Some("topic_recreated"));
+        assert_eq!(find(Some(9), false, Some((7, id)), id), Some("foreign_offset"));
+        assert_eq!(find(Some(6), true, Some((7, id)), id), Some("offset_went_back"));
+        assert_eq!(find(Some(101), true, Some((7, id)), id), Some("offset_beyond_end"));
+        assert_eq!(find(Some(101), true, None, id), Some("offset_beyond_end"));
+        assert_eq!(find(Some(4), true, Some((3, id)), id), Some("records_expired"));
+    }
+
+    #[test]
+    fn a_position_round_trips() {
+        for topic_id in [None, Some("nV1Tk9eJQbWl3pcx5g_Vkw".to_owned())] {
+            let position = Position { next: NextOffset(7), topic_id };
+            assert_eq!(Position::from_value(position.to_value().as_bytes()), Some(position));
+        }
+        for wrong in ["", "1 7", "2 7 a", "1 -1 a", "1 x a", "1 7 a b"] {
+            assert_eq!(Position::from_value(wrong.as_bytes()), None, "{wrong}");
+        }
+        let partition = TopicPartition { topic: "t.mail.events".to_owned(), partition: 3 };
+        assert_eq!(
+            Position::key("t.mailpulse-dedupe", &partition),
+            "t.mailpulse-dedupe/t.mail.events/3"
+        );
+    }
+}
