@@ -1,8 +1,11 @@
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod producers;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use producers::Producers;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
@@ -46,6 +49,23 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Returns whether the record is the cause, so that Kafka would reject it every time and accept
+    /// other records. Any other error is the cluster's and may pass.
+    pub const fn is_of_record(self) -> bool {
+        use RDKafkaErrorCode::{
+            InvalidDifferentRecord, InvalidMessageSize, InvalidRecord, MessageBatchTooLarge,
+        };
+        match self {
+            Self::TooLarge => true,
+            // Kafka rejects a whole batch for one of its records. The others succeed without it.
+            Self::Refused(code) => matches!(
+                code,
+                InvalidRecord | InvalidDifferentRecord | InvalidMessageSize | MessageBatchTooLarge
+            ),
+            Self::QueueFull | Self::Timeout => false,
+        }
+    }
+
     /// The stable code, for metrics.
     pub const fn code(self) -> &'static str {
         match self {
@@ -57,17 +77,13 @@ impl PublishError {
     }
 }
 
-/// How often acknowledgements are collected while some are outstanding. Waking a request for each
-/// acknowledgement would cost as much as answering it; this way one wake-up serves many.
-const ACK_POLL: Duration = Duration::from_micros(500);
-/// How often librdkafka is polled while no acknowledgement is outstanding.
-const IDLE_POLL: Duration = Duration::from_millis(100);
-
 /// An idempotent producer with `acks=all` that many tasks share. A thread of its own polls it and
 /// wakes the batches whose last record was acknowledged.
+///
+/// After a fatal error librdkafka rejects every further record. The producer is then replaced by a new
+/// one: the records in flight fail, and batches that start later use the new one.
 pub struct Publisher {
-    producer: Arc<BaseProducer<DeliveryReports>>,
-    stop: Arc<AtomicBool>,
+    producers: Arc<Producers>,
     poller: Option<JoinHandle<()>>,
 }
 
@@ -91,31 +107,22 @@ impl Publisher {
                 "message.timeout.ms",
                 settings.ack_timeout.map_or(0, |t| t.as_millis()).to_string(),
             );
-        let producer: Arc<BaseProducer<DeliveryReports>> = Arc::new(
-            config
-                .create_with_context(DeliveryReports::default())
-                .map_err(|error| Error::settings(&error))?,
-        );
-        let stop = Arc::new(AtomicBool::new(false));
+        let producers = Arc::new(Producers::open(config, component)?);
         let poller = std::thread::Builder::new()
             .name("kafka-acks".into())
             .spawn({
-                let (producer, stop) = (Arc::clone(&producer), Arc::clone(&stop));
-                move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        poll_acks(&producer);
-                    }
-                }
+                let producers = Arc::clone(&producers);
+                move || producers.poll_until_stopped()
             })
             .map_err(Error::state)?;
-        Ok(Self { producer, stop, poller: Some(poller) })
+        Ok(Self { producers, poller: Some(poller) })
     }
 
     /// Makes a task of `runtime` wake complete batches, many at once. Otherwise the producer's thread
     /// wakes each of them with a system call. Call it once, at startup.
     pub fn wake_through(&self, runtime: &Handle) {
         let (sender, mut finished) = mpsc::unbounded_channel::<Vec<Arc<Acks>>>();
-        if self.producer.context().waker.set(sender).is_ok() {
+        if self.producers.waker().set(sender).is_ok() {
             runtime.spawn(async move {
                 while let Some(finished) = finished.recv().await {
                     finished.iter().for_each(|acks| acks.done.notify_one());
@@ -126,17 +133,19 @@ impl Publisher {
 
     /// Starts a batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { publisher: self, acks: Arc::new(Acks::default()) }
+        let producer = self.producers.current();
+        Batch { publisher: self, producer, acks: Arc::new(Acks::default()) }
     }
 
     /// Returns whether a broker answers a metadata request within `timeout`. Blocks.
     pub fn is_reachable(&self, timeout: Duration) -> bool {
-        self.producer.client().fetch_metadata(Some("mailpulse-reachable"), timeout).is_ok()
+        let producer = self.producers.current();
+        producer.client().fetch_metadata(Some("mailpulse-reachable"), timeout).is_ok()
     }
 
     /// Returns the number of records that are not acknowledged yet.
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        usize::try_from(self.producers.current().in_flight_count()).unwrap_or(0)
     }
 
     /// Waits until no record is in flight. Blocks.
@@ -144,30 +153,13 @@ impl Publisher {
     /// # Errors
     /// [`Error::Kafka`] after `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.producer.flush(timeout)?)
+        Ok(self.producers.current().flush(timeout)?)
     }
-}
-
-/// Polls the producer once, and wakes the batches that became complete.
-fn poll_acks(producer: &BaseProducer<DeliveryReports>) {
-    if producer.in_flight_count() == 0 {
-        std::thread::park_timeout(IDLE_POLL); // `send` unparks
-    }
-    std::thread::sleep(ACK_POLL);
-    let reports = producer.context();
-    loop {
-        let reported = reports.reported.load(Ordering::Relaxed);
-        producer.poll(Duration::ZERO); // one event may report many acknowledgements
-        if reports.reported.load(Ordering::Relaxed) == reported {
-            break;
-        }
-    }
-    reports.wake_completed();
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.producers.stop();
         if let Some(poller) = self.poller.take() {
             poller.thread().unpark();
             let _ = poller.join();
@@ -186,9 +178,10 @@ impl PreparedHeaders {
     }
 }
 
-/// Records that succeed together: either all are durable, or the batch has failed.
+/// Records that are sent together.
 pub struct Batch<'p> {
     publisher: &'p Publisher,
+    producer: Arc<BaseProducer<DeliveryReports>>,
     acks: Arc<Acks>,
 }
 
@@ -204,17 +197,34 @@ impl Batch<'_> {
         value: &[u8],
         headers: &PreparedHeaders,
     ) -> Result<(), PublishError> {
-        let record = BaseRecord::<[u8], [u8], Arc<Acks>>::with_opaque_to(topic, self.acks.add())
+        self.send_numbered(0, topic, key, value, headers)
+    }
+
+    /// As [`Batch::send`]. `number` is the caller's number of the record, which
+    /// [`Batch::failures`] returns if the record fails.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the record, which is then not part of the batch.
+    pub fn send_numbered(
+        &self,
+        number: usize,
+        topic: &str,
+        key: &[u8],
+        value: &[u8],
+        headers: &PreparedHeaders,
+    ) -> Result<(), PublishError> {
+        let pending = Box::new(PendingRecord { acks: self.acks.add(), number });
+        let record = BaseRecord::<[u8], [u8], Box<PendingRecord>>::with_opaque_to(topic, pending)
             .key(key)
             .payload(value)
             .headers(headers.0.clone());
-        let sent = self.publisher.producer.send(record);
+        let sent = self.producer.send(record);
         if let Some(poller) = &self.publisher.poller {
             poller.thread().unpark();
         }
         sent.map_err(|(error, record)| {
             // librdkafka will not report on this record.
-            record.delivery_opaque.complete_one(Ok(()));
+            record.delivery_opaque.acks.complete_one();
             match error {
                 KafkaError::MessageProduction(code) => error_of(code),
                 _ => PublishError::Refused(RDKafkaErrorCode::Fail),
@@ -225,15 +235,27 @@ impl Batch<'_> {
     /// Waits until every record is acknowledged or has failed.
     ///
     /// # Errors
-    /// The first failure.
+    /// One of the failures.
     pub async fn acknowledged(self) -> Result<(), PublishError> {
-        self.acks.complete_one(Ok(()));
+        self.failures().await.first().map_or(Ok(()), |&(_, failure)| Err(failure))
+    }
+
+    /// Waits until every record is acknowledged or has failed. Returns the numbers of those that have
+    /// failed, in ascending order, with the reasons.
+    pub async fn failures(self) -> Vec<(usize, PublishError)> {
+        self.acks.complete_one();
         let woken = self.acks.done.notified();
         if self.acks.pending.load(Ordering::Acquire) > 0 {
             woken.await;
         }
-        self.acks.first_failure.get().map_or(Ok(()), |&failure| Err(failure))
+        let mut failures = std::mem::take(&mut *lock(&self.acks.failures));
+        failures.sort_unstable_by_key(|&(number, _)| number);
+        failures
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn error_of(code: RDKafkaErrorCode) -> PublishError {
@@ -249,15 +271,16 @@ fn error_of(code: RDKafkaErrorCode) -> PublishError {
 
 /// The outstanding acknowledgements of one batch. The batch itself holds one more, so that it cannot
 /// complete while records are still being added.
-struct Acks {
+pub(crate) struct Acks {
     pending: AtomicUsize,
-    first_failure: OnceLock<PublishError>,
+    /// The numbers of the records that have failed, in the order of the reports.
+    failures: Mutex<Vec<(usize, PublishError)>>,
     done: Notify,
 }
 
 impl Default for Acks {
     fn default() -> Self {
-        Self { pending: AtomicUsize::new(1), first_failure: OnceLock::new(), done: Notify::new() }
+        Self { pending: AtomicUsize::new(1), failures: Mutex::default(), done: Notify::new() }
     }
 }
 
@@ -268,13 +291,20 @@ impl Acks {
     }
 
     /// Returns whether this was the last one.
-    fn complete_one(&self, result: Result<(), RDKafkaErrorCode>) -> bool {
-        if let Err(code) = result {
-            let _ = self.first_failure.set(error_of(code));
-        }
+    fn complete_one(&self) -> bool {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
+
+/// A record that librdkafka will report on.
+struct PendingRecord {
+    acks: Arc<Acks>,
+    /// The caller's number.
+    number: usize,
+}
+
+/// The channel to the task that wakes complete batches, once there is one.
+type Waker = OnceLock<mpsc::UnboundedSender<Vec<Arc<Acks>>>>;
 
 #[derive(Default)]
 struct DeliveryReports {
@@ -282,14 +312,12 @@ struct DeliveryReports {
     reported: AtomicUsize,
     /// Batches that completed since the last [`DeliveryReports::wake_completed`].
     completed: Mutex<Vec<Arc<Acks>>>,
-    /// The task that wakes them, if there is one.
-    waker: OnceLock<mpsc::UnboundedSender<Vec<Arc<Acks>>>>,
+    waker: Arc<Waker>,
 }
 
 impl DeliveryReports {
     fn wake_completed(&self) {
-        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
-        let completed = std::mem::take(&mut *completed);
+        let completed = std::mem::take(&mut *lock(&self.completed));
         if completed.is_empty() {
             return;
         }
@@ -308,16 +336,17 @@ impl ClientContext for DeliveryReports {
 }
 
 impl ProducerContext for DeliveryReports {
-    type DeliveryOpaque = Arc<Acks>;
+    type DeliveryOpaque = Box<PendingRecord>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, acks: Arc<Acks>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, record: Box<PendingRecord>) {
         self.reported.fetch_add(1, Ordering::Relaxed);
-        let is_last = acks.complete_one(match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        });
-        if is_last {
-            self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(acks);
+        let PendingRecord { acks, number } = *record;
+        if let Err((error, _)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            lock(&acks.failures).push((number, error_of(code)));
+        }
+        if acks.complete_one() {
+            lock(&self.completed).push(acks);
         }
     }
 }
