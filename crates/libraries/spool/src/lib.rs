@@ -8,25 +8,33 @@
 //!
 //! When [`Spool::append`] returns, its entries survive a kill and a power failure: their bytes are
 //! synced with `fdatasync`, and the directory is synced when a segment is created. An interrupted
-//! write is found by its checksum and truncated; its append never returned successfully. Damaged
-//! bytes of successful appends are moved to another file instead of being deleted.
+//! write is found by its checksum and truncated; its append never returned successfully. The reader
+//! moves bytes of successful appends that it cannot read to the folder `quarantine`.
+//!
+//! Webhooks contain personal data: the files belong to their owner alone (mode 0600), and so do the
+//! directories that the spool creates (0700).
 //!
 //! All calls block.
 
 mod error;
+mod files;
+mod quarantine;
 mod recovery;
+pub mod request;
 mod segment_format;
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 pub use error::SpoolError;
 use error::disk_error;
+use files::{create_private_directory, private_file, sync_directory};
+pub use quarantine::{Cause, Quarantined, QuarantinedItem};
 pub use recovery::Recovered;
 use recovery::{recover_segment, segment_numbers};
-pub use segment_format::{End, Entries, FRAME_BYTES, MAX_PAYLOAD_BYTES};
+pub use segment_format::{End, Entries, FRAME_BYTES, MAX_PAYLOAD_BYTES, Part, Parts};
 
 /// A new segment starts when the last one has this many bytes. A segment is small enough to be kept
 /// in memory while it is published, and to be published again after a kill.
@@ -59,19 +67,20 @@ pub struct Spool {
     closed: VecDeque<Segment>,
     open: Option<OpenSegment>,
     next_number: u64,
+    quarantined: Quarantined,
 }
 
 impl Spool {
     /// Opens the spool in `directory` with a limit in bytes, and creates the directory if it is
-    /// missing.
+    /// missing. What is in quarantine counts towards the limit.
     ///
     /// # Errors
     /// Returns [`SpoolError::InUse`] if another process has opened the directory, and
     /// [`SpoolError::Disk`] if a file cannot be read or written.
     pub fn open(directory: &Path, limit: u64) -> Result<(Self, Recovered), SpoolError> {
-        std::fs::create_dir_all(directory).map_err(disk_error(directory))?;
+        create_private_directory(directory).map_err(disk_error(directory))?;
         let path = directory.join("lock");
-        let lock = OpenOptions::new()
+        let lock = private_file()
             .create(true)
             .truncate(false)
             .write(true)
@@ -88,9 +97,54 @@ impl Spool {
             closed: VecDeque::new(),
             open: None,
             next_number: 0,
+            quarantined: Quarantined::default(),
         };
+        quarantine::adopt_damaged_files(directory)?;
+        spool.refresh_quarantined()?;
         let recovered = spool.recover()?;
         Ok((spool, recovered))
+    }
+
+    /// Moves a part of the first segment to the folder `quarantine`. It is durable there when this
+    /// returns, and the segment can be removed. `offset` is its offset in the segment. Moving the same
+    /// part again changes nothing.
+    ///
+    /// # Errors
+    /// Returns [`SpoolError::Disk`] if the part cannot be written.
+    pub fn quarantine(
+        &mut self,
+        segment: u64,
+        offset: usize,
+        cause: Cause,
+        bytes: &[u8],
+    ) -> Result<(), SpoolError> {
+        quarantine::write(&self.directory, segment, offset, cause, bytes)?;
+        self.refresh_quarantined()
+    }
+
+    /// Appends the payload of an item in quarantine, and then removes the item. If the process is
+    /// killed in between, the item is still there, and its events are published twice.
+    ///
+    /// # Errors
+    /// As [`Spool::append`], and [`SpoolError::Disk`] if the item cannot be removed.
+    pub fn readmit(&mut self, item: &QuarantinedItem, payload: &[u8]) -> Result<(), SpoolError> {
+        self.append(&[payload])?;
+        quarantine::remove(item)?;
+        self.refresh_quarantined()
+    }
+
+    /// Returns how much is in quarantine.
+    pub const fn quarantined(&self) -> Quarantined {
+        self.quarantined
+    }
+
+    /// Reads again what is in quarantine. An operator may have removed something.
+    ///
+    /// # Errors
+    /// Returns [`SpoolError::Disk`] if the folder cannot be read.
+    pub fn refresh_quarantined(&mut self) -> Result<(), SpoolError> {
+        self.quarantined = quarantine::sum(&QuarantinedItem::all(&self.directory)?);
+        Ok(())
     }
 
     /// Appends all payloads or none. They are durable when this returns.
@@ -107,7 +161,7 @@ impl Spool {
             }
             segment_format::write_entry(payload, &mut bytes);
         }
-        if self.bytes() + bytes.len() as u64 > self.limit {
+        if self.used_bytes() + bytes.len() as u64 > self.limit {
             return Err(SpoolError::Full { limit: self.limit });
         }
         let mut open = match self.open.take() {
@@ -135,13 +189,14 @@ impl Spool {
     /// Returns [`SpoolError::Full`] or [`SpoolError::Disk`], as an append of that length would.
     pub fn check_capacity(&self) -> Result<(), SpoolError> {
         let bytes = PROBE_BYTES.min(self.limit);
-        if self.bytes() + bytes > self.limit {
+        if self.used_bytes() + bytes > self.limit {
             return Err(SpoolError::Full { limit: self.limit });
         }
         // The file is not a segment: if the process is killed here, the next one must not publish
         // its contents.
         let path = self.directory.join("probe");
-        let written = File::create(&path).and_then(|mut file| {
+        let opened = private_file().create(true).truncate(true).write(true).open(&path);
+        let written = opened.and_then(|mut file| {
             io::copy(&mut io::repeat(b'p').take(bytes), &mut file)?;
             file.sync_all()
         });
@@ -150,7 +205,7 @@ impl Spool {
     }
 
     /// Returns the number of the first segment, for [`Spool::remove_segment`], and its bytes, for
-    /// [`Entries`]. Later appends go to another segment. Returns `None` if the spool is empty.
+    /// [`Parts`]. Later appends go to another segment. Returns `None` if the spool is empty.
     ///
     /// # Errors
     /// Returns [`SpoolError::Disk`] if the segment cannot be read.
@@ -166,7 +221,8 @@ impl Spool {
         Ok(Some((first.number, bytes)))
     }
 
-    /// Removes the first segment if it has this number. Call it when its entries are published.
+    /// Removes the first segment if it has this number. Call it when its entries are published, and
+    /// everything else in it is in quarantine.
     ///
     /// # Errors
     /// Returns [`SpoolError::Disk`] if the file cannot be removed; the segment is then still the
@@ -190,9 +246,13 @@ impl Spool {
         self.segments().map(|segment| segment.entries).sum()
     }
 
-    /// Returns true if no entry waits to be published.
+    /// Returns true if no segment is left.
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0
+        self.bytes() == 0
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.bytes() + self.quarantined.bytes
     }
 
     fn segments(&self) -> impl Iterator<Item = &Segment> {
@@ -203,14 +263,10 @@ impl Spool {
         let number = self.next_number;
         self.next_number += 1;
         let path = self.path(number);
-        let file = OpenOptions::new()
-            .create_new(true)
-            .append(true)
-            .open(&path)
-            .map_err(disk_error(&path))?;
+        let file =
+            private_file().create_new(true).append(true).open(&path).map_err(disk_error(&path))?;
         let open = OpenSegment { file, segment: Segment { number, entries: 0, bytes: 0 } };
-        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        if let Err(error) = synced {
+        if let Err(error) = sync_directory(&self.directory) {
             self.abandon(open);
             return Err(SpoolError::Disk { path: self.directory.clone(), error });
         }
@@ -233,10 +289,13 @@ impl Spool {
 
     fn recover(&mut self) -> Result<Recovered, SpoolError> {
         let mut recovered = Recovered::default();
+        // A number is not used again while an item in quarantine has it in its name.
+        let items = QuarantinedItem::all(&self.directory)?;
+        let next_number = items.iter().map(|item| item.segment + 1).max();
         for number in segment_numbers(&self.directory)? {
             self.next_number = number + 1;
             let segment = recover_segment(&self.directory, number, &mut recovered)?;
-            if segment.entries == 0 {
+            if segment.bytes == 0 {
                 let path = self.path(number);
                 std::fs::remove_file(&path).map_err(disk_error(&path))?;
             } else {
@@ -244,6 +303,7 @@ impl Spool {
                 self.closed.push_back(segment);
             }
         }
+        self.next_number = self.next_number.max(next_number.unwrap_or(0));
         Ok(recovered)
     }
 
@@ -255,6 +315,29 @@ impl Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         let _ = self.lock.unlock();
+    }
+}
+
+/// Returns the numbers of the segments in a spool's directory, in their order, without locking it.
+/// Another process may use the spool at the same time.
+///
+/// # Errors
+/// Returns [`SpoolError::Disk`] if the directory cannot be read.
+pub fn pending_segments(directory: &Path) -> Result<Vec<u64>, SpoolError> {
+    segment_numbers(directory)
+}
+
+/// Returns the bytes of a segment, for [`Parts`]. Returns `None` if another process has removed the
+/// segment. If another process appends to it, the last part may be incomplete.
+///
+/// # Errors
+/// Returns [`SpoolError::Disk`] if the segment cannot be read.
+pub fn read_segment(directory: &Path, number: u64) -> Result<Option<Vec<u8>>, SpoolError> {
+    let path = segment_path(directory, number);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(disk_error(&path)(error)),
     }
 }
 

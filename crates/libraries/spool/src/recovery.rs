@@ -1,11 +1,10 @@
 //! Reads the segments that a previous process left in the directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
 use std::path::Path;
 
 use crate::error::disk_error;
-use crate::segment_format::{End, Entries};
+use crate::segment_format::{Part, Parts, is_torn};
 use crate::{SEGMENT_EXTENSION, Segment, SpoolError, segment_path};
 
 /// What [`crate::Spool::open`] found in the directory.
@@ -15,7 +14,8 @@ pub struct Recovered {
     pub entries: u64,
     /// The length of interrupted writes, which were truncated.
     pub torn_bytes: u64,
-    /// The length of damaged bytes, which were moved to files that end in `.damaged`.
+    /// The length of damaged bytes. They stay in their segments until these are published; see
+    /// [`crate::Spool::quarantine`].
     pub damaged_bytes: u64,
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn segment_numbers(directory: &Path) -> Result<Vec<u64>, SpoolError> 
     Ok(numbers)
 }
 
-/// Reads one segment, cuts off a torn write, and moves damaged bytes to another file.
+/// Reads one segment, counts its entries, and cuts off a torn write.
 pub(crate) fn recover_segment(
     directory: &Path,
     number: u64,
@@ -40,34 +40,28 @@ pub(crate) fn recover_segment(
 ) -> Result<Segment, SpoolError> {
     let path = segment_path(directory, number);
     let bytes = std::fs::read(&path).map_err(disk_error(&path))?;
-    let mut entries = Entries::of(&bytes);
-    let count = entries.by_ref().count() as u64;
-    let (valid, rest) = bytes.split_at(entries.read_bytes());
-    match entries.end() {
-        End::Clean => {}
-        End::Torn => {
-            tracing::info!(?path, bytes = rest.len(), "spool segment truncated after a torn write");
-            recovered.torn_bytes += rest.len() as u64;
-        }
-        End::Damaged => {
-            let damaged = path.with_extension("damaged");
-            tracing::error!(
-                ?path,
-                moved_to = ?damaged,
-                bytes = rest.len(),
-                "spool segment is damaged; unreadable bytes moved to another file"
-            );
-            File::create(&damaged)
-                .and_then(|mut file| file.write_all(rest).and_then(|()| file.sync_all()))
-                .map_err(disk_error(&damaged))?;
-            recovered.damaged_bytes += rest.len() as u64;
+    let (mut count, mut length) = (0, bytes.len());
+    for (offset, part) in Parts::of(&bytes) {
+        match part {
+            Part::Entry(_) => count += 1,
+            Part::Damaged(rest) if offset + rest.len() == bytes.len() && is_torn(rest) => {
+                tracing::info!(
+                    ?path,
+                    bytes = rest.len(),
+                    "spool segment truncated after a torn write"
+                );
+                recovered.torn_bytes += rest.len() as u64;
+                length = offset;
+            }
+            Part::Damaged(part) => {
+                tracing::error!(?path, offset, bytes = part.len(), "spool segment is damaged");
+                recovered.damaged_bytes += part.len() as u64;
+            }
         }
     }
-    if !rest.is_empty() {
+    if length < bytes.len() {
         let file = OpenOptions::new().write(true).open(&path).map_err(disk_error(&path))?;
-        file.set_len(valid.len() as u64)
-            .and_then(|()| file.sync_all())
-            .map_err(disk_error(&path))?;
+        file.set_len(length as u64).and_then(|()| file.sync_all()).map_err(disk_error(&path))?;
     }
-    Ok(Segment { number, entries: count, bytes: valid.len() as u64 })
+    Ok(Segment { number, entries: count, bytes: length as u64 })
 }

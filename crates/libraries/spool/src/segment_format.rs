@@ -94,6 +94,104 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// A part of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The payload of an entry.
+    Entry(&'a [u8]),
+    /// Bytes that are no valid entry, with their frame.
+    Damaged(&'a [u8]),
+}
+
+/// Iterates over all parts of a segment with their offsets. Together they are the whole segment.
+///
+/// Accepts any bytes. After a damaged entry it continues with the next one, which it finds by the
+/// damaged entry's length. It never searches for an entry: a payload may contain bytes that look like
+/// one, and they come from strangers. If the length is damaged too, the rest of the segment is one
+/// damaged part.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Parts<'a> {
+    /// Starts at the first part of a segment.
+    pub const fn of(bytes: &'a [u8]) -> Self {
+        Self::from_offset(bytes, 0)
+    }
+
+    /// Starts at an offset that an iterator over the same segment has returned.
+    pub const fn from_offset(bytes: &'a [u8], offset: usize) -> Self {
+        Self { bytes, at: offset }
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = (usize, Part<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (offset, rest) = (self.at, self.bytes.get(self.at..)?);
+        if rest.is_empty() {
+            return None;
+        }
+        let part = match valid_payload(rest) {
+            Some(payload) => {
+                self.at += FRAME_BYTES + payload.len();
+                Part::Entry(payload)
+            }
+            None => {
+                let length = damaged_length(rest).unwrap_or(rest.len());
+                self.at += length;
+                Part::Damaged(&rest[..length])
+            }
+        };
+        Some((offset, part))
+    }
+}
+
+/// Returns how many bytes are before the next valid entry or the end, if the lengths lead there.
+fn damaged_length(rest: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += complete_frame(&rest[at..])?;
+        if at == rest.len() || valid_payload(&rest[at..]).is_some() {
+            return Some(at);
+        }
+    }
+}
+
+/// Returns whether `rest`, which begins with no valid entry, is what an interrupted write leaves. An
+/// interrupted write has no successful one after it, so a valid entry anywhere in it means damage.
+pub(crate) fn is_torn(rest: &[u8]) -> bool {
+    matches!(Entries::of(rest).end(), End::Torn) && !contains_entry(rest)
+}
+
+/// Searches for a valid entry at every offset. Only to tell damage from an interrupted write; see
+/// [`Parts`]. Gives up with `true` when it has computed too many checksums.
+fn contains_entry(bytes: &[u8]) -> bool {
+    let mut budget = 16 * bytes.len();
+    (1..bytes.len()).any(|at| match complete_frame(&bytes[at..]) {
+        None => false,
+        Some(length) if length > budget => true,
+        Some(length) => {
+            budget -= length;
+            valid_payload(&bytes[at..]).is_some()
+        }
+    })
+}
+
+/// Returns the payload of the entry at the beginning of `bytes`.
+fn valid_payload(bytes: &[u8]) -> Option<&[u8]> {
+    Entries::of(bytes).next()
+}
+
+/// Returns the length of the frame and payload at the beginning of `bytes`, if they are complete.
+fn complete_frame(bytes: &[u8]) -> Option<usize> {
+    let length = payload_length(bytes).filter(|length| (1..=MAX_PAYLOAD_BYTES).contains(length))?;
+    (bytes.len() >= FRAME_BYTES + length).then_some(FRAME_BYTES + length)
+}
+
 /// Returns the payload length in a frame, or `None` if the frame is incomplete.
 fn payload_length(bytes: &[u8]) -> Option<usize> {
     bytes.get(..FRAME_BYTES)?;
@@ -158,6 +256,52 @@ mod tests {
         ) {
             read(&bytes);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn all_entries_but_a_damaged_one_are_found(
+            payloads in payloads(), damaged in any::<prop::sample::Index>(), bit in 0..8u8,
+        ) {
+            let damaged = damaged.index(payloads.len());
+            let mut bytes = segment(&payloads);
+            let offset = segment(&payloads[..damaged]).len();
+            bytes[offset + FRAME_BYTES] ^= 1 << bit;
+            let parts: Vec<_> = Parts::of(&bytes).collect();
+            prop_assert_eq!(parts.len(), payloads.len());
+            for (number, (at, part)) in parts.into_iter().enumerate() {
+                prop_assert_eq!(at, segment(&payloads[..number]).len());
+                match part {
+                    Part::Entry(payload) => prop_assert_eq!(payload, &payloads[number][..]),
+                    Part::Damaged(frame) => {
+                        prop_assert_eq!(number, damaged);
+                        prop_assert_eq!(frame.len(), FRAME_BYTES + payloads[number].len());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn the_parts_of_any_bytes_are_all_of_them(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let lengths = Parts::of(&bytes).map(|(_, part)| match part {
+                Part::Entry(payload) => FRAME_BYTES + payload.len(),
+                Part::Damaged(part) => part.len(),
+            });
+            prop_assert_eq!(lengths.sum::<usize>(), bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_damaged_length_is_not_taken_for_an_interrupted_write() {
+        let mut bytes = segment(&[b"one".to_vec(), b"two".to_vec()]);
+        bytes[1] = 1; // the first entry now seems to have 259 bytes
+        assert_eq!(read(&bytes).1, End::Torn, "by its length alone");
+        assert!(!is_torn(&bytes), "but a valid entry follows");
+        assert_eq!(Parts::of(&bytes).collect::<Vec<_>>(), [(0, Part::Damaged(&bytes[..]))]);
+        assert!(is_torn(&bytes[..11]));
+        assert!(is_torn(&[0; 50]));
     }
 
     #[test]

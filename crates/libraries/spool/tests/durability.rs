@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use spool::{End, Entries, Recovered, Spool, SpoolError};
+use spool::{
+    Cause, End, Entries, Part, Parts, Quarantined, QuarantinedItem, Recovered, Spool, SpoolError,
+};
 
 const LIMIT: u64 = 64 << 20;
 
@@ -106,13 +109,71 @@ fn a_torn_write_is_truncated_and_damaged_bytes_are_moved() {
 
     let mut bytes = std::fs::read(&path).unwrap();
     assert_eq!(bytes.len(), 22, "the torn write was truncated");
-    bytes[20] ^= 1;
+    bytes[8] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     let (mut spool, recovered) = open(directory.path());
     assert_eq!(recovered, Recovered { entries: 1, torn_bytes: 0, damaged_bytes: 11 });
-    let damaged = segments(directory.path(), "damaged").remove(0);
-    assert_eq!(std::fs::read(damaged).unwrap(), bytes[11..]);
-    assert_eq!(drain(&mut spool), [b"one"]);
+    let (number, segment) = spool.first_segment().unwrap().unwrap();
+    let parts: Vec<_> = Parts::of(&segment).collect();
+    assert_eq!(parts, [(0, Part::Damaged(&bytes[..11])), (11, Part::Entry(b"two"))]);
+
+    spool.quarantine(number, 0, Cause::Damaged, &bytes[..11]).unwrap();
+    spool.quarantine(number, 0, Cause::Damaged, &bytes[..11]).unwrap();
+    spool.remove_segment(number).unwrap();
+    assert_eq!(spool.quarantined(), Quarantined { items: 1, bytes: 11 });
+    drop(spool);
+    let (mut spool, recovered) = open(directory.path());
+    assert_eq!(recovered, Recovered::default());
+    assert_eq!(spool.quarantined(), Quarantined { items: 1, bytes: 11 }, "after a restart");
+    let items = QuarantinedItem::all(directory.path()).unwrap();
+    assert_eq!((items[0].segment, items[0].offset, items[0].cause), (number, 0, Cause::Damaged));
+    assert_eq!(items[0].read().unwrap(), bytes[..11]);
+    spool.append(&[b"three"]).unwrap();
+    assert_ne!(spool.first_segment().unwrap().unwrap().0, number, "the number is in a name");
+}
+
+#[test]
+fn what_is_in_quarantine_counts_towards_the_limit_until_it_is_readmitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(directory.path(), 100).unwrap();
+    spool.quarantine(0, 0, Cause::BadHeaders, &[7; 60]).unwrap();
+    assert_eq!(spool.append(&[[1; 40]]).unwrap_err().code(), "spool_full");
+    assert_eq!(spool.check_capacity().unwrap_err().code(), "spool_full");
+    spool.append(&[[1; 20]]).unwrap();
+    let item = QuarantinedItem::all(directory.path()).unwrap().remove(0);
+    drop(spool);
+    let (mut spool, _) = open(directory.path());
+    spool.readmit(&item, &item.read().unwrap()).unwrap();
+    assert_eq!(spool.quarantined(), Quarantined::default());
+    assert_eq!(drain(&mut spool), [vec![1; 20], vec![7; 60]]);
+}
+
+#[test]
+fn damaged_bytes_that_an_earlier_release_moved_are_in_quarantine() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(format!("{:020}.damaged", 3)), b"torn").unwrap();
+    let (spool, _) = open(directory.path());
+    assert_eq!(spool.quarantined(), Quarantined { items: 1, bytes: 4 });
+    assert_eq!(QuarantinedItem::all(directory.path()).unwrap()[0].read().unwrap(), b"torn");
+}
+
+#[test]
+fn only_the_owner_can_read_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool_directory = directory.path().join("a/spool");
+    let (mut spool, _) = open(&spool_directory);
+    spool.append(&[b"one"]).unwrap();
+    spool.quarantine(0, 0, Cause::Damaged, b"x").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = spool_directory.join("quarantine");
+    assert_eq!((mode(&spool_directory), mode(&folder)), (0o700, 0o700));
+    let mut files = Vec::new();
+    for directory in [&spool_directory, &folder] {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        files.extend(entries.filter(|path| path.is_file()));
+    }
+    assert_eq!(files.len(), 3, "lock, segment, item: {files:?}");
+    assert!(files.iter().all(|path| mode(path) == 0o600));
 }
 
 /// Appends numbers until it is killed, and prints how many are durable.
