@@ -105,14 +105,8 @@ fn codes(source: &str) -> BTreeSet<&str> {
 }
 
 /// The codes of failures to store a request are literals or come from the spool and the publisher.
-const UNAVAILABLE: [&str; 6] = [
-    "spool_full",
-    "spool_failed",
-    "spool_unfit",
-    "too_large",
-    "no_room_for_body",
-    "subscription_not_confirmed",
-];
+const UNAVAILABLE: [&str; 5] =
+    ["spool_full", "spool_failed", "spool_unfit", "no_room_for_body", "subscription_not_confirmed"];
 
 #[test]
 fn every_problem_code_is_documented_and_exists() {

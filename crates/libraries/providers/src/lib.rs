@@ -35,6 +35,7 @@ mod settings;
 #[cfg(test)]
 mod signatures;
 mod split;
+mod split_limits;
 mod times;
 mod trace;
 
@@ -51,6 +52,7 @@ pub use rejection::Rejection;
 pub use request::{ReceivedRequest, SingleUseToken, Verified};
 pub use settings::{Networks, SettingsError, SourceSettings};
 pub use split::{Content, RawEvent, SplitBody};
+pub use split_limits::{OverLimit, SplitLimits};
 pub use trace::{Check, CheckResult};
 
 use authenticator::FindCertificate;

@@ -50,6 +50,8 @@ reasons! {
     TooLarge => "too_large",
     /// ClickHouse rejects this one row.
     RowRefused => "row_refused",
+    /// Kafka rejected the record for a reason other than its size.
+    KafkaRefused => "kafka_refused",
     /// Not a dead letter but a marker: the dead letter in its `origin` was redriven.
     Redriven => "redriven",
 }

@@ -42,6 +42,11 @@ pub mod names {
     /// On a redriven record: the only stage that should process it. Other readers of the topic have
     /// already processed the original record. Always the last header.
     pub const REDRIVEN: &str = "redriven";
+    /// On a dead letter whose value is longer than Kafka accepts, so that it has only the beginning:
+    /// the original length in bytes, in decimal.
+    pub const TRUNCATED: &str = "truncated";
+    /// As `truncated`, about the key of the original record.
+    pub const TRUNCATED_KEY: &str = "truncated-key";
 }
 
 /// A header is missing or malformed.

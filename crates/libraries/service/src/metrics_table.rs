@@ -109,6 +109,9 @@ pub const METRICS: &[Metric] = &[
         "mailpulse_source_refusals_total",
         "Dead letters of a source, by component. The source is `(other)` for names beyond the first \
          thousand.",
+    counter(
+        "mailpulse_publisher_rebuilds_total",
+        "Kafka producers that were replaced after a fatal error, by component.",
     ),
     // ingress
     counter(
@@ -153,6 +156,25 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("mailpulse_ingress_spool_requests", Unit::Count, "Requests in the spool."),
     counter("mailpulse_ingress_spooled_requests_total", "Requests accepted into the spool."),
+    gauge(
+        "mailpulse_ingress_quarantined_items",
+        Unit::Count,
+        "Parts of the spool that could not be read and wait for an operator in its quarantine.",
+    ),
+    gauge(
+        "mailpulse_ingress_quarantined_bytes",
+        Unit::Bytes,
+        "Size of the spool's quarantine. It counts towards the limit of the spool.",
+    ),
+    counter(
+        "mailpulse_ingress_quarantined_total",
+        "Parts of the spool that were moved to its quarantine, by cause: damaged or bad_headers.",
+    ),
+    counter(
+        "mailpulse_ingress_over_limit_bodies_total",
+        "Accepted bodies that became one dead letter because they exceed a limit, by provider, \
+         source and limit.",
+    ),
     gauge(
         "mailpulse_ingress_body_memory_bytes",
         Unit::Bytes,

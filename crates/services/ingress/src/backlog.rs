@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use spool::{Spool, SpoolError};
+use spool::{Cause, Spool, SpoolError};
 use tokio::sync::Notify;
 
 use crate::spool_writer::{SpoolMetrics, SpoolWriter};
@@ -71,6 +71,7 @@ impl Backlog {
             requests = recovered.entries,
             torn_bytes = recovered.torn_bytes,
             damaged_bytes = recovered.damaged_bytes,
+            quarantined = spool.quarantined().items,
             "spool opened"
         );
         let metrics = SpoolMetrics::new(limit);
@@ -160,7 +161,7 @@ impl Backlog {
     }
 
     /// Returns the number of the oldest segment, for [`Backlog::remove_segment`], and its bytes, for
-    /// [`spool::Entries`].
+    /// [`spool::Parts`].
     pub(crate) async fn first_segment(&self) -> Result<Option<(u64, Vec<u8>)>, SpoolError> {
         self.blocking(Spool::first_segment).await
     }
@@ -170,6 +171,37 @@ impl Backlog {
         let removed = self.blocking(move |spool| spool.remove_segment(number)).await;
         self.metrics.update(&self.spool());
         removed
+    }
+
+    /// Moves a part of the oldest segment to the quarantine; see [`Spool::quarantine`].
+    pub(crate) async fn quarantine(
+        &self,
+        segment: u64,
+        offset: usize,
+        cause: Cause,
+        bytes: Vec<u8>,
+    ) -> Result<(), SpoolError> {
+        let length = bytes.len();
+        self.blocking(move |spool| spool.quarantine(segment, offset, cause, &bytes)).await?;
+        tracing::error!(
+            segment,
+            offset,
+            bytes = length,
+            cause = cause.code(),
+            "the spool has bytes that cannot be read; they are in quarantine now, see `mailpulse \
+             spool ls`"
+        );
+        self.metrics.count_quarantined(cause);
+        self.metrics.update(&self.spool());
+        Ok(())
+    }
+
+    /// Updates the metrics of the quarantine, from which operators remove items.
+    pub(crate) async fn refresh_quarantined(&self) {
+        if let Err(error) = self.blocking(Spool::refresh_quarantined).await {
+            tracing::warn!(%error, "the quarantine of the spool cannot be read");
+        }
+        self.metrics.update(&self.spool());
     }
 
     pub(crate) fn is_empty(&self) -> bool {

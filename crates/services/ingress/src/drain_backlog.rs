@@ -7,12 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 use kafka::{Cluster, PublishError};
 use service::Health;
-use spool::{Entries, SpoolError};
+use spool::SpoolError;
 
 use crate::backlog::Backlog;
-use crate::raw_publisher::{RawBatch, RawPublisher};
-use crate::split_request::SplitRequest;
-use crate::spool_entry;
+use crate::publish_segment::{Progress, publish_segment};
+use crate::raw_publisher::RawPublisher;
 
 /// How often we check if Kafka is reachable and if a full disk has free space again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,9 +20,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long Kafka may take to answer a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often we look what an operator has removed from the quarantine.
+const QUARANTINE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Why the backlog could not be published.
 #[derive(Debug, thiserror::Error)]
-enum DrainError {
+pub(crate) enum DrainError {
     #[error("Kafka is not reachable")]
     Unreachable,
     #[error("{0}")]
@@ -45,6 +47,7 @@ pub(crate) async fn drain_backlog(
     tokio::select! {
         failed = drain_forever(&publisher, &backlog, cluster, &health) => failed,
         never = watch_capacity(&backlog, &health) => match never {},
+        never = watch_quarantine(&backlog) => match never {},
     }
 }
 
@@ -58,8 +61,9 @@ async fn drain_forever(
     if !backlog.is_empty() {
         report_readiness(backlog, health); // a large backlog may take minutes
     }
+    let mut progress = Progress::default();
     loop {
-        let drained = with_reports(drain(publisher, backlog), || {
+        let drained = with_reports(drain(publisher, backlog, &mut progress), || {
             report_readiness(backlog, health);
             metrics::gauge!("mailpulse_ingress_in_flight_records")
                 .set(publisher.publisher().in_flight() as f64);
@@ -83,6 +87,13 @@ async fn watch_capacity(backlog: &Backlog, health: &Health) -> Infallible {
         if backlog.recheck_capacity().await {
             report_readiness(backlog, health);
         }
+    }
+}
+
+async fn watch_quarantine(backlog: &Backlog) -> Infallible {
+    loop {
+        tokio::time::sleep(QUARANTINE_INTERVAL).await;
+        backlog.refresh_quarantined().await;
     }
 }
 
@@ -142,8 +153,13 @@ fn report_readiness(backlog: &Backlog, health: &Health) {
     }
 }
 
-/// Publishes the backlog. Returns when it is empty and requests go to Kafka.
-async fn drain(publisher: &Arc<RawPublisher>, backlog: &Backlog) -> Result<(), DrainError> {
+/// Publishes the backlog. Returns when it is empty and requests go to Kafka. After an error, it
+/// continues at `progress`.
+async fn drain(
+    publisher: &Arc<RawPublisher>,
+    backlog: &Backlog,
+    progress: &mut Progress,
+) -> Result<(), DrainError> {
     let blocking_publisher = Arc::clone(publisher);
     let is_reachable = tokio::task::spawn_blocking(move || {
         blocking_publisher.publisher().is_reachable(CHECK_TIMEOUT)
@@ -156,67 +172,13 @@ async fn drain(publisher: &Arc<RawPublisher>, backlog: &Backlog) -> Result<(), D
     }
     loop {
         while let Some((number, segment)) = backlog.first_segment().await? {
-            publish_segment(publisher, backlog, &segment).await?;
+            progress.start(number);
+            publish_segment(publisher, backlog, &segment, progress).await?;
             backlog.remove_segment(number).await?;
         }
         if backlog.try_resume() {
             return Ok(());
         }
         backlog.wait_for_change(RETRY_AFTER).await;
-    }
-}
-
-/// Publishes all entries of a segment in order, and returns when they are durable. After an error
-/// or a crash the whole segment is published again, and `dedupe` drops the duplicates.
-async fn publish_segment(
-    publisher: &RawPublisher,
-    backlog: &Backlog,
-    segment: &[u8],
-) -> Result<(), PublishError> {
-    let mut batch = publisher.backlog_batch();
-    for entry in Entries::of(segment) {
-        match send_entry(publisher, entry, &mut batch) {
-            Err(PublishError::QueueFull) => {
-                let full = std::mem::replace(&mut batch, publisher.backlog_batch());
-                wait_for_acks(publisher, backlog, full).await?;
-                send_entry(publisher, entry, &mut batch)?;
-            }
-            sent => sent?,
-        }
-    }
-    wait_for_acks(publisher, backlog, batch).await
-}
-
-/// Waits until Kafka has acknowledged the batch, without limit: if we gave up on a record and sent
-/// it again, it would come after later records. After the timeout, new requests go to the spool
-/// instead of waiting.
-async fn wait_for_acks(
-    publisher: &RawPublisher,
-    backlog: &Backlog,
-    batch: RawBatch<'_>,
-) -> Result<(), PublishError> {
-    let mut acknowledged = std::pin::pin!(batch.acknowledged());
-    match tokio::time::timeout(publisher.ack_timeout(), &mut acknowledged).await {
-        Ok(done) => done,
-        Err(_) => {
-            backlog.start_spooling(PublishError::Timeout.code());
-            acknowledged.await
-        }
-    }
-}
-
-fn send_entry(
-    publisher: &RawPublisher,
-    entry: &[u8],
-    batch: &mut RawBatch<'_>,
-) -> Result<(), PublishError> {
-    match spool_entry::decode(entry) {
-        Some((headers, body)) => {
-            publisher.send(&headers, &SplitRequest::new(headers.provider, body), batch)
-        }
-        None => {
-            tracing::error!("spool entry has unreadable headers; sending it to the dead letters");
-            publisher.dead_letter_entry(entry, batch)
-        }
     }
 }

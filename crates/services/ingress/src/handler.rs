@@ -10,7 +10,6 @@ use bytes::Bytes;
 use event::{Provider, ReceivedAt};
 use http::{HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
-use kafka::PublishError;
 use privacy::Pseudonymizer;
 use providers::{Content, ReceivedRequest, SplitBody};
 use record::RawHeaders;
@@ -26,7 +25,6 @@ use crate::request_metrics::{UNKNOWN, count_rejected};
 use crate::settings::IngressSettings;
 use crate::sources::{Source, Sources};
 use crate::split_request::{Acceptance, SplitRequest};
-use crate::spool_entry;
 
 pub(crate) struct Ingress {
     sources: Sources,
@@ -138,7 +136,7 @@ impl Ingress {
         let admission = self.admission.verify(source, &received, &arrival.request_id).await?;
         self.pseudonymize(source, &mut body).await?;
         let bytes = body.bytes.clone();
-        let request = SplitRequest::new(source.provider, &bytes);
+        let request = self.publisher.split(source.provider, &bytes);
         self.reserve_split(source, &request, &mut body).await?;
         check_rate_limit(source, &request)?;
         let headers = RawHeaders {
@@ -148,6 +146,9 @@ impl Ingress {
             request_id: &arrival.request_id,
         };
         self.keep(&headers, &request).await?;
+        if let Some(limit) = request.over_limit() {
+            source.metrics.count_over_limit(limit);
+        }
         self.handle_subscription(source, &request, admission).await?;
         Ok(request.acceptance())
     }
@@ -189,8 +190,6 @@ impl Ingress {
         let ticket = match self.backlog.route().await {
             Route::Kafka(in_flight) => match self.publisher.publish(headers, request).await {
                 Ok(()) => return Ok(()),
-                // Kafka is available and would reject this record again.
-                Err(error @ PublishError::TooLarge) => return Err(unavailable(error.code())),
                 Err(error) => self.backlog.divert(in_flight, error.code()),
             },
             Route::Spool(ticket) => ticket,
@@ -198,7 +197,7 @@ impl Ingress {
         if request.is_empty() {
             return Ok(());
         }
-        let entry = spool_entry::encode(headers, request.body);
+        let entry = spool::request::encode(headers, request.body);
         let entry = entry.map_err(|_| unavailable("spool_unfit"))?;
         ticket.write(entry).await.map_err(unavailable)
     }

@@ -5,8 +5,8 @@
 //!
 //! A request is verified over its bytes as received, split into events, published, and answered
 //! with 200 when Kafka has acknowledged every record (`acks=all`). Nothing is rewritten, except that
-//! addresses become pseudonyms if that is configured. An authentic body that cannot be split becomes
-//! one dead letter and gets 200 too.
+//! addresses become pseudonyms if that is configured. An authentic body that cannot be split, or that
+//! exceeds a limit, becomes one dead letter and gets 200 too.
 //!
 //! While Kafka is unavailable, requests are written to a spool on the local disk, synced before the
 //! response, and published in order when Kafka is available again. Only if the spool cannot store a
@@ -21,8 +21,10 @@ mod client_address;
 mod drain_backlog;
 mod handler;
 mod problem;
+mod publish_segment;
 mod rate_limit;
 mod raw_publisher;
+mod raw_request;
 mod rejection_limit;
 mod replay_cache;
 mod request_id;
@@ -31,7 +33,6 @@ mod server;
 mod settings;
 mod sources;
 mod split_request;
-mod spool_entry;
 mod spool_writer;
 
 use std::sync::Arc;
@@ -64,7 +65,12 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let publisher = RawPublisher::open(&cluster, &settings, runtime.handle())?;
+    let publisher = RawPublisher::open(
+        &cluster.connection,
+        cluster.topics.clone(),
+        &settings,
+        runtime.handle(),
+    )?;
     let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes)?;
     let admission = AdmissionControl::new(certificates, &settings);
     let ingress = Ingress::new(

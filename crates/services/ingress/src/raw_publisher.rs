@@ -1,18 +1,20 @@
 //! Publishes the events of a body to `mail.raw.<kind>`.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use kafka::{Batch, Cluster, PreparedHeaders, PublishError, Publisher};
-use providers::SplitError;
-use record::{DeadLetter, RawHeaders, Reason, Stage, Topics};
+use event::Provider;
+use kafka::{Batch, Connection, PublishError, Publisher};
+use providers::SplitLimits;
+use record::{RawHeaders, Reason, Stage, Topics};
 use tokio::runtime::Handle;
 
+use crate::raw_request::{DEAD_LETTER_BYTES, RawRecord, RawRequest, RequestDeadLetter};
 use crate::settings::IngressSettings;
 use crate::split_request::SplitRequest;
 
 pub(crate) struct RawPublisher {
     topics: Topics,
+    limits: SplitLimits,
     publisher: Publisher,
     /// Publishes the backlog. It has no timeout: after a timeout we would send the record again, and
     /// it would come after later records.
@@ -20,24 +22,20 @@ pub(crate) struct RawPublisher {
     ack_timeout: Duration,
 }
 
-/// Records that are sent together, and the dead letters among them.
-pub(crate) struct RawBatch<'p> {
-    batch: Batch<'p>,
-    dead_letters: Vec<Reason>,
-}
-
 impl RawPublisher {
     pub(crate) fn open(
-        cluster: &Cluster,
+        connection: &Connection,
+        topics: Topics,
         settings: &IngressSettings,
         runtime: &Handle,
     ) -> Result<Self, kafka::Error> {
-        let publisher = Publisher::open(&cluster.connection, "ingress", settings.publisher())?;
+        let publisher = Publisher::open(connection, "ingress", settings.publisher())?;
         publisher.wake_through(runtime);
         let backlog_publisher =
-            Publisher::open(&cluster.connection, "ingress", settings.backlog_publisher())?;
-        let topics = cluster.topics.clone();
-        Ok(Self { topics, publisher, backlog_publisher, ack_timeout: settings.ack_timeout })
+            Publisher::open(connection, "ingress", settings.backlog_publisher())?;
+        let limits = settings.split_limits();
+        let ack_timeout = settings.ack_timeout;
+        Ok(Self { topics, limits, publisher, backlog_publisher, ack_timeout })
     }
 
     /// Returns the publisher of new requests.
@@ -45,9 +43,9 @@ impl RawPublisher {
         &self.publisher
     }
 
-    /// Starts a batch of the backlog.
-    pub(crate) fn backlog_batch(&self) -> RawBatch<'_> {
-        RawBatch::new(&self.backlog_publisher)
+    /// Returns the publisher of the backlog.
+    pub(crate) const fn backlog_publisher(&self) -> &Publisher {
+        &self.backlog_publisher
     }
 
     /// Returns how long we wait for Kafka before requests go to the spool.
@@ -55,103 +53,133 @@ impl RawPublisher {
         self.ack_timeout
     }
 
-    /// Publishes the events of a request and waits until Kafka has acknowledged all of them.
+    /// Splits a body, unless it exceeds a limit.
+    pub(crate) fn split<'b>(&self, provider: Provider, body: &'b [u8]) -> SplitRequest<'b> {
+        SplitRequest::new(provider, body, &self.limits)
+    }
+
+    /// Publishes the events of a request and waits until Kafka has acknowledged all of them. An event
+    /// that Kafka never accepts becomes a dead letter, and so does a body that was not split.
+    ///
+    /// # Errors
+    /// Fails if the cluster does not accept all records in time. The error is never that of a record.
     pub(crate) async fn publish(
         &self,
         headers: &RawHeaders<'_>,
         request: &SplitRequest<'_>,
     ) -> Result<(), PublishError> {
-        let mut batch = RawBatch::new(&self.publisher);
-        self.send(headers, request, &mut batch)?;
-        let acknowledged = tokio::time::timeout(self.ack_timeout, batch.acknowledged());
-        acknowledged.await.unwrap_or(Err(PublishError::Timeout))
+        let request = RawRequest::new(headers, request);
+        let published = tokio::time::timeout(self.ack_timeout, self.publish_all(&request));
+        published.await.unwrap_or(Err(PublishError::Timeout))
     }
 
-    /// Passes the events of a request to librdkafka, one record per event and recipient. A body that
-    /// could not be split becomes one dead letter.
+    async fn publish_all(&self, request: &RawRequest<'_>) -> Result<(), PublishError> {
+        let batch = self.publisher.batch();
+        let mut rejected = Vec::new();
+        for (number, record) in request.records().enumerate() {
+            match self.send(request, number, record, &batch) {
+                Ok(()) => {}
+                Err(error) if error.is_of_record() => rejected.push(number),
+                Err(error) => return Err(error),
+            }
+        }
+        for (number, error) in batch.failures().await {
+            if !error.is_of_record() {
+                return Err(error);
+            }
+            rejected.push(number);
+        }
+        if rejected.is_empty() {
+            request.dead_letter_reason().iter().for_each(|reason| count_dead_letter(*reason));
+            return Ok(());
+        }
+        rejected.sort_unstable();
+        let mut rejected = rejected.into_iter().peekable();
+        for (number, record) in request.records().enumerate() {
+            if rejected.next_if_eq(&number).is_some() {
+                self.publish_alone(&self.publisher, request, record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a record to librdkafka.
     pub(crate) fn send(
         &self,
-        headers: &RawHeaders<'_>,
-        request: &SplitRequest<'_>,
-        batch: &mut RawBatch<'_>,
+        request: &RawRequest<'_>,
+        number: usize,
+        record: RawRecord<'_>,
+        batch: &Batch<'_>,
     ) -> Result<(), PublishError> {
-        let headers = headers.headers();
-        match &request.split {
-            Ok(split) => {
-                let prepared = prepare(&headers);
-                split.events().try_for_each(|event| {
-                    let topic = self.topics.raw(event.kind);
-                    batch.batch.send(topic, event.recipient.as_bytes(), event.raw, &prepared)
-                })
+        request.send(number, record, &self.topics, batch)
+    }
+
+    /// Publishes a record by itself, after it was rejected together with others. If it is rejected
+    /// again, a dead letter takes its place.
+    ///
+    /// # Errors
+    /// An error of the cluster, or that of a dead letter that Kafka rejects even without its value.
+    pub(crate) async fn publish_alone(
+        &self,
+        publisher: &Publisher,
+        request: &RawRequest<'_>,
+        record: RawRecord<'_>,
+    ) -> Result<(), PublishError> {
+        match record {
+            RawRecord::Event(event) => {
+                let batch = publisher.batch();
+                let published = match request.send(0, record, &self.topics, &batch) {
+                    Ok(()) => batch.acknowledged().await,
+                    Err(error) => Err(error),
+                };
+                match published {
+                    Err(error) if error.is_of_record() => {
+                        let dead_letter = request.event_dead_letter(&event, error);
+                        self.publish_dead_letter(publisher, request, &dead_letter).await
+                    }
+                    published => published,
+                }
             }
-            Err(error) => {
-                let detail = error.to_string();
-                let dead_letter = dead_letter(reason_of(error), &detail);
-                self.send_dead_letter(&dead_letter, &headers, request.body, batch)
+            RawRecord::Body(error) => {
+                let dead_letter = request.body_dead_letter(error);
+                self.publish_dead_letter(publisher, request, &dead_letter).await
             }
         }
     }
 
-    /// Sends a spool entry that this release cannot read to the dead letters.
-    pub(crate) fn dead_letter_entry(
+    /// Publishes a dead letter with as much of its value as Kafka accepts.
+    async fn publish_dead_letter(
         &self,
-        entry: &[u8],
-        batch: &mut RawBatch<'_>,
+        publisher: &Publisher,
+        request: &RawRequest<'_>,
+        dead_letter: &RequestDeadLetter<'_>,
     ) -> Result<(), PublishError> {
-        let detail = "the headers of a spool entry cannot be read";
-        self.send_dead_letter(&dead_letter(Reason::BadHeaders, detail), &[], entry, batch)
-    }
-
-    /// `headers` are those of the original record, if there are any.
-    fn send_dead_letter(
-        &self,
-        dead_letter: &DeadLetter<'_>,
-        headers: &[Header<'_>],
-        value: &[u8],
-        batch: &mut RawBatch<'_>,
-    ) -> Result<(), PublishError> {
-        let headers = [headers, &dead_letter.headers()].concat();
-        batch.batch.send(&self.topics.dead_letters, b"", value, &prepare(&headers))?;
-        batch.dead_letters.push(dead_letter.reason);
-        Ok(())
-    }
-}
-
-impl<'p> RawBatch<'p> {
-    fn new(publisher: &'p Publisher) -> Self {
-        Self { batch: publisher.batch(), dead_letters: Vec::new() }
-    }
-
-    /// Waits until Kafka has acknowledged all records, then counts the dead letters.
-    pub(crate) async fn acknowledged(self) -> Result<(), PublishError> {
-        self.batch.acknowledged().await?;
-        for reason in self.dead_letters {
-            metrics::counter!("mailpulse_dead_letters_total",
-                "stage" => Stage::Ingress.code(), "reason" => reason.code())
-            .increment(1);
+        let mut result = Ok(());
+        for (attempt, limit) in DEAD_LETTER_BYTES.into_iter().enumerate() {
+            if attempt > 0 && !dead_letter.is_longer_than(limit) {
+                continue; // as the attempt before
+            }
+            let batch = publisher.batch();
+            result = match dead_letter.send(0, limit, request, &self.topics, &batch) {
+                Ok(()) => batch.acknowledged().await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => {
+                    count_dead_letter(dead_letter.reason);
+                    return Ok(());
+                }
+                Err(error) if error.is_of_record() => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        result
     }
 }
 
-type Header<'h> = (&'static str, Cow<'h, [u8]>);
-
-fn prepare(headers: &[Header<'_>]) -> PreparedHeaders {
-    let headers: Vec<(&str, &[u8])> =
-        headers.iter().map(|(name, value)| (*name, &**value)).collect();
-    PreparedHeaders::new(&headers)
-}
-
-/// A dead letter of the ingress has no origin, because it came from an HTTP request.
-const fn dead_letter(reason: Reason, detail: &str) -> DeadLetter<'_> {
-    DeadLetter { stage: Stage::Ingress, reason, detail, origin: None }
-}
-
-const fn reason_of(error: &SplitError) -> Reason {
-    match error {
-        SplitError::NotUtf8 => Reason::NotUtf8,
-        SplitError::NotJson { .. } => Reason::NotJson,
-        SplitError::NotForm(_) => Reason::NotForm,
-        SplitError::WrongShape(_) => Reason::WrongShape,
-    }
+/// Counts a dead letter when Kafka has acknowledged it.
+pub(crate) fn count_dead_letter(reason: Reason) {
+    metrics::counter!("mailpulse_dead_letters_total",
+        "stage" => Stage::Ingress.code(), "reason" => reason.code())
+    .increment(1);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event::{Kind, Provider};
 use metrics::{Counter, Histogram, counter, histogram};
-use providers::Rejection;
+use providers::{OverLimit, Rejection};
 
 use crate::problem::Problem;
 
@@ -64,6 +64,19 @@ impl SourceMetrics {
     pub(crate) fn count_verified(&self, secret: Option<usize>) {
         let counter = secret.and_then(|index| self.verified.get(index));
         counter.unwrap_or(&self.verified_without_secret).increment(1);
+    }
+
+    /// Counts a body that became a dead letter because it exceeds a limit.
+    pub(crate) fn count_over_limit(&self, over_limit: OverLimit) {
+        counter!("mailpulse_ingress_over_limit_bodies_total",
+            "provider" => self.provider.as_str(), "source" => self.source.clone(),
+            "limit" => over_limit.code())
+        .increment(1);
+        tracing::warn!(
+            provider = self.provider.as_str(),
+            source = self.source,
+            "a body became a dead letter as a whole: {over_limit}"
+        );
     }
 
     /// Counts a request that is accepted only because of shadow mode.

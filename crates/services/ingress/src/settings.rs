@@ -8,12 +8,14 @@ use std::time::Duration;
 use event::Provider;
 use ipnet::IpNet;
 use kafka::PublisherSettings;
+use providers::SplitLimits;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
 use crate::client_address::ForwardedHeader;
 
-/// The largest queue of the publisher that drains the backlog. The longest body fits into it.
+/// The queue of the publisher that drains the backlog. The largest record (20 MiB) fits into it, and so
+/// does a window of [`crate::publish_segment`].
 const BACKLOG_QUEUE_BYTES: usize = 32 << 20;
 
 /// The keys of `[ingress]`, which `deploy/mailpulse.toml` explains.
@@ -29,6 +31,9 @@ pub(crate) struct IngressSettings {
     pub(crate) rejection_burst: NonZeroU32,
     pub(crate) rejections_per_minute: NonZeroU32,
     pub(crate) replay_cache_tokens: usize,
+    pub(crate) max_events: usize,
+    pub(crate) max_recipients: usize,
+    pub(crate) max_published_bytes: usize,
     #[serde(with = "service::units::duration")]
     pub(crate) read_timeout: Duration,
     #[serde(with = "service::units::duration")]
@@ -73,8 +78,17 @@ impl IngressSettings {
     /// Returns the settings of the publisher that drains the backlog. It waits for acknowledgements
     /// without limit, because the order of the backlog would be lost after a timeout.
     pub(crate) fn backlog_publisher(&self) -> PublisherSettings {
-        let queue_bytes = self.queue_bytes.min(BACKLOG_QUEUE_BYTES);
+        let queue_bytes = BACKLOG_QUEUE_BYTES;
         PublisherSettings { ack_timeout: None, queue_bytes, ..self.publisher() }
+    }
+
+    /// Returns how much one body may make us publish.
+    pub(crate) const fn split_limits(&self) -> SplitLimits {
+        SplitLimits {
+            events: self.max_events,
+            recipients: self.max_recipients,
+            published_bytes: self.max_published_bytes,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use metrics::{Counter, Gauge, counter, gauge};
-use spool::{Spool, SpoolError};
+use spool::{Cause, Spool, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backlog::{SpoolErrorCode, lock};
@@ -80,6 +80,9 @@ pub(crate) struct SpoolMetrics {
     bytes: Gauge,
     requests: Gauge,
     spooled: Counter,
+    quarantined_items: Gauge,
+    quarantined_bytes: Gauge,
+    quarantined: [Counter; Cause::ALL.len()],
 }
 
 impl SpoolMetrics {
@@ -90,12 +93,23 @@ impl SpoolMetrics {
             bytes: gauge!("mailpulse_ingress_spool_bytes"),
             requests: gauge!("mailpulse_ingress_spool_requests"),
             spooled: counter!("mailpulse_ingress_spooled_requests_total"),
+            quarantined_items: gauge!("mailpulse_ingress_quarantined_items"),
+            quarantined_bytes: gauge!("mailpulse_ingress_quarantined_bytes"),
+            quarantined: Cause::ALL.map(
+                |cause| counter!("mailpulse_ingress_quarantined_total", "cause" => cause.code()),
+            ),
         }
     }
 
     pub(crate) fn update(&self, spool: &Spool) {
         self.bytes.set(spool.bytes() as f64);
         self.requests.set(spool.entries() as f64);
+        self.quarantined_items.set(spool.quarantined().items as f64);
+        self.quarantined_bytes.set(spool.quarantined().bytes as f64);
+    }
+
+    pub(crate) fn count_quarantined(&self, cause: Cause) {
+        self.quarantined[cause as usize].increment(1);
     }
 
     fn complete(&self, write: Write, written: Result<(), SpoolErrorCode>) {

@@ -24,7 +24,11 @@ pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
         }
         Reason::TimeOutOfRange => "the event's time is outside the supported years",
         Reason::BadHeaders => "the record lacks a header of its topic; the detail names it",
-        Reason::TooLarge => "Kafka rejected the record because of its size",
+        Reason::TooLarge => {
+            "the body exceeds a limit of the ingress, or Kafka rejected the record because of its \
+             size; the detail has the limit"
+        }
+        Reason::KafkaRefused => "Kafka rejected the record; the detail has its error",
         Reason::RowRefused => "ClickHouse rejected this row; the detail has its message",
         Reason::Redriven => "a marker: the dead letter in `origin` was redriven",
     }
@@ -37,6 +41,11 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
         return "unknown to this release";
     };
     match (stage, reason) {
+        (Stage::Ingress, TooLarge) => {
+            "if the body is genuine, raise the setting that the detail names, restart `ingress`, then \
+             redrive; if Kafka rejected one event, raise max.message.bytes of the topic and let the \
+             provider post it again"
+        }
         (_, TooLarge) => {
             "raise max.message.bytes of the topic and message.max.bytes of the brokers, then \
              redrive"
