@@ -39,6 +39,17 @@ impl Authenticator {
         self.verify_traced(request, certificates, &mut Trace::off())
     }
 
+    /// Checks everything that needs no body: the address, credentials in headers, and presence and
+    /// form of the headers with the signature. A request that fails here would also fail
+    /// [`Self::verify`]; one that passes may still fail there.
+    ///
+    /// `client` is the client's address behind trusted proxies.
+    pub fn check_head(&self, headers: &HeaderMap, client: Option<IpAddr>) -> Result<(), Rejection> {
+        let request = ReceivedRequest { headers, body: b"", remote_ip: client, now: 0 };
+        self.check_address(client, &mut Trace::off())?;
+        self.verifier.check_head(&request)
+    }
+
     /// True if even an empty request without headers from an unknown address is accepted. Such a
     /// source accepts everything that anyone posts to it.
     pub fn accepts_any_request(&self) -> bool {

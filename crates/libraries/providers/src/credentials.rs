@@ -90,6 +90,11 @@ impl Verifier {
         Ok(Self { header, scheme, values })
     }
 
+    /// Checks everything: the body is not signed.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        self.verify(request, &|_| None, &mut Trace::off()).map(drop)
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,

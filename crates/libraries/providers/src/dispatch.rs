@@ -67,6 +67,15 @@ macro_rules! folders {
                 }
             }
 
+            pub(crate) fn check_head(
+                &self,
+                request: &ReceivedRequest<'_>,
+            ) -> Result<(), Rejection> {
+                match self {
+                    $(Self::$variant(verifier) => verifier.check_head(request),)+
+                }
+            }
+
             pub(crate) fn verify(
                 &self,
                 request: &ReceivedRequest<'_>,

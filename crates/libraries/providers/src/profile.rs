@@ -12,6 +12,9 @@ pub struct Profile {
     /// The longest accepted body in bytes, after decoding. A longer one is rejected and its events
     /// are lost, so the limits are generous.
     pub body_limit: usize,
+    /// How much memory a verification allocates besides the body, as a multiple of the body: decoded
+    /// forms, unescaped texts and the signed message.
+    pub verification_copies: usize,
     /// How long the provider waits for the response. After that it closes the connection and posts
     /// the request again, so a later response is useless.
     pub request_timeout: Duration,
@@ -35,6 +38,7 @@ impl Profile {
     /// event is lost while a wrong secret of the source is corrected. Brevo and SNS do not retry.
     pub(crate) const DEFAULT: Self = Self {
         body_limit: MIB,
+        verification_copies: 0,
         request_timeout: Duration::from_secs(10),
         rejected_status: 401,
         unavailable_status: 503,

@@ -20,6 +20,18 @@ pub(crate) fn fields(body: &[u8]) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
+/// Returns the fields if there are at most `limit`. They are counted before anything is decoded or
+/// allocated, because a body of separators would otherwise become fields of many times its size.
+pub(crate) fn at_most(body: &[u8], limit: usize) -> Option<Vec<Field<'_>>> {
+    let named = |body: &&[u8]| !body.is_empty();
+    let count = body.split(|&byte| byte == b'&').filter(named).take(limit + 1).count();
+    (count <= limit).then(|| {
+        let mut all = Vec::with_capacity(count);
+        all.extend(fields(body));
+        all
+    })
+}
+
 /// Decodes `+` to a space and `%41` to `A`. A `%` without two digits is kept (URL standard §5.1).
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
@@ -69,6 +81,14 @@ mod tests {
                 prop_assert_eq!(String::from_utf8_lossy(&ours.1), theirs.1);
             }
         }
+    }
+
+    #[test]
+    fn too_many_fields_are_refused_and_not_decoded() {
+        assert_eq!(at_most(b"a=1&&b=2&", 2).map(|fields| fields.len()), Some(2));
+        assert_eq!(at_most(b"a=1&b=2&c=3", 2), None);
+        assert_eq!(at_most(b"", 0), Some(Vec::new()));
+        assert_eq!(at_most(&b"a&".repeat(1 << 20), 16), None);
     }
 
     #[test]

@@ -3,17 +3,17 @@ use std::borrow::Cow;
 use super::Field;
 
 /// Returns the fields of a `multipart/form-data` body (RFC 7578) in order, without files. `None` if
-/// the body is of another type.
+/// the body is of another type, or has more than `limit` parts.
 ///
 /// The body starts with the boundary, so the header that repeats it is not needed.
-pub(crate) fn multipart(body: &[u8]) -> Option<Vec<Field<'_>>> {
+pub(crate) fn multipart(body: &[u8], limit: usize) -> Option<Vec<Field<'_>>> {
     let (delimiter, mut rest) = line(body)?;
     // RFC 2046 §5.1.1: two hyphens and up to 70 characters.
     if !(3..=72).contains(&delimiter.len()) || !delimiter.starts_with(b"--") {
         return None;
     }
     let mut fields = Vec::new();
-    loop {
+    for _ in 0..limit {
         let (part, after) = until_delimiter(rest, delimiter)?;
         fields.extend(field(part)?);
         if after.starts_with(b"--") {
@@ -21,6 +21,7 @@ pub(crate) fn multipart(body: &[u8]) -> Option<Vec<Field<'_>>> {
         }
         rest = line(after)?.1;
     }
+    None
 }
 
 /// Returns the first line without trailing white space, and what follows it.
@@ -70,7 +71,7 @@ mod tests {
 
     fn read(body: &str) -> Option<Vec<(String, String)>> {
         let text = |bytes: Cow<'_, [u8]>| String::from_utf8(bytes.into_owned()).unwrap();
-        let fields = multipart(body.as_bytes())?.into_iter();
+        let fields = multipart(body.as_bytes(), 3)?.into_iter();
         Some(fields.map(|(name, value)| (text(name), text(value))).collect())
     }
 
@@ -88,6 +89,8 @@ mod tests {
     fn other_bodies_are_not_read() {
         let part = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n";
         assert!(read(&format!("{part}--x--")).is_some());
+        let parts = |count| format!("{}--x--", part.repeat(count));
+        assert!(read(&parts(3)).is_some() && read(&parts(4)).is_none(), "too many parts");
         for body in [
             "",
             "--",

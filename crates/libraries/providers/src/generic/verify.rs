@@ -56,21 +56,18 @@ impl Verifier {
         })
     }
 
+    /// Checks what needs no body.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        self.read(request, &mut Trace::off()).map(drop)
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
         _: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Verified, Rejection> {
-        let tag = self.tag(request, trace)?;
-        let timestamp = match self.template.has_timestamp() {
-            true => Some(request.signature(self.timestamp_header.as_str(), trace)?),
-            false => None,
-        };
-        let id = match self.template.has_id() {
-            true => request.signature(self.id_header.as_str(), trace)?,
-            false => "",
-        };
+        let Head { tag, timestamp, id } = self.read(request, trace)?;
         let parts: Vec<&[u8]> = self
             .template
             .parts()
@@ -94,6 +91,24 @@ impl Verifier {
         };
         let key = key.ok_or(Rejection::WrongSignature)?;
         age.map(|()| Verified::by(key))
+    }
+
+    /// Reads the headers that the template uses.
+    fn read<'a>(
+        &self,
+        request: &ReceivedRequest<'a>,
+        trace: &mut Trace,
+    ) -> Result<Head<'a>, Rejection> {
+        let tag = self.tag(request, trace)?;
+        let timestamp = match self.template.has_timestamp() {
+            true => Some(request.signature(self.timestamp_header.as_str(), trace)?),
+            false => None,
+        };
+        let id = match self.template.has_id() {
+            true => request.signature(self.id_header.as_str(), trace)?,
+            false => "",
+        };
+        Ok(Head { tag, timestamp, id })
     }
 
     /// Returns the signature in the header, decoded.
@@ -122,6 +137,13 @@ impl Verifier {
         };
         freshness::check(signed_at, request.now, self.tolerance_seconds, trace)
     }
+}
+
+/// The headers of a signed request.
+struct Head<'a> {
+    tag: Tag,
+    timestamp: Option<&'a str>,
+    id: &'a str,
 }
 
 /// Rejects options about a header that the template does not use.

@@ -17,19 +17,30 @@ impl Verifier {
         Ok(Self(mac::Keys::new(Algorithm::Sha256, &secrets)))
     }
 
+    /// Checks what needs no body.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        tag(request, &mut Trace::off()).map(drop)
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
         _: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Verified, Rejection> {
-        let header = request.signature("signature", trace)?;
-        let tag = mac::Tag::from_hex(header)
-            .ok_or(Rejection::MalformedSignature("it is not hexadecimal of 32 bytes"))?;
+        let tag = tag(request, trace)?;
         trace.signed(&[request.body]);
         let key = self.0.find(&[request.body], &tag);
         trace.key(key, self.0.count());
         trace.undated();
         key.map(Verified::by).ok_or(Rejection::WrongSignature)
     }
+}
+
+fn tag(request: &ReceivedRequest<'_>, trace: &mut Trace) -> Result<mac::Tag, Rejection> {
+    /// The length of an HMAC-SHA256.
+    const TAG_BYTES: usize = 32;
+    mac::Tag::from_hex(request.signature("signature", trace)?)
+        .filter(|tag| tag.len() == TAG_BYTES)
+        .ok_or(Rejection::MalformedSignature("it is not hexadecimal of 32 bytes"))
 }

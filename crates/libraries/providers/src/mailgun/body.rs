@@ -8,11 +8,16 @@ use crate::form::{self, Field};
 /// The fields of a form that make up its signature.
 const SIGNATURE_FIELDS: [&[u8]; 3] = [b"timestamp", b"token", b"signature"];
 
+/// Mailgun's forms have about thirty fields; the others are variables of the sender.
+const MAX_FIELDS: usize = 256;
+
 /// What Mailgun posts: a JSON object since 2018, and a form for webhooks that were created before.
 /// The first character distinguishes them, because the content type is not signed.
 pub(super) enum Body<'a> {
     Json(&'a [u8]),
     Form(Form<'a>),
+    /// A form with more fields than any that Mailgun posts. It is not read.
+    TooManyFields,
 }
 
 impl<'a> Body<'a> {
@@ -20,9 +25,11 @@ impl<'a> Body<'a> {
         match body.trim_ascii_start() {
             [b'{' | b'[', ..] | [] => Self::Json(body),
             [b'-', b'-', ..] => {
-                Self::Form(Form(form::multipart(body.trim_ascii_start()).unwrap_or_default()))
+                let fields = form::multipart(body.trim_ascii_start(), MAX_FIELDS);
+                Self::Form(Form(fields.unwrap_or_default()))
             }
-            _ => Self::Form(Form(form::fields(body).collect())),
+            _ => form::at_most(body, MAX_FIELDS)
+                .map_or(Self::TooManyFields, |fields| Self::Form(Form(fields))),
         }
     }
 }

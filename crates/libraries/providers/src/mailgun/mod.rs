@@ -18,6 +18,8 @@ pub(crate) const PROFILE: Profile = Profile {
     // Mailgun retries for eight hours after any status but 200 and 406. A signature that is wrong,
     // stale or used before stays so, and retries would be useless.
     rejected_status: 406,
+    // Decoded forms.
+    verification_copies: 1,
     secret_hint: "Mailgun signs with the HTTP webhook signing key, not with an API key",
     missing_signature_fix: "the body is not a Mailgun webhook, which contains its signature",
     ..Profile::DEFAULT

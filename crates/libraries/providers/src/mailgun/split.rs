@@ -31,6 +31,7 @@ pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
             let json: MailgunBody<'_> = json::body(json)?;
             split_event(body, json.event_data.ok_or(SplitError::WrongShape(EXPECTED))?)
         }
+        Body::TooManyFields => Err(SplitError::NotForm("it has more than 256 fields")),
         Body::Form(form) => split_form(body, &form),
     }
 }

@@ -62,6 +62,12 @@ impl Verifier {
         })
     }
 
+    /// The signature is in the body, so nothing can be checked without it.
+    #[expect(clippy::unused_self, reason = "every verifier has this function")]
+    pub(crate) const fn check_head(&self, _: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        Ok(())
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
@@ -75,6 +81,11 @@ impl Verifier {
                 })?;
                 let proof = self.prove(signed.signature.as_ref(), request.now, trace)?;
                 (proof, digest_of_data(signed.event_data))
+            }
+            Body::TooManyFields => {
+                return Err(Rejection::MalformedSignature(
+                    "the form that contains it has more than 256 fields",
+                ));
             }
             Body::Form(form) => {
                 let proof = self.prove(Some(&signature_of_form(&form)), request.now, trace)?;

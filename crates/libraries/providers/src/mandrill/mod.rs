@@ -20,6 +20,7 @@ pub(crate) use verify::Verifier;
 pub(crate) const PROFILE: Profile = Profile {
     // Up to 1,000 events, each with the message's history, percent-encoded.
     body_limit: 16 * MIB,
+    verification_copies: 1,
     secret_hint: "every webhook URL of Mandrill has its own key",
     ..Profile::DEFAULT
 };

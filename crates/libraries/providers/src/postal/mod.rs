@@ -25,4 +25,6 @@ pub(crate) const PROFILE: Profile = Profile {
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     pub allow_ips: Networks,
+    /// Reject requests that have no SHA-256 signature, as releases before 3 send them.
+    pub reject_sha1: bool,
 }

@@ -22,6 +22,7 @@ const MAX_SIGNATURE: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: Vec<PublicKey>,
+    rejects_sha1: bool,
 }
 
 /// One key, prepared for both hashes.
@@ -32,10 +33,18 @@ struct PublicKey {
 }
 
 impl Verifier {
-    pub(crate) fn new(settings: &SourceSettings, _: &Options) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &SourceSettings, options: &Options) -> Result<Self, SettingsError> {
         let fix = "give the public key of the installation's signing key, in PEM or as the one \
                    line of base64 that `postal default-dkim-record` shows after `p=`";
-        Ok(Self { keys: settings.read_secrets(fix, PublicKey::read)? })
+        Ok(Self {
+            keys: settings.read_secrets(fix, PublicKey::read)?,
+            rejects_sha1: options.reject_sha1,
+        })
+    }
+
+    /// Checks what needs no body.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        self.read(request, &mut Trace::off()).map(drop)
     }
 
     pub(crate) fn verify(
@@ -44,14 +53,7 @@ impl Verifier {
         _: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Verified, Rejection> {
-        // Releases before 3 sign with SHA-1 only. If there is a SHA-256 signature it must be good:
-        // a forged one cannot be made up for by SHA-1.
-        let is_sha256 = request.headers.contains_key(SHA256);
-        let encoded = request.signature(if is_sha256 { SHA256 } else { SHA1 }, trace)?;
-        let mut buffer = [0; MAX_SIGNATURE + 2];
-        let length = STANDARD
-            .decode_slice(encoded, &mut buffer)
-            .map_err(|_| Rejection::MalformedSignature("it is not base64 of 1024 bytes at most"))?;
+        let Signature { is_sha256, buffer, length } = self.read(request, trace)?;
         if let Some(id) = request.header(KEY_ID) {
             trace.skipped("key id", || format!("the installation names its key {id}"));
         }
@@ -65,6 +67,35 @@ impl Verifier {
         trace.undated();
         key.map(Verified::by).ok_or(Rejection::WrongSignature)
     }
+
+    fn read(
+        &self,
+        request: &ReceivedRequest<'_>,
+        trace: &mut Trace,
+    ) -> Result<Signature, Rejection> {
+        // Releases before 3 sign with SHA-1 only. If there is a SHA-256 signature it must be good:
+        // a forged one cannot be made up for by SHA-1.
+        let is_sha256 = request.headers.contains_key(SHA256);
+        let encoded = request.signature(if is_sha256 { SHA256 } else { SHA1 }, trace)?;
+        if self.rejects_sha1 && !is_sha256 {
+            trace.failed("signature", || {
+                format!("only `{SHA1}`; the source has `reject_sha1 = true`")
+            });
+            return Err(Rejection::SignatureVersionNotAllowed);
+        }
+        let mut buffer = [0; MAX_SIGNATURE + 2];
+        let length = STANDARD
+            .decode_slice(encoded, &mut buffer)
+            .map_err(|_| Rejection::MalformedSignature("it is not base64 of 1024 bytes at most"))?;
+        Ok(Signature { is_sha256, buffer, length })
+    }
+}
+
+/// The decoded signature of a request.
+struct Signature {
+    is_sha256: bool,
+    buffer: [u8; MAX_SIGNATURE + 2],
+    length: usize,
 }
 
 impl PublicKey {

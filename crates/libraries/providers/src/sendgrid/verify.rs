@@ -38,21 +38,18 @@ impl Verifier {
         })
     }
 
+    /// Checks what needs no body.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        read(request, &mut Trace::off()).map(drop)
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
         _: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Verified, Rejection> {
-        let encoded = request.signature(SIGNATURE, trace)?;
-        let timestamp = request.signature(TIMESTAMP, trace)?;
-        // An ASN.1 signature of P-256 has at most 72 bytes.
-        let mut buffer = [0; 128];
-        let length = STANDARD
-            .decode_slice(encoded, &mut buffer)
-            .map_err(|_| Rejection::MalformedSignature("it is not base64 of 72 bytes at most"))?;
-        let signed_at = freshness::seconds(timestamp)?;
-
+        let Signature { timestamp, signed_at, buffer, length } = read(request, trace)?;
         trace.signed(&[timestamp.as_bytes(), request.body]);
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(timestamp.as_bytes());
@@ -64,4 +61,25 @@ impl Verifier {
         let key = key.ok_or(Rejection::WrongSignature)?;
         age.map(|()| Verified::by(key))
     }
+}
+
+/// The headers of a signed request.
+struct Signature<'a> {
+    timestamp: &'a str,
+    /// The same in unix seconds.
+    signed_at: i64,
+    /// An ASN.1 signature of P-256 has at most 72 bytes.
+    buffer: [u8; 128],
+    length: usize,
+}
+
+fn read<'a>(request: &ReceivedRequest<'a>, trace: &mut Trace) -> Result<Signature<'a>, Rejection> {
+    let encoded = request.signature(SIGNATURE, trace)?;
+    let timestamp = request.signature(TIMESTAMP, trace)?;
+    let mut buffer = [0; 128];
+    let length = STANDARD
+        .decode_slice(encoded, &mut buffer)
+        .map_err(|_| Rejection::MalformedSignature("it is not base64 of 72 bytes at most"))?;
+    let signed_at = freshness::seconds(timestamp)?;
+    Ok(Signature { timestamp, signed_at, buffer, length })
 }

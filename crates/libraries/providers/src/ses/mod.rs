@@ -20,6 +20,8 @@ pub(crate) use verify::Verifier;
 
 pub(crate) const PROFILE: Profile = Profile {
     // The default body limit fits: an SNS message has at most 256 KiB, escaped in its envelope.
+    // The unescaped texts of the envelope, and the message that is signed.
+    verification_copies: 2,
     request_timeout: Duration::from_secs(15),
     drops_after_4xx: true,
     missing_signature_fix: "the body is not a message of Amazon SNS, which contains its signature",

@@ -59,6 +59,12 @@ impl Verifier {
         })
     }
 
+    /// The signature is in the body, so nothing can be checked without it.
+    #[expect(clippy::unused_self, reason = "every verifier has this function")]
+    pub(crate) const fn check_head(&self, _: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        Ok(())
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
@@ -131,7 +137,18 @@ impl Verifier {
             return key.map(Some).ok_or(Rejection::WrongSignature);
         }
         let url = sns.signing_cert_url.as_deref().unwrap_or_default();
-        let certificate = fetched(url, now, certificates, trace)?;
+        let certificate = match fetched(url, now, certificates, trace) {
+            // Nothing is fetched for a stranger: the topic must be listed, and SNS signs the
+            // messages of a topic with a certificate of the topic's region.
+            Err(needed @ Rejection::CertificateNeeded(_)) => {
+                self.check_topic(sns, trace)?;
+                return Err(match is_in_region_of(url, sns) {
+                    true => needed,
+                    false => Rejection::UntrustedCertificateUrl,
+                });
+            }
+            result => result?,
+        };
         if signature.is_by(&certificate, &message) {
             trace.passed("key", || "the certificate's key made it".to_owned());
             return Ok(None);
@@ -178,6 +195,15 @@ impl Signature {
             _ => certificate.verifies_sha256(message.as_bytes(), &self.bytes),
         }
     }
+}
+
+/// True if the host of the certificate belongs to the region in the message's TopicArn.
+fn is_in_region_of(url: &str, sns: &SnsMessage<'_>) -> bool {
+    let region = sns.topic_arn.as_deref().and_then(|topic| topic.split(':').nth(3));
+    let after = url.strip_prefix("https://sns.").zip(region);
+    after
+        .and_then(|(host, region)| host.strip_prefix(region))
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Returns the certificate that the envelope names, if its URL belongs to Amazon SNS and it is

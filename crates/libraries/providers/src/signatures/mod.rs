@@ -22,6 +22,7 @@ use crate::{
 
 mod diagnosed;
 mod forgery;
+mod heads;
 mod rules;
 mod schemes;
 

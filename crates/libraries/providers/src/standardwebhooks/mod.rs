@@ -18,6 +18,8 @@ pub(crate) use verify::Verifier;
 
 pub(crate) const PROFILE: Profile = Profile {
     // The specification asks for less than 20 KB, so the default body limit is ample.
+    // The signed message of Ed25519.
+    verification_copies: 1,
     request_timeout: Duration::from_secs(15),
     secret_hint: "every endpoint has its own secret",
     ..Profile::DEFAULT

@@ -45,20 +45,18 @@ impl Verifier {
         })
     }
 
+    /// Checks what needs no body.
+    pub(crate) fn check_head(&self, request: &ReceivedRequest<'_>) -> Result<(), Rejection> {
+        Head::read(request, &mut Trace::off()).map(drop)
+    }
+
     pub(crate) fn verify(
         &self,
         request: &ReceivedRequest<'_>,
         _: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Verified, Rejection> {
-        let names =
-            if request.headers.contains_key(HEADERS[1][2]) { HEADERS[1] } else { HEADERS[0] };
-        let id = request.signature(names[0], trace)?;
-        let timestamp = request.signature(names[1], trace)?;
-        let header = request.signature(names[2], trace)?;
-        let signatures = read(header)?;
-        let signed_at = freshness::seconds(timestamp)?;
-
+        let Head { id, timestamp, signed_at, signatures } = Head::read(request, trace)?;
         let signed: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", request.body];
         trace.signed(&signed);
         let key = self.find(&signed, &signatures);
@@ -99,6 +97,27 @@ impl Key {
 /// Decodes base64 with or without padding, which may be lost when a secret is copied.
 fn decode(base64: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(base64.trim_end_matches('=')).ok()
+}
+
+/// The headers of a signed request.
+struct Head<'a> {
+    id: &'a str,
+    timestamp: &'a str,
+    /// The same in unix seconds.
+    signed_at: i64,
+    signatures: Vec<Signature>,
+}
+
+impl<'a> Head<'a> {
+    fn read(request: &ReceivedRequest<'a>, trace: &mut Trace) -> Result<Self, Rejection> {
+        let names =
+            if request.headers.contains_key(HEADERS[1][2]) { HEADERS[1] } else { HEADERS[0] };
+        let id = request.signature(names[0], trace)?;
+        let timestamp = request.signature(names[1], trace)?;
+        let signatures = read(request.signature(names[2], trace)?)?;
+        let signed_at = freshness::seconds(timestamp)?;
+        Ok(Self { id, timestamp, signed_at, signatures })
+    }
 }
 
 /// A decoded signature of the header.
