@@ -1,11 +1,16 @@
 //! Finds the client address behind trusted load balancers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use serde::Deserialize;
+
+mod forwarded;
+
+/// How many elements of a header line are read, from the right. No installation has as many proxies.
+const MAX_HOPS: usize = 64;
 
 /// The header in which our proxies name their client. We read only one of the two: a proxy that
 /// writes one header may forward the other as its client sent it, so that one can be forged.
@@ -18,7 +23,7 @@ pub(crate) enum ForwardedHeader {
     Forwarded,
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The networks of our own proxies.
 #[derive(Debug)]
@@ -46,8 +51,13 @@ impl TrustedProxies {
         nearest
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Returns whether there are none, so that every connection is one of a client.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.networks.is_empty()
     }
 
     const fn header_name(&self) -> HeaderName {
@@ -60,44 +70,41 @@ impl TrustedProxies {
     /// Returns the addresses of one header line, nearest first, with `None` for each element that
     /// is not an address.
     fn hops(&self, value: &HeaderValue) -> Vec<Option<IpAddr>> {
-        let Ok(value) = value.to_str() else { return vec![None] };
-        let hops = split_unquoted(value, ',').into_iter().rev();
         match self.header {
-            ForwardedHeader::XForwardedFor => hops.map(parse_address).collect(),
-            ForwardedHeader::Forwarded => hops.map(parse_forwarded_element).collect(),
+            ForwardedHeader::XForwardedFor => x_forwarded_for(value.as_bytes()),
+            ForwardedHeader::Forwarded => forwarded::hops(value.as_bytes()),
         }
     }
 }
 
-/// Returns the `for` address of an element such as `for="[2001:db8::17]:4711";proto=https`.
-fn parse_forwarded_element(element: &str) -> Option<IpAddr> {
-    split_unquoted(element, ';').into_iter().find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let is_for = name.trim().eq_ignore_ascii_case("for");
-        is_for.then(|| parse_address(value.trim().trim_matches('"')))?
-    })
+/// Returns the address that stands for a client in limits. A client with one IPv6 address usually
+/// owns the whole /64 network (RFC 6177), so all its addresses count as one client.
+pub(crate) const fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+/// Splits at every comma, because `X-Forwarded-For` has no quoting. What a client wrote before the
+/// last comma therefore never changes how the element behind it is read.
+fn x_forwarded_for(line: &[u8]) -> Vec<Option<IpAddr>> {
+    let hops = line.rsplit(|&byte| byte == b',');
+    hops.map(|hop| parse_address(std::str::from_utf8(hop).ok()?)).take(MAX_HOPS).collect()
 }
 
 /// Parses an address with or without a port. An IPv6 address with a port is in brackets.
 fn parse_address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+    let text = text.trim_matches([' ', '\t']);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
     Some(IpAddr::to_canonical(&address))
 }
 
-/// Splits at each separator that is not inside a quoted string.
-fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
-    let mut is_quoted = false;
-    text.split(|c| {
-        is_quoted ^= c == '"';
-        c == separator && !is_quoted
-    })
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn client(header: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
@@ -151,5 +158,69 @@ mod tests {
         assert_eq!(client(&["for=192.0.2.7;host=\"a,b;for=1.2.3.4\""]), "192.0.2.7");
         assert_eq!(client(&["for=192.0.2.7, for=_hidden"]), "10.0.0.1");
         assert_eq!(client(&["for=192.0.2.7, proto=https"]), "10.0.0.1");
+        assert_eq!(client(&["for=198.51.100.1", "for=192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client(&[", for=192.0.2.7 ;proto=https ,"]), "192.0.2.7", "empty elements");
+    }
+
+    #[test]
+    fn a_quotation_mark_of_the_client_does_not_hide_the_hop_behind_it() {
+        let client = |header, line: &str| client(header, "10.0.0.1", &[line]);
+        let (list, rfc) = (ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded);
+        assert_eq!(client(list, "198.51.100.1, \", 192.0.2.7"), "192.0.2.7");
+        assert_eq!(client(list, "198.51.100.1\", 192.0.2.7"), "192.0.2.7");
+        // In RFC 7239 the whole line is malformed, so it names nobody.
+        assert_eq!(client(rfc, "for=198.51.100.1, for=\"x, for=192.0.2.7"), "10.0.0.1");
+        assert_eq!(client(rfc, "for=198.51.100.1;x=\", for=192.0.2.7"), "10.0.0.1");
+        for malformed in [
+            "for =192.0.2.7",
+            "for=192.0.2.7;for=192.0.2.8",
+            "for=192.0.2.7 8",
+            "for=[2001:db8::1]",
+            "for=\"192.0.2.7\"x",
+            "192.0.2.7",
+            "=x",
+        ] {
+            let line = format!("{malformed}, for=192.0.2.9");
+            assert_eq!(client(rfc, &line), "10.0.0.1", "{malformed}");
+        }
+    }
+
+    proptest! {
+        /// A proxy appends its hop to whatever the client has sent, in the same line or in another.
+        #[test]
+        fn the_hop_of_a_proxy_is_found_behind_anything(
+            before in proptest::collection::vec(prop_oneof![0x20..0x7f_u8, 0x80..=0xff_u8], 0..60),
+            hop in prop_oneof![Just("192.0.2.7"), Just("192.0.2.7:99"), Just("2001:db8:2::7")],
+            separator in prop_oneof![Just(", "), Just(",")],
+            as_line: bool,
+        ) {
+            let networks = vec!["10.0.0.0/8".parse().unwrap()];
+            let proxies = TrustedProxies::new(networks, ForwardedHeader::XForwardedFor);
+            let mut headers = HeaderMap::new();
+            let mut append = |bytes: &[u8]| {
+                HeaderValue::from_bytes(bytes).map(|value| headers.append(X_FORWARDED_FOR, value))
+            };
+            let sent = if as_line {
+                append(&before).and_then(|_| append(hop.as_bytes()))
+            } else {
+                append(&[&before[..], separator.as_bytes(), hop.as_bytes()].concat())
+            };
+            prop_assume!(sent.is_ok());
+            let found = proxies.client_address("10.0.0.1".parse().unwrap(), &headers);
+            prop_assert_eq!(Some(found), parse_address(hop));
+        }
+
+        /// A line with `Forwarded` elements is read completely or not at all, so the client never
+        /// chooses the address.
+        #[test]
+        fn a_client_never_chooses_the_address_of_forwarded(before in "[a-z0-9 =;,.:\"\\\\]{0,40}") {
+            let networks = vec!["10.0.0.0/8".parse().unwrap()];
+            let proxies = TrustedProxies::new(networks, ForwardedHeader::Forwarded);
+            let mut headers = HeaderMap::new();
+            let line = format!("for=198.51.100.1;{before}, for=192.0.2.7");
+            headers.append(FORWARDED, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            let found = proxies.client_address("10.0.0.1".parse().unwrap(), &headers).to_string();
+            prop_assert!(found == "192.0.2.7" || found == "10.0.0.1", "{}", found);
+        }
     }
 }
