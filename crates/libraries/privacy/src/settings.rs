@@ -7,6 +7,7 @@ use crate::Pseudonymizer;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PrivacySettings {
+    #[serde(deserialize_with = "service::secret::optional")]
     pseudonym_key: Secret,
 }
 

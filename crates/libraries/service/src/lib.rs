@@ -33,7 +33,7 @@ mod logging;
 mod merge;
 mod metrics_table;
 mod read;
-mod secret;
+pub mod secret;
 mod sections;
 mod settings;
 mod shutdown;

@@ -39,6 +39,7 @@ pub struct ClickHouseSettings {
     /// The ClickHouse user.
     pub user: String,
     /// The user's password, which may be empty.
+    #[serde(deserialize_with = "crate::secret::optional")]
     pub password: Secret,
 }
 

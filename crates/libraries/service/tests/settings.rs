@@ -284,6 +284,45 @@ fn secrets_come_from_where_they_say_and_do_not_show() {
     assert!(shown.contains("clickhouse.password") && !shown.contains("hunter2"), "{shown}");
 }
 
+/// An empty variable is what a missing key in a deployment looks like. It must never turn off what the
+/// secret protects.
+#[test]
+fn a_secret_that_is_named_is_never_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let read = |file: &str| load(file, &[]).unwrap().sources().map(|mut all| all.remove(0));
+    let source = |secret: &str| {
+        format!("[[source]]\nprovider = 'mailgun'\nname = 'a'\nsecrets = ['{secret}']\n")
+    };
+    for (name, content) in [("nothing", ""), ("line", "\r\n"), ("blank", " \t\n")] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let path = format!("file:{}", path.display());
+        let error = read(&source(&path)).unwrap_err().to_string();
+        assert!(error.contains("is empty") && error.contains(name), "{error}");
+        // The same where a secret may be left out: only `""` leaves it out.
+        let clickhouse = load(&format!("[clickhouse]\npassword = '{path}'\n"), &[]).unwrap();
+        let error = clickhouse.section::<ClickHouseSettings>("clickhouse").unwrap_err();
+        assert!(error.to_string().contains("`clickhouse.password`"), "{error}");
+    }
+    for literal in ["", "  "] {
+        let error = read(&source(literal)).unwrap_err().to_string();
+        assert!(error.contains("the secret is empty"), "{error}");
+    }
+    // Cargo sets this variable to nothing, because the package has no home page.
+    assert_eq!(std::env::var("CARGO_PKG_HOMEPAGE").as_deref(), Ok(""));
+    let error = read(&source("env:CARGO_PKG_HOMEPAGE")).unwrap_err().to_string();
+    assert!(error.contains("variable CARGO_PKG_HOMEPAGE is empty"), "{error}");
+}
+
+#[test]
+fn secrets_that_are_short_or_literal_are_known() {
+    let file = "[[source]]\nprovider = 'mailgun'\nname = 'a'\n\
+                secrets = ['fifteen-bytes-x', 'sixteen-bytes-xy', 'env:CARGO_PKG_NAME']\n";
+    let source = load(file, &[]).unwrap().sources().unwrap().remove(0);
+    let found: Vec<_> = source.secrets.iter().map(|s| (s.is_short(), s.is_literal())).collect();
+    assert_eq!(found, [(true, true), (false, true), (true, false)]);
+}
+
 #[test]
 fn sources_are_read_with_the_options_of_their_provider() {
     let file = "[[source]]\nprovider = \"postmark\"\nname = \"a\"\nsecrets = [\"u:p\"]\n\
