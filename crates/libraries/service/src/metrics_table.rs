@@ -185,6 +185,16 @@ pub const METRICS: &[Metric] = &[
         Unit::Bytes,
         "Memory available for request bodies, the setting `ingress.body_memory_bytes`.",
     ),
+    counter(
+        "mailpulse_ingress_limit_hits_total",
+        "Requests and connections that reached a limit of the ingress, by limit.",
+    ),
+    gauge(
+        "mailpulse_ingress_replay_cache_oldest_token_seconds",
+        Unit::Seconds,
+        "Age of the oldest remembered signature token of Mailgun when the last one arrived. Older \
+         tokens can be replayed.",
+    ),
     // enrich
     counter(
         "mailpulse_enrich_file_reads_total",

@@ -54,6 +54,9 @@ pub struct SourceTable {
     /// All valid secrets. There are several while a secret is rotated.
     #[serde(default)]
     pub secrets: Vec<Secret>,
+    /// Whether every request is rejected with a status that makes the provider retry.
+    #[serde(default)]
+    pub disabled: bool,
     /// Whether requests that fail verification are accepted.
     #[serde(default)]
     pub shadow: bool,

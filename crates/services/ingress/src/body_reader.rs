@@ -1,11 +1,10 @@
 //! Reads and decodes request bodies, with limits on length, time, and the memory of all bodies.
 
-use std::io::{self, Write};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use event::Provider;
-use flate2::write::GzDecoder;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -13,17 +12,28 @@ use providers::profile;
 use tokio::time::Instant;
 
 use crate::body_memory::{BodyMemory, Reservation};
+use crate::gzip::{self, GzipError};
+use crate::heavy_work::HeavyWork;
+use crate::limits::Limit;
 use crate::problem::Problem;
+
+/// How long a body may take before its rate is measured.
+const RATE_GRACE: Duration = Duration::from_secs(1);
+/// The longest rest of a rejected request that is read.
+const MAX_DISCARDED: usize = 64 * 1024;
 
 pub(crate) struct BodyReader {
     memory: BodyMemory,
+    work: HeavyWork,
     read_timeout: Duration,
+    /// In bytes per second.
+    min_rate: u32,
 }
 
 /// A complete, decoded body, which consists of the bytes that the provider signed.
 pub(crate) struct RequestBody {
     pub(crate) bytes: Bytes,
-    reservation: Reservation,
+    pub(crate) reservation: Reservation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +43,14 @@ enum ContentCoding {
 }
 
 impl BodyReader {
-    pub(crate) fn new(memory: BodyMemory, read_timeout: Duration) -> Self {
-        Self { memory, read_timeout }
+    /// `min_rate` is in bytes per second.
+    pub(crate) const fn new(
+        memory: BodyMemory,
+        work: HeavyWork,
+        read_timeout: Duration,
+        min_rate: u32,
+    ) -> Self {
+        Self { memory, work, read_timeout, min_rate }
     }
 
     /// Reads a body within the length limit and the client timeout of its provider. While the
@@ -42,26 +58,50 @@ impl BodyReader {
     pub(crate) async fn read(
         &self,
         provider: Provider,
+        client: IpAddr,
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<RequestBody, Problem> {
         let coding = ContentCoding::of(headers)?;
         let limit = profile(provider).body_limit;
-        // With gzip this is the encoded length. The decoded length is checked while decoding.
-        if body.size_hint().lower() > limit as u64 {
-            return Err(Problem::TooLarge(provider, limit));
+        let mut incoming = self.incoming(provider, client, body);
+        // With gzip this is the encoded length. The decoded length is checked before decoding.
+        if incoming.body.size_hint().lower() > limit as u64 {
+            return Err(incoming.too_large());
         }
-        let timeout = self.read_timeout.min(profile(provider).request_timeout);
-        let body = IncomingBody {
-            provider,
-            limit,
-            reservation: self.memory.empty_reservation(),
-            deadline: Instant::now() + timeout,
-            body,
-        };
+        let bytes = incoming.read().await?;
         match coding {
-            ContentCoding::Identity => body.read_identity().await,
-            ContentCoding::Gzip => body.read_gzip().await,
+            ContentCoding::Identity => Ok(incoming.complete(bytes)),
+            ContentCoding::Gzip => incoming.decode(bytes, &self.work).await,
+        }
+    }
+
+    /// Reads and drops the rest of a short request that is rejected because of its head. Otherwise
+    /// the connection would be closed while the client sends, and the client might not see the
+    /// response. `headers` are those of the request.
+    pub(crate) async fn discard(&self, provider: Provider, client: IpAddr, body: Incoming) {
+        let length = body.size_hint().exact();
+        if !length.is_some_and(|length| length <= MAX_DISCARDED as u64) {
+            return;
+        }
+        let mut incoming = self.incoming(provider, client, body);
+        incoming.deadline = incoming.started + RATE_GRACE;
+        while let Ok(Some(_)) = incoming.next_data().await {}
+    }
+
+    fn incoming(&self, provider: Provider, client: IpAddr, body: Incoming) -> IncomingBody {
+        let started = Instant::now();
+        let timeout = self.read_timeout.min(profile(provider).request_timeout);
+        IncomingBody {
+            provider,
+            limit: profile(provider).body_limit,
+            reservation: self.memory.empty_reservation(client),
+            started,
+            deadline: started + timeout,
+            min_rate: self.min_rate,
+            received: 0,
+            paused: Duration::ZERO,
+            body,
         }
     }
 
@@ -97,12 +137,21 @@ struct IncomingBody {
     provider: Provider,
     limit: usize,
     reservation: Reservation,
+    started: Instant,
     deadline: Instant,
+    /// In bytes per second.
+    min_rate: u32,
+    /// The bytes that have arrived.
+    received: usize,
+    /// How long the body waited for memory, which is not the client's fault.
+    paused: Duration,
     body: Incoming,
 }
 
 impl IncomingBody {
-    async fn read_identity(mut self) -> Result<RequestBody, Problem> {
+    /// Reads the body as it was sent. Until it is complete it takes no more memory than the client
+    /// has sent bytes, so that nobody can occupy memory cheaply.
+    async fn read(&mut self) -> Result<Bytes, Problem> {
         let mut bytes = BytesMut::new();
         while let Some(data) = self.next_data().await? {
             if bytes.len() + data.len() > self.limit {
@@ -111,70 +160,70 @@ impl IncomingBody {
             self.reserve(data.len()).await?;
             // Most bodies are one frame, which we return without copying it.
             if bytes.is_empty() && self.body.is_end_stream() {
-                return Ok(self.complete(data));
+                return Ok(data);
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(self.complete(bytes.freeze()))
+        Ok(bytes.freeze())
     }
 
-    /// Decodes each frame when it arrives. The decoder returns at most 32 KiB per `write`, so a
-    /// gzip bomb reaches a limit before it takes much memory. We accept only one gzip member
-    /// (RFC 1952 §2.2): a body of a million empty members would cost us more than its sender.
-    async fn read_gzip(mut self) -> Result<RequestBody, Problem> {
-        let mut decoder = GzDecoder::new(BoundedBuffer::new(self.limit));
-        let (mut encoded, mut reserved) = (0, 0);
-        while let Some(data) = self.next_data().await? {
-            encoded += data.len();
-            if encoded > self.limit {
-                return Err(self.too_large());
-            }
-            let mut rest = &data[..];
-            while !rest.is_empty() {
-                let written = decoder.write(rest).map_err(|error| self.decoding_failed(&error))?;
-                if written == 0 {
-                    return Err(Problem::InvalidEncoding); // bytes follow the first member
-                }
-                rest = &rest[written..];
-                let grown = decoder.get_ref().bytes.len() - reserved;
-                reserved += grown;
-                self.reserve(grown).await?;
-            }
-        }
-        let decoded = decoder.finish().map_err(|error| self.decoding_failed(&error))?.bytes;
-        self.reserve(decoded.len() - reserved).await?;
+    /// Decodes a gzip body. Its trailer states the decoded length, which is reserved before the work
+    /// begins.
+    async fn decode(mut self, encoded: Bytes, work: &HeavyWork) -> Result<RequestBody, Problem> {
+        let length = match gzip::decoded_length(&encoded) {
+            Ok(length) if length <= self.limit => length,
+            Ok(_) => return Err(self.too_large()),
+            Err(GzipError) => return Err(Problem::InvalidEncoding),
+        };
+        self.reserve(length).await?;
+        let encoded_length = encoded.len();
+        let decoded = work.run(length, move || gzip::decode(&encoded, length)).await;
+        let decoded = decoded.map_err(|GzipError| Problem::InvalidEncoding)?;
+        self.reservation.shrink(encoded_length);
         Ok(self.complete(Bytes::from(decoded)))
     }
 
     /// Returns the data of the next frame, or `None` at the end of the body.
     async fn next_data(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let next = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
-            match next.map_err(|_| Problem::ReadTimeout(self.provider))? {
+            let slowest = self.slowest();
+            let until = self.deadline.min(slowest);
+            let Ok(next) = tokio::time::timeout_at(until, self.body.frame()).await else {
+                let limit =
+                    if slowest < self.deadline { Limit::BodyRate } else { Limit::BodyTimeout };
+                limit.count();
+                return Err(Problem::ReadTimeout(self.provider));
+            };
+            match next {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(Problem::IncompleteBody),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
+                    Ok(data) => {
+                        self.received += data.len();
+                        return Ok(Some(data));
+                    }
                     Err(_trailers) => {}
                 },
             }
         }
     }
 
+    /// Returns when the next byte must be here, at the minimum rate.
+    fn slowest(&self) -> Instant {
+        let seconds = self.received as f64 / f64::from(self.min_rate.max(1));
+        self.started + RATE_GRACE + self.paused + Duration::from_secs_f64(seconds)
+    }
+
     async fn reserve(&mut self, bytes: usize) -> Result<(), Problem> {
+        let before = Instant::now();
         let reserved = tokio::time::timeout_at(self.deadline, self.reservation.grow(bytes)).await;
+        self.paused += before.elapsed();
         reserved.map_err(|_| no_memory(self.provider))
     }
 
-    const fn too_large(&self) -> Problem {
+    fn too_large(&self) -> Problem {
+        Limit::BodyLength.count();
         Problem::TooLarge(self.provider, self.limit)
-    }
-
-    fn decoding_failed(&self, error: &io::Error) -> Problem {
-        match error.kind() {
-            io::ErrorKind::FileTooLarge => self.too_large(),
-            _ => Problem::InvalidEncoding,
-        }
     }
 
     fn complete(self, bytes: Bytes) -> RequestBody {
@@ -184,32 +233,6 @@ impl IncomingBody {
 
 const fn no_memory(provider: Provider) -> Problem {
     Problem::Unavailable(provider, "no_room_for_body")
-}
-
-/// A buffer that returns `FileTooLarge` instead of growing beyond its limit.
-struct BoundedBuffer {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl BoundedBuffer {
-    const fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), limit }
-    }
-}
-
-impl Write for BoundedBuffer {
-    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + more.len() > self.limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(more);
-        Ok(more.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -231,22 +254,5 @@ mod tests {
         for unsupported in ["br", "gzip, gzip", "deflate", ""] {
             assert_eq!(coding(&[unsupported]), Err(Problem::UnsupportedEncoding), "{unsupported}");
         }
-    }
-
-    #[test]
-    fn the_decoder_returns_little_output_per_write() {
-        let zeros = vec![0; 1 << 20];
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(&zeros).unwrap();
-        let bomb = encoder.finish().unwrap();
-        let mut decoder = GzDecoder::new(BoundedBuffer::new(zeros.len()));
-        let (mut rest, mut before) = (&bomb[..], 0);
-        while !rest.is_empty() {
-            rest = &rest[decoder.write(rest).unwrap()..];
-            let now = decoder.get_ref().bytes.len();
-            assert!(now - before <= 64 << 10, "{} bytes in one write", now - before);
-            before = now;
-        }
-        assert_eq!(decoder.finish().unwrap().bytes, zeros);
     }
 }

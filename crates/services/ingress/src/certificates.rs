@@ -1,17 +1,26 @@
 //! Gets SNS signing certificates over HTTPS, or reads them from a directory.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
+use lru::LruCache;
 use providers::Certificate;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// The maximum length of a response. A certificate has a few kilobytes.
 const MAX_BYTES: usize = 64 * 1024;
 /// How many certificates are cached. SNS has one per region and replaces it about once a year.
-const MAX_CACHED: usize = 64;
+const MAX_CACHED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// How many failures are remembered. The oldest is forgotten first: whoever names many URLs makes us
+/// try some of them twice, and never keeps us from trying another.
+const MAX_FAILED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// How many certificates are fetched at the same time.
+const MAX_FETCHES: usize = 4;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long we wait after a failure before we try a URL again. Otherwise each forged message could
 /// make us send a request.
@@ -22,26 +31,41 @@ enum CertificateSource {
     Directory(PathBuf),
 }
 
-/// Certificates by URL. The URLs come from messages that are not verified yet; the caller has
-/// checked that they are URLs of SNS, and the cache limits their number.
+/// Certificates by URL. The URLs come from messages that are not verified yet. The caller has
+/// checked that they are URLs of SNS in the region of a configured topic.
 pub(crate) struct CertificateCache {
     source: CertificateSource,
-    cached: Mutex<HashMap<String, Arc<Certificate>>>,
-    failed: Mutex<HashMap<String, Instant>>,
+    /// The least recently used certificate is removed first.
+    cached: Mutex<LruCache<String, Arc<Certificate>>>,
+    /// When the URLs failed.
+    failed: Mutex<LruCache<String, Instant>>,
+    /// A lock for each URL that is being fetched, so that many messages cause one request.
+    fetching: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    slots: Semaphore,
 }
 
 impl CertificateCache {
     /// `setting` is `fetch` or the path of a directory.
     pub(crate) fn new(setting: &str) -> anyhow::Result<Self> {
         let source = match setting {
-            "fetch" => CertificateSource::Https(https_client()?),
+            "fetch" => CertificateSource::Https(https_client(reqwest::Client::builder())?),
             directory => CertificateSource::Directory(PathBuf::from(directory)),
         };
-        Ok(Self { source, cached: Mutex::default(), failed: Mutex::default() })
+        Ok(Self::from_source(source))
+    }
+
+    fn from_source(source: CertificateSource) -> Self {
+        Self {
+            source,
+            cached: Mutex::new(LruCache::new(MAX_CACHED)),
+            failed: Mutex::new(LruCache::new(MAX_FAILED)),
+            fetching: Mutex::default(),
+            slots: Semaphore::new(MAX_FETCHES),
+        }
     }
 
     pub(crate) fn cached(&self, url: &str) -> Option<Arc<Certificate>> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned()
+        lock(&self.cached).get(url).cloned()
     }
 
     /// Tries to load a certificate into the cache. If it fails, the cache stays unchanged.
@@ -49,29 +73,29 @@ impl CertificateCache {
         if self.has_failed_recently(url) {
             return;
         }
+        let turn = Turn::new(self, url);
+        let _only_one = turn.lock.lock().await;
+        if self.cached(url).is_some() || self.has_failed_recently(url) {
+            return;
+        }
+        // Without a free slot the message is answered with 503, and SNS sends it again.
+        let Ok(Ok(_slot)) = tokio::time::timeout(FETCH_TIMEOUT, self.slots.acquire()).await else {
+            return;
+        };
         match self.load(url).await {
             Ok(certificate) => {
-                let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-                if cached.len() >= MAX_CACHED {
-                    cached.clear();
-                }
-                cached.insert(url.to_owned(), Arc::new(certificate));
+                lock(&self.cached).put(url.to_owned(), Arc::new(certificate));
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(url, error, "loading the SNS signing certificate failed");
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.retain(|_, at| at.elapsed() < RETRY_AFTER);
-                if failed.len() < MAX_CACHED {
-                    failed.insert(url.to_owned(), Instant::now());
-                }
+                lock(&self.failed).put(url.to_owned(), Instant::now());
             }
         }
     }
 
     fn has_failed_recently(&self, url: &str) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.len() >= MAX_CACHED || failed.get(url).is_some_and(|at| at.elapsed() < RETRY_AFTER)
+        lock(&self.failed).peek(url).is_some_and(|at| at.elapsed() < RETRY_AFTER)
     }
 
     async fn load(&self, url: &str) -> anyhow::Result<Certificate> {
@@ -103,8 +127,38 @@ impl CertificateCache {
     }
 }
 
-fn https_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
+/// The lock of a URL that is being fetched. The last user removes it, also if its request is
+/// cancelled.
+struct Turn<'c> {
+    cache: &'c CertificateCache,
+    url: &'c str,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<'c> Turn<'c> {
+    fn new(cache: &'c CertificateCache, url: &'c str) -> Self {
+        let lock = Arc::clone(lock(&cache.fetching).entry(url.to_owned()).or_default());
+        Self { cache, url, lock }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut fetching = lock(&self.cache.fetching);
+        // The map has one reference, and this is another.
+        if Arc::strong_count(&self.lock) <= 2 {
+            fetching.remove(self.url);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Builds the client. Only tests pass a builder with a resolver or a root certificate of their own.
+fn https_client(builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::Client> {
+    builder
         .https_only(true)
         .timeout(FETCH_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
@@ -114,6 +168,8 @@ fn https_client() -> anyhow::Result<reqwest::Client> {
 
 async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Vec<u8>> {
     let mut response = client.get(url).send().await?.error_for_status()?;
+    // Without redirects, a 3xx is an answer that is no certificate and confirms nothing.
+    anyhow::ensure!(response.status().is_success(), "the status is {}", response.status());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let length = body.len() + chunk.len();
@@ -122,3 +178,7 @@ async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Vec<u8>> {
     }
     Ok(body)
 }
+
+#[cfg(test)]
+#[path = "certificates_tests.rs"]
+mod tests;

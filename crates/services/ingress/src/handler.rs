@@ -8,23 +8,29 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use event::{Provider, ReceivedAt};
-use http::{HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 use privacy::Pseudonymizer;
-use providers::{Content, ReceivedRequest, SplitBody};
+use providers::{Content, SplitBody, profile};
 use record::RawHeaders;
 
-use crate::admission::{Admission, AdmissionControl};
+use crate::admission::{Admission, AdmissionControl, UnverifiedRequest};
 use crate::backlog::{Backlog, Route};
 use crate::body_memory::BodyMemory;
 use crate::body_reader::{BodyReader, RequestBody};
+use crate::heavy_work::HeavyWork;
+use crate::limits::Limit;
 use crate::problem::{HttpResponse, Problem, receipt};
 use crate::raw_publisher::RawPublisher;
+use crate::rejection_log::RejectionLog;
 use crate::request_id::RequestIds;
 use crate::request_metrics::{UNKNOWN, count_rejected};
 use crate::settings::IngressSettings;
-use crate::sources::{Source, Sources};
+use crate::sources::{self, Source, Sources};
 use crate::split_request::{Acceptance, SplitRequest};
+
+/// So little memory is not worth the lock.
+const FEW_BYTES: usize = 4096;
 
 pub(crate) struct Ingress {
     sources: Sources,
@@ -34,6 +40,7 @@ pub(crate) struct Ingress {
     publisher: Arc<RawPublisher>,
     backlog: Arc<Backlog>,
     request_ids: RequestIds,
+    rejection_log: RejectionLog,
     /// If true, every response closes its connection.
     close_connections: AtomicBool,
 }
@@ -49,20 +56,23 @@ impl Ingress {
     pub(crate) fn new(
         sources: Sources,
         admission: AdmissionControl,
+        work: HeavyWork,
         pseudonymizer: Option<Pseudonymizer>,
         publisher: Arc<RawPublisher>,
         backlog: Arc<Backlog>,
         settings: &IngressSettings,
     ) -> Self {
-        let memory = BodyMemory::new(settings.body_memory_bytes);
+        let memory = BodyMemory::new(settings.memory_limits());
+        let (timeout, min_rate) = (settings.read_timeout, settings.min_body_rate.get());
         Self {
             sources,
             admission,
-            reader: BodyReader::new(memory, settings.read_timeout),
+            reader: BodyReader::new(memory, work, timeout, min_rate),
             pseudonymizer,
             publisher,
             backlog,
             request_ids: RequestIds::new(),
+            rejection_log: RejectionLog::new(),
             close_connections: AtomicBool::new(false),
         }
     }
@@ -106,34 +116,40 @@ impl Ingress {
                 }
                 receipt(&arrival.request_id, acceptance.accepted, acceptance.dead_lettered)
             }
-            Err(problem) => reject(&problem, source, &arrival),
+            Err(problem) => self.reject(&problem, source, &arrival),
         }
     }
 
     async fn take(
         &self,
-        source: Option<&Source>,
+        source: Option<&Arc<Source>>,
         request: Request<Incoming>,
         arrival: &Arrival,
     ) -> Result<Acceptance, Problem> {
-        let source = source.ok_or(Problem::UnknownSource)?;
+        let client = arrival.client;
+        let Some(source) = source else {
+            let provider = sources::read_path(request.uri().path()).map(|(provider, _)| provider);
+            return Err(self.admission.reject_unknown(provider, client));
+        };
         match *request.method() {
             Method::POST => {}
             // Mandrill checks with HEAD if the URL exists.
             Method::HEAD => return Ok(Acceptance::default()),
             _ => return Err(Problem::MethodNotAllowed),
         }
+        if source.is_disabled {
+            return Err(Problem::SourceDisabled(source.provider));
+        }
         let (head, body) = request.into_parts();
-        self.admission.check_rejection_limit(source, arrival.client)?;
-        let mut body = self.reader.read(source.provider, &head.headers, body).await?;
+        if let Err(problem) = self.admission.check_head(source, client, &head.headers) {
+            self.reader.discard(source.provider, client, body).await;
+            return Err(problem);
+        }
+        let body = self.reader.read(source.provider, client, &head.headers, body).await;
+        let mut body =
+            body.inspect_err(|problem| self.admission.count_bad_body(source, client, problem))?;
         let received_at = now();
-        let received = ReceivedRequest {
-            headers: &head.headers,
-            body: &body.bytes,
-            remote_ip: Some(arrival.client),
-            now: received_at.micros() / 1_000_000,
-        };
-        let admission = self.admission.verify(source, &received, &arrival.request_id).await?;
+        let admission = self.verify(source, head.headers, &mut body, received_at, arrival).await?;
         self.pseudonymize(source, &mut body).await?;
         let bytes = body.bytes.clone();
         let request = self.publisher.split(source.provider, &bytes);
@@ -153,6 +169,36 @@ impl Ingress {
         Ok(request.acceptance())
     }
 
+    /// Verifies a request, and reserves the memory that this takes. The memory of an authentic
+    /// request no longer counts against the share of its client.
+    async fn verify(
+        &self,
+        source: &Arc<Source>,
+        headers: HeaderMap,
+        body: &mut RequestBody,
+        received_at: ReceivedAt,
+        arrival: &Arrival,
+    ) -> Result<Admission, Problem> {
+        let copies = profile(source.provider).verification_copies * body.bytes.len();
+        if copies > FEW_BYTES {
+            self.reader.reserve(source.provider, body, copies).await?;
+        }
+        let request = UnverifiedRequest {
+            headers: Arc::new(headers),
+            body: body.bytes.clone(),
+            client: arrival.client,
+            now: received_at.micros() / 1_000_000,
+        };
+        let admission = self.admission.verify(source, &request, &arrival.request_id).await?;
+        if copies > FEW_BYTES {
+            body.reservation.shrink(copies);
+        }
+        if admission == Admission::Authentic {
+            body.reservation.release_share();
+        }
+        Ok(admission)
+    }
+
     /// Counts the memory of the split events, which are kept until the request is durable.
     async fn reserve_split(
         &self,
@@ -160,10 +206,8 @@ impl Ingress {
         request: &SplitRequest<'_>,
         body: &mut RequestBody,
     ) -> Result<(), Problem> {
-        /// A few events are not worth the lock.
-        const FEW: usize = 4096;
         match request.memory_bytes() {
-            0..=FEW => Ok(()),
+            0..=FEW_BYTES => Ok(()),
             bytes => self.reader.reserve(source.provider, body, bytes).await,
         }
     }
@@ -227,26 +271,37 @@ impl Ingress {
         }
         Ok(())
     }
-}
 
-fn reject(problem: &Problem, source: Option<&Source>, arrival: &Arrival) -> HttpResponse {
-    let provider = source.map_or(UNKNOWN, |source| Provider::as_str(source.provider));
-    let name = source.map_or(UNKNOWN, |source| &source.name);
-    count_rejected((provider, name), problem);
-    tracing::info!(
-        provider,
-        source = name,
-        client = %arrival.client,
-        code = problem.code(),
-        request_id = arrival.request_id,
-        "request rejected"
-    );
-    problem.response(&arrival.request_id)
+    fn reject(
+        &self,
+        problem: &Problem,
+        source: Option<&Arc<Source>>,
+        arrival: &Arrival,
+    ) -> HttpResponse {
+        let provider = source.map_or(UNKNOWN, |source| Provider::as_str(source.provider));
+        let name = source.map_or(UNKNOWN, |source| &source.name);
+        count_rejected((provider, name), problem);
+        if let Some(omitted) = self.rejection_log.next() {
+            tracing::info!(
+                provider,
+                source = name,
+                client = %arrival.client,
+                code = problem.code(),
+                request_id = arrival.request_id,
+                omitted,
+                "request rejected"
+            );
+        }
+        problem.response(&arrival.request_id)
+    }
 }
 
 fn check_rate_limit(source: &Source, request: &SplitRequest<'_>) -> Result<(), Problem> {
     let Some(limit) = &source.rate_limit else { return Ok(()) };
-    limit.check(request.event_count()).map_err(|wait| Problem::RateLimited(source.provider, wait))
+    limit.check(request.event_count()).map_err(|wait| {
+        Limit::SourceRate.count();
+        Problem::RateLimited(source.provider, wait)
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where received_at comes from")]

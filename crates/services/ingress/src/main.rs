@@ -19,13 +19,17 @@ mod body_reader;
 mod certificates;
 mod client_address;
 mod drain_backlog;
+mod gzip;
 mod handler;
+mod heavy_work;
+mod limits;
 mod problem;
 mod publish_segment;
 mod rate_limit;
 mod raw_publisher;
 mod raw_request;
 mod rejection_limit;
+mod rejection_log;
 mod replay_cache;
 mod request_id;
 mod request_metrics;
@@ -34,6 +38,7 @@ mod settings;
 mod sources;
 mod split_request;
 mod spool_writer;
+mod timed_stream;
 
 use std::sync::Arc;
 
@@ -42,6 +47,7 @@ use anyhow::Context;
 use backlog::Backlog;
 use certificates::CertificateCache;
 use handler::Ingress;
+use heavy_work::HeavyWork;
 use kafka::Cluster;
 use privacy::Pseudonymizer;
 use raw_publisher::RawPublisher;
@@ -58,6 +64,7 @@ fn main() -> anyhow::Result<()> {
     let cluster = Cluster::read(&service)?;
     let certificates = CertificateCache::new(&settings.sns_certificates)?;
     sources.log_warnings();
+    sources.log_protections(pseudonymizer.is_some(), settings.trusted_proxies.len());
     service.open(settings.admin)?;
 
     // Construction.
@@ -72,10 +79,12 @@ fn main() -> anyhow::Result<()> {
         runtime.handle(),
     )?;
     let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes)?;
-    let admission = AdmissionControl::new(certificates, &settings);
+    let work = HeavyWork::new();
+    let admission = AdmissionControl::new(certificates, work.clone(), &settings);
     let ingress = Ingress::new(
         sources,
         admission,
+        work,
         pseudonymizer,
         Arc::new(publisher),
         Arc::new(backlog),

@@ -30,8 +30,11 @@ pub(crate) enum Problem {
     TooLarge(Provider, usize),
     /// The request failed verification.
     Unverified(Provider, Rejection),
-    /// The client has sent too many rejected requests. It may try again after the duration.
-    TooManyRejections(Provider, Duration),
+    /// The client has sent too many rejected requests, and this one was rejected too or could not be
+    /// verified in time. It may try again after the duration. Without a provider the path names none.
+    TooManyRejections(Option<Provider>, Duration),
+    /// An operator has disabled the source.
+    SourceDisabled(Provider),
     /// The source has sent more events than its `rate` allows. It may try again after the duration.
     RateLimited(Provider, Duration),
     /// Neither Kafka nor the spool can store the request. The code identifies the cause.
@@ -54,6 +57,7 @@ impl Problem {
             Self::TooLarge(..) => "body_too_large",
             Self::Unverified(_, rejection) => rejection.code(),
             Self::TooManyRejections(..) => "too_many_refusals",
+            Self::SourceDisabled(_) => "source_disabled",
             Self::RateLimited(..) => "too_fast",
             Self::Unavailable(_, code) => code,
         }
@@ -72,11 +76,27 @@ impl Problem {
             Self::Unverified(provider, rejection) => {
                 of(profile(*provider).rejection_status(rejection))
             }
-            Self::TooManyRejections(provider, _) | Self::RateLimited(provider, _) => {
+            Self::TooManyRejections(None, _) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRejections(Some(provider), _) | Self::RateLimited(provider, _) => {
                 of(profile(*provider).temporary_status(429))
             }
-            Self::Unavailable(provider, _) => of(profile(*provider).unavailable_status),
+            Self::SourceDisabled(provider) | Self::Unavailable(provider, _) => {
+                of(profile(*provider).unavailable_status)
+            }
         }
+    }
+
+    /// Returns whether the client could have avoided the problem. Such requests count as rejected
+    /// ones of their client.
+    pub(crate) const fn is_fault_of_client(&self) -> bool {
+        matches!(
+            self,
+            Self::UnsupportedEncoding
+                | Self::InvalidEncoding
+                | Self::ReadTimeout(_)
+                | Self::IncompleteBody
+                | Self::TooLarge(..)
+        )
     }
 
     /// Returns when the provider may try again, or `None` if a retry cannot succeed.
@@ -103,8 +123,12 @@ impl Problem {
             }
             Self::Unverified(_, rejection) => rejection.to_string(),
             Self::TooManyRejections(..) => {
-                "too many requests from this address were rejected; this request was not read"
+                "too many requests from this address were rejected, and this one is not authentic \
+                 or could not be checked; try again later"
                     .into()
+            }
+            Self::SourceDisabled(_) => {
+                "the operator has disabled this source; send the events again later".into()
             }
             Self::RateLimited(..) => {
                 "the source has sent more events than its rate limit allows; send them again later"
@@ -187,6 +211,8 @@ mod tests {
         assert_eq!(unavailable.status(), 503);
         assert_eq!(unavailable.response("r").headers()[header::RETRY_AFTER], "5");
         let brevo = Problem::Unavailable(Provider::Brevo, "ack_timeout").response("r");
+        let disabled = Problem::SourceDisabled(Provider::Ses);
+        assert_eq!((disabled.status().as_u16(), disabled.code()), (503, "source_disabled"));
         assert_eq!(
             (brevo.status().as_u16(), &brevo.headers()[header::RETRY_AFTER]),
             (429, &"5".parse().unwrap())
@@ -200,7 +226,11 @@ mod tests {
             [(Provider::SendGrid, 408, 429), (Provider::Ses, 503, 503), (Provider::Brevo, 429, 429)]
         {
             assert_eq!(Problem::ReadTimeout(provider).status(), late, "{provider}");
-            assert_eq!(Problem::TooManyRejections(provider, wait).status(), fast, "{provider}");
+            assert_eq!(
+                Problem::TooManyRejections(Some(provider), wait).status(),
+                fast,
+                "{provider}"
+            );
             let response = Problem::RateLimited(provider, wait).response("r");
             assert_eq!(response.status(), fast, "{provider}");
             assert_eq!(response.headers()[header::RETRY_AFTER], "2", "{provider}");

@@ -1,14 +1,18 @@
 //! Limits the rejected requests of a client.
 //!
 //! Verification is the costly part of a forged request. If a source has rejected too many requests
-//! of a client, we reject the next ones before we read their body.
+//! of a client, the client is suspect. Its requests are still verified, because an attacker may
+//! share the apparent address of the provider, behind a load balancer that is missing from
+//! `ingress.trusted_proxies` for example. But few of them are verified at the same time, and under
+//! load some are rejected without.
 //!
-//! This never applies to a client that has recently sent an authentic request to the same source.
-//! Otherwise an attacker behind the same address as the provider, or behind a load balancer that is
-//! missing from `ingress.trusted_proxies`, could make us lose the provider's webhooks.
+//! A client that has recently sent an authentic request to the same source is never suspect.
+//!
+//! Requests to paths without a source count too, as those of the source [`NO_SOURCE`]. A client with
+//! too many of them is suspect everywhere, and gets the same answer whether a source exists or not.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +22,10 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use crate::client_address::network;
+
+/// The index that stands for all paths without a source.
+pub(crate) const NO_SOURCE: usize = usize::MAX;
 /// How long a client is trusted after an authentic request.
 const TRUST_DURATION: Duration = Duration::from_secs(600);
 /// How many trusted and how many rejected clients are remembered. Further clients are not limited.
@@ -38,8 +46,8 @@ pub(crate) struct RejectionLimit<C: Clock = DefaultClock> {
 }
 
 struct State<T> {
-    /// When each blocked client may send again.
-    blocked_until: HashMap<Key, T>,
+    /// Until when each client is suspect.
+    suspect_until: HashMap<Key, T>,
     /// When the trust in each client ends.
     trusted_until: HashMap<Key, T>,
     next_cleanup: T,
@@ -57,27 +65,33 @@ impl<C: Clock + Clone> RejectionLimit<C> {
         let quota = Quota::per_minute(per_minute).allow_burst(burst);
         let limiter = RateLimiter::hashmap_with_clock(quota, clock.clone());
         let state = State {
-            blocked_until: HashMap::new(),
+            suspect_until: HashMap::new(),
             trusted_until: HashMap::new(),
             next_cleanup: clock.now(),
         };
         Self { limiter, state: Mutex::new(state), clock }
     }
 
-    /// Returns how long the client is still blocked, or `None` if its request may be read.
-    pub(crate) fn blocked_for(&self, source: usize, client: IpAddr) -> Option<Duration> {
+    /// Returns how long the client is still suspect, or `None` if it is not.
+    pub(crate) fn suspect_for(&self, source: usize, client: IpAddr) -> Option<Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.blocked_until.is_empty() {
+        if state.suspect_until.is_empty() {
             return None;
         }
-        let key = key(source, client);
-        let until = *state.blocked_until.get(&key)?;
         let now = self.clock.now();
-        if until <= now {
-            state.blocked_until.remove(&key);
+        let own = key(source, client);
+        if state.trusted_until.get(&own).is_some_and(|&until| now < until) {
             return None;
         }
-        Some(until.duration_since(now).into())
+        let remaining = [own, key(NO_SOURCE, client)].map(|key| {
+            let until = *state.suspect_until.get(&key)?;
+            if until <= now {
+                state.suspect_until.remove(&key);
+                return None;
+            }
+            Some(until.duration_since(now).into())
+        });
+        remaining.into_iter().flatten().max()
     }
 
     /// Trusts the client after an authentic request.
@@ -91,12 +105,12 @@ impl<C: Clock + Clone> RejectionLimit<C> {
             }
         }
         state.trusted_until.insert(key, until);
-        if !state.blocked_until.is_empty() {
-            state.blocked_until.remove(&key);
+        if !state.suspect_until.is_empty() {
+            state.suspect_until.remove(&key);
         }
     }
 
-    /// Counts a rejected request, and blocks the client if there were too many.
+    /// Counts a rejected request. The client becomes suspect if there were too many.
     pub(crate) fn record_rejected(&self, source: usize, client: IpAddr) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, now) = (key(source, client), self.clock.now());
@@ -110,7 +124,7 @@ impl<C: Clock + Clone> RejectionLimit<C> {
             }
         }
         if let Err(too_many) = self.limiter.check_key(&key) {
-            state.blocked_until.insert(key, too_many.earliest_possible());
+            state.suspect_until.insert(key, too_many.earliest_possible());
         }
     }
 
@@ -122,23 +136,19 @@ impl<C: Clock + Clone> RejectionLimit<C> {
         }
         state.next_cleanup = now + CLEANUP_INTERVAL.into();
         self.limiter.retain_recent();
-        state.blocked_until.retain(|_, until| now < *until);
+        state.suspect_until.retain(|_, until| now < *until);
         state.trusted_until.retain(|_, until| now < *until);
     }
 }
 
-/// A client with one IPv6 address usually owns the whole /64 network (RFC 6177), so all its
-/// addresses count as one client.
-fn key(source: usize, client: IpAddr) -> Key {
-    let client = match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    };
-    (source, client)
+const fn key(source: usize, client: IpAddr) -> Key {
+    (source, network(client))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use governor::clock::FakeRelativeClock;
 
     use super::*;
@@ -153,35 +163,35 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_too_many_rejected_requests_is_blocked_for_a_while() {
+    fn a_client_with_too_many_rejected_requests_is_suspect_for_a_while() {
         let (limit, clock) = limit();
         for _ in 0..3 {
             limit.record_rejected(0, CLIENT);
-            assert_eq!(limit.blocked_for(0, CLIENT), None);
+            assert_eq!(limit.suspect_for(0, CLIENT), None);
         }
         limit.record_rejected(0, CLIENT);
-        let wait = limit.blocked_for(0, CLIENT).unwrap();
+        let wait = limit.suspect_for(0, CLIENT).unwrap();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-        assert_eq!(limit.blocked_for(1, CLIENT), None, "another source");
-        assert_eq!(limit.blocked_for(0, "192.0.2.8".parse().unwrap()), None, "another client");
+        assert_eq!(limit.suspect_for(1, CLIENT), None, "another source");
+        assert_eq!(limit.suspect_for(0, "192.0.2.8".parse().unwrap()), None, "another client");
         clock.advance(wait);
-        assert_eq!(limit.blocked_for(0, CLIENT), None);
+        assert_eq!(limit.suspect_for(0, CLIENT), None);
         limit.record_rejected(0, CLIENT);
         limit.record_rejected(0, CLIENT);
-        assert!(limit.blocked_for(0, CLIENT).is_some(), "the burst is used up");
+        assert!(limit.suspect_for(0, CLIENT).is_some(), "the burst is used up");
     }
 
     #[test]
-    fn a_client_with_a_recent_authentic_request_is_never_blocked() {
+    fn a_client_with_a_recent_authentic_request_is_never_suspect() {
         let (limit, clock) = limit();
         limit.record_authentic(0, CLIENT);
         (0..100).for_each(|_| limit.record_rejected(0, CLIENT));
-        assert_eq!(limit.blocked_for(0, CLIENT), None);
+        assert_eq!(limit.suspect_for(0, CLIENT), None);
         clock.advance(TRUST_DURATION);
         (0..4).for_each(|_| limit.record_rejected(0, CLIENT));
-        assert!(limit.blocked_for(0, CLIENT).is_some(), "the trust has ended");
+        assert!(limit.suspect_for(0, CLIENT).is_some(), "the trust has ended");
         limit.record_authentic(0, CLIENT);
-        assert_eq!(limit.blocked_for(0, CLIENT), None);
+        assert_eq!(limit.suspect_for(0, CLIENT), None);
     }
 
     #[test]
@@ -189,7 +199,7 @@ mod tests {
         let (limit, clock) = limit();
         let v6 = |n: u128| IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8 << 96 | n));
         (0..4).for_each(|n| limit.record_rejected(0, v6(n)));
-        assert!(limit.blocked_for(0, v6(99)).is_some());
+        assert!(limit.suspect_for(0, v6(99)).is_some());
         let others = 1..=2 * MAX_CLIENTS as u128;
         others.clone().for_each(|n| limit.record_rejected(0, v6(n << 64)));
         others.for_each(|n| limit.record_authentic(0, v6(n << 64)));
@@ -199,5 +209,16 @@ mod tests {
         limit.record_rejected(0, CLIENT);
         assert_eq!(limit.limiter.len(), 1);
         assert!(limit.state.lock().unwrap().trusted_until.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_guesses_paths_is_suspect_everywhere_except_where_it_is_trusted() {
+        let (limit, _) = limit();
+        limit.record_authentic(1, CLIENT);
+        (0..4).for_each(|_| limit.record_rejected(NO_SOURCE, CLIENT));
+        assert!(limit.suspect_for(NO_SOURCE, CLIENT).is_some());
+        assert!(limit.suspect_for(0, CLIENT).is_some());
+        assert_eq!(limit.suspect_for(1, CLIENT), None, "trusted");
+        assert_eq!(limit.suspect_for(0, "192.0.2.8".parse().unwrap()), None);
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use metrics::{Gauge, gauge};
 use providers::{Rejection, SingleUseToken};
 
 /// The index of a source, and a digest of the token.
@@ -18,19 +19,31 @@ type Key = (usize, [u8; 16]);
 pub(crate) struct ReplayCache {
     seen: Mutex<SeenTokens>,
     max_tokens: usize,
+    /// The age of the oldest token in seconds. If it is less than the tolerance of the signatures
+    /// while the cache is full, an older token can be replayed.
+    oldest_age: Gauge,
 }
 
 #[derive(Default)]
 struct SeenTokens {
     /// A digest of the content that came with each token.
     content: HashMap<Key, [u8; 16]>,
-    /// The tokens in the order of arrival, with the unix second at which their signature expires.
-    order: VecDeque<(Key, i64)>,
+    /// The tokens in the order of arrival.
+    order: VecDeque<Seen>,
+}
+
+struct Seen {
+    key: Key,
+    /// The unix second at which the signature expires.
+    expires_at: i64,
+    /// The unix second at which the token arrived first.
+    seen_at: i64,
 }
 
 impl ReplayCache {
     pub(crate) fn new(max_tokens: usize) -> Self {
-        Self { seen: Mutex::default(), max_tokens: max_tokens.max(1) }
+        let oldest_age = gauge!("mailpulse_ingress_replay_cache_oldest_token_seconds");
+        Self { seen: Mutex::default(), max_tokens: max_tokens.max(1), oldest_age }
     }
 
     /// Remembers a token. `now` is in unix seconds.
@@ -48,14 +61,16 @@ impl ReplayCache {
         if let Some(content) = seen.content.get(&key) {
             return if *content == once.content { Ok(()) } else { Err(Rejection::Replayed) };
         }
-        while let Some(&(oldest, expires_at)) = seen.order.front()
-            && (expires_at < now || seen.order.len() >= self.max_tokens)
+        while let Some(oldest) = seen.order.front()
+            && (oldest.expires_at < now || seen.order.len() >= self.max_tokens)
+            && let Some(oldest) = seen.order.pop_front()
         {
-            seen.content.remove(&oldest);
-            seen.order.pop_front();
+            seen.content.remove(&oldest.key);
         }
         seen.content.insert(key, once.content);
-        seen.order.push_back((key, once.expires_at));
+        seen.order.push_back(Seen { key, expires_at: once.expires_at, seen_at: now });
+        let oldest = seen.order.front().map_or(now, |oldest| oldest.seen_at);
+        self.oldest_age.set((now - oldest) as f64);
         Ok(())
     }
 }

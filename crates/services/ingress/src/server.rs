@@ -1,14 +1,15 @@
 //! Accepts connections, limits their number, and drains them at shutdown.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use kafka::Cluster;
 use listenfd::ListenFd;
@@ -16,13 +17,16 @@ use service::Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::client_address::{TrustedProxies, network};
 use crate::drain_backlog::drain_backlog;
 use crate::handler::Ingress;
+use crate::limits::Limit;
 use crate::settings::IngressSettings;
+use crate::timed_stream::{Phase, StreamTimeouts, TimedStream};
 
-/// The size of a connection's read buffer, which limits the head of a request. The heads of
-/// providers have a few hundred bytes.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// The size of a connection's read buffer, which limits the head of a request, and of its write
+/// buffer. The heads of providers have a few hundred bytes. All connections together may fill theirs.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
@@ -47,7 +51,8 @@ pub(crate) async fn serve(
         ingress: Arc::clone(&ingress),
         graceful: GracefulShutdown::new(),
         limit: Arc::new(Semaphore::new(settings.max_connections)),
-        head_timeout: settings.read_timeout,
+        per_client: ClientLimit::new(settings),
+        timeouts: settings.stream_timeouts(),
     };
     tokio::select! {
         never = connections.accept_all(&listener.socket) => match never {},
@@ -111,13 +116,17 @@ struct Connections {
     graceful: GracefulShutdown,
     /// Each connection holds one permit.
     limit: Arc<Semaphore>,
-    head_timeout: Duration,
+    per_client: ClientLimit,
+    timeouts: StreamTimeouts,
 }
 
 impl Connections {
     /// Accepts connections up to the limit. Further ones wait in the queue of the socket.
     async fn accept_all(&self, socket: &TcpListener) -> Infallible {
         loop {
+            if self.limit.available_permits() == 0 {
+                Limit::Connections.count();
+            }
             let Ok(permit) = Arc::clone(&self.limit).acquire_owned().await else {
                 std::future::pending().await // unreachable: the semaphore is never closed
             };
@@ -148,23 +157,83 @@ impl Connections {
     }
 
     fn serve_connection(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
+        let Some(counted) = self.per_client.count(peer) else {
+            Limit::ConnectionsPerClient.count();
+            return;
+        };
         let ingress = Arc::clone(&self.ingress);
         let _ = stream.set_nodelay(true);
+        let phase = Phase::default();
+        let stream = TimedStream::new(stream, phase.clone(), self.timeouts);
         let handler = service_fn(move |request| {
-            let ingress = Arc::clone(&ingress);
-            async move { Ok::<_, Infallible>(ingress.handle(request, peer).await) }
+            let (ingress, phase) = (Arc::clone(&ingress), phase.clone());
+            async move {
+                phase.request_begins();
+                let response = ingress.handle(request, peer).await;
+                phase.request_ends();
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.head_timeout)
-            .max_buf_size(READ_BUFFER_BYTES)
+            // The stream has the timeouts of heads and idle connections.
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), handler);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "connection failed");
             }
-            drop(permit);
+            drop((permit, counted));
         });
+    }
+}
+
+/// Limits the connections of each client. A trusted proxy has no limit, because its connections are
+/// those of many clients.
+struct ClientLimit {
+    proxies: TrustedProxies,
+    limit: usize,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection that counts against the limit of its client until it is dropped.
+struct CountedConnection {
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    client: Option<IpAddr>,
+}
+
+impl ClientLimit {
+    fn new(settings: &IngressSettings) -> Self {
+        let (proxies, limit) = (settings.trusted_proxies(), settings.max_connections_per_client);
+        Self { proxies, limit, open: Arc::default() }
+    }
+
+    /// Returns `None` if the client has as many connections as it may have.
+    fn count(&self, peer: IpAddr) -> Option<CountedConnection> {
+        let peer = peer.to_canonical();
+        let client = (!self.proxies.is_trusted(peer)).then(|| network(peer));
+        if let Some(client) = client {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let connections = open.entry(client).or_default();
+            if *connections >= self.limit {
+                return None;
+            }
+            *connections += 1;
+        }
+        Some(CountedConnection { open: Arc::clone(&self.open), client })
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        let Some(client) = self.client else { return };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connections) = open.get_mut(&client) {
+            *connections -= 1;
+            if *connections == 0 {
+                open.remove(&client);
+            }
+        }
     }
 }

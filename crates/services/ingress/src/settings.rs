@@ -1,7 +1,7 @@
 //! The section `[ingress]`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use providers::SplitLimits;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use crate::client_address::ForwardedHeader;
+use crate::body_memory::{MemoryLimits, SMALL_BODY_BYTES};
+use crate::client_address::{ForwardedHeader, TrustedProxies};
+use crate::timed_stream::StreamTimeouts;
 
 /// The queue of the publisher that drains the backlog. The largest record (20 MiB) fits into it, and so
 /// does a window of [`crate::publish_segment`].
@@ -25,7 +27,11 @@ pub(crate) struct IngressSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_client: usize,
     pub(crate) body_memory_bytes: usize,
+    pub(crate) body_memory_client_share: NonZeroUsize,
+    pub(crate) body_memory_small_share: NonZeroUsize,
+    pub(crate) min_body_rate: NonZeroU32,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) client_header: ForwardedHeader,
     pub(crate) rejection_burst: NonZeroU32,
@@ -36,6 +42,10 @@ pub(crate) struct IngressSettings {
     pub(crate) max_published_bytes: usize,
     #[serde(with = "service::units::duration")]
     pub(crate) read_timeout: Duration,
+    #[serde(with = "service::units::duration")]
+    pub(crate) idle_timeout: Duration,
+    #[serde(with = "service::units::duration")]
+    pub(crate) write_timeout: Duration,
     #[serde(with = "service::units::duration")]
     pub(crate) ack_timeout: Duration,
     pub(crate) queue_bytes: usize,
@@ -63,7 +73,34 @@ impl IngressSettings {
                 format!("must be at least {largest}, the longest body that a provider may send");
             return Err(settings.invalid("ingress.body_memory_bytes", fix));
         }
+        if read.body_memory_small_share.get() == 1 {
+            let fix = "must be at least 2, because a share of 1 leaves no memory to other bodies";
+            return Err(settings.invalid("ingress.body_memory_small_share", fix));
+        }
         Ok(read)
+    }
+
+    /// Returns how the memory for bodies is divided.
+    pub(crate) fn memory_limits(&self) -> MemoryLimits {
+        let total = self.body_memory_bytes;
+        MemoryLimits {
+            total,
+            per_client: total / self.body_memory_client_share,
+            for_small: total / self.body_memory_small_share,
+            small_body: SMALL_BODY_BYTES,
+        }
+    }
+
+    pub(crate) const fn stream_timeouts(&self) -> StreamTimeouts {
+        StreamTimeouts {
+            head: self.read_timeout,
+            idle: self.idle_timeout,
+            write: self.write_timeout,
+        }
+    }
+
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        TrustedProxies::new(self.trusted_proxies.clone(), self.client_header)
     }
 
     /// Returns the settings of the publisher for new requests.
@@ -122,6 +159,9 @@ mod tests {
         let proxies = settings("INGRESS__TRUSTED_PROXIES", "[\"10.0.0.0/8\", \"ten\"]");
         let error = IngressSettings::read(&proxies).unwrap_err();
         assert!(error.to_string().contains("trusted_proxies[1]"), "{error}");
+        let all = settings("INGRESS__BODY_MEMORY_SMALL_SHARE", "1");
+        let error = IngressSettings::read(&all).unwrap_err();
+        assert!(error.to_string().contains("ingress.body_memory_small_share"), "{error}");
         let short_key = settings("PRIVACY__PSEUDONYM_KEY", "short");
         let error = Pseudonymizer::from_settings(&short_key).unwrap_err();
         assert!(error.to_string().contains("privacy.pseudonym_key"), "{error}");

@@ -1,6 +1,7 @@
 //! The configured sources.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::Context;
 use event::Provider;
@@ -17,16 +18,26 @@ pub(crate) struct Source {
     pub(crate) provider: Provider,
     pub(crate) name: String,
     pub(crate) authenticator: Authenticator,
+    /// Every request is rejected for now.
+    pub(crate) is_disabled: bool,
     /// Requests that fail verification are accepted, counted and logged.
     pub(crate) is_shadow: bool,
     /// Requests are not verified.
     is_unverified: bool,
+    /// In the order of `secrets`. Empty if they are public.
+    secret_properties: Vec<SecretProperties>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) metrics: SourceMetrics,
 }
 
+/// What the operator should know about a secret.
+struct SecretProperties {
+    is_short: bool,
+    is_literal: bool,
+}
+
 /// All sources by provider and name.
-pub(crate) struct Sources(HashMap<(Provider, String), Source>);
+pub(crate) struct Sources(HashMap<(Provider, String), Arc<Source>>);
 
 /// The source of `POST /webhooks/{provider}`.
 const DEFAULT_NAME: &str = "default";
@@ -38,7 +49,7 @@ impl Sources {
         let mut sources = HashMap::new();
         for (index, table) in settings.sources()?.into_iter().enumerate() {
             let (provider, name) = (table.provider, table.name.clone());
-            sources.insert((provider, name), Source::new(index, table)?);
+            sources.insert((provider, name), Arc::new(Source::new(index, table)?));
         }
         Ok(Self(sources))
     }
@@ -48,33 +59,95 @@ impl Sources {
         if self.0.is_empty() {
             tracing::warn!("no [[source]] is configured; every webhook gets status 404");
         }
-        for source in self.0.values().filter(|source| source.is_shadow || source.is_unverified) {
-            tracing::warn!(
-                provider = source.provider.as_str(),
-                source = source.name,
-                shadow = source.is_shadow,
-                unverified = source.is_unverified,
-                "source accepts requests that are not authentic"
-            );
+        for source in self.0.values() {
+            source.log_warnings();
         }
     }
 
+    /// Writes to the log which protections are on, so that a deployment that lacks one is noticed.
+    pub(crate) fn log_protections(&self, has_pseudonyms: bool, trusted_proxies: usize) {
+        let names = |is_meant: fn(&Source) -> bool| {
+            let meant = self.0.values().filter(|source| is_meant(source));
+            let mut names: Vec<_> =
+                meant.map(|source| format!("{}/{}", source.provider, source.name)).collect();
+            names.sort();
+            if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+        };
+        tracing::info!(
+            pseudonyms = if has_pseudonyms { "on" } else { "off" },
+            sources = self.0.len(),
+            shadow = names(|source| source.is_shadow),
+            unverified = names(|source| source.is_unverified),
+            disabled = names(|source| source.is_disabled),
+            trusted_proxies,
+            "protections"
+        );
+    }
+
     /// Returns the source of a path such as `/webhooks/sendgrid/acme`.
-    pub(crate) fn find(&self, path: &str) -> Option<&Source> {
-        let rest = path.strip_prefix("/webhooks/")?.trim_end_matches('/');
-        let (provider, name) = rest.split_once('/').unwrap_or((rest, DEFAULT_NAME));
-        self.0.get(&(provider.parse().ok()?, name.to_owned()))
+    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Source>> {
+        let (provider, name) = read_path(path)?;
+        self.0.get(&(provider, name.to_owned()))
     }
 }
 
+/// Returns the provider and the name of a source in a path, whether there is such a source or not.
+pub(crate) fn read_path(path: &str) -> Option<(Provider, &str)> {
+    let rest = path.strip_prefix("/webhooks/")?.trim_end_matches('/');
+    let (provider, name) = rest.split_once('/').unwrap_or((rest, DEFAULT_NAME));
+    Some((provider.parse().ok()?, name))
+}
+
+/// Whether the secrets of a provider are public keys or certificates, which need no protection.
+const fn has_public_secrets(provider: Provider) -> bool {
+    matches!(provider, Provider::SendGrid | Provider::Postal | Provider::Ses)
+}
+
 impl Source {
+    fn log_warnings(&self) {
+        let (provider, source) = (self.provider.as_str(), self.name.as_str());
+        if self.is_shadow || self.is_unverified {
+            tracing::warn!(
+                provider,
+                source,
+                shadow = self.is_shadow,
+                unverified = self.is_unverified,
+                "source accepts requests that are not authentic"
+            );
+        }
+        for (index, secret) in self.secret_properties.iter().enumerate() {
+            if secret.is_short {
+                tracing::warn!(
+                    provider,
+                    source,
+                    "secrets[{index}] has fewer than 16 bytes and can be guessed; use a longer one"
+                );
+            }
+            if secret.is_literal {
+                tracing::warn!(
+                    provider,
+                    source,
+                    "secrets[{index}] is written in the settings; write env:NAME or file:PATH \
+                     instead, so that nobody who reads the settings can forge requests"
+                );
+            }
+        }
+    }
+
     fn new(index: usize, table: SourceTable) -> anyhow::Result<Self> {
-        let SourceTable { provider, name, secrets, shadow: is_shadow, rate, burst, options } =
-            table;
+        let SourceTable { provider, name, secrets, disabled, shadow, rate, burst, options } = table;
         let rate_limit = rate.map(|rate| RateLimit::new(rate, burst.unwrap_or(rate)));
         let options = Options::read(provider, options)
             .with_context(|| format!("source {name} ({provider}) has an invalid option"))?;
         let metrics = SourceMetrics::new(provider, &name, secrets.len());
+        let secret_properties = secrets
+            .iter()
+            .filter(|_| !has_public_secrets(provider))
+            .map(|secret| SecretProperties {
+                is_short: secret.is_short(),
+                is_literal: secret.is_literal(),
+            })
+            .collect();
         let secrets = secrets.iter().map(|secret| secret.expose().to_owned().into()).collect();
         let settings = SourceSettings { name: name.clone(), secrets, options };
         let authenticator = Authenticator::new(&settings)?;
@@ -84,8 +157,10 @@ impl Source {
             provider,
             name,
             authenticator,
-            is_shadow,
+            is_disabled: disabled,
+            is_shadow: shadow,
             is_unverified,
+            secret_properties,
             rate_limit,
             metrics,
         })

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common::{Ingress, genuine, outcome};
+use common::{Ingress, genuine, header_lines, outcome};
 use event::Provider;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -53,8 +53,9 @@ fn post_endless_gzip(ingress: &Ingress, request: &SignedRequest) -> Response {
     let mut stream = ingress.connect();
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-encoding: gzip\r\n\
-         transfer-encoding: chunked\r\n\r\na\r\n",
-        request.path
+         transfer-encoding: chunked\r\n{}\r\na\r\n",
+        request.path,
+        header_lines(&request.headers)
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(b"\x1f\x8b\x08\0\0\0\0\0\0\xff\r\n").unwrap();
@@ -74,7 +75,9 @@ fn a_gzip_bomb_is_rejected_at_the_limit() {
     let request = genuine(&ingress, Provider::Postmark);
     assert_eq!(outcome(&post_gzip(&ingress, &request, &bomb)), (413, "body_too_large".into()));
     assert_eq!(outcome(&post_endless_gzip(&ingress, &request)), (413, "body_too_large".into()));
-    let response = ingress.post_body(&request.path, &[("content-encoding", "br")], b"x");
+    let mut headers = request.headers.clone();
+    headers.push(("content-encoding".into(), "br".into()));
+    let response = ingress.send("POST", &request.path, &headers, b"x");
     assert_eq!(outcome(&response), (415, "encoded_body".into()));
     assert_eq!(response.header("accept-encoding").as_deref(), Some("gzip"));
     assert_eq!(ingress.post(&request).status, 200);
@@ -83,17 +86,19 @@ fn a_gzip_bomb_is_rejected_at_the_limit() {
 /// The smallest permitted value: the length of the longest body.
 const BODY_BYTES: usize = 16 << 20;
 
-/// Sends all but the last byte of a request, and waits until its body occupies the whole memory.
+/// Sends all but the last byte of a request, and waits until its body occupies the memory.
 fn occupy_memory(ingress: &Ingress) -> TcpStream {
-    let path = genuine(ingress, Provider::Postmark).path;
+    let SignedRequest { path, headers, .. } = genuine(ingress, Provider::Postmark);
     let mut stream = ingress.connect();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {BODY_BYTES}\r\n{}\r\n",
+        header_lines(&headers)
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&vec![b' '; BODY_BYTES - 1]).unwrap();
-    let all_but_one = (BODY_BYTES - 1) as f64;
-    let is_awaited = |bytes| bytes >= all_but_one;
+    // One sixteenth is kept for small bodies.
+    let large = (BODY_BYTES - BODY_BYTES / 16) as f64;
+    let is_awaited = |bytes| bytes >= large;
     ingress.service.await_metric("mailpulse_ingress_body_memory_bytes", &[], is_awaited);
     stream
 }
@@ -111,7 +116,7 @@ fn without_memory_a_body_waits_and_is_served_when_some_is_released() {
         first.write_all(b" ").unwrap();
         assert_eq!(waiting.join().unwrap().status, 200);
     });
-    assert_eq!(outcome(&Response::read(first)), (401, "missing_credentials".into()));
+    assert_eq!(Response::read(first).status, 200);
     // Memory is released after the response has been sent.
     ingress.service.await_metric("mailpulse_ingress_body_memory_bytes", &[], |bytes| bytes == 0.0);
 }
@@ -124,7 +129,8 @@ fn without_memory_until_the_timeout_the_provider_is_asked_to_retry() {
     let keys = format!("body_memory_bytes = {BODY_BYTES}\nread_timeout = \"20s\"\n{postal}");
     let ingress = Ingress::start_with(&keys);
     let first = occupy_memory(&ingress);
-    let response = ingress.post_body("/webhooks/postal/rails", &[], b"{\"event\":\"x\"}");
+    let signature = [("x-postal-signature-256", "AAAA")];
+    let response = ingress.post_body("/webhooks/postal/rails", &signature, b"{\"event\":\"x\"}");
     assert_eq!(outcome(&response), (503, "no_room_for_body".into()));
     assert_eq!(response.header("retry-after").as_deref(), Some("5"));
     drop(first);

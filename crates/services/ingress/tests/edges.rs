@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Ingress, generic_source, genuine, now_unix};
+use common::{Ingress, generic_source, genuine, header_lines, now_unix};
 use event::Provider;
 use harness::{DEADLINE, Response, eventually};
 use testkit::{SignedRequest, sign};
@@ -102,9 +102,12 @@ fn a_body_has_one_length() {
 #[test]
 fn a_chunked_body_is_measured_while_it_arrives() {
     let ingress = Ingress::start();
-    let path = genuine(&ingress, Provider::Postmark).path;
+    let SignedRequest { path, headers, .. } = genuine(&ingress, Provider::Postmark);
     let mut stream = ingress.connect();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n{}\r\n",
+        header_lines(&headers)
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
     for _ in 0..20 {

@@ -135,6 +135,11 @@ pub fn now_unix() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
+/// Returns headers as they are sent, such as the credentials of a request.
+pub fn header_lines(headers: &[(String, String)]) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
 /// Returns the configured source of the generic provider.
 pub fn generic_source() -> &'static str {
     let named = |(provider, name)| (provider == Provider::Generic).then_some(name);
