@@ -188,7 +188,14 @@ impl IncomingBody {
         loop {
             let slowest = self.slowest();
             let until = self.deadline.min(slowest);
-            let Ok(next) = tokio::time::timeout_at(until, self.body.frame()).await else {
+            let mut next = tokio::time::timeout_at(until, self.body.frame()).await;
+            if next.is_err() {
+                // What arrived in time may still be unread, if the process was busy: the connection
+                // reads it while this task waits.
+                tokio::task::yield_now().await;
+                next = tokio::time::timeout(Duration::ZERO, self.body.frame()).await;
+            }
+            let Ok(next) = next else {
                 let limit =
                     if slowest < self.deadline { Limit::BodyRate } else { Limit::BodyTimeout };
                 limit.count();

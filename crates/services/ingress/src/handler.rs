@@ -94,6 +94,9 @@ impl Ingress {
 
     /// Handles one request. `peer` is the other end of the connection.
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+        // A connection with many requests in its buffer would otherwise handle all of them before any
+        // other connection gets its turn.
+        tokio::task::yield_now().await;
         let mut response = self.respond(request, peer).await;
         if self.close_connections.load(Ordering::Relaxed) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,21 +1,28 @@
 //! Runs expensive work on threads of its own, so that other requests do not wait for it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 /// Work on at most this many bytes takes less time than a change of threads is worth: about 100 µs.
 const LIGHT_BYTES: usize = 64 * 1024;
-/// How many jobs run at the same time. Others wait in the order of arrival.
-const JOBS: usize = 2;
+/// How many jobs run at the same time at most.
+const MAX_JOBS: usize = 4;
 
-/// Limits the jobs of all requests.
+/// Limits the jobs of all requests. They leave one core to the other requests, and those beyond the
+/// limit wait in the order of arrival.
 #[derive(Clone)]
 pub(crate) struct HeavyWork(Arc<Semaphore>);
 
 impl HeavyWork {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(JOBS)))
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self::with_jobs(cores.saturating_sub(1).clamp(1, MAX_JOBS))
+    }
+
+    fn with_jobs(jobs: usize) -> Self {
+        Self(Arc::new(Semaphore::new(jobs)))
     }
 
     /// Returns whether work on this many bytes is done at once.
@@ -68,7 +75,8 @@ mod tests {
 
     #[tokio::test]
     async fn few_jobs_run_at_once_and_the_loop_stays_responsive() {
-        let work = HeavyWork::new();
+        const JOBS: usize = 2;
+        let work = HeavyWork::with_jobs(JOBS);
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let wait = Arc::new(std::sync::Mutex::new(wait));
         let jobs: Vec<_> = (0..JOBS)

@@ -169,7 +169,11 @@ impl Problem {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             }
             // We do not read the rest of the body, so the connection cannot be used again.
-            Self::TooLarge(..) | Self::ReadTimeout(_) | Self::IncompleteBody => {
+            // A suspect client must not send many requests at once.
+            Self::TooManyRejections(..)
+            | Self::TooLarge(..)
+            | Self::ReadTimeout(_)
+            | Self::IncompleteBody => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

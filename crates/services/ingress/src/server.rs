@@ -14,7 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use kafka::Cluster;
 use listenfd::ListenFd;
 use service::Service;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client_address::{TrustedProxies, network};
@@ -27,6 +27,10 @@ use crate::timed_stream::{Phase, StreamTimeouts, TimedStream};
 /// The size of a connection's read buffer, which limits the head of a request, and of its write
 /// buffer. The heads of providers have a few hundred bytes. All connections together may fill theirs.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// The size of a connection's send buffer in the kernel. A response has less than a kilobyte.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
@@ -101,14 +105,23 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 TcpListener::from_std(socket)?
             }
-            None => TcpListener::bind(address)
-                .await
+            None => bind(address)
                 .with_context(|| format!("cannot listen on ingress.listen {address}"))?,
         };
         let address = socket.local_addr()?;
         tracing::info!(%address, inherited = is_shared, "listening for webhooks");
         Ok(Self { socket, is_shared })
     }
+}
+
+/// Opens a socket whose connections have small send buffers. A client that does not read would
+/// otherwise take megabytes of the kernel's memory before it is noticed.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 struct Connections {

@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p ingress --test attacks -- --ignored --nocapture` prints the figures. The limits at the
 //! end are those of `docs/operations.md`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 
@@ -128,8 +128,8 @@ async fn attack(attack: Arc<Attack>, to: SocketAddr, from: u8, end: Instant, sen
                     break;
                 }
             }
-            // A connection that is refused at once costs the attacker little.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Opening connections as fast as possible is another attack.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let _ = tokio::time::timeout_at(end.into(), work).await;
@@ -175,8 +175,8 @@ fn post(address: &str, request: &SignedRequest) -> std::io::Result<u16> {
 }
 
 fn run(ingress: &Ingress, planned: Attack) -> (Duration, u64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
     let to: SocketAddr = ingress.address.parse().unwrap();
     let (is_over, sent) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
     let planned = Arc::new(planned);

@@ -63,7 +63,6 @@ impl Verifier {
     }
 
     /// The signature is in the body, so nothing can be checked without it.
-    #[expect(clippy::unused_self, reason = "every verifier has this function")]
     pub(crate) const fn check_head(&self, _: &ReceivedRequest<'_>) -> Result<(), Rejection> {
         Ok(())
     }
