@@ -41,12 +41,16 @@ struct BrevoEvent<'a> {
     sending_ip: LenientText<'a>,
     user_agent: LenientText<'a>,
     link: LenientText<'a>,
+    /// Replaces `link` on marketing mail.
+    #[serde(rename = "URL")]
+    marketing_link: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (mut brevo, raw) = json::event::<BrevoEvent<'a>>(raw)?;
     let kind = kind(brevo.event.as_deref());
     brevo.message_id.0 = brevo.message_id.take().and_then(without_brackets);
+    brevo.link.0 = brevo.link.take().or(brevo.marketing_link.take());
     let time = times::unix(brevo.time());
     let event_id = brevo.event_id(kind, time, raw.get(), envelope);
     let occurred_at = envelope.time(kind, time)?;
