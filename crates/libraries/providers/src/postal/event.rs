@@ -2,6 +2,7 @@ use event::Kind;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounces::was_never_tried;
 use crate::json::{LenientObject, LenientText, OptionalObject};
 
 /// The fields of all event types. Any of them may be `null`.
@@ -51,6 +52,9 @@ impl<'a> PostalEvent<'a> {
         match self.event.as_deref().unwrap_or_default() {
             "MessageSent" => Kind::Delivered,
             "MessageDelayed" => Kind::Deferred,
+            "MessageDeliveryFailed" if was_never_tried(self.payload.details.as_deref()) => {
+                Kind::Dropped
+            }
             "MessageDeliveryFailed" | "MessageBounced" => Kind::Bounced,
             "MessageHeld" => Kind::Dropped,
             "MessageLoaded" => Kind::Opened,

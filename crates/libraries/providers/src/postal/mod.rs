@@ -1,5 +1,6 @@
 //! Postal's webhooks: one JSON object, signed with the installation's RSA key.
 
+mod bounces;
 mod event;
 mod parse;
 mod split;

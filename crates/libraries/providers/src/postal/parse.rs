@@ -1,7 +1,8 @@
 use event::{Bounce, Event, Kind, Permanence, Provider};
 
+use super::bounces;
 use super::event::PostalEvent;
-use crate::bounce::{Evidence, Meaning};
+use crate::bounce::{Evidence, Meaning, meaning};
 use crate::{Envelope, ParseError, json, times};
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
@@ -37,8 +38,9 @@ fn bounce<'a>(postal: &PostalEvent<'a>, kind: Kind) -> Bounce<'a> {
     };
     let payload = &postal.payload;
     let explanation = payload.details.as_ref().or(payload.bounce.subject.as_ref()).cloned();
+    let reason = meaning(bounces::DETAILS, payload.details.as_deref());
     Evidence {
-        provider: Meaning { permanence: Some(permanence), class: None },
+        provider: reason.or(Meaning { permanence: Some(permanence), class: None }),
         status: None,
         diagnostic: payload.output.0.clone(),
         late: postal.event.as_deref() == Some("MessageBounced"),
