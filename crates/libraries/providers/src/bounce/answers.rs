@@ -69,6 +69,60 @@ const ANSWERS: &[(&str, BounceClass)] = &[
     ("550 5.7.1 This message has been blocked: it looks like phishing", Content),
     ("550 5.7.1 Message rejected per DMARC policy", Authentication),
     ("550 Rejected by header based manually blocked senders", Policy),
+    // About the sender, in words that are mostly about the recipient
+    ("553 Domain of sender address ada@shop.example does not exist", Policy),
+    ("550 Sender ada@shop.example has no A, AAAA, or MX DNS records", Policy),
+    ("550 unroutable sender address <ada@shop.example>", Policy),
+    ("550 sender email address rejected", Policy),
+    ("550 5.1.1 <ada@shop.example>: Sender address rejected: User unknown", Policy),
+    ("550 Your domain shop.example does not exist", Policy),
+    ("501 5.1.0 Emetteur invalide. Invalid Sender. [405]", Policy),
+    ("550 Absender ada@shop.example existiert nicht", Policy),
+    ("550 El remitente no existe", Policy),
+    // Servers that answer in their own language
+    ("550 5.1.1 Adresse d au moins un destinataire invalide. [416]", InvalidRecipient),
+    ("550 Utilisateur inconnu", InvalidRecipient),
+    ("552 5.1.1 Boîte du destinataire pleine. Recipient overquota. [417]", MailboxFull),
+    ("550 5.2.0 Mail rejeté. Mail rejected. [506]", Content),
+    ("421 Trop de connexions, veuillez vérifier votre configuration", RateLimited),
+    ("550 5.5.0 Boîte du destinataire archivée", MailboxDisabled),
+    ("550 Empfänger unbekannt", InvalidRecipient),
+    ("552 Das Postfach ist voll", MailboxFull),
+    ("552 Postfach voll", MailboxFull),
+    ("550 Konto gesperrt", MailboxDisabled),
+    ("550 Usuario desconocido", InvalidRecipient),
+    ("552 El buzón está lleno", MailboxFull),
+    ("550 Nessun utente con questo indirizzo", InvalidRecipient),
+    ("552 Casella piena", MailboxFull),
+    ("550 Usuário inexistente", InvalidRecipient),
+    ("552 Caixa postal cheia", MailboxFull),
+    ("550 Gebruiker onbekend", InvalidRecipient),
+    ("550 Nieznany użytkownik", InvalidRecipient),
+    ("550 Skrzynka jest przepełniona", MailboxFull),
+    ("550 Пользователь не найден", InvalidRecipient),
+    // What common refusals had no phrase for
+    ("550 Email blocked by cbl.abuseat.org", Reputation),
+    ("554 Blocklisting in effect", Reputation),
+    ("550 Mailbox is full / Blocks limit exceeded / Inode limit exceeded", MailboxFull),
+    ("552 extended quota violation", MailboxFull),
+    ("552 mailbox size limit exceeded", MailboxFull),
+    ("452 daily message quota exceeded", RateLimited),
+    ("553 mailbox name not allowed", InvalidRecipient),
+    ("556 Invalid account. Tenant or Domain not found", InvalidDomain),
+    ("550 I cannot deliver mail for ada@example.com", InvalidRecipient),
+    ("550 User ada (ada@example.com) not listed in the directory", InvalidRecipient),
+    ("550 User account not activated", MailboxDisabled),
+    ("554 MailLoop", Technical),
+    ("554 Bad DNS PTR resource record", Authentication),
+    ("550 (ada@example.com:blocked)", Policy),
+    ("550 Invalid Recipient - see community.mimecast.example", InvalidRecipient),
+    ("530 5.7.0 Authentication required", Authentication),
+    ("451 Recipient server refused connection", Technical),
+    ("delivery temporarily suspended: connect to mx.example.com: Connection refused", Technical),
+    ("Host or domain name not found. Name service error for name=example.com: Host not found, try again", Technical),
+    ("550 5.1.1 198.51.100.7 has sent to too many recipients this hour", RateLimited),
+    ("550 5.5.0 Le compte du destinataire est bloqué", MailboxDisabled),
+    ("I am out of the office until Monday", AutoReply),
 ];
 
 #[test]
@@ -90,9 +144,26 @@ fn a_refusal_of_the_sender_is_not_on_the_recipients_side() {
         ("550 5.4.1 Recipient address rejected: Access denied", BounceSide::Recipient),
         ("451 your host has too many connections", BounceSide::Sender),
         ("451 connection to the store timed out", BounceSide::Network),
+        ("553 Domain of sender address ada@shop.example does not exist", BounceSide::Sender),
+        ("550 sender email address rejected", BounceSide::Sender),
+        ("550 5.1.1 Sender address rejected: User unknown", BounceSide::Sender),
+        ("550 Empfänger unbekannt", BounceSide::Recipient),
         ("550 no", BounceSide::Unknown),
     ] {
         let evidence = Evidence { diagnostic: Some(Text::from(answer)), ..Evidence::default() };
         assert_eq!(evidence.bounce().side, side, "{answer}");
+    }
+}
+
+/// Prints class and side of each line of a file, to measure the tables against a collection of answers
+/// that is not ours to publish. `docs/providers.md` describes such a measurement.
+#[test]
+#[ignore = "needs MAILPULSE_ANSWERS, the path of a file with one answer per line"]
+fn measured_answers() {
+    let path = std::env::var("MAILPULSE_ANSWERS").unwrap();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let diagnostic = Some(Text::from(line));
+        let bounce = Evidence { diagnostic, ..Evidence::default() }.bounce();
+        println!("{}\t{}\t{line}", bounce.class.as_str(), bounce.side.as_str());
     }
 }

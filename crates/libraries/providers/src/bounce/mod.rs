@@ -6,6 +6,7 @@
 mod answers;
 mod meaning;
 pub(crate) mod numbers;
+mod phrases;
 #[cfg(test)]
 pub(crate) mod rows;
 mod status;
@@ -56,8 +57,8 @@ impl<'a> Evidence<'a> {
 }
 
 /// Uses the most reliable evidence first. If an address is on a suppression list, no server has
-/// answered. Some status codes have the same meaning everywhere; the others are less precise than
-/// the wording of the answer.
+/// answered. Some status codes have the same meaning everywhere, unless the answer names
+/// the sender or a full mailbox; the others are less precise than the wording of the answer.
 fn classify(
     provider: Option<BounceClass>,
     status: Option<&str>,
@@ -67,10 +68,11 @@ fn classify(
         return class;
     }
     let known = status.and_then(status::lookup);
+    let answer = diagnostic.and_then(wording::read);
     known
-        .filter(|row| row.certain)
+        .filter(|row| row.certain && !answer.is_some_and(|said| said.contradicts(row.class)))
         .map(|row| row.class)
-        .or_else(|| diagnostic.and_then(wording::classify))
+        .or(answer.map(|said| said.class))
         .or(provider)
         .or_else(|| known.map(|row| row.class))
         .unwrap_or(BounceClass::Other)
@@ -87,9 +89,14 @@ fn permanence(status: Option<&str>) -> Permanence {
 
 /// Finds the enhanced status code in a server's answer, such as `550 5.1.1 user unknown`.
 fn status_in<'a>(diagnostic: &Text<'a>) -> Option<Text<'a>> {
+    fn beginning(text: &str) -> &str {
+        &text[..text.floor_char_boundary(wording::MAX_BYTES)]
+    }
     match &diagnostic.0 {
-        Cow::Borrowed(text) => status::find(text).map(Text::from),
-        Cow::Owned(text) => status::find(text).map(|status| Text::from(status.to_owned())),
+        Cow::Borrowed(text) => status::find(beginning(text)).map(Text::from),
+        Cow::Owned(text) => {
+            status::find(beginning(text)).map(|status| Text::from(status.to_owned()))
+        }
     }
 }
 
@@ -117,6 +124,9 @@ mod tests {
         assert_eq!(provider.class, BounceClass::Content);
         assert_eq!(classified(None, "550 5.7.1 no").class, BounceClass::Policy);
         assert_eq!(classified(None, "550 no").class, BounceClass::Other);
+        let unknown_sender = classified(None, "550 5.1.1 Sender address rejected: user unknown");
+        assert_eq!(unknown_sender.class, BounceClass::Policy);
+        assert_eq!(unknown_sender.side, BounceSide::Sender);
     }
 
     #[test]
