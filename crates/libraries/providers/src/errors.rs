@@ -16,7 +16,13 @@ pub enum SplitError {
     /// The body is JSON and not what the provider sends.
     #[error("the body is not what the provider sends: expected {0}")]
     WrongShape(&'static str),
+    /// Only the settings of the source say where its events are, and they are not known here.
+    #[error("{}", NO_MAPPING)]
+    NoMapping,
 }
+
+const NO_MAPPING: &str = "the source has no mapping in the settings; restore its [[source]] with \
+                          `events`, `fields` and `kinds`, then redrive";
 
 impl SplitError {
     /// The stable name in dead letters and metric labels.
@@ -26,6 +32,7 @@ impl SplitError {
             Self::NotJson { .. } => "not_json",
             Self::NotForm(_) => "not_form",
             Self::WrongShape(_) => "wrong_shape",
+            Self::NoMapping => "no_mapping",
         }
     }
 }
@@ -53,6 +60,9 @@ pub enum ParseError {
     /// The event's time is outside the years 1970 to 2199.
     #[error("the event's time is out of range")]
     TimeOutOfRange,
+    /// Only the settings of the source say where the fields are, and they are not known here.
+    #[error("{}", NO_MAPPING)]
+    NoMapping,
 }
 
 impl ParseError {
@@ -65,6 +75,7 @@ impl ParseError {
             Self::MissingTime => "missing_time",
             Self::UnreadableTime => "unreadable_time",
             Self::TimeOutOfRange => "time_out_of_range",
+            Self::NoMapping => "no_mapping",
         }
     }
 

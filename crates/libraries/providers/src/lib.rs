@@ -10,6 +10,9 @@
 //! 3. [`parse`], called later by another service, converts one raw event to the canonical
 //!    [`event::Event`].
 //!
+//! A `generic` source may say where in its bodies the events and their fields are: [`Mappings`] then
+//! replaces [`split`] and [`parse`].
+//!
 //! There is one folder per provider, and all folders have the same files: `mod.rs` (profile and
 //! options), `verify.rs`, `split.rs`, `parse.rs`, `bounces.rs` if the provider has its own terms
 //! for refusals, and `fixtures/`. The table at the end of this file lists the folders;
@@ -28,6 +31,7 @@ mod form;
 mod freshness;
 mod json;
 mod mac;
+mod pointer;
 mod profile;
 mod rejection;
 mod request;
@@ -47,6 +51,8 @@ pub use certificate::{Certificate, CertificateError};
 pub use diagnose::Diagnosis;
 pub use envelope::Envelope;
 pub use errors::{ParseError, SplitError};
+pub use generic::{Mapping, Mappings, SourceMapping};
+pub use pointer::{NotAPointer, Pointer};
 pub use profile::Profile;
 pub use rejection::Rejection;
 pub use request::{ReceivedRequest, SingleUseToken, Verified};

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use event::Provider;
@@ -64,9 +65,9 @@ pub enum SettingsError {
     BadOption {
         provider: Provider,
         source_name: String,
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What the value must be.
-        fix: &'static str,
+        fix: Cow<'static, str>,
     },
 }
 
@@ -78,7 +79,7 @@ impl SourceSettings {
 
     pub(crate) fn bad_option(&self, key: &'static str, fix: &'static str) -> SettingsError {
         let (provider, source_name) = (self.provider(), self.name.clone());
-        SettingsError::BadOption { provider, source_name, key, fix }
+        SettingsError::BadOption { provider, source_name, key: key.into(), fix: fix.into() }
     }
 
     /// Converts every secret with `read`, which returns `None` for an unusable one. `fix`

@@ -44,6 +44,8 @@ reasons! {
     UnreadableTime => "unreadable_time",
     /// An event whose time is before 1970 or after 2199.
     TimeOutOfRange => "time_out_of_range",
+    /// A body or event that only the settings of its source can explain, and they are not known.
+    NoMapping => "no_mapping",
     /// A record without the headers that its topic requires.
     BadHeaders => "bad_headers",
     /// What the record becomes is larger than Kafka accepts.

@@ -13,6 +13,8 @@ pub mod names {
     pub const RECEIVED_AT: &str = "received-at";
     /// The id of the HTTP request that contained the event.
     pub const REQUEST_ID: &str = "request-id";
+    /// Present and empty on a raw event that can be read only with the mapping of its source.
+    pub const MAPPED: &str = "mapped";
     /// The event id, 16 bytes.
     pub const EVENT_ID: &str = "event-id";
     /// When the event happened, by the provider's clock: UTC microseconds in decimal.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use event::{Event, Text, domain_of};
+use providers::Mappings;
 
 use crate::agents::{Agent, Agents};
 use crate::data_centres::DataCentres;
@@ -24,6 +25,7 @@ pub struct Enrichment {
     geography: Geography,
     extraction: Extraction,
     lookups: Lookups,
+    mappings: Mappings,
 }
 
 impl Enrichment {
@@ -48,6 +50,7 @@ impl Enrichment {
             geography: Geography::open(settings.geo_city(), settings.geo_asn())?,
             extraction: Extraction::new(settings.extract.clone()),
             lookups: Lookups::open(settings.lookups())?,
+            mappings: settings.mappings.clone(),
         })
     }
 
@@ -74,7 +77,8 @@ impl Enrichment {
         record: &RawRecord<'_>,
         use_event: impl FnOnce(&Event<'_>) -> T,
     ) -> Result<T, Unreadable> {
-        let mut event = providers::parse(record.provider, record.value, &record.envelope)?;
+        let RawRecord { provider, is_mapped, value, envelope } = record;
+        let mut event = self.mappings.parse(*provider, *is_mapped, value, envelope)?;
         let agent = self.agent(&event);
         self.add(&mut event, agent.as_deref());
         Ok(use_event(&event))

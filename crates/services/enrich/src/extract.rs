@@ -1,9 +1,8 @@
 //! Extracts campaign, stream and tags from the fields in which the operator keeps them.
 
 use event::{Event, Provider, Text};
+use providers::Pointer;
 use serde::Deserialize;
-
-use crate::pointer::Pointer;
 
 /// One `[[enrich.extract]]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Clone, Deserialize)]

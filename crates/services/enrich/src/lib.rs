@@ -21,7 +21,6 @@ mod lookup;
 mod mailbox;
 mod mx;
 mod mx_hosts;
-mod pointer;
 mod raw;
 mod settings;
 mod watched;

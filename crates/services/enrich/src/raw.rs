@@ -2,7 +2,7 @@
 
 use event::Provider;
 use providers::{Envelope, ParseError};
-use record::{HeaderError, RawHeaders, Reason};
+use record::{HeaderError, RawHeaders, Reason, names};
 
 /// A raw event for one recipient, as the ingress publishes it.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +13,8 @@ pub struct RawRecord<'a> {
     pub envelope: Envelope<'a>,
     /// The raw event: the provider's bytes.
     pub value: &'a [u8],
+    /// True if the body was split with the mapping of its source.
+    pub is_mapped: bool,
 }
 
 /// The reason why a record cannot be parsed. Its text becomes the `detail` of the dead letter.
@@ -39,6 +41,7 @@ impl<'a> RawRecord<'a> {
         key: &'a [u8],
         value: &'a [u8],
     ) -> Result<Self, Unreadable> {
+        let is_mapped = headers(names::MAPPED).is_some();
         let headers = RawHeaders::read(headers)?;
         let recipient = std::str::from_utf8(key).map_err(|_| Unreadable::Key)?;
         let envelope = Envelope {
@@ -47,7 +50,7 @@ impl<'a> RawRecord<'a> {
             received_at: headers.received_at,
             request_id: headers.request_id,
         };
-        Ok(Self { provider: headers.provider, envelope, value })
+        Ok(Self { provider: headers.provider, envelope, value, is_mapped })
     }
 }
 
@@ -62,14 +65,13 @@ impl Unreadable {
             Self::Value(ParseError::MissingTime) => Reason::MissingTime,
             Self::Value(ParseError::UnreadableTime) => Reason::UnreadableTime,
             Self::Value(ParseError::TimeOutOfRange) => Reason::TimeOutOfRange,
+            Self::Value(ParseError::NoMapping) => Reason::NoMapping,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use record::names;
-
     use super::*;
 
     const HEADERS: [(&str, &[u8]); 4] = [
@@ -91,6 +93,14 @@ mod tests {
         assert_eq!((record.provider, record.value), (Provider::Postmark, &b"{}"[..]));
         assert_eq!((source, recipient, request_id), ("receipts", "ada@example.com", "r1"));
         assert_eq!(received_at.micros(), 1_800_000_000_000_000);
+    }
+
+    #[test]
+    fn the_ingress_marks_records_that_need_a_mapping() {
+        assert!(!read(&HEADERS, b"").unwrap().is_mapped);
+        let mapped = [&HEADERS[..], &[(names::MAPPED, b"")]].concat();
+        assert!(read(&mapped, b"").unwrap().is_mapped);
+        assert_eq!(Unreadable::Value(ParseError::NoMapping).reason(), Reason::NoMapping);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kafka::BatchSettings;
+use providers::Mappings;
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
@@ -36,6 +37,9 @@ pub struct EnrichSettings {
     geo_asn: PathBuf,
     lookup: Vec<PathBuf>,
     pub(crate) extract: Vec<Rule>,
+    /// The mappings of the `[[source]]` tables, with which the ingress splits.
+    #[serde(skip)]
+    pub(crate) mappings: Mappings,
 }
 
 impl EnrichSettings {
@@ -44,7 +48,9 @@ impl EnrichSettings {
     /// # Errors
     /// Fails if a value is invalid; the error names the key.
     pub fn read(settings: &Settings) -> Result<Self, SettingsError> {
-        let enrich: Self = settings.section("enrich")?;
+        let mut enrich: Self = settings.section("enrich")?;
+        enrich.mappings = Mappings::new(settings.list("source")?)
+            .map_err(|error| settings.invalid("source", error.to_string()))?;
         if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
             let problem = "set it to the address and port of a name server, such as 127.0.0.1:53";
             return Err(settings.invalid("enrich.mx_resolver", problem));

@@ -145,7 +145,7 @@ impl Library {
                 let received_at = ReceivedAt(RECEIVED_AT.parse().unwrap());
                 let recipient = raw.recipient;
                 let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
-                let record = RawRecord { provider, envelope, value: raw.raw };
+                let record = RawRecord { provider, envelope, value: raw.raw, is_mapped: false };
                 events.push(self.0.read(&record, |event| serde_json::to_string(event).unwrap()));
             }
             events.into_iter().map(Result::unwrap)

@@ -155,7 +155,7 @@ impl Ingress {
         let admission = self.verify(source, head.headers, &mut body, received_at, arrival).await?;
         self.pseudonymize(source, &mut body).await?;
         let bytes = body.bytes.clone();
-        let request = self.publisher.split(source.provider, &bytes);
+        let request = self.publisher.split(source.provider, &source.name, &bytes);
         self.reserve_split(source, &request, &mut body).await?;
         check_rate_limit(source, &request)?;
         let headers = RawHeaders {

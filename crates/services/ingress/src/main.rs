@@ -50,6 +50,7 @@ use handler::Ingress;
 use heavy_work::HeavyWork;
 use kafka::Cluster;
 use privacy::Pseudonymizer;
+use providers::Mappings;
 use raw_publisher::RawPublisher;
 use service::Service;
 use settings::IngressSettings;
@@ -61,6 +62,7 @@ fn main() -> anyhow::Result<()> {
     let settings = IngressSettings::read(&service.settings)?;
     let pseudonymizer = Pseudonymizer::from_settings(&service.settings)?;
     let sources = Sources::read(&service.settings)?;
+    let mappings = Mappings::new(service.settings.list("source")?)?;
     let cluster = Cluster::read(&service)?;
     let certificates = CertificateCache::new(&settings.sns_certificates)?;
     sources.log_warnings();
@@ -76,6 +78,7 @@ fn main() -> anyhow::Result<()> {
         &cluster.connection,
         cluster.topics.clone(),
         &settings,
+        mappings,
         runtime.handle(),
     )?;
     let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes)?;

@@ -157,7 +157,7 @@ fn send_next_window<'s>(
             Err(_) if !window.is_empty() => return Ok(None),
             Err(unreadable) => return Ok(Some(unreadable)),
         };
-        let split = publisher.split(headers.provider, body);
+        let split = publisher.split(headers.provider, headers.source, body);
         let request = RawRequest::new(&headers, &split);
         for (number, record) in request.records().enumerate().skip(next.record) {
             let length = record.queue_bytes(&request);
@@ -196,7 +196,7 @@ fn resend_window(
         let Some((headers, body)) = entry_at(segment, entry) else {
             return progress.restart_at(entry);
         };
-        let split = publisher.split(headers.provider, body);
+        let split = publisher.split(headers.provider, headers.source, body);
         let request = RawRequest::new(&headers, &split);
         let mut wanted = records.iter().map(|record| record.at.record).peekable();
         for (number, record) in request.records().enumerate() {
@@ -223,7 +223,7 @@ async fn publish_alone(
             progress.restart_at(entry);
             return Ok(());
         };
-        let split = publisher.split(headers.provider, body);
+        let split = publisher.split(headers.provider, headers.source, body);
         let request = RawRequest::new(&headers, &split);
         for (number, record) in request.records().enumerate() {
             let next = progress.window.first().map(|record| record.at);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event::Provider;
 use kafka::{Batch, Connection, PublishError, Publisher};
-use providers::SplitLimits;
+use providers::{Mappings, SplitLimits};
 use record::{RawHeaders, Reason, Stage, Topics};
 use tokio::runtime::Handle;
 
@@ -20,6 +20,7 @@ pub(crate) struct RawPublisher {
     /// it would come after later records.
     backlog_publisher: Publisher,
     ack_timeout: Duration,
+    mappings: Mappings,
 }
 
 impl RawPublisher {
@@ -27,6 +28,7 @@ impl RawPublisher {
         connection: &Connection,
         topics: Topics,
         settings: &IngressSettings,
+        mappings: Mappings,
         runtime: &Handle,
     ) -> Result<Self, kafka::Error> {
         let publisher = Publisher::open(connection, "ingress", settings.publisher())?;
@@ -35,7 +37,7 @@ impl RawPublisher {
             Publisher::open(connection, "ingress", settings.backlog_publisher())?;
         let limits = settings.split_limits();
         let ack_timeout = settings.ack_timeout;
-        Ok(Self { topics, limits, publisher, backlog_publisher, ack_timeout })
+        Ok(Self { topics, limits, publisher, backlog_publisher, ack_timeout, mappings })
     }
 
     /// Returns the publisher of new requests.
@@ -54,8 +56,8 @@ impl RawPublisher {
     }
 
     /// Splits a body, unless it exceeds a limit.
-    pub(crate) fn split<'b>(&self, provider: Provider, body: &'b [u8]) -> SplitRequest<'b> {
-        SplitRequest::new(provider, body, &self.limits)
+    pub(crate) fn split<'b>(&self, provider: Provider, source: &str, body: &'b [u8]) -> SplitRequest<'b> {
+        SplitRequest::new(&self.mappings, provider, source, body, &self.limits)
     }
 
     /// Publishes the events of a request and waits until Kafka has acknowledged all of them. An event

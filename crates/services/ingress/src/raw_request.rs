@@ -17,7 +17,7 @@ pub(crate) const DEAD_LETTER_BYTES: [usize; 4] = [19 << 20, 900 << 10, 64 << 10,
 
 /// A request whose records can be sent: one per event and recipient, or one dead letter.
 pub(crate) struct RawRequest<'r> {
-    headers: [Header<'r>; 4],
+    headers: Vec<Header<'r>>,
     prepared: PreparedHeaders,
     request: &'r SplitRequest<'r>,
 }
@@ -47,7 +47,10 @@ type Header<'h> = (&'static str, Cow<'h, [u8]>);
 
 impl<'r> RawRequest<'r> {
     pub(crate) fn new(headers: &RawHeaders<'r>, request: &'r SplitRequest<'r>) -> Self {
-        let headers = headers.headers();
+        let mut headers = headers.headers().to_vec();
+        if request.is_mapped {
+            headers.push((names::MAPPED, Cow::Borrowed(b"")));
+        }
         let prepared = prepare(&headers);
         Self { headers, prepared, request }
     }
@@ -136,7 +139,7 @@ impl RequestDeadLetter<'_> {
         batch: &Batch<'_>,
     ) -> Result<(), PublishError> {
         let (key, value) = (cut(self.key, KEY_BYTES), cut(self.value, limit));
-        let mut headers = request.headers.to_vec();
+        let mut headers = request.headers.clone();
         for (name, whole, part) in
             [(names::TRUNCATED, self.value, value), (names::TRUNCATED_KEY, self.key, key)]
         {

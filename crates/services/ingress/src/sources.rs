@@ -193,6 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_mapping_is_an_error_that_names_the_key_and_the_fix() {
+        const GENERIC: &str = "[[source]]\nprovider = 'generic'\nname = 'own'\nsecrets = ['k']\n";
+        let error =
+            |line: &str| format!("{:#}", sources(&format!("{GENERIC}{line}\n")).err().unwrap());
+        for (line, key, fix) in [
+            ("events = 'data'", "`events`", "/data/email"),
+            ("fields = { email = '/email' }", "`fields.email`", "recipient"),
+            ("fields = { recipient = 'email' }", "`fields.recipient`", "/data/email"),
+            ("kinds = { 'mail.sent' = 'sent' }", "`kinds.\"mail.sent\"`", "delivered"),
+            ("timestamp = 'at'", "`timestamp`", "/data/email"),
+            ("timestamp = '/at'\nsigned = '{timestamp}.{body}'", "`timestamp`", "remove one"),
+            ("signed = '{body}'\ntolerance_seconds = 9", "`tolerance_seconds`", "remove it"),
+            ("event = '/x'", "event", "events"),
+        ] {
+            let error = error(line);
+            assert!(error.contains("own") && error.contains(key) && error.contains(fix), "{error}");
+        }
+        assert!(sources(&format!("{GENERIC}timestamp = '/at'\ntolerance_seconds = 9\n")).is_ok());
+    }
+
+    #[test]
     fn an_invalid_source_is_an_error_that_names_the_mistake() {
         let error = |toml: &str| format!("{:#}", sources(toml).err().unwrap());
         assert!(error(&format!("{MAILGUN}{MAILGUN}")).contains("twice"));

@@ -1,7 +1,7 @@
 //! A request body that was split into its events.
 
 use event::Provider;
-use providers::{OverLimit, SplitBody, SplitError, SplitLimits};
+use providers::{Mappings, OverLimit, SplitBody, SplitError, SplitLimits};
 use record::Reason;
 
 use crate::request_metrics::KindCounts;
@@ -10,6 +10,8 @@ use crate::request_metrics::KindCounts;
 pub(crate) struct SplitRequest<'b> {
     pub(crate) body: &'b [u8],
     pub(crate) split: Result<SplitBody<'b>, NotSplit>,
+    /// True if `enrich` needs the mapping of the source too.
+    pub(crate) is_mapped: bool,
 }
 
 /// Why a body becomes one dead letter as a whole.
@@ -28,6 +30,7 @@ impl NotSplit {
             Self::Unreadable(SplitError::NotJson { .. }) => Reason::NotJson,
             Self::Unreadable(SplitError::NotForm(_)) => Reason::NotForm,
             Self::Unreadable(SplitError::WrongShape(_)) => Reason::WrongShape,
+            Self::Unreadable(SplitError::NoMapping) => Reason::NoMapping,
             Self::OverLimit(_) => Reason::TooLarge,
         }
     }
@@ -43,13 +46,19 @@ pub(crate) struct Acceptance {
 }
 
 impl<'b> SplitRequest<'b> {
-    pub(crate) fn new(provider: Provider, body: &'b [u8], limits: &SplitLimits) -> Self {
-        let split = providers::split(provider, body).map_err(NotSplit::Unreadable);
+    pub(crate) fn new(
+        mappings: &Mappings,
+        provider: Provider,
+        source: &str,
+        body: &'b [u8],
+        limits: &SplitLimits,
+    ) -> Self {
+        let split = mappings.split(provider, source, body).map_err(NotSplit::Unreadable);
         let split = split.and_then(|split| {
             limits.check(&split)?;
             Ok(split)
         });
-        Self { body, split }
+        Self { body, split, is_mapped: mappings.has(provider, source) }
     }
 
     /// Returns the number of events, which is 0 if the body becomes a dead letter.

@@ -16,6 +16,7 @@ mod show;
 use std::path::Path;
 
 use kafka::{ClusterSettings, Connection};
+use providers::Mappings;
 use record::Topics;
 use service::{ServiceSettings, Settings};
 
@@ -26,6 +27,8 @@ use crate::{InputError, Outcome};
 pub(crate) struct Installation {
     pub(crate) connection: Connection,
     pub(crate) topics: Topics,
+    /// Bodies are split again with the mappings of the ingress.
+    pub(crate) mappings: Mappings,
 }
 
 impl Installation {
@@ -36,7 +39,9 @@ impl Installation {
         service::init_log(&service).map_err(|error| InputError(format!("{error:#}")))?;
         settings.warn_about_old_names();
         let kafka: ClusterSettings = settings.section("kafka")?;
-        Ok(Self { connection: kafka.connection("operator", false), topics: kafka.topics() })
+        let mappings = Mappings::new(settings.list("source")?)?;
+        let connection = kafka.connection("operator", false);
+        Ok(Self { connection, topics: kafka.topics(), mappings })
     }
 }
 

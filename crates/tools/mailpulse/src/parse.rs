@@ -16,7 +16,7 @@ use crate::request::CapturedRequest;
 use crate::{InputError, Outcome, input, text};
 use output::EventLines;
 use pipeline::Pipeline;
-use raw_events::{BodyEvents, split_body};
+use raw_events::BodyEvents;
 
 /// What the ingress knows about a request besides its body.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub(crate) fn run(config: Option<&Path>, args: &Parse) -> anyhow::Result<Outcome
     let received = read_body(args)?;
     let body = if args.published { received.into() } else { pipeline.pseudonymize(&received) };
     let mut lines = EventLines::new(context, io::stdout().lock());
-    let note = match split_body(args.provider, &body) {
+    let note = match pipeline.split(context, &body) {
         Ok(BodyEvents { events, note }) => {
             pipeline.enrich(&events, &mut lines)?;
             note

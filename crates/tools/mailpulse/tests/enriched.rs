@@ -72,7 +72,7 @@ fn a_line_is_the_value_that_enrich_publishes() {
         for raw in providers::split(provider, &body).unwrap().events() {
             let (received_at, recipient) = (RECEIVED_AT, raw.recipient);
             let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
-            let record = RawRecord { provider, envelope, value: raw.raw };
+            let record = RawRecord { provider, envelope, value: raw.raw, is_mapped: false };
             let json = |event: &Event<'_>| serde_json::to_string(event).unwrap();
             // Messages of SNS have line breaks.
             let published = enrichment.read(&record, json).unwrap().replace('\n', " ");

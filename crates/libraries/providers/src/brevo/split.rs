@@ -28,8 +28,13 @@ pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
     for (head, raw) in &heads {
         let kind = kind(head.event.as_deref());
         let nested = head.content.iter().filter_map(|contact| contact.email.as_deref());
-        let mut addresses: Vec<_> =
-            head.email.iter().map(|email| email.as_str()).chain(nested).map(recipient_key).collect();
+        let mut addresses: Vec<_> = head
+            .email
+            .iter()
+            .map(|email| email.as_str())
+            .chain(nested)
+            .map(recipient_key)
+            .collect();
         addresses.sort_unstable();
         addresses.dedup();
         addresses.retain(|address| !address.is_empty());

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -29,6 +31,14 @@ pub struct Options {
     pub signed: Option<Template>,
     pub algorithm: Option<Algorithm>,
     pub secret_encoding: Option<SecretEncoding>,
+    /// A JSON pointer to the time inside the signed body that is compared with now.
+    pub timestamp: Option<String>,
+    /// A JSON pointer to the list of events, or to the only event.
+    pub events: Option<String>,
+    /// JSON pointers from an event to its fields, by the name of the field.
+    pub fields: BTreeMap<String, String>,
+    /// The sender's names of events, and our kinds.
+    pub kinds: BTreeMap<String, String>,
 }
 
 /// The encoding of a signature.

@@ -1,4 +1,6 @@
-use event::{Automation, AutomationReason, Bounce, Event, EventId, Kind, Permanence, Provider};
+use std::borrow::Cow;
+
+use event::{Automation, AutomationReason, Event, EventId, Kind, Permanence, Provider, Text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -52,40 +54,99 @@ impl<'a> GenericEvent<'a> {
         raw: &'a RawValue,
         envelope: &Envelope<'a>,
     ) -> Result<Event<'a>, ParseError> {
-        let kind = kind(self.event.as_deref());
-        let timestamp = self.timestamp.or(sent_at);
-        let occurred_at = envelope.time(kind, times::any(timestamp))?;
-        let event_id = self.event_id(provider, timestamp, envelope);
-        let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
-        let bounce = is_refused.then(|| self.bounce.0.into_bounce(kind));
-        let is_machine = kind.is_engagement() && self.machine.is_set();
-        Ok(Event {
+        let refusal = self.bounce.0;
+        Facts {
+            kind: kind(self.event.as_deref()),
+            timestamp: self.timestamp.or(sent_at).map(|json| Cow::Borrowed(json.get())),
+            event: self.event.0,
+            id: self.id.0,
+            key: None,
             message_id: self.message_id.0,
             campaign: self.campaign.0,
+            stream: None,
             tags: self.tags.0,
-            bounce,
+            url: self.url.0,
+            ip: self.ip.0,
+            user_agent: self.user_agent.0,
+            is_machine: self.machine.is_set(),
+            permanence: refusal.permanence(),
+            status: refusal.status.0,
+            diagnostic: refusal.diagnostic.0,
+        }
+        .into_event(provider, raw, envelope)
+    }
+}
+
+/// The content of an event, wherever its fields were.
+pub(super) struct Facts<'a> {
+    pub(super) kind: Kind,
+    /// The sender's name of the event.
+    pub(super) event: Option<Text<'a>>,
+    /// JSON: unix seconds, unix milliseconds, or RFC 3339.
+    pub(super) timestamp: Option<Cow<'a, str>>,
+    pub(super) id: Option<Text<'a>>,
+    /// What identifies an event without `id`, if its fields do not.
+    pub(super) key: Option<&'a str>,
+    pub(super) message_id: Option<Text<'a>>,
+    pub(super) campaign: Option<Text<'a>>,
+    pub(super) stream: Option<Text<'a>>,
+    pub(super) tags: Vec<Text<'a>>,
+    pub(super) url: Option<Text<'a>>,
+    pub(super) ip: Option<Text<'a>>,
+    pub(super) user_agent: Option<Text<'a>>,
+    pub(super) is_machine: bool,
+    pub(super) permanence: Option<Permanence>,
+    pub(super) status: Option<Text<'a>>,
+    /// The answer of the receiving server.
+    pub(super) diagnostic: Option<Text<'a>>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn into_event(
+        self,
+        provider: Provider,
+        raw: &'a RawValue,
+        envelope: &Envelope<'a>,
+    ) -> Result<Event<'a>, ParseError> {
+        let kind = self.kind;
+        let timestamp = self.timestamp.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        let occurred_at = envelope.time(kind, times::any(timestamp))?;
+        let event_id = self.event_id(provider, envelope);
+        let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
+        let default = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
+        let evidence = Evidence {
+            provider: Meaning { permanence: self.permanence, class: None }.or(default),
+            status: self.status,
+            diagnostic: self.diagnostic,
+            late: false,
+        };
+        let is_machine = kind.is_engagement() && self.is_machine;
+        Ok(Event {
+            message_id: self.message_id,
+            campaign: self.campaign,
+            stream: self.stream,
+            tags: self.tags,
+            bounce: is_refused.then(|| evidence.bounce()),
             automation: is_machine
                 .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
-            user_agent: self.user_agent.0,
-            ip: self.ip.0,
-            url: self.url.0,
-            provider_event: self.event.0.unwrap_or_default(),
-            provider_event_id: self.id.0,
+            user_agent: self.user_agent,
+            ip: self.ip,
+            url: self.url,
+            provider_event: self.event.unwrap_or_default(),
+            provider_event_id: self.id,
             ..envelope.event(provider, kind, event_id, occurred_at, raw)
         })
     }
 
     /// The key is `id`. Without one, it is made of the fields that identify the event.
-    fn event_id(
-        &self,
-        provider: Provider,
-        timestamp: Option<&RawValue>,
-        envelope: &Envelope<'_>,
-    ) -> EventId {
+    fn event_id(&self, provider: Provider, envelope: &Envelope<'_>) -> EventId {
         if self.id.is_some() {
             return envelope.event_id(provider, [bytes(&self.id)]);
         }
-        let timestamp = timestamp.map_or("", RawValue::get).as_bytes();
+        if let Some(key) = self.key {
+            return envelope.event_id(provider, [key.as_bytes()]);
+        }
+        let timestamp = self.timestamp.as_deref().unwrap_or_default().as_bytes();
         envelope.event_id(
             provider,
             [bytes(&self.event), timestamp, bytes(&self.message_id), bytes(&self.url)],
@@ -93,17 +154,9 @@ impl<'a> GenericEvent<'a> {
     }
 }
 
-impl<'a> Refusal<'a> {
-    fn into_bounce(self, kind: Kind) -> Bounce<'a> {
+impl Refusal<'_> {
+    fn permanence(&self) -> Option<Permanence> {
         let name = self.permanence.as_deref();
-        let permanence = Permanence::ALL.iter().find(|p| Some(p.as_str()) == name).copied();
-        let default = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
-        Evidence {
-            provider: Meaning { permanence, class: None }.or(default),
-            status: self.status.0,
-            diagnostic: self.diagnostic.0,
-            late: false,
-        }
-        .bounce()
+        Permanence::ALL.iter().find(|permanence| Some(permanence.as_str()) == name).copied()
     }
 }

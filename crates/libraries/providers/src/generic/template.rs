@@ -17,6 +17,11 @@ pub(crate) enum Part {
 }
 
 impl Template {
+    /// The template `{body}`.
+    pub(crate) fn body() -> Self {
+        Self(vec![Part::Body])
+    }
+
     pub(crate) fn parts(&self) -> &[Part] {
         &self.0
     }

@@ -1,12 +1,13 @@
 use http::HeaderName;
 
 use super::Options;
+use super::mapping::pointer;
 use super::options::{Encoding, TimeUnit};
 use super::template::{Part, Template};
 use crate::mac::{self, Tag};
 use crate::{
-    FindCertificate, ReceivedRequest, Rejection, SettingsError, SourceSettings, Trace, Verified,
-    freshness,
+    FindCertificate, Pointer, ReceivedRequest, Rejection, SettingsError, SourceSettings, Trace,
+    Verified, freshness, times,
 };
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-mailpulse-signature");
@@ -26,6 +27,8 @@ pub(crate) struct Verifier {
     prefix: String,
     encoding: Encoding,
     template: Template,
+    /// The time inside the body, if it is checked.
+    body_time: Option<Pointer>,
     tolerance_seconds: u64,
 }
 
@@ -37,8 +40,14 @@ impl Verifier {
                 .parse::<HeaderName>()
                 .map_err(|_| settings.bad_option(key, "must be the name of an HTTP header")),
         };
-        let template = options.signed.clone().unwrap_or_default();
+        options.check_mapping(&settings.name)?;
+        let template = options.signed.clone().unwrap_or_else(|| match options.timestamp {
+            Some(_) => Template::body(),
+            None => Template::default(),
+        });
         check_template(settings, options, &template)?;
+        let body_time = options.timestamp.as_deref().map(|path| pointer("timestamp", path));
+        let body_time = body_time.transpose().map_err(|wrong| wrong.of(settings.name.clone()))?;
         let secret_encoding = options.secret_encoding.unwrap_or_default();
         let fix = "give the HMAC key in the encoding that `secret_encoding` names";
         let secrets = settings.read_secrets(fix, |secret| secret_encoding.decode(secret))?;
@@ -52,6 +61,7 @@ impl Verifier {
             prefix: options.prefix.clone().unwrap_or_else(|| format!("{}=", algorithm.as_str())),
             encoding: options.encoding.unwrap_or_default(),
             template,
+            body_time,
             tolerance_seconds: options.tolerance_seconds.unwrap_or(TOLERANCE_SECONDS),
         })
     }
@@ -84,10 +94,13 @@ impl Verifier {
         trace.key(key, self.keys.count());
         let age = match timestamp {
             Some(timestamp) => self.check_age(timestamp, request, trace),
-            None => {
-                trace.undated();
-                Ok(())
-            }
+            None => match &self.body_time {
+                Some(path) => self.check_body(path, request, trace),
+                None => {
+                    trace.undated();
+                    Ok(())
+                }
+            },
         };
         let key = key.ok_or(Rejection::WrongSignature)?;
         age.map(|()| Verified::by(key))
@@ -137,6 +150,27 @@ impl Verifier {
         };
         freshness::check(signed_at, request.now, self.tolerance_seconds, trace)
     }
+
+    /// The body is signed, and its time with it.
+    fn check_body(
+        &self,
+        path: &Pointer,
+        request: &ReceivedRequest<'_>,
+        trace: &mut Trace,
+    ) -> Result<(), Rejection> {
+        let Some(signed_at) = time_in(request.body, path) else {
+            trace.failed("timestamp", || "the body has no time at `timestamp`".to_owned());
+            return Err(Rejection::MalformedSignature("its body has no time at `timestamp`"));
+        };
+        freshness::check(signed_at, request.now, self.tolerance_seconds, trace)
+    }
+}
+
+/// Returns the time in a signed body, in unix seconds.
+fn time_in(body: &[u8], path: &Pointer) -> Option<i64> {
+    let json = path.json(std::str::from_utf8(body).ok()?)?;
+    let time = times::any(serde_json::from_str(&json).ok()).ok()?;
+    Some(time.micros().div_euclid(1_000_000))
 }
 
 /// The headers of a signed request.
@@ -152,13 +186,23 @@ fn check_template(
     options: &Options,
     template: &Template,
 ) -> Result<(), SettingsError> {
+    if options.timestamp.is_some() && template.has_timestamp() {
+        let fix = "and the {timestamp} of `signed` are both a signed time: remove one of them";
+        return Err(settings.bad_option("timestamp", fix));
+    }
+    let about_header = template.has_timestamp();
+    let is_dated = about_header || options.timestamp.is_some();
+    if options.tolerance_seconds.is_some() && !is_dated {
+        let fix = "has no effect, because `signed` has no {timestamp} and there is no `timestamp`: \
+                   remove it or name the signed time";
+        return Err(settings.bad_option("tolerance_seconds", fix));
+    }
     let about_time = [
-        ("tolerance_seconds", options.tolerance_seconds.is_some()),
         ("timestamp_header", options.timestamp_header.is_some()),
         ("timestamp_unit", options.timestamp_unit.is_some()),
     ];
     match about_time.into_iter().find(|(_, is_given)| *is_given) {
-        Some((key, _)) if !template.has_timestamp() => {
+        Some((key, _)) if !about_header => {
             let fix =
                 "has no effect, because `signed` has no {timestamp}: remove it or sign the time";
             return Err(settings.bad_option(key, fix));

@@ -38,6 +38,14 @@ pub(crate) fn text(body: &[u8]) -> Result<&str, SplitError> {
     std::str::from_utf8(body).map_err(|_| SplitError::NotUtf8)
 }
 
+/// Checks that a text is JSON.
+pub(crate) fn check(text: &str) -> Result<(), SplitError> {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(fault(text, "JSON")),
+    }
+}
+
 /// Reads a body that is one object.
 pub(crate) fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SplitError> {
     single(text(body)?)

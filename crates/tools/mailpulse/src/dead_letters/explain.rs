@@ -23,6 +23,10 @@ pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
             "the event's time has a format that the provider does not document"
         }
         Reason::TimeOutOfRange => "the event's time is outside the supported years",
+        Reason::NoMapping => {
+            "only the mapping of its source tells where the fields are, and the source has none in \
+             the settings"
+        }
         Reason::BadHeaders => "the record lacks a header of its topic; the detail names it",
         Reason::TooLarge => {
             "the body exceeds a limit of the ingress, or Kafka rejected the record because of its \
@@ -36,7 +40,9 @@ pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
 
 /// Returns what to do about it.
 pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
-    use Reason::{BadHeaders, NotForm, NotJson, NotUtf8, RowRefused, TooLarge, WrongShape};
+    use Reason::{
+        BadHeaders, NoMapping, NotForm, NotJson, NotUtf8, RowRefused, TooLarge, WrongShape,
+    };
     let (Some(stage), Some(reason)) = (dead_letter.stage(), dead_letter.reason()) else {
         return "unknown to this release";
     };
@@ -49,6 +55,10 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
         (_, TooLarge) => {
             "raise max.message.bytes of the topic and message.max.bytes of the brokers, then \
              redrive"
+        }
+        (_, NoMapping) => {
+            "restore the [[source]] with its `events`, `fields` and `kinds` in the settings of this \
+             stage and of this tool, restart the stage, then redrive"
         }
         (Stage::Ingress, NotUtf8 | NotJson) => {
             "if the provider posts this on purpose, extend its `split` with these bytes as a \

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kafka::dead_letters::{DeadLetterView, Entry, Redrive};
 use kafka::{Outgoing, Output, OwnedRecord};
+use providers::Mappings;
 use record::{DeadLetter, Offset, Origin, Reason, Stage, Topics};
 
 use super::Installation;
@@ -105,7 +106,10 @@ fn for_each_redrivable(
             let id = dead_letter.id;
             if !dead_letter.is_marker() && selection.contains(&dead_letter, entry) {
                 missing.remove(&id);
-                match (states.state(id), Route::of(&dead_letter, &installation.topics)) {
+                match (
+                    states.state(id),
+                    Route::of(&dead_letter, &installation.topics, &installation.mappings),
+                ) {
                     (RedriveState::Open, Ok(route)) => redrivable(entry, route, report)?,
                     (RedriveState::Open, Err(reason)) => {
                         report.stays(id, &format!("{reason} ({})", reason.code()));
@@ -159,16 +163,16 @@ fn confirm(count: usize) -> io::Result<bool> {
 
 /// Redrives the selection in batches.
 fn redrive(installation: &Installation, selection: &Selection<'_>) -> anyhow::Result<Outcome> {
-    let (connection, topics) = (&installation.connection, &installation.topics);
+    let Installation { connection, topics, mappings } = installation;
     let redrive = Redrive::open(connection, topics, OPEN_TRANSACTION_TIMEOUT)?;
     let (mut report, mut batch) = (Report::default(), Batch::default());
     let view = redrive.view();
     let read =
         for_each_redrivable(installation, view, selection, &mut report, |entry, route, report| {
             batch.add(entry.record.to_owned(), route);
-            if batch.is_full() { batch.commit(topics, &redrive, report) } else { Ok(()) }
+            if batch.is_full() { batch.commit(topics, mappings, &redrive, report) } else { Ok(()) }
         });
-    let result = read.and_then(|()| batch.commit(topics, &redrive, &mut report));
+    let result = read.and_then(|()| batch.commit(topics, mappings, &redrive, &mut report));
     report.print_summary("redriven");
     result.map(|()| report.outcome())
 }
@@ -195,6 +199,7 @@ impl Batch {
     fn commit(
         &mut self,
         topics: &Topics,
+        mappings: &Mappings,
         redrive: &Redrive,
         report: &mut Report,
     ) -> anyhow::Result<()> {
@@ -202,7 +207,7 @@ impl Batch {
         redrive.commit(|out| {
             for (record, route) in &dead_letters {
                 let dead_letter = DeadLetterRecord::from_owned(record);
-                route.publish(&dead_letter, topics, out)?;
+                route.publish(&dead_letter, topics, mappings, out)?;
                 publish_marker(&dead_letter, route, &topics.dead_letters, out)?;
             }
             Ok(())

@@ -5,8 +5,8 @@ use std::fmt;
 
 use event::{Kind, Provider};
 use kafka::{Outgoing, Output};
-use providers::{Content, SplitError};
-use record::{DeadLetterHeaders, Origin, Stage, Topics, names};
+use providers::{Content, Mappings, SplitBody, SplitError};
+use record::{DeadLetterHeaders, Origin, Reason, Stage, Topics, names};
 
 use super::dead_letter_record::DeadLetterRecord;
 
@@ -86,13 +86,14 @@ impl Route {
     pub(crate) fn of(
         dead_letter: &DeadLetterRecord<'_>,
         topics: &Topics,
+        mappings: &Mappings,
     ) -> Result<Self, NotRedrivable> {
         if let Some(length) = DeadLetterHeaders::original_length(&dead_letter.headers) {
             return Err(NotRedrivable::Cut(length));
         }
         let unknown = || NotRedrivable::UnknownStage(dead_letter.added.stage.to_owned());
         match dead_letter.stage().ok_or_else(unknown)? {
-            Stage::Ingress => split_again(dead_letter),
+            Stage::Ingress => split_again(dead_letter, mappings),
             stage @ (Stage::Enrich | Stage::Dedupe | Stage::Archive | Stage::Notify) => {
                 back_to_origin(dead_letter, stage, topics)
             }
@@ -120,12 +121,20 @@ impl Route {
         &self,
         dead_letter: &DeadLetterRecord<'_>,
         topics: &Topics,
+        mappings: &Mappings,
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
         let mut headers = DeadLetterHeaders::original(&dead_letter.headers);
         let (topic, partition, redriven_for) = match self {
             Self::Split { provider, .. } => {
-                return publish_events(*provider, dead_letter, &headers, topics, out);
+                let split = split(*provider, dead_letter, mappings);
+                // `split_again` has split the same bytes, so this does not fail.
+                let split = split.map_err(kafka::Error::state)?;
+                headers.retain(|(name, _)| *name != names::MAPPED);
+                if mappings.has(*provider, source(dead_letter)) {
+                    headers.push((names::MAPPED, b""));
+                }
+                return publish_events(&split, &headers, topics, out);
             }
             Self::Back { topic, partition, redriven_for } => (topic, *partition, *redriven_for),
         };
@@ -140,10 +149,12 @@ impl Route {
 }
 
 /// Splits a request body like the ingress.
-fn split_again(dead_letter: &DeadLetterRecord<'_>) -> Result<Route, NotRedrivable> {
+fn split_again(
+    dead_letter: &DeadLetterRecord<'_>,
+    mappings: &Mappings,
+) -> Result<Route, NotRedrivable> {
     let provider = dead_letter.provider().ok_or(NotRedrivable::UnknownProvider)?;
-    let split =
-        providers::split(provider, dead_letter.value).map_err(NotRedrivable::StillNotSplit)?;
+    let split = split(provider, dead_letter, mappings).map_err(NotRedrivable::StillNotSplit)?;
     if matches!(split.content(), Content::ConfirmSubscription { .. }) {
         return Err(NotRedrivable::Confirmation);
     }
@@ -155,16 +166,38 @@ fn split_again(dead_letter: &DeadLetterRecord<'_>) -> Result<Route, NotRedrivabl
     Ok(Route::Split { provider, kinds, bytes })
 }
 
+/// Splits with the mapping of the source. This machine may not have the settings of every source;
+/// that is an error only if the ingress needed a mapping.
+fn split<'b>(
+    provider: Provider,
+    dead_letter: &DeadLetterRecord<'b>,
+    mappings: &Mappings,
+) -> Result<SplitBody<'b>, SplitError> {
+    let source = source(dead_letter);
+    let was_mapped = dead_letter.headers.iter().any(|(name, _)| *name == names::MAPPED);
+    if was_mapped && !mappings.has(provider, source) {
+        return Err(SplitError::NoMapping);
+    }
+    let lacked_mapping = dead_letter.added.reason == Reason::NoMapping.code();
+    if lacked_mapping || mappings.has(provider, source) {
+        return mappings.split(provider, source, dead_letter.value);
+    }
+    providers::split(provider, dead_letter.value)
+}
+
+/// Returns the name of the source, or an empty text.
+fn source<'a>(dead_letter: &DeadLetterRecord<'a>) -> &'a str {
+    let header = dead_letter.headers.iter().find(|(name, _)| *name == names::SOURCE);
+    header.and_then(|&(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
+}
+
 /// Publishes the events of a body like the ingress.
 fn publish_events(
-    provider: Provider,
-    dead_letter: &DeadLetterRecord<'_>,
+    split: &SplitBody<'_>,
     headers: &[(&str, &[u8])],
     topics: &Topics,
     out: &mut Output<'_>,
 ) -> Result<(), kafka::Error> {
-    // `split_again` has split the same bytes, so this does not fail.
-    let split = providers::split(provider, dead_letter.value).map_err(kafka::Error::state)?;
     for raw in split.events() {
         out.send(Outgoing {
             topic: topics.raw(raw.kind),
@@ -255,7 +288,7 @@ mod tests {
             added: DeadLetterHeaders::read(&headers),
             headers: headers.to_vec(),
         };
-        Route::of(&dead_letter, &Topics::new("t."))
+        Route::of(&dead_letter, &Topics::new("t."), &Mappings::default())
     }
 
     fn route(stage: &str, provider: &str, origin: &str, value: &[u8]) -> Result<String, String> {

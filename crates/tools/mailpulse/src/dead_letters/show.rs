@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use kafka::dead_letters::DeadLetterView;
+use providers::Mappings;
 use record::{Topics, names};
 
 use super::dead_letter_record::{DeadLetterRecord, written_at};
@@ -31,7 +32,13 @@ pub(crate) fn run(installation: &Installation, args: &Show) -> anyhow::Result<Ou
                 out.write_all(dead_letter.value)?;
             } else {
                 let state = states.state(dead_letter.id);
-                let text = description(&dead_letter, written_at(entry), state, topics);
+                let text = description(
+                    &dead_letter,
+                    written_at(entry),
+                    state,
+                    topics,
+                    &installation.mappings,
+                );
                 out.write_all(text.as_bytes())?;
             }
             out.flush()?;
@@ -50,10 +57,11 @@ fn description(
     written_at: Timestamp,
     state: RedriveState,
     topics: &Topics,
+    mappings: &Mappings,
 ) -> String {
     let line = |text: &str| text::escape_line(text.as_bytes());
     let state = match state {
-        RedriveState::Open => match Route::of(dead_letter, topics) {
+        RedriveState::Open => match Route::of(dead_letter, topics, mappings) {
             Ok(route) => format!("open; can be redriven: {route}"),
             Err(reason) => format!("open; cannot be redriven: {reason}"),
         },

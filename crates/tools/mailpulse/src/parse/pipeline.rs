@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use enrich::{EnrichSettings, Enrichment, RawRecord};
 use privacy::Pseudonymizer;
-use providers::Envelope;
+use providers::{Envelope, Mappings, SplitError};
 use service::Settings;
 
 use super::RequestContext;
 use super::output::EventLines;
-use super::raw_events::RawEvent;
+use super::raw_events::{BodyEvents, RawEvent, split_body, split_with};
 
 /// The minimum of `mx_timeout`. `enrich` waits for less time, because it blocks a partition and can
 /// use a late answer for the next batch. Here nothing else waits, and there is no next batch.
@@ -22,6 +22,7 @@ const MIN_MX_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Pipeline {
     pseudonyms: Option<Pseudonymizer>,
     enrichment: Enrichment,
+    mappings: Mappings,
 }
 
 impl Pipeline {
@@ -37,6 +38,7 @@ impl Pipeline {
         Ok(Self {
             pseudonyms: Pseudonymizer::from_settings(&settings)?,
             enrichment: Enrichment::open(&enrich)?,
+            mappings: Mappings::new(settings.list("source")?)?,
         })
     }
 
@@ -45,6 +47,23 @@ impl Pipeline {
         self.pseudonyms
             .as_ref()
             .map_or(Cow::Borrowed(body), |pseudonyms| pseudonyms.rewrite_body(body))
+    }
+
+    /// Splits a body like the ingress. A source that is not configured has no mapping.
+    pub(super) fn split(
+        &self,
+        context: RequestContext<'_>,
+        body: &[u8],
+    ) -> Result<BodyEvents, SplitError> {
+        let RequestContext { provider, source, .. } = context;
+        if !self.mappings.has(provider, source) {
+            return split_body(provider, body);
+        }
+        let whole = split_with(body, |body| self.mappings.split(provider, source, body));
+        whole.or_else(|error| {
+            let events = self.mappings.split_events(provider, source, body);
+            split_with(body, |_| events.unwrap_or(Err(error))).map_err(|_| error)
+        })
     }
 
     /// Writes what `enrich` makes of the raw events, as one batch.
@@ -57,7 +76,8 @@ impl Pipeline {
         let RequestContext { provider, source, received_at, request_id } = lines.context;
         for RawEvent { recipient, bytes } in raw_events {
             let envelope = Envelope { source, recipient, received_at, request_id };
-            let record = RawRecord { provider, envelope, value: bytes };
+            let is_mapped = self.mappings.has(provider, source);
+            let record = RawRecord { provider, envelope, value: bytes, is_mapped };
             match self.enrichment.read(&record, |event| lines.event(event)) {
                 Ok(written) => written?,
                 Err(error) => lines.unreadable_event(&error, recipient, bytes)?,

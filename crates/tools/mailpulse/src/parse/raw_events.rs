@@ -2,7 +2,7 @@
 //! event without its body.
 
 use event::Provider;
-use providers::{Content, SplitError, split};
+use providers::{Content, SplitBody, SplitError, split};
 
 use super::envelope::with_envelope;
 
@@ -31,7 +31,15 @@ pub(super) fn split_body(provider: Provider, body: &[u8]) -> Result<BodyEvents, 
 }
 
 fn split_complete(provider: Provider, body: &[u8]) -> Result<BodyEvents, SplitError> {
-    let split = split(provider, body)?;
+    split_with(body, |body| split(provider, body))
+}
+
+/// Splits a body with `split`.
+pub(super) fn split_with<'b>(
+    body: &'b [u8],
+    split: impl FnOnce(&'b [u8]) -> Result<SplitBody<'b>, SplitError>,
+) -> Result<BodyEvents, SplitError> {
+    let split = split(body)?;
     let events = split
         .events()
         .map(|raw| RawEvent { recipient: raw.recipient.to_owned(), bytes: raw.raw.to_owned() });

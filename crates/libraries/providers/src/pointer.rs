@@ -12,11 +12,11 @@ use serde_json::value::RawValue;
 /// contains JSON, because some providers return their customers' metadata in that form.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Pointer(Vec<String>);
+pub struct Pointer(Vec<String>);
 
 /// A text that is not a JSON pointer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotAPointer(String);
+pub struct NotAPointer(String);
 
 impl fmt::Display for NotAPointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,9 +34,20 @@ impl TryFrom<String> for Pointer {
 }
 
 impl Pointer {
+    /// The path to the whole document.
+    pub(crate) const fn whole() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Returns the JSON of the value, as it is written. A value inside a string with escapes is a
+    /// copy.
+    pub(crate) fn json<'a>(&self, json: &'a str) -> Option<Cow<'a, str>> {
+        find(json, &self.0)
+    }
+
     /// Returns the text of the value: of a string, a number or a boolean the value itself, of an
     /// array those of its elements, of anything else nothing. Empty strings are omitted.
-    pub(crate) fn texts<'a>(&self, json: &'a str) -> Vec<Text<'a>> {
+    pub fn texts<'a>(&self, json: &'a str) -> Vec<Text<'a>> {
         let Some(found) = find(json, &self.0) else { return Vec::new() };
         let one = |json: &Cow<'a, str>| match json {
             Cow::Borrowed(json) => scalar(json),
@@ -54,7 +65,7 @@ impl Pointer {
     }
 
     /// Returns the first of [`Pointer::texts`].
-    pub(crate) fn text<'a>(&self, json: &'a str) -> Option<Text<'a>> {
+    pub fn text<'a>(&self, json: &'a str) -> Option<Text<'a>> {
         self.texts(json).into_iter().next()
     }
 }
