@@ -30,6 +30,12 @@ pub enum Error {
     /// Software could not be fetched or installed.
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
+    /// A key or a certificate for tests could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A TLS front cannot use its certificate or key.
+    #[error("the TLS front cannot start: {0}")]
+    Tls(String),
     /// An environment variable has a wrong value.
     #[error("{variable}=`{value}` is not {expected}")]
     BadSetting { variable: &'static str, value: String, expected: &'static str },
@@ -68,6 +74,8 @@ impl Error {
             Self::Spawn { .. } => "spawn",
             Self::CommandFailed { .. } => "command_failed",
             Self::Fetch(error) => error.code(),
+            Self::Certificate(_) => "certificate",
+            Self::Tls(_) => "tls",
             Self::BadSetting { .. } => "bad_setting",
             Self::NotReady { .. } => "not_ready",
             Self::Exited { .. } => "exited",

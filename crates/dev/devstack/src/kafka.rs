@@ -2,6 +2,7 @@
 
 mod probe;
 mod properties;
+mod secured;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::dirs::RunDir;
 use crate::process::{self, Child, free_port};
-use crate::{Dirs, Error, ServerKind, compose};
+use crate::{Authority, Dirs, Error, ServerKind, compose};
+
+use secured::SecuredListeners;
+pub use secured::{SCRAM_PASSWORD, SCRAM_USER};
 
 /// A start takes two seconds; a machine that also compiles needs longer.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -99,11 +103,22 @@ impl Kafka {
     }
 
     fn launch(dirs: &Dirs, roles: Roles, jit: Jit, data: Option<&Path>) -> Result<Self, Error> {
+        Self::launch_with(dirs, roles, jit, data, None)
+    }
+
+    fn launch_with(
+        dirs: &Dirs,
+        roles: Roles,
+        jit: Jit,
+        data: Option<&Path>,
+        authority: Option<&Authority>,
+    ) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let cluster = Cluster::new(dirs, &java, &jars, roles, jit, data)
+            let secured = authority.map(SecuredListeners::new).transpose()?;
+            let cluster = Cluster::new(dirs, &java, &jars, roles, jit, data, secured)
                 .and_then(Cluster::format_and_launch);
             match cluster {
                 // Another process may have taken the port since we found it free.
@@ -219,6 +234,7 @@ struct Cluster {
     /// Whether the data directory has the data of an earlier broker.
     is_formatted: bool,
     port: u16,
+    secured: Option<SecuredListeners>,
     _run: Arc<RunDir>,
 }
 
@@ -233,6 +249,7 @@ impl Cluster {
         roles: Roles,
         jit: Jit,
         data: Option<&Path>,
+        secured: Option<SecuredListeners>,
     ) -> Result<Self, Error> {
         let (dir, port, controller_port) =
             (dirs.subdirectory("kafka")?, free_port()?, free_port()?);
@@ -243,7 +260,11 @@ impl Cluster {
         let configurations = match roles {
             Roles::Combined => {
                 let own_data = dir.join("data");
-                let text = properties::combined(data.unwrap_or(&own_data), port, controller_port);
+                let data_dir = data.unwrap_or(&own_data);
+                let text = match &secured {
+                    Some(more) => properties::secured(data_dir, port, controller_port, more),
+                    None => properties::combined(data_dir, port, controller_port),
+                };
                 let more = if data.is_some() { properties::KEEP_EVERYTHING } else { "" };
                 vec![(&dir, text + more)]
             }
@@ -271,6 +292,7 @@ impl Cluster {
             controller_dir,
             is_formatted: data.is_some_and(|data| data.join("meta.properties").is_file()),
             port,
+            secured,
             _run: dirs.owner.clone(),
         })
     }
@@ -287,6 +309,7 @@ impl Cluster {
         for dir in all {
             let mut format = self.jvm("kafka.tools.StorageTool");
             format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(configuration(dir));
+            format.args(self.secured.iter().flat_map(SecuredListeners::format_arguments));
             process::run(format, &dir.join("format.log"), START_PATIENCE, || {})?;
         }
         self.launch()?;

@@ -14,6 +14,7 @@ mod error;
 pub mod kafka;
 pub mod process;
 mod running;
+pub mod tls;
 
 use std::sync::OnceLock;
 
@@ -23,6 +24,7 @@ pub use dirs::Dirs;
 pub use error::Error;
 pub use kafka::Kafka;
 pub use running::Running;
+pub use tls::{Authority, Identity, TlsFront};
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

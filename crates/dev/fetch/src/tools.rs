@@ -31,6 +31,9 @@ tools! {
     CC = "a C compiler (cc)", "to compile librdkafka, aws-lc and jemalloc",
         ["gcc"], || on_path("cc");
     MAKE = "make", "to compile librdkafka and jemalloc", ["make"], || on_path("make");
+    PKG_CONFIG = "pkg-config", "to find OpenSSL", ["pkg-config"], || on_path("pkg-config");
+    OPENSSL = "OpenSSL's headers (libssl-dev)", "to compile librdkafka with TLS",
+        ["libssl-dev"], find_openssl;
     JAVA = "a Java runtime, version 17 or newer", "to run Kafka",
         ["openjdk-21-jre-headless", "openjdk-17-jre-headless", "openjdk-25-jre-headless"], find_java;
     MAVEN = "Maven (mvn)", "to fetch Kafka's jars", ["maven"], || on_path("mvn");
@@ -117,6 +120,16 @@ pub fn alertmanager() -> Result<PathBuf, Error> {
 /// As [`java`].
 pub fn amtool() -> Result<PathBuf, Error> {
     Tool::AMTOOL.obtain()
+}
+
+/// The crate `openssl-sys` finds OpenSSL in the same places.
+fn find_openssl() -> Option<PathBuf> {
+    let configured = std::env::var_os("OPENSSL_DIR").map(PathBuf::from);
+    let homebrew = ["/opt/homebrew/opt/openssl@3", "/usr/local/opt/openssl@3"].map(PathBuf::from);
+    let mut directories = configured.into_iter().chain(homebrew);
+    directories.find(|directory| directory.is_dir()).or_else(|| {
+        on_path("pkg-config").filter(|it| output(it, &["--exists", "openssl"]).is_some())
+    })
 }
 
 fn find_java() -> Option<PathBuf> {

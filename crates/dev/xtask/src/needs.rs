@@ -47,7 +47,7 @@ impl Needs {
     /// Returns the tools that must be installed before anything else starts.
     pub(crate) fn tools(&self) -> Vec<&'static Tool> {
         let groups: [(bool, &[&'static Tool]); 7] = [
-            (true, &[&Tool::CC, &Tool::MAKE]),
+            (true, &[&Tool::CC, &Tool::MAKE, &Tool::PKG_CONFIG, &Tool::OPENSSL]),
             (self.kafka, &[&Tool::JAVA]),
             (self.kafka_jars, &[&Tool::MAVEN]),
             (self.libchdb, &[&Tool::NPM]),
@@ -83,11 +83,12 @@ mod tests {
     fn tools_are_needed_only_for_what_is_not_fetched_yet() {
         let names = |needs: Needs| needs.tools().iter().map(|tool| tool.name).collect::<Vec<_>>();
         let nothing = names(Needs::default());
-        assert_eq!(nothing, [Tool::CC.name, Tool::MAKE.name]);
+        let build = [Tool::CC.name, Tool::MAKE.name, Tool::PKG_CONFIG.name, Tool::OPENSSL.name];
+        assert_eq!(nothing, build);
         let kafka = names(Needs { kafka: true, ..Needs::default() });
-        assert_eq!(kafka[2..], [Tool::JAVA.name]);
+        assert_eq!(kafka[4..], [Tool::JAVA.name]);
         let fetch =
             names(Needs { kafka: true, kafka_jars: true, libchdb: true, ..Needs::default() });
-        assert_eq!(fetch[2..], [Tool::JAVA.name, Tool::MAVEN.name, Tool::NPM.name]);
+        assert_eq!(fetch[4..], [Tool::JAVA.name, Tool::MAVEN.name, Tool::NPM.name]);
     }
 }

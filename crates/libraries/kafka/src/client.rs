@@ -2,9 +2,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::BaseProducer;
 use rdkafka::{ClientConfig, ClientContext};
+
+use crate::{Error, Obstacle};
 
 /// How long one request to the cluster may take.
 pub(crate) const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,7 +35,7 @@ pub struct Connection {
     pub compression: String,
     /// The largest record, in bytes: the value of `max.message.bytes` of the topics.
     pub max_message_bytes: usize,
-    /// More librdkafka properties.
+    /// More librdkafka properties. `Debug` shows only the names, because values may be secrets.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -50,17 +53,6 @@ impl Default for Connection {
     }
 }
 
-/// Shows only the names of the properties, because their values may be secrets.
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("bootstrap", &self.bootstrap)
-            .field("instance", &self.instance)
-            .field("properties", &self.properties.keys())
-            .finish_non_exhaustive()
-    }
-}
-
 /// The librdkafka property for the longest time between two polls, in milliseconds. A member that
 /// does not poll for longer loses its partitions.
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
@@ -69,7 +61,38 @@ const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
 /// memory of a process, however many records are unread.
 const FETCH_BUFFER_KIB: usize = 48 * 1024;
 
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("bootstrap", &self.bootstrap)
+            .field("instance", &self.instance)
+            .field("static_member", &self.static_member)
+            .field("group_protocol", &self.group_protocol)
+            .field("compression", &self.compression)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
+}
+
 impl Connection {
+    /// Constructs a client of each kind and drops it, without waiting for a connection. librdkafka then
+    /// rejects properties that it does not know or cannot use, such as a file that does not exist or a
+    /// SASL mechanism that it was built without.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub fn check(&self) -> Result<(), Error> {
+        let settings = |error: KafkaError| Error::settings(&error);
+        let _consumer: BaseConsumer =
+            self.consumer("check", "mailpulse-check", 1).create().map_err(settings)?;
+        let _producer: BaseProducer = self
+            .producer("check")
+            .set("transactional.id", "mailpulse-check")
+            .create()
+            .map_err(settings)?;
+        Ok(())
+    }
+
     /// Returns the configuration that all clients share. `component` becomes part of the client id.
     pub(crate) fn client(&self, component: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -164,8 +187,16 @@ impl Connection {
 /// Logs an error that librdkafka reports outside of any call.
 pub(crate) fn log_client_error(client: &'static str, error: &KafkaError, reason: &str) {
     // Polling also returns the end of a partition, and its caller expects it.
-    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-        tracing::warn!(%error, reason, client, "Kafka client reported an error");
+    let Some(code) = error.rdkafka_error_code().filter(|&it| it != RDKafkaErrorCode::PartitionEOF)
+    else {
+        return;
+    };
+    match Obstacle::find(code, reason) {
+        Some(obstacle) => {
+            let (code, fix) = (obstacle.code(), obstacle.fix());
+            tracing::warn!(%error, reason, client, code, fix, "Kafka client reported an error");
+        }
+        None => tracing::warn!(%error, reason, client, "Kafka client reported an error"),
     }
 }
 

@@ -27,15 +27,21 @@ struct DedupeHorizon {
 }
 
 impl Cluster {
-    /// Reads `[kafka]`, `[topics]`, the name of this instance, and dedupe's horizon.
+    /// Reads `[kafka]`, `[topics]`, the name of this instance, and dedupe's horizon. With `--check`, it
+    /// also constructs clients, see [`Connection::check`]; otherwise the service constructs its own.
     ///
     /// # Errors
     /// Names the key whose value is invalid.
     pub fn read(service: &Service) -> Result<Self, SettingsError> {
         let settings = &service.settings;
         let kafka: ClusterSettings = settings.section("kafka")?;
+        let connection = kafka.connection(&service.instance, service.has_stable_instance());
+        if service.is_check() {
+            let rejected = |error: Error| settings.invalid("kafka.properties", error.to_string());
+            connection.check().map_err(rejected)?;
+        }
         Ok(Self {
-            connection: kafka.connection(&service.instance, service.has_stable_instance()),
+            connection,
             topics: kafka.topics(),
             partitions: settings.section("topics")?,
             dedupe_horizon: settings.section::<DedupeHorizon>("dedupe")?.horizon,

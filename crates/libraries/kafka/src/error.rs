@@ -1,7 +1,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::{NextOffset, Offset, TopicPartition};
+use crate::{NextOffset, Obstacle, Offset, TopicPartition};
 
 /// What can go wrong between a service and Kafka.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,13 @@ pub enum Error {
         topic: String,
         /// Why librdkafka or the broker rejected it.
         code: RDKafkaErrorCode,
+    },
+    /// The client cannot use the cluster.
+    #[error("Kafka cannot be used: {reason}; {}", obstacle.fix())]
+    Connection {
+        obstacle: Obstacle,
+        /// What librdkafka reported. It names brokers and no secrets.
+        reason: String,
     },
     /// The broker or librdkafka returned an error.
     #[error("Kafka returned an error: {0}")]
@@ -150,6 +157,7 @@ impl Error {
             self,
             Self::Topic { .. }
                 | Self::TopicSetting { .. }
+                | Self::Connection { .. }
                 | Self::Kafka(_)
                 | Self::RestoreTimeout { .. }
         )
@@ -163,6 +171,7 @@ impl Error {
             Self::Topic { .. } => "kafka_topic",
             Self::TopicSetting { .. } => "topic_setting",
             Self::OutputRejected { .. } => "output_rejected",
+            Self::Connection { obstacle, .. } => obstacle.code(),
             Self::Kafka(_) => "kafka",
             Self::RestoreTimeout { .. } => "restore_timeout",
             Self::RefusalLimit { .. } => "refusals",
@@ -208,5 +217,22 @@ mod tests {
             assert!(shown.contains(name), "{shown}");
             assert!(!shown.contains(SECRET), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_rejected_property_is_named_without_its_value() {
+        let rejected = |name: &str, value: &str| {
+            let properties = [(name.to_owned(), value.to_owned())].into();
+            let connection = Connection { properties, ..Connection::default() };
+            let debug = format!("{connection:?}");
+            assert!(debug.contains(name) && !debug.contains(value), "{debug}");
+            let text = connection.check().unwrap_err().to_string();
+            assert!(text.contains(name) && !text.contains(value), "{text}");
+            text
+        };
+        rejected("sasl.pasword", "tulip-marsh");
+        rejected("security.protocol", "tulip-marsh");
+        let text = rejected("socket.timeout.ms", "tulip-marsh");
+        assert!(text.contains("[kafka.properties]"), "{text}");
     }
 }

@@ -18,6 +18,7 @@
 //! - [`positions`]: a second record of what each stage has read, and how it differs from the offsets.
 //! - [`topics`] creates and checks topics.
 //! - [`inspect`] and [`dead_letters`] read whole topics, for tests and the operator's tool.
+//! - [`survey`] examines the brokers and the settings of topics, for the operator's tool.
 //! - [`baseline`]: a producer without any of our code around it, for the benchmarks.
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
@@ -31,6 +32,7 @@ mod group;
 pub mod inspect;
 mod lag;
 pub mod ledger;
+mod obstacle;
 pub mod positions;
 mod publisher;
 pub mod ranges;
@@ -39,6 +41,7 @@ mod refusals;
 mod restore;
 mod settings;
 pub mod stage;
+pub mod survey;
 mod topic_ids;
 pub mod topics;
 mod transaction;
@@ -48,6 +51,7 @@ pub use client::Connection;
 pub use cluster::Cluster;
 pub use dead_letters::{DeadLetterWriter, FailedRecord};
 pub use error::Error;
+pub use obstacle::Obstacle;
 pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
 pub use record::{HeaderLookup, OwnedRecord, Record, TopicPartition};
 pub use refusals::{ManyRefusals, Refusals};

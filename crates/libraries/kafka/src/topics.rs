@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use record::{RequiredSetting, TopicSpec};
 
+use crate::obstacle::MetadataClient;
 use crate::{Connection, Error};
 
 /// How long one metadata or watermark request may take. This is shorter than for other requests,
@@ -28,6 +29,8 @@ pub async fn create_topics(
     specs: &[TopicSpec],
     deadline: Duration,
 ) -> Result<(), Error> {
+    // An answer to this request says more than that of the next one, if there is an obstacle.
+    MetadataClient::open(connection)?.fetch(METADATA_TIMEOUT)?;
     let admin: AdminClient<DefaultClientContext> =
         connection.client("admin").create().map_err(|error| Error::settings(&error))?;
     let topics: Vec<NewTopic<'_>> = specs
@@ -139,9 +142,7 @@ fn first_problem(specs: &[TopicSpec], counts: &HashMap<String, i32>) -> Option<E
 
 /// Returns the number of partitions of every topic whose partitions all have a leader.
 pub fn partition_counts(connection: &Connection) -> Result<HashMap<String, i32>, Error> {
-    let consumer: BaseConsumer =
-        connection.client("admin").create().map_err(|error| Error::settings(&error))?;
-    let metadata = consumer.fetch_metadata(None, METADATA_TIMEOUT)?;
+    let metadata = MetadataClient::open(connection)?.fetch(METADATA_TIMEOUT)?;
     Ok(metadata
         .topics()
         .iter()

@@ -13,7 +13,7 @@ pub struct Args {
     /// The configuration file. Default: `mailpulse.toml` in the working directory, if it exists.
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Check the settings and exit.
+    /// Check the settings, construct the clients of Kafka and ClickHouse without connecting, and exit.
     #[arg(long)]
     pub check: bool,
 }
@@ -82,6 +82,13 @@ impl Service {
     /// Returns whether `service.instance` is set, so that the name survives a restart.
     pub const fn has_stable_instance(&self) -> bool {
         self.is_stable
+    }
+
+    /// Returns whether the process only checks its settings (`--check`). A service then constructs the
+    /// clients that it would otherwise construct after [`Service::open`], so that they reject what they
+    /// cannot use.
+    pub const fn is_check(&self) -> bool {
+        self.check
     }
 
     /// Opens the admin port and installs the handlers of SIGTERM and SIGINT, on a thread that runs

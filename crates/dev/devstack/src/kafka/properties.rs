@@ -2,6 +2,44 @@
 
 use std::path::Path;
 
+use super::secured::SecuredListeners;
+
+/// The configuration of a node that is both broker and controller, with listeners that are secured
+/// beside the plain one.
+pub(super) fn secured(
+    data: &Path,
+    port: u16,
+    controller_port: u16,
+    listeners: &SecuredListeners,
+) -> String {
+    let SecuredListeners { scram_port, mutual_port, server, ca_file } = listeners;
+    let added = format!(",SCRAM://127.0.0.1:{scram_port},MUTUAL://127.0.0.1:{mutual_port}\n");
+    let plain: String = combined(data, port, controller_port)
+        .lines()
+        .map(|line| match line.split_once('=') {
+            Some(("listeners" | "advertised.listeners", _)) => format!("{line}{added}"),
+            Some(("listener.security.protocol.map", _)) => {
+                format!("{line},SCRAM:SASL_SSL,MUTUAL:SSL\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    format!(
+        "{plain}
+ssl.keystore.type=PEM
+ssl.keystore.location={}
+ssl.truststore.type=PEM
+ssl.truststore.location={}
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.scram-sha-512.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.mutual.ssl.client.auth=required
+",
+        server.both.display(),
+        ca_file.display()
+    )
+}
+
 /// The configuration of a node that is both broker and controller.
 pub(super) fn combined(data: &Path, port: u16, controller_port: u16) -> String {
     format!(
