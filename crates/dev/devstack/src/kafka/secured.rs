@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Kafka, Roles, Server};
+use super::{Jit, Kafka, Roles, Server};
 use crate::process::free_port;
 use crate::{Authority, Dirs, Error, Identity};
 
