@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Automation, Bounce, Client, EventId, Geo, Kind, OccurredAt, Provider, ReceivedAt, Text,
+    TimeFault,
 };
 
 /// One event of one recipient: the value of `mail.enriched` and `mail.events`.
@@ -21,10 +22,13 @@ pub struct Event<'a> {
     /// The name of the configured source.
     #[serde(borrow)]
     pub source: Text<'a>,
-    /// The provider's time.
+    /// The provider's time; `received_at` if there is a `time_fault`.
     pub occurred_at: OccurredAt,
     /// The ingress's time.
     pub received_at: ReceivedAt,
+    /// Why `occurred_at` is not the provider's time; absent if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_fault: Option<TimeFault>,
     /// The lower-cased address; absent on the few events that name no recipient.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Text<'a>>,
@@ -100,5 +104,63 @@ impl Event<'_> {
                 .part(self.recipient.as_deref().unwrap_or_default().as_bytes())
                 .finish()
         })
+    }
+
+    /// Returns the event with `raw` as the provider's bytes and all texts copied, so that it no longer
+    /// borrows from the bytes it was read from.
+    pub fn with_raw<'r>(self, raw: &'r RawValue) -> Event<'r> {
+        fn own(text: Option<Text<'_>>) -> Option<Text<'static>> {
+            text.map(Text::into_owned)
+        }
+        Event {
+            event_id: self.event_id,
+            kind: self.kind,
+            provider: self.provider,
+            source: self.source.into_owned(),
+            occurred_at: self.occurred_at,
+            received_at: self.received_at,
+            time_fault: self.time_fault,
+            recipient: own(self.recipient),
+            recipient_domain: own(self.recipient_domain),
+            mailbox_provider: own(self.mailbox_provider),
+            message_id: own(self.message_id),
+            campaign: own(self.campaign),
+            stream: own(self.stream),
+            tenant: own(self.tenant),
+            tags: self.tags.into_iter().map(Text::into_owned).collect(),
+            bounce: self.bounce.map(|bounce| Bounce {
+                permanence: bounce.permanence,
+                class: bounce.class,
+                side: bounce.side,
+                status: own(bounce.status),
+                diagnostic: own(bounce.diagnostic),
+                late: bounce.late,
+            }),
+            automation: self.automation,
+            user_agent: own(self.user_agent),
+            ip: own(self.ip),
+            url: own(self.url),
+            provider_event: self.provider_event.into_owned(),
+            provider_event_id: own(self.provider_event_id),
+            request_id: self.request_id.into_owned(),
+            client: self.client.map(|client| Client {
+                device: client.device,
+                os: own(client.os),
+                name: own(client.name),
+            }),
+            geo: self.geo.map(|geo| Geo {
+                country: own(geo.country),
+                region: own(geo.region),
+                city: own(geo.city),
+                asn: geo.asn,
+                network: own(geo.network),
+            }),
+            labels: self
+                .labels
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+            raw,
+        }
     }
 }

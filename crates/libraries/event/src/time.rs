@@ -10,6 +10,33 @@ pub struct OccurredAt(pub i64);
 #[serde(transparent)]
 pub struct ReceivedAt(pub i64);
 
+/// Why an event has no usable time of its provider. Such an event counts as having happened when the
+/// ingress received it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeFault {
+    /// The provider sent no time.
+    Missing,
+    /// The time has a form that is not known.
+    Unreadable,
+    /// The time is outside the years 1970 to 2199.
+    OutOfRange,
+}
+
+impl TimeFault {
+    /// All faults.
+    pub const ALL: &'static [Self] = &[Self::Missing, Self::Unreadable, Self::OutOfRange];
+
+    /// The stable name in JSON and record headers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::OutOfRange => "out_of_range",
+        }
+    }
+}
+
 impl OccurredAt {
     pub const fn micros(self) -> i64 {
         self.0
@@ -31,6 +58,13 @@ impl ReceivedAt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_faults_are_the_json_values() {
+        for &fault in TimeFault::ALL {
+            assert_eq!(serde_json::to_string(&fault).unwrap(), format!("\"{}\"", fault.as_str()));
+        }
+    }
 
     #[test]
     fn the_future_cannot_move_the_watermark() {

@@ -95,23 +95,15 @@ macro_rules! folders {
             }
         }
 
-        /// Splits a verified body into its events without changing a byte of them. An event of
-        /// several recipients is returned once for each recipient.
-        ///
-        /// Either the whole body can be split, or it is an error.
-        pub fn split(provider: Provider, body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
+        /// Splits a body of the provider's usual form.
+        fn split_usual(provider: Provider, body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
             match provider {
                 $(Provider::$variant => $folder::split(body),)+
             }
         }
 
-        /// Converts the bytes of one [`RawEvent`] to the canonical event. The same bytes and
-        /// envelope always give the same event, with the kind that [`split`] returned.
-        ///
-        /// An unknown event name gives [`event::Kind::Other`], unknown keys are ignored, and a
-        /// field of an unexpected JSON type counts as absent. Only a raw event that is no JSON
-        /// object, or that has no readable time, is an error.
-        pub fn parse<'a>(
+        /// Parses a raw event of the provider's usual form.
+        fn parse_usual<'a>(
             provider: Provider,
             raw: &'a [u8],
             envelope: &Envelope<'a>,

@@ -1,4 +1,6 @@
-use event::{Event, EventId, IdBuilder, Kind, OccurredAt, Provider, ReceivedAt, Text, domain_of};
+use event::{
+    Event, EventId, IdBuilder, Kind, OccurredAt, Provider, ReceivedAt, Text, TimeFault, domain_of,
+};
 use serde_json::value::RawValue;
 
 use crate::ParseError;
@@ -28,17 +30,23 @@ impl<'a> Envelope<'a> {
         key.into_iter().fold(start, IdBuilder::part).part(self.recipient.as_bytes()).finish()
     }
 
-    /// Returns when the event happened. If an event of an unknown kind has no readable time, returns
-    /// the time of receipt.
+    /// Returns when the event happened. Without a usable time of the provider that is the time of
+    /// receipt, whatever the kind, because a bounce without a time is still a bounce.
     pub(crate) fn time(
         &self,
-        kind: Kind,
+        _kind: Kind,
         time: Result<OccurredAt, ParseError>,
-    ) -> Result<OccurredAt, ParseError> {
-        match (kind, time) {
-            (Kind::Other, Err(_)) => Ok(OccurredAt(self.received_at.micros())),
-            (_, time) => time,
-        }
+    ) -> Result<EventTime, ParseError> {
+        let received = |fault| EventTime {
+            occurred_at: OccurredAt(self.received_at.micros()),
+            fault: Some(fault),
+        };
+        Ok(match time {
+            Ok(occurred_at) => EventTime { occurred_at, fault: None },
+            Err(ParseError::MissingTime) => received(TimeFault::Missing),
+            Err(ParseError::TimeOutOfRange) => received(TimeFault::OutOfRange),
+            Err(_) => received(TimeFault::Unreadable),
+        })
     }
 
     /// Returns the event with the fields that all providers have in common. Each provider's `parse`
@@ -48,7 +56,7 @@ impl<'a> Envelope<'a> {
         provider: Provider,
         kind: Kind,
         event_id: EventId,
-        occurred_at: OccurredAt,
+        time: EventTime,
         raw: &'a RawValue,
     ) -> Event<'a> {
         let known = |text: &'a str| (!text.is_empty()).then(|| Text::from(text));
@@ -57,8 +65,9 @@ impl<'a> Envelope<'a> {
             kind,
             provider,
             source: Text::from(self.source),
-            occurred_at,
+            occurred_at: time.occurred_at,
             received_at: self.received_at,
+            time_fault: time.fault,
             recipient: known(self.recipient),
             recipient_domain: known(domain_of(self.recipient)),
             mailbox_provider: None,
@@ -81,6 +90,14 @@ impl<'a> Envelope<'a> {
             raw,
         }
     }
+}
+
+/// When an event happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventTime {
+    occurred_at: OccurredAt,
+    /// Why it is the time of receipt.
+    fault: Option<TimeFault>,
 }
 
 /// Returns a field as a part of an event's key.

@@ -25,14 +25,18 @@ mod credentials;
 mod diagnose;
 #[macro_use]
 mod dispatch;
+#[cfg(test)]
+mod documented;
 mod envelope;
 mod errors;
+mod feedback;
 mod form;
 mod freshness;
 mod json;
 mod mac;
 mod pointer;
 mod profile;
+mod reading;
 mod rejection;
 mod request;
 mod settings;
@@ -54,6 +58,7 @@ pub use errors::{ParseError, SplitError};
 pub use generic::{Mapping, Mappings, SourceMapping};
 pub use pointer::{NotAPointer, Pointer};
 pub use profile::Profile;
+pub use reading::{parse, split};
 pub use rejection::Rejection;
 pub use request::{ReceivedRequest, SingleUseToken, Verified};
 pub use settings::{Networks, SettingsError, SourceSettings};

@@ -96,6 +96,14 @@ impl<'b> SplitBody<'b> {
         split
     }
 
+    /// Returns the same events as parts of `body`, which must have the length of the body that was
+    /// split.
+    pub(crate) fn moved_to(self, body: &[u8]) -> SplitBody<'_> {
+        debug_assert_eq!(self.body.len(), body.len());
+        let Self { content, body: _, events, recipients, decoded } = self;
+        SplitBody { content, body, events, recipients, decoded }
+    }
+
     /// Reserves memory for this number of events.
     pub(crate) fn with_capacity(body: &'b [u8], events: usize) -> Self {
         Self { events: Vec::with_capacity(events), ..Self::new(body) }
@@ -170,7 +178,7 @@ const fn widen(range: &Range<u32>) -> Range<usize> {
 }
 
 /// Returns the position of `part` in `whole`, if it is a slice of it.
-fn range_within(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+pub(crate) fn range_within(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = start.checked_add(part.len())?;
     (end <= whole.len()).then_some(start..end)

@@ -11,12 +11,6 @@ const LAST_SECOND: i64 = 7_258_118_399;
 /// Unix times above this are in milliseconds. In seconds it would be the year 5138.
 const MAX_SECONDS: i64 = 100_000_000_000;
 
-/// Reads a unix time, which may be a number or a text: seconds with or without a fraction, or
-/// milliseconds above 10^11. Digits after the microsecond are cut off.
-pub(crate) fn unix(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
-    decimal(unquoted(value)?)
-}
-
 /// Reads an RFC 3339 time with `Z` or an offset. Digits after the microsecond are cut off.
 pub(crate) fn rfc3339(text: Option<&str>) -> Result<OccurredAt, ParseError> {
     let text = text.ok_or(ParseError::MissingTime)?;
@@ -24,10 +18,36 @@ pub(crate) fn rfc3339(text: Option<&str>) -> Result<OccurredAt, ParseError> {
     in_range(time.as_microsecond())
 }
 
-/// Reads a unix time or an RFC 3339 time.
+/// Reads a time in any form that a provider uses, as a number or a text: RFC 3339, unix seconds with
+/// or without a fraction, or unix milliseconds above 10^11. Digits after the microsecond are cut off.
+///
+/// No field is read in one form only, because providers change the form of a field.
 pub(crate) fn any(value: Option<&RawValue>) -> Result<OccurredAt, ParseError> {
-    let text = unquoted(value)?;
+    text(Some(unquoted(value)?))
+}
+
+pub(crate) use any as unix;
+
+/// Reads a text like [`any`].
+pub(crate) fn text(text: Option<&str>) -> Result<OccurredAt, ParseError> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty());
+    let text = text.ok_or(ParseError::MissingTime)?;
     if text.contains(['T', 't', ':']) { rfc3339(Some(text)) } else { decimal(text) }
+}
+
+/// Returns the first of several times that can be read, or else the fault of the first that is there.
+pub(crate) fn first<'t>(
+    texts: impl IntoIterator<Item = Option<&'t str>>,
+) -> Result<OccurredAt, ParseError> {
+    let mut fault = ParseError::MissingTime;
+    for found in texts.into_iter().map(text) {
+        match found {
+            Ok(time) => return Ok(time),
+            Err(error) if fault == ParseError::MissingTime => fault = error,
+            Err(_) => {}
+        }
+    }
+    Err(fault)
 }
 
 /// Returns the characters of a number, or of a text without escapes.
@@ -110,6 +130,13 @@ mod tests {
         for (case, json, micros) in cases {
             assert_eq!(read(json), Ok(micros), "{case}");
         }
+    }
+
+    #[test]
+    fn the_first_time_that_can_be_read_counts() {
+        assert_eq!(first([None, Some("soon"), Some("7"), Some("8")]), Ok(OccurredAt(7_000_000)));
+        assert_eq!(first([None, Some("soon"), Some("-1")]), Err(ParseError::UnreadableTime));
+        assert_eq!(first([None, Some(" ")]), Err(ParseError::MissingTime));
     }
 
     #[test]

@@ -105,9 +105,11 @@ fn shared_mandrill_vectors() {
 #[test]
 #[ignore = "needs ../shared"]
 fn shared_sns_vectors() {
-    let url = "https://sns.us-west-2.amazonaws.com/\
-               SimpleNotificationService-00000000000000000000000000000000.pem";
     for vector in vectors("sns") {
+        let region = text(&vector["message"], "TopicArn").split(':').nth(3).unwrap();
+        let name = "SimpleNotificationService-00000000000000000000000000000000.pem";
+        let url = format!("https://sns.{region}.amazonaws.com/{name}");
+        let url = url.as_str();
         let certificate = Arc::new(Certificate::parse(text(&vector, "pem").as_bytes()).unwrap());
         let (valid_from, _) = certificate.validity();
         let mut message = vector["message"].clone();

@@ -1,6 +1,6 @@
 //! Extracts campaign, stream and tags from the fields in which the operator keeps them.
 
-use event::{Event, Provider, Text};
+use event::{Event, Provider, limits};
 use providers::Pointer;
 use serde::Deserialize;
 
@@ -37,19 +37,11 @@ impl Extraction {
             campaign = campaign.or_else(|| find(&rule.campaign));
             stream = stream.or_else(|| find(&rule.stream));
             if let Some(pointer) = &rule.tags {
-                add_tags(&mut event.tags, pointer.texts(raw));
+                event.add_tags(pointer.texts(raw));
             }
         }
-        event.campaign = campaign.or(event.campaign.take());
-        event.stream = stream.or(event.stream.take());
-    }
-}
-
-fn add_tags<'a>(tags: &mut Vec<Text<'a>>, found: Vec<Text<'a>>) {
-    for tag in found {
-        if !tags.contains(&tag) {
-            tags.push(tag);
-        }
+        event.campaign = campaign.or(event.campaign.take()).map(|text| text.limited(limits::NAME));
+        event.stream = stream.or(event.stream.take()).map(|text| text.limited(limits::NAME));
     }
 }
 
@@ -62,7 +54,7 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
-    use event::ReceivedAt;
+    use event::{ReceivedAt, Text};
     use providers::Envelope;
 
     use super::*;
@@ -88,6 +80,36 @@ mod tests {
         let text = |text: Option<Text<'_>>| text.map(|text| text.to_string());
         let tags = event.tags.iter().map(ToString::to_string).collect();
         (text(event.campaign), text(event.stream), tags)
+    }
+
+    /// The values of the operator's fields have the limits of the provider's.
+    #[test]
+    fn extracted_texts_have_their_limits() {
+        let many: Vec<String> = (0..100_000).map(|n| format!("{n:0300}")).collect();
+        let raw = serde_json::json!({
+            "event": "processed", "timestamp": 1_800_000_000, "sg_event_id": "1", "tags": many,
+            "campaign": "é".repeat(1_000),
+        });
+        let (rules, raw) = (
+            "[[extract]]\nprovider = \"sendgrid\"\ncampaign = \"/campaign\"\ntags = \"/tags\"",
+            raw.to_string(),
+        );
+        #[derive(Deserialize)]
+        struct Settings {
+            extract: Vec<Rule>,
+        }
+        let Settings { extract } = toml::from_str(rules).unwrap();
+        let envelope = Envelope {
+            source: "acme",
+            recipient: "ada@example.com",
+            received_at: ReceivedAt(1_800_000_000_000_000),
+            request_id: "r",
+        };
+        let mut event = providers::parse(Provider::SendGrid, raw.as_bytes(), &envelope).unwrap();
+        Extraction::new(extract).add(&mut event);
+        assert_eq!(event.tags.len(), 1, "tags that differ only after the limit are one tag");
+        assert_eq!(event.tags[0].len(), limits::NAME);
+        assert_eq!(event.campaign.as_deref(), Some(&*"é".repeat(limits::NAME / 2)));
     }
 
     const RULES: &str = r#"

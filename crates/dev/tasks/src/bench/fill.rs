@@ -78,6 +78,7 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         source: source.as_str().into(),
         occurred_at: OccurredAt(occurred_at),
         received_at: ReceivedAt(occurred_at + 1_000_000),
+        time_fault: None,
         recipient: Some(recipient.into()),
         recipient_domain: Some(domain_of(recipient).into()),
         mailbox_provider: Some(mailbox_provider.into()),

@@ -14,7 +14,7 @@ mod wording;
 
 use std::borrow::Cow;
 
-use event::{Bounce, BounceClass, Permanence, Text};
+use event::{Bounce, BounceClass, Event, Kind, Permanence, Text};
 
 pub(crate) use meaning::{Meaning, Row, meaning};
 
@@ -53,6 +53,34 @@ impl<'a> Evidence<'a> {
     pub(crate) fn bounce_or(self, remark: Option<Text<'a>>) -> Bounce<'a> {
         let bounce = self.bounce();
         Bounce { diagnostic: bounce.diagnostic.or(remark), ..bounce }
+    }
+}
+
+/// Makes a soft bounce hard if the answer of the server proves that the address or its domain does not
+/// exist. Some providers call a bounce soft that they did not classify, and retries of it would
+/// damage the sender's reputation. `docs/decisions/0007-soft-and-certain.md` has the reasons.
+///
+/// A deferral stays soft: the provider is still trying.
+pub(crate) fn corrected(mut event: Event<'_>) -> Event<'_> {
+    let bounce = event.bounce.as_mut().filter(|_| event.kind == Kind::Bounced);
+    if let Some(bounce) = bounce
+        && bounce.permanence == Permanence::Soft
+        && matches!(bounce.class, BounceClass::InvalidRecipient | BounceClass::InvalidDomain)
+        && proves_absence(bounce)
+    {
+        bounce.permanence = Permanence::Hard;
+    }
+    event
+}
+
+/// True if the status code, or else the wording, says that there is no such address or domain.
+fn proves_absence(bounce: &Bounce<'_>) -> bool {
+    match bounce.status.as_deref() {
+        Some(status) if status::proves_absence(status) => true,
+        Some(status) if status.starts_with('4') => false,
+        _ => bounce.diagnostic.as_deref().is_some_and(|text| {
+            text.as_bytes().windows(8).any(|word| word.eq_ignore_ascii_case(b"nxdomain"))
+        }),
     }
 }
 

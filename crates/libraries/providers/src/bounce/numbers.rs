@@ -3,13 +3,13 @@
 //! the numbers in its samples (10, 21, 22) agree with the article.
 
 use event::BounceClass::{self, *};
-use event::Permanence;
+use event::{Kind, Permanence};
 
 use super::Meaning;
 
 /// SparkPost's category of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Category {
+enum Category {
     Undetermined,
     Hard,
     Soft,
@@ -22,7 +22,7 @@ pub(crate) enum Category {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number {
     pub(crate) code: &'static str,
-    pub(crate) category: Category,
+    category: Category,
     class: Option<BounceClass>,
 }
 
@@ -59,8 +59,17 @@ pub(crate) const NUMBERS: &[Number] = {
 };
 
 /// Returns the row of a number, if the article lists it.
-pub(crate) fn find(code: Option<&str>) -> Option<&'static Number> {
+fn find(code: Option<&str>) -> Option<&'static Number> {
     NUMBERS.iter().find(|number| Some(number.code) == code)
+}
+
+/// Returns the kind of a refusal with this number. With a number of [`Category::Admin`] nothing was
+/// sent, so it belongs in no bounce rate.
+pub(crate) fn kind_of_refusal(code: Option<&str>) -> Kind {
+    match find(code).map(|number| number.category) {
+        Some(Category::Admin) => Kind::Dropped,
+        _ => Kind::Bounced,
+    }
 }
 
 /// Returns the meaning of a number. An unknown number has none.

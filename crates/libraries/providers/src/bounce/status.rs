@@ -89,6 +89,14 @@ pub(super) fn lookup(status: &str) -> Option<Row> {
     ROWS.iter().find(|row| row.code == code).or_else(|| ROWS.iter().find(any)).copied()
 }
 
+/// The codes, after a leading 5, which say that the address or its domain does not exist.
+const ABSENT: [&str; 6] = ["1.1", "1.2", "1.3", "1.6", "1.10", "4.4"];
+
+/// True if the code says that the address or its domain does not exist, and that this is permanent.
+pub(super) fn proves_absence(status: &str) -> bool {
+    status.strip_prefix("5.").is_some_and(|code| ABSENT.contains(&code))
+}
+
 /// True if the whole text is one code: class 2, 4 or 5, then subject and detail of up to three
 /// digits.
 pub(super) fn is_enhanced(text: &str) -> bool {

@@ -16,6 +16,10 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LenientText<'a>(pub(crate) Option<Text<'a>>);
 
+/// A text like [`LenientText`], or the last element of an array of texts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LastText<'a>(pub(crate) Option<Text<'a>>);
+
 /// An array of texts, or a single text (SendGrid's `category`). Other elements are left out.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct LenientTexts<'a>(pub(crate) Vec<Text<'a>>);
@@ -83,6 +87,7 @@ macro_rules! field {
 }
 
 field!(['a] LenientText<'a>, Option<Text<'a>>, [: 'a, 'a], TextVisitor);
+field!(['a] LastText<'a>, Option<Text<'a>>, [: 'a, 'a], LastTextVisitor);
 field!(['a] LenientTexts<'a>, Vec<Text<'a>>, [: 'a, 'a], TextsVisitor);
 field!([] LenientFlag, Option<bool>, [], FlagVisitor);
 field!([T] OptionalObject<T>, Option<T>, [, T: Deserialize<'de>], ObjectVisitor(PhantomData));
@@ -194,6 +199,46 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     absent!(boolean, array, object);
+}
+
+struct LastTextVisitor;
+
+impl<'de> Visitor<'de> for LastTextVisitor {
+    type Value = Option<Text<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number, or an array of them")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        TextVisitor.visit_borrowed_str(text)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        TextVisitor.visit_str(text)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        TextVisitor.visit_u64(number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        TextVisitor.visit_i64(number)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        TextVisitor.visit_f64(number)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut last = None;
+        while let Some(LenientText(text)) = seq.next_element()? {
+            last = text;
+        }
+        Ok(last)
+    }
+
+    absent!(boolean, object);
 }
 
 struct TextsVisitor;
@@ -311,6 +356,7 @@ mod tests {
     struct Outer<'a> {
         #[serde(borrow)]
         text: LenientText<'a>,
+        last: LastText<'a>,
         texts: LenientTexts<'a>,
         flag: LenientFlag,
         object: LenientObject<Inner<'a>>,
@@ -318,7 +364,8 @@ mod tests {
         objects: LenientObjects<Inner<'a>>,
     }
 
-    const FIELDS: [&str; 7] = ["text", "texts", "flag", "object", "optional", "objects", "unknown"];
+    const FIELDS: [&str; 8] =
+        ["text", "last", "texts", "flag", "object", "optional", "objects", "unknown"];
     const EVERY_TYPE: [&str; 9] =
         ["null", "true", "1", "-1", "1.5", r#""x""#, r#""\n""#, r#"["x",[1]]"#, r#"{"x":{"y":1}}"#];
 
@@ -334,10 +381,11 @@ mod tests {
 
     #[test]
     fn what_can_be_used_is_read() {
-        let json = r#"{"text":23314,"texts":["a",null,"",2,{}],"flag":"True",
+        let json = r#"{"text":23314,"last":["a",7],"texts":["a",null,"",2,{}],"flag":"True",
             "object":{"x":"y"},"optional":{"x":"z"},"objects":[{"x":"p"},7,null,{"x":"q"}]}"#;
         let outer: Outer<'_> = serde_json::from_str(json).unwrap();
         assert_eq!(outer.text.as_deref(), Some("23314"));
+        assert_eq!(outer.last.as_deref(), Some("7"));
         assert_eq!(*outer.texts, ["a", "2"].map(Text::from));
         assert_eq!(outer.flag, LenientFlag(Some(true)));
         let inner = |x| Inner { x: LenientText(Some(Text::from(x))) };

@@ -4,6 +4,7 @@
 //! could not be read does [`fault`] look for the reason.
 
 mod lenient;
+mod repair;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,14 +13,16 @@ use serde_json::value::RawValue;
 use crate::{ParseError, SplitError};
 
 pub(crate) use lenient::{
-    LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts, OptionalObject,
+    LastText, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts, OptionalObject,
 };
+pub(crate) use repair::repair;
 
 /// JSON's white space (RFC 8259 §2).
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Reads a body that is an object or an array of objects, in a single pass. Returns for each object
-/// the fields of `T` and the object's bytes.
+/// the fields of `T` and the object's bytes. An element of an array that cannot be read is returned
+/// with the fields of `{}`, so that it takes no other element with it, unless no element can be read.
 pub(crate) fn objects<'a, T: Deserialize<'a>>(
     body: &'a str,
 ) -> Result<Vec<(T, &'a str)>, SplitError> {
@@ -76,21 +79,61 @@ pub(crate) fn event<'a, T: Deserialize<'a>>(
 }
 
 /// Reads the elements of an array, from after its opening bracket. Returns `None` unless it is an
-/// array of objects.
+/// array with at least one object, or an empty array.
 fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>> {
     let mut found = Vec::new();
+    let mut is_any_readable = false;
     if rest == "]" {
         return Some(found);
     }
     loop {
-        let (head, raw, after) = object(rest)?;
+        let readable = object(rest);
+        is_any_readable |= readable.is_some();
+        let (head, raw, after) = readable.or_else(|| unreadable(rest))?;
         found.push((head, raw));
         rest = after.trim_start_matches(WHITE_SPACE);
         if rest == "]" {
-            return Some(found);
+            return is_any_readable.then_some(found);
         }
         rest = rest.strip_prefix(',')?.trim_start_matches(WHITE_SPACE);
     }
+}
+
+/// Reads an element that is no object, or whose object cannot be read. Returns the fields of `{}`, its
+/// bytes and the rest of `text`. Returns `None` if it cannot be told where the element ends, and if
+/// the body must be repaired first (see [`repair`]).
+fn unreadable<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, &'a str, &'a str)> {
+    let (element, rest) = text.split_at_checked(end_of_element(text)?)?;
+    let raw = element.trim_end_matches(WHITE_SPACE);
+    if raw.is_empty() || repair(raw.as_bytes()).is_some() {
+        return None;
+    }
+    Some((serde_json::from_str("{}").ok()?, raw, rest))
+}
+
+/// Returns the position of the comma or bracket after an element, even if the element is not JSON, as
+/// long as its quotation marks and brackets are in pairs.
+fn end_of_element(text: &str) -> Option<usize> {
+    let (mut depth, mut is_text, mut is_escaped) = (0_u32, false, false);
+    text.bytes().position(|byte| {
+        if is_text {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'"' => is_text = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => is_text = true,
+            b'{' | b'[' => depth += 1,
+            b',' | b']' if depth == 0 => return true,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        false
+    })
 }
 
 /// Reads the object at the start of `text`. Returns its fields, its bytes and the rest of `text`.

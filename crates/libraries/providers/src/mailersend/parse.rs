@@ -50,8 +50,8 @@ struct Morph<'a> {
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (mailersend, raw) = json::event::<MailerSendEvent<'a>>(raw)?;
     let kind = kind(mailersend.event.as_deref());
-    let time = mailersend.data.created_at.as_deref().or(mailersend.created_at.as_deref());
-    let occurred_at = envelope.time(kind, times::rfc3339(time))?;
+    let times = [mailersend.data.created_at.as_deref(), mailersend.created_at.as_deref()];
+    let occurred_at = envelope.time(kind, times::first(times))?;
     let event_id = mailersend.event_id(raw.get(), envelope);
     let Data { id, email, morph, .. } = mailersend.data.0;
     let (email, morph) = (email.0, morph.0);

@@ -6,12 +6,14 @@ use event::Permanence::{Hard, Soft, Undetermined};
 use crate::bounce::Row;
 
 /// The values of `reason` of a `failed` event. Mailgun may add others.
-pub(super) const REASONS: &[Row] = &[
+pub(crate) const REASONS: &[Row] = &[
     ("suppress-bounce", Some(Hard), Some(Suppressed)),
     ("suppress-complaint", Some(Undetermined), Some(Suppressed)),
     ("suppress-unsubscribe", Some(Undetermined), Some(Suppressed)),
     ("suppress-", Some(Undetermined), Some(Suppressed)),
     ("espblock", None, Some(Reputation)),
+    // The sender's address is on a list.
+    ("blacklisted", None, Some(Reputation)),
     ("greylisted", Some(Soft), Some(RateLimited)),
     ("old", Some(Soft), Some(Technical)),
     // The severity and the server's answer have the cause.
@@ -21,7 +23,7 @@ pub(super) const REASONS: &[Row] = &[
 ];
 
 /// The values of `severity` of a `failed` event.
-pub(super) const SEVERITIES: &[Row] =
+pub(crate) const SEVERITIES: &[Row] =
     &[("permanent", Some(Hard), None), ("temporary", Some(Soft), None)];
 
 #[cfg(test)]

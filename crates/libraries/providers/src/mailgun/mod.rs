@@ -1,7 +1,7 @@
 //! Mailgun's webhooks: one JSON object, or a form, that contains its own signature.
 
 mod body;
-mod bounces;
+pub(crate) mod bounces;
 mod parse;
 mod split;
 mod verify;

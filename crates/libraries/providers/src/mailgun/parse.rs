@@ -6,20 +6,26 @@ use super::bounces;
 use super::split::Terms;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
-use crate::json::{self, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts};
+use crate::json::{
+    self, LastText, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts,
+};
 use crate::{Envelope, ParseError, times};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// The value of `event-data`, or the fields of a form, which have different names.
+/// The value of `event-data`, or the fields of a form, which have different names. In a form, the
+/// sender's own variables have the same level; of a name that occurs twice, the last is Mailgun's.
 #[derive(Deserialize)]
 struct MailgunEvent<'a> {
     #[serde(borrow)]
-    event: LenientText<'a>,
+    event: LastText<'a>,
     id: LenientText<'a>,
     timestamp: Option<&'a RawValue>,
+    /// Only in JSON.
+    #[serde(rename = "log-level")]
+    log_level: LenientText<'a>,
     severity: LenientText<'a>,
-    reason: LenientText<'a>,
+    reason: LastText<'a>,
     reject: LenientObject<Reject<'a>>,
     message: LenientObject<Message<'a>>,
     #[serde(rename = "delivery-status")]
@@ -32,24 +38,24 @@ struct MailgunEvent<'a> {
     variables: LenientObject<Variables<'a>>,
     #[serde(rename = "client-info")]
     client: LenientObject<Client<'a>>,
-    ip: LenientText<'a>,
-    url: LenientText<'a>,
+    ip: LastText<'a>,
+    url: LastText<'a>,
     // The following fields are only in forms.
     #[serde(rename = "Message-Id")]
-    form_message_id: LenientText<'a>,
+    form_message_id: LastText<'a>,
     #[serde(rename = "message-id")]
-    form_opened_id: LenientText<'a>,
+    form_opened_id: LastText<'a>,
     #[serde(rename = "X-Mailgun-Tag")]
     form_tags: LenientTexts<'a>,
     #[serde(rename = "tag")]
     form_tag: LenientTexts<'a>,
     #[serde(rename = "campaign-id")]
-    form_campaign: LenientText<'a>,
+    form_campaign: LastText<'a>,
     #[serde(rename = "user-agent")]
-    form_user_agent: LenientText<'a>,
-    code: LenientText<'a>,
-    error: LenientText<'a>,
-    description: LenientText<'a>,
+    form_user_agent: LastText<'a>,
+    code: LastText<'a>,
+    error: LastText<'a>,
+    description: LastText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,10 +120,13 @@ struct Client<'a> {
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
-    let (mailgun, raw) = json::event::<MailgunEvent<'a>>(raw)?;
+    let (mut mailgun, raw) = json::event::<MailgunEvent<'a>>(raw)?;
     let kind = mailgun.terms().kind();
-    let time = times::unix(mailgun.timestamp);
-    let event_id = mailgun.event_id(envelope, time.as_ref().ok());
+    if mailgun.is_form() {
+        mailgun.drop_variables(kind);
+    }
+    let time = mailgun.time();
+    let event_id = mailgun.event_id(raw.get(), envelope, time.as_ref().ok());
     let occurred_at = envelope.time(kind, time)?;
     let is_refused = matches!(kind, Kind::Deferred | Kind::Bounced | Kind::Dropped);
     let bounce = is_refused.then(|| mailgun.bounce());
@@ -145,6 +154,34 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 impl<'a> MailgunEvent<'a> {
+    /// True if these are the fields of a form: all of them are texts. In JSON, the time is a number,
+    /// and the message an object.
+    fn is_form(&self) -> bool {
+        let is_text = |written: &RawValue| written.get().starts_with(['"', '[']);
+        self.timestamp.is_some_and(is_text)
+            && self.log_level.is_none()
+            && self.message.headers.message_id.is_none()
+    }
+
+    /// Drops the variables of the sender that have the name of a field which a form of this kind does
+    /// not have. An `id`, for one, is the same in all events of a message.
+    fn drop_variables(&mut self, kind: Kind) {
+        self.id.0 = None;
+        self.severity.0 = None;
+        if !kind.is_engagement() && kind != Kind::Unsubscribed {
+            (self.ip.0, self.url.0, self.form_user_agent.0) = (None, None, None);
+        }
+    }
+
+    fn time(&self) -> Result<OccurredAt, ParseError> {
+        let written = self.timestamp.map_or("", RawValue::get);
+        if written.starts_with('[') {
+            let last: LastText<'_> = serde_json::from_str(written).unwrap_or_default();
+            return times::text(last.as_deref());
+        }
+        times::any(self.timestamp)
+    }
+
     fn terms(&self) -> Terms<'_> {
         Terms {
             event: self.event.as_deref(),
@@ -164,7 +201,7 @@ impl<'a> MailgunEvent<'a> {
             _ => self.severity.as_deref(),
         };
         let delivery = &self.delivery_status;
-        let diagnostic = [
+        let diagnostic: [&Option<_>; 5] = [
             &delivery.message,
             &delivery.description,
             &self.reject.reason,
@@ -176,7 +213,7 @@ impl<'a> MailgunEvent<'a> {
                 .or(meaning(bounces::SEVERITIES, severity))
                 .or(rejected),
             status: delivery.enhanced_code.0.clone().or_else(|| delivery.bounce_code.0.clone()),
-            diagnostic: diagnostic.into_iter().find_map(|text| text.0.clone()),
+            diagnostic: diagnostic.into_iter().find_map(Clone::clone),
             late: self.flags.is_delayed_bounce.is_set(),
         }
         .bounce()
@@ -188,25 +225,20 @@ impl<'a> MailgunEvent<'a> {
         ids.into_iter().find(|id| id.is_some()).unwrap_or(ids[0])
     }
 
-    /// `id` is unique within a day (UTC), so the key is the id and the day. Without an id, the key
-    /// is made of the fields that identify the event.
-    fn event_id(&self, envelope: &Envelope<'_>, time: Option<&OccurredAt>) -> event::EventId {
-        if self.id.is_some() {
-            let day = time.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
-            let day = day.as_ref().map_or(&[][..], |day| day);
-            return envelope.event_id(Provider::Mailgun, [day, bytes(&self.id)]);
+    /// `id` is unique within a day (UTC), so the key is the id and the day. An event without an id has
+    /// all its bytes as the key.
+    fn event_id(
+        &self,
+        raw: &str,
+        envelope: &Envelope<'_>,
+        time: Option<&OccurredAt>,
+    ) -> event::EventId {
+        if self.id.is_none() {
+            return envelope.event_id(Provider::Mailgun, [bytes(&self.event), raw.as_bytes()]);
         }
-        let timestamp = self.timestamp.map_or("", RawValue::get).as_bytes();
-        envelope.event_id(
-            Provider::Mailgun,
-            [
-                bytes(&self.event),
-                timestamp,
-                bytes(self.message_id()),
-                bytes(&self.severity),
-                bytes(&self.url),
-            ],
-        )
+        let day = time.map(|at| at.micros().div_euclid(MICROS_PER_DAY).to_le_bytes());
+        let day = day.as_ref().map_or(&[][..], |day| day);
+        envelope.event_id(Provider::Mailgun, [day, bytes(&self.id)])
     }
 }
 

@@ -1,9 +1,11 @@
-use event::{Kind, recipient_key};
+use std::borrow::Cow;
+
+use event::{Kind, addresses, recipient_key};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::{Body, Form};
-use crate::json::{self, LenientText};
+use crate::json::{self, LastText, LenientObject, LenientText, LenientTexts};
 use crate::{SplitBody, SplitError};
 
 const EXPECTED: &str = "an object with an object `event-data`";
@@ -14,15 +16,74 @@ struct MailgunBody<'a> {
     event_data: Option<&'a RawValue>,
 }
 
-/// The fields that decide topic and key.
+/// The fields that decide topic and key. In a form, the sender's own variables have the same level as
+/// Mailgun's fields; of a name that occurs twice, the last is Mailgun's.
 #[derive(Deserialize)]
 struct MailgunHead<'a> {
     #[serde(borrow)]
-    event: LenientText<'a>,
+    event: LastText<'a>,
     severity: LenientText<'a>,
-    reason: LenientText<'a>,
-    code: LenientText<'a>,
-    recipient: LenientText<'a>,
+    reason: LastText<'a>,
+    code: LastText<'a>,
+    recipient: LastText<'a>,
+    envelope: LenientObject<Targets<'a>>,
+    message: LenientObject<MessageHead<'a>>,
+    /// On members of a mailing list.
+    member: LenientObject<Member<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Targets<'a> {
+    #[serde(borrow)]
+    targets: LenientText<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct MessageHead<'a> {
+    #[serde(borrow)]
+    recipients: LenientTexts<'a>,
+    headers: LenientObject<Headers<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Headers<'a> {
+    #[serde(borrow)]
+    to: LenientText<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Member<'a> {
+    #[serde(borrow)]
+    address: LenientText<'a>,
+}
+
+impl MailgunHead<'_> {
+    /// Returns the keys of the recipients, without duplicates. A rejected message has no `recipient`,
+    /// because nothing was sent: its recipients are those of the message. A stored message was
+    /// received, so its recipients are ours.
+    fn recipients(&self, kind: Kind) -> Vec<Cow<'_, str>> {
+        let of_event = self.recipient.as_ref().or(self.member.address.as_ref());
+        let mut keys: Vec<_> = match of_event {
+            Some(address) => vec![recipient_key(address)],
+            None if kind == Kind::Other => Vec::new(),
+            None => {
+                let targets = self.envelope.targets.as_deref();
+                let to = self.message.headers.to.as_deref();
+                let listed = self.message.recipients.iter().map(|text| &**text);
+                let mut fields: Vec<&str> = targets.into_iter().collect();
+                if fields.is_empty() {
+                    fields.extend(listed);
+                }
+                if fields.is_empty() {
+                    fields.extend(to);
+                }
+                fields.into_iter().flat_map(addresses).map(recipient_key).collect()
+            }
+        };
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
@@ -45,9 +106,15 @@ fn split_event<'b>(body: &'b [u8], event: &RawValue) -> Result<SplitBody<'b>, Sp
         reason: head.reason.as_deref(),
         code: head.code.as_deref(),
     };
-    let recipient = recipient_key(head.recipient.as_deref().unwrap_or_default());
-    let mut split = SplitBody::new(body);
-    split.push(terms.kind(), &recipient, raw.as_bytes());
+    let kind = terms.kind();
+    let recipients = head.recipients(kind);
+    let mut split = SplitBody::with_capacity(body, recipients.len().max(1));
+    if recipients.is_empty() {
+        split.push(kind, "", raw.as_bytes());
+    }
+    for recipient in &recipients {
+        split.push(kind, recipient, raw.as_bytes());
+    }
     Ok(split)
 }
 

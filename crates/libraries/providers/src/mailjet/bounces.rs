@@ -11,7 +11,7 @@ use crate::bounce::Row;
 
 /// The values of `error`. Sometimes they are in `error_related_to` instead.
 #[rustfmt::skip]
-pub(super) const ERRORS: &[Row] = &[
+pub(crate) const ERRORS: &[Row] = &[
     // recipient
     ("user unknown",               Some(Hard), Some(InvalidRecipient)),
     ("mailbox inactive",           Some(Hard), Some(MailboxDisabled)),
@@ -43,7 +43,7 @@ pub(super) const ERRORS: &[Row] = &[
 
 /// The values of `error_related_to`, for errors that are not in [`ERRORS`].
 #[rustfmt::skip]
-pub(super) const RELATED: &[Row] = &[
+pub(crate) const RELATED: &[Row] = &[
     ("recipient", None, Some(InvalidRecipient)),
     ("domain",    None, Some(InvalidDomain)),
     ("spam",      None, Some(Content)),

@@ -1,6 +1,6 @@
 //! Mailjet's webhooks: a JSON array of events or one event, with HTTP credentials and no signature.
 
-mod bounces;
+pub(crate) mod bounces;
 mod parse;
 mod split;
 

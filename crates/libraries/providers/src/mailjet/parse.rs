@@ -30,12 +30,15 @@ struct MailjetEvent<'a> {
     comment: LenientText<'a>,
     ip: LenientText<'a>,
     agent: LenientText<'a>,
+    /// On unsubscriptions.
+    mj_list_id: LenientText<'a>,
     url: LenientText<'a>,
 }
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (mut mailjet, raw) = json::event::<MailjetEvent<'a>>(raw)?;
-    let kind = kind(mailjet.event.as_deref());
+    let errors = [mailjet.error.as_deref(), mailjet.error_related_to.as_deref()];
+    let kind = kind(mailjet.event.as_deref(), errors);
     let occurred_at = envelope.time(kind, times::unix(mailjet.time))?;
     mailjet.message_id.0 = mailjet.message_id.take().or(mailjet.mj_message_id.take());
     let event_id = mailjet.event_id(kind, raw.get(), envelope);
@@ -54,16 +57,19 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 impl<'a> MailjetEvent<'a> {
-    /// Mailjet's events have no id. Their key is the message, the event name, the time, the link
-    /// and the client's address; events without a message have all their bytes as the key.
+    /// Mailjet's events have no id. Their key is the message, the event name, the time, the link, the
+    /// client and the list that was left; events without a message or a time have all their bytes as
+    /// the key.
     fn event_id(&self, kind: Kind, raw: &str, envelope: &Envelope<'_>) -> EventId {
         let event = bytes(&self.event);
-        if kind == Kind::Other || self.message_id.is_none() {
+        if kind == Kind::Other || self.message_id.is_none() || self.time.is_none() {
             return envelope.event_id(Provider::Mailjet, [event, raw.as_bytes()]);
         }
         let time = self.time.map_or("", RawValue::get).as_bytes();
         let key = [bytes(&self.message_id), event, time, bytes(&self.url), bytes(&self.ip)];
-        envelope.event_id(Provider::Mailjet, key)
+        let further = [&self.agent, &self.mj_list_id].into_iter().filter(|field| field.is_some());
+        let further = further.map(|field| bytes(field));
+        envelope.event_id(Provider::Mailjet, key.into_iter().chain(further))
     }
 
     fn bounce(&mut self, kind: Kind) -> Option<Bounce<'a>> {

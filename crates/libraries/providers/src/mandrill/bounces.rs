@@ -9,7 +9,7 @@ use event::Permanence::{Hard, Soft, Undetermined};
 use crate::bounce::Row;
 
 /// The values of `event`.
-pub(super) const EVENTS: &[Row] = &[
+pub(crate) const EVENTS: &[Row] = &[
     ("hard_bounce", Some(Hard), None),
     ("soft_bounce", Some(Soft), None),
     ("deferral", Some(Soft), None),
@@ -17,7 +17,7 @@ pub(super) const EVENTS: &[Row] = &[
 ];
 
 /// The values of `msg.bounce_description`. `msg.bgtools_code` has more detail.
-pub(super) const DESCRIPTIONS: &[Row] = &[
+pub(crate) const DESCRIPTIONS: &[Row] = &[
     ("bad_mailbox", None, Some(InvalidRecipient)),
     ("invalid_domain", None, Some(InvalidDomain)),
     ("domain_not_found", None, Some(InvalidDomain)),

@@ -1,7 +1,7 @@
 //! Mandrill (Mailchimp Transactional): a form with one field that contains a JSON array, signed
 //! with an HMAC of the URL and the form.
 
-mod bounces;
+pub(crate) mod bounces;
 mod diagnose;
 mod parse;
 mod split;

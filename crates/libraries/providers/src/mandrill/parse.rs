@@ -50,9 +50,9 @@ struct Metadata<'a> {
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (mandrill, raw) = json::event::<MandrillEvent<'a>>(raw)?;
-    let kind = kind(mandrill.event.as_deref());
+    let kind = kind(mandrill.event.as_deref(), mandrill.msg.bgtools_code.as_deref());
     let occurred_at = envelope.time(kind, times::unix(mandrill.ts))?;
-    let event_id = mandrill.event_id(envelope);
+    let event_id = mandrill.event_id(raw.get(), envelope);
     let message = mandrill.msg.0;
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
         let described = meaning(bounces::DESCRIPTIONS, message.bounce_description.as_deref());
@@ -76,15 +76,20 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 impl MandrillEvent<'_> {
-    /// Mandrill's events have no id. Their key is made of the fields that identify them.
-    fn event_id(&self, envelope: &Envelope<'_>) -> EventId {
+    /// Mandrill's events have no id. Their key is made of the fields that identify them; if there is
+    /// no message or no time, of all bytes.
+    fn event_id(&self, raw: &str, envelope: &Envelope<'_>) -> EventId {
         let ts = self.ts.map_or("", RawValue::get).as_bytes();
-        if self.event.is_none() {
-            let key = [bytes(&self.list), bytes(&self.action), ts];
+        let message = if self.id.is_some() { &self.id } else { &self.msg.id };
+        if self.event.is_none() || message.is_none() || self.ts.is_none() {
+            let name = if self.event.is_some() { &self.event } else { &self.list };
+            let key = [bytes(name), bytes(&self.action), raw.as_bytes()];
             return envelope.event_id(Provider::Mandrill, key);
         }
-        let message = if self.id.is_some() { &self.id } else { &self.msg.id };
+        // Two readers of one message may open it in the same second.
+        let reader = [&self.ip, &self.user_agent].into_iter().filter(|field| field.is_some());
         let key = [bytes(message), bytes(&self.event), ts, bytes(&self.url)];
+        let key = key.into_iter().chain(reader.map(|field| bytes(field)));
         envelope.event_id(Provider::Mandrill, key)
     }
 }

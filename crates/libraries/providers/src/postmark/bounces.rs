@@ -7,8 +7,8 @@ use event::Permanence::{self, *};
 use crate::bounce::Meaning;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BounceType {
-    pub(super) name: &'static str,
+pub(crate) struct BounceType {
+    pub(crate) name: &'static str,
     pub(super) code: u32,
     pub(super) kind: Kind,
     pub(super) meaning: Meaning,
@@ -27,7 +27,7 @@ const fn row(
 /// The values of `Type` and `TypeCode`, from the bounce API reference and Postmark's client
 /// library. The name takes precedence, because Postmark's pages disagree about some codes.
 #[rustfmt::skip]
-pub(super) const TYPES: &[BounceType] = &[
+pub(crate) const TYPES: &[BounceType] = &[
     row("HardBounce", 1, Kind::Bounced, Hard, Some(InvalidRecipient)),
     row("Transient", 2, Kind::Deferred, Soft, None),
     row("Unsubscribe", 16, Kind::Unsubscribed, Undetermined, None),
@@ -43,7 +43,7 @@ pub(super) const TYPES: &[BounceType] = &[
     row("ChallengeVerification", 16384, Kind::Other, Undetermined, Some(AutoReply)),
     row("BadEmailAddress", 100_000, Kind::Bounced, Hard, Some(InvalidRecipient)),
     row("SpamComplaint", 100_001, Kind::Complained, Undetermined, None),
-    row("ManuallyDeactivated", 100_002, Kind::Bounced, Hard, Some(Suppressed)),
+    row("ManuallyDeactivated", 100_002, Kind::Dropped, Hard, Some(Suppressed)),
     row("Unconfirmed", 100_003, Kind::Dropped, Undetermined, Some(Policy)),
     row("Blocked", 100_006, Kind::Bounced, Soft, Some(Reputation)),
     row("SMTPApiError", 100_007, Kind::Dropped, Soft, Some(Technical)),

@@ -77,10 +77,9 @@ impl PostmarkEvent<'_> {
         }
     }
 
-    /// Returns the time. Its field has a different name in each record type.
-    pub(super) fn time(&self) -> Option<&str> {
+    /// Returns the times that are there. The field has a different name in each record type.
+    pub(super) fn times(&self) -> [Option<&str>; 4] {
         [&self.delivered_at, &self.bounced_at, &self.received_at, &self.changed_at]
-            .into_iter()
-            .find_map(|time| time.as_deref())
+            .map(|time| time.as_deref())
     }
 }

@@ -1,6 +1,6 @@
 //! Postmark's webhooks: one JSON object, with HTTP credentials and no signature.
 
-mod bounces;
+pub(crate) mod bounces;
 mod event;
 mod parse;
 mod split;

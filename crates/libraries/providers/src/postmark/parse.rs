@@ -11,7 +11,7 @@ const NO_MESSAGE: &str = "00000000-0000-0000-0000-000000000000";
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (postmark, raw) = json::event::<PostmarkEvent<'a>>(raw)?;
     let kind = postmark.kind();
-    let occurred_at = envelope.time(kind, times::rfc3339(postmark.time()))?;
+    let occurred_at = envelope.time(kind, times::first(postmark.times()))?;
     let event_id = event_id(&postmark, raw.get(), envelope);
     let provider = postmark.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
@@ -34,7 +34,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 /// Only bounces and complaints have an id. The key of the others is made of their fields, because
-/// all recipients, opens and clicks of a message share the message id.
+/// all recipients, opens and clicks of a message share the message id. If one of these fields is
+/// missing, the key is all bytes.
 fn event_id(postmark: &PostmarkEvent<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId {
     let id = |key: &[&[u8]]| envelope.event_id(Provider::Postmark, key.iter().copied());
     let (record_type, message) = (bytes(&postmark.record_type), bytes(&postmark.message_id));
@@ -43,14 +44,16 @@ fn event_id(postmark: &PostmarkEvent<'_>, raw: &str, envelope: &Envelope<'_>) ->
         "Bounce" | "SpamComplaint" if postmark.id.is_some() => {
             id(&[b"Bounce", bytes(&postmark.id)])
         }
-        "Delivery" => id(&[record_type, message]),
-        "Open" | "Click" => id(&[
-            record_type,
-            message,
-            bytes(&postmark.received_at),
-            bytes(&postmark.original_link),
-        ]),
-        "SubscriptionChange" => {
+        "Delivery" if postmark.message_id.is_some() => id(&[record_type, message]),
+        "Open" | "Click" if postmark.message_id.is_some() && postmark.received_at.is_some() => {
+            id(&[
+                record_type,
+                message,
+                bytes(&postmark.received_at),
+                bytes(&postmark.original_link),
+            ])
+        }
+        "SubscriptionChange" if postmark.changed_at.is_some() => {
             let suppressed: &[u8] = match postmark.suppress_sending.0 {
                 Some(true) => b"true",
                 Some(false) => b"false",

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::json::{LenientFlag, LenientObject, LenientText, LenientTexts};
+use crate::ses::bounces;
 
 /// The fields of all event types. `type` decides which of them are present.
 #[derive(Deserialize)]
@@ -72,6 +73,10 @@ impl ResendEvent<'_> {
             "email.sent" => Kind::Accepted,
             "email.delivered" => Kind::Delivered,
             "email.delivery_delayed" => Kind::Deferred,
+            // As with SES itself: the address is on a suppression list, and nothing was sent.
+            "email.bounced" if bounces::is_suppressed(self.data.bounce.sub_type.as_deref()) => {
+                Kind::Dropped
+            }
             "email.bounced" => Kind::Bounced,
             "email.failed" | "email.suppressed" => Kind::Dropped,
             "email.opened" => Kind::Opened,
@@ -87,7 +92,7 @@ impl ResendEvent<'_> {
     /// Resend does not report which of them caused the event.
     pub(super) fn recipients(&self) -> Vec<Cow<'_, str>> {
         let addresses = self.data.to.iter().chain(self.data.email.as_ref());
-        let mut keys: Vec<_> = addresses.map(|address| recipient_key(bare(address))).collect();
+        let mut keys: Vec<_> = addresses.map(|address| recipient_key(address)).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -111,22 +116,9 @@ struct Tag<'a> {
     value: LenientText<'a>,
 }
 
-/// Returns the address in `Ada <ada@example.com>` (RFC 5322 §3.4).
-fn bare(address: &str) -> &str {
-    let inside = address.trim_end().strip_suffix('>').and_then(|start| start.rsplit_once('<'));
-    inside.map_or(address, |(_, address)| address)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_no_part_of_an_address() {
-        assert_eq!(bare("Ada <ada@example.com>"), "ada@example.com");
-        assert_eq!(bare("\"<Ada>\" <ada@example.com> "), "ada@example.com");
-        assert_eq!(bare("ada@example.com"), "ada@example.com");
-    }
 
     #[test]
     fn tags_in_either_form() {

@@ -12,8 +12,8 @@ const CAMPAIGN_TAGS: [&str; 2] = ["campaign", "campaign_id"];
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (resend, raw) = json::event::<ResendEvent<'a>>(raw)?;
     let kind = resend.kind();
-    let occurred_at = envelope.time(kind, times::rfc3339(resend.created_at.as_deref()))?;
-    let event_id = event_id(&resend, envelope);
+    let occurred_at = envelope.time(kind, times::text(resend.created_at.as_deref()))?;
+    let event_id = event_id(&resend, raw.get(), envelope);
     let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
     let bounce = is_refused.then(|| bounce(&resend, kind));
     let tags = resend.tags();
@@ -37,19 +37,25 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 }
 
 /// Resend's event id is in the header `svix-id`, which is not kept. The key is made of the fields
-/// that identify the event; all delivery attempts have the same body.
-fn event_id(resend: &ResendEvent<'_>, envelope: &Envelope<'_>) -> EventId {
+/// that identify the event; all delivery attempts have the same body. An event without a message or
+/// a time has all its bytes as the key.
+fn event_id(resend: &ResendEvent<'_>, raw: &str, envelope: &Envelope<'_>) -> EventId {
     let data = &resend.data;
     let message = if data.email_id.is_some() { &data.email_id } else { &data.id };
-    let click = &data.click;
+    if message.is_none() || resend.created_at.is_none() {
+        return envelope.event_id(Provider::Resend, [bytes(&resend.event), raw.as_bytes()]);
+    }
+    let (open, click) = (&data.open, &data.click);
     let key = [&resend.event, &resend.created_at, message, &click.timestamp, &click.link];
-    envelope.event_id(Provider::Resend, key.map(|field| bytes(field)))
+    let further = [&open.timestamp, &open.ip_address, &open.user_agent];
+    let further = further.into_iter().filter(|field| field.is_some());
+    envelope.event_id(Provider::Resend, key.into_iter().chain(further).map(|field| bytes(field)))
 }
 
 fn bounce<'a>(resend: &ResendEvent<'a>, kind: Kind) -> Bounce<'a> {
     let data = &resend.data;
-    let report = match kind {
-        Kind::Dropped => &data.suppressed,
+    let report = match resend.event.as_deref() {
+        Some("email.suppressed") => &data.suppressed,
         _ => &data.bounce,
     };
     let terms = meaning(bounces::SUBTYPES, report.sub_type.as_deref())

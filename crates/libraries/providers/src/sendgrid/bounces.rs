@@ -9,10 +9,10 @@ use event::Permanence::{Hard, Soft, Undetermined};
 use crate::bounce::Row;
 
 /// The values of `type` of a `bounce` event.
-pub(super) const TYPES: &[Row] = &[("bounce", Some(Hard), None), ("blocked", Some(Soft), None)];
+pub(crate) const TYPES: &[Row] = &[("bounce", Some(Hard), None), ("blocked", Some(Soft), None)];
 
 /// The values of `bounce_classification`. SendGrid's pages spell them differently.
-pub(super) const CLASSES: &[Row] = &[
+pub(crate) const CLASSES: &[Row] = &[
     ("invalid", None, Some(InvalidRecipient)),
     ("mailbox unavailable", None, Some(MailboxDisabled)),
     ("content", None, Some(Content)),
@@ -23,7 +23,7 @@ pub(super) const CLASSES: &[Row] = &[
 ];
 
 /// The values of `reason` of a `dropped` event.
-pub(super) const DROPS: &[Row] = &[
+pub(crate) const DROPS: &[Row] = &[
     ("bounced address", Some(Hard), Some(Suppressed)),
     ("unsubscribed address", Some(Undetermined), Some(Suppressed)),
     ("spam reporting address", Some(Undetermined), Some(Suppressed)),

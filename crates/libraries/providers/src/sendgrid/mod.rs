@@ -1,6 +1,6 @@
 //! Twilio SendGrid's Event Webhook: a JSON array of flat objects, signed with ECDSA.
 
-mod bounces;
+pub(crate) mod bounces;
 mod parse;
 mod split;
 mod verify;

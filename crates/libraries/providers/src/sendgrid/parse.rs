@@ -43,7 +43,7 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let (sendgrid, raw) = json::event::<SendGridEvent<'a>>(raw)?;
     let kind = kind(sendgrid.event.as_deref());
     let occurred_at = envelope.time(kind, times::unix(sendgrid.timestamp))?;
-    let event_id = sendgrid.event_id(envelope);
+    let event_id = sendgrid.event_id(raw.get(), envelope);
     let late = kind == Kind::Bounced && sendgrid.sg_message_id.is_none();
     let terms = match kind {
         Kind::Bounced => Some(
@@ -87,40 +87,35 @@ impl SendGridEvent<'_> {
         meaning(bounces::CLASSES, self.bounce_classification.as_deref())
     }
 
-    /// `sg_event_id` is unique. The key of the few events without one is made of the fields that
-    /// identify them.
-    fn event_id(&self, envelope: &Envelope<'_>) -> event::EventId {
-        if self.sg_event_id.is_some() {
-            return envelope.event_id(Provider::SendGrid, [bytes(&self.sg_event_id)]);
+    /// `sg_event_id` is unique. SendGrid left it out of unsubscriptions for years, and two groups may
+    /// be left in one second, so an event without it has all its bytes as the key.
+    fn event_id(&self, raw: &str, envelope: &Envelope<'_>) -> event::EventId {
+        match &self.sg_event_id.0 {
+            Some(id) => envelope.event_id(Provider::SendGrid, [id.as_bytes()]),
+            None => envelope.event_id(Provider::SendGrid, [bytes(&self.event), raw.as_bytes()]),
         }
-        let timestamp = self.timestamp.map_or("", RawValue::get).as_bytes();
-        envelope.event_id(
-            Provider::SendGrid,
-            [
-                bytes(&self.event),
-                timestamp,
-                bytes(&self.sg_message_id),
-                bytes(&self.smtp_id),
-                bytes(&self.url),
-                bytes(&self.ip),
-            ],
-        )
     }
 }
 
-/// Returns the id that all events of a message share: the part of `sg_message_id` before its first
-/// full stop.
+/// Returns the id that all events of a message share: the part of `sg_message_id` before the name of
+/// the server that handled it. The id may contain full stops.
 ///
 /// Asynchronous bounces have only `smtp-id`, the Message-ID. If SendGrid generated it, it is
-/// `<id@ismtpd….sendgrid.net>` and `id` begins with the same text.
+/// `<id@ismtpd….sendgrid.net>` and `id` is the same text.
 fn message_id<'a>(sg_message_id: Option<Text<'a>>, smtp_id: Option<Text<'a>>) -> Option<Text<'a>> {
+    /// Parts of the names of SendGrid's servers.
+    const SERVERS: [&str; 4] = ["filter", "recvd", "geopod", "ismtpd"];
     fn stem(text: &str) -> &str {
-        text.split('.').next().unwrap_or(text)
+        let is_server = |part: &str| SERVERS.iter().any(|name| part.contains(name));
+        let stops = || text.match_indices('.').map(|(stop, _)| stop);
+        let next_part = |stop: usize| text[stop + 1..].split('.').next().unwrap_or_default();
+        let end = stops().find(|&stop| is_server(next_part(stop))).or_else(|| stops().next());
+        end.map_or(text, |end| &text[..end])
     }
     fn stem_of_generated(text: &str) -> &str {
         let bare = text.trim_start_matches('<').trim_end_matches('>');
         match bare.split_once('@') {
-            Some((id, host)) if host.contains("ismtpd") => stem(id),
+            Some((id, host)) if host.contains("ismtpd") => id,
             _ => bare,
         }
     }
@@ -142,12 +137,22 @@ mod tests {
 
     #[test]
     fn a_late_bounce_has_the_id_of_its_message() {
-        let id = |sg, smtp| message_id(Option::map(sg, Text::from), Option::map(smtp, Text::from));
+        fn id(sg: Option<&str>, smtp: Option<&str>) -> Option<Text<'static>> {
+            message_id(sg.map(Text::from), smtp.map(Text::from)).map(Text::into_owned)
+        }
         let delivered =
             id(Some("LRzXl_N.recvd-5f-x.0"), Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));
         let late = id(None, Some("<LRzXl_N@ismtpd0039p1.sendgrid.net>"));
         assert_eq!(delivered.as_deref(), Some("LRzXl_N"));
         assert_eq!(delivered, late);
+        for server in
+            ["filter0001.16648.5515E0B88.0", "filterdrecv-p3-7b45b-18-5F5F-9.0", "recvd-8f-1"]
+        {
+            let dotted = id(Some(&format!("14c5d7.dfd.64b4.{server}")), None);
+            let late = id(None, Some("<14c5d7.dfd.64b4@ismtpd-555>"));
+            assert_eq!((dotted.as_deref(), &late), (Some("14c5d7.dfd.64b4"), &dotted), "{server}");
+        }
+        assert_eq!(id(Some("LRzXl_N.elsewhere-1.0"), None).as_deref(), Some("LRzXl_N"));
         let own = id(None, Some("<2026.11.7@mail.example.com>"));
         assert_eq!(own.as_deref(), Some("2026.11.7@mail.example.com"));
         assert_eq!(id(None, Some("<>")), None);

@@ -7,7 +7,7 @@ use event::BounceClass::{
 };
 use event::Permanence::{Hard, Soft, Undetermined};
 
-use crate::bounce::Row;
+use crate::bounce::{Row, meaning};
 
 /// The values of `bounceType`.
 pub(crate) const TYPES: &[Row] = &[
@@ -21,6 +21,7 @@ pub(crate) const SUBTYPES: &[Row] = &[
     ("NoEmail", None, Some(InvalidRecipient)),
     ("Suppressed", Some(Hard), Some(Suppressed)),
     ("OnAccountSuppressionList", Some(Hard), Some(Suppressed)),
+    ("UnsubscribedRecipient", None, Some(Suppressed)),
     ("MailboxFull", None, Some(MailboxFull)),
     ("MessageTooLarge", None, Some(MessageTooLarge)),
     ("ContentRejected", None, Some(Content)),
@@ -36,6 +37,12 @@ pub(crate) const SUBTYPES: &[Row] = &[
     ("General", None, None),
     ("Undetermined", None, None),
 ];
+
+/// True if the address is on a suppression list, or has left the contact list, and SES sent nothing.
+/// Resend passes these terms on.
+pub(crate) fn is_suppressed(sub_type: Option<&str>) -> bool {
+    meaning(SUBTYPES, sub_type).class == Some(Suppressed)
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use event::{Kind, Text, recipient_key};
+use event::{Kind, Text, addresses, recipient_key};
 use serde::Deserialize;
 
+use super::bounces;
+use crate::feedback;
 use crate::json::{LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts};
 
 /// The JSON that Amazon SES writes into the envelope's `Message`. It has two dialects: `eventType`
@@ -33,8 +35,15 @@ pub(super) struct Mail<'a> {
     #[serde(borrow)]
     pub(super) timestamp: LenientText<'a>,
     pub(super) message_id: LenientText<'a>,
-    pub(super) destination: LenientTexts<'a>,
+    destination: LenientTexts<'a>,
+    common_headers: LenientObject<CommonHeaders<'a>>,
     pub(super) tags: LenientObject<BTreeMap<Text<'a>, LenientTexts<'a>>>,
+}
+
+#[derive(Default, Deserialize)]
+struct CommonHeaders<'a> {
+    #[serde(borrow)]
+    to: LenientTexts<'a>,
 }
 
 /// The details of an event, with the fields of all event types.
@@ -47,6 +56,7 @@ pub(super) struct Report<'a> {
     pub(super) bounce_type: LenientText<'a>,
     #[serde(alias = "complaintSubType", alias = "delayType", rename = "bounceSubType")]
     pub(super) sub_type: LenientText<'a>,
+    complaint_feedback_type: LenientText<'a>,
     #[serde(
         alias = "complainedRecipients",
         alias = "delayedRecipients",
@@ -107,7 +117,7 @@ impl<'a> SesEvent<'a> {
                 Kind::Dropped
             }
             "Bounce" => Kind::Bounced,
-            "Complaint" => Kind::Complained,
+            "Complaint" => feedback::kind(self.complaint.complaint_feedback_type.as_deref()),
             "Reject" | "Rendering Failure" => Kind::Dropped,
             "Open" => Kind::Opened,
             "Click" => Kind::Clicked,
@@ -144,6 +154,10 @@ impl<'a> SesEvent<'a> {
         if keys.is_empty() {
             keys = self.mail.destination.iter().map(|address| recipient_key(address)).collect();
         }
+        if keys.is_empty() {
+            let headers = self.mail.common_headers.to.iter();
+            keys = headers.flat_map(|header| addresses(header)).map(recipient_key).collect();
+        }
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -152,7 +166,7 @@ impl<'a> SesEvent<'a> {
 
 impl<'a> Report<'a> {
     fn is_suppressed(&self) -> bool {
-        matches!(self.sub_type.as_deref(), Some("Suppressed" | "OnAccountSuppressionList"))
+        bounces::is_suppressed(self.sub_type.as_deref())
     }
 
     /// Returns the details of one recipient.

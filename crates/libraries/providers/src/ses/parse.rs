@@ -17,14 +17,22 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let (sns, raw) = json::event::<SnsMessage<'a>>(raw)?;
     let message =
         sns.message.as_deref().ok_or(ParseError::WrongShape("an SNS envelope with a Message"))?;
-    let (ses, _) = json::event::<SesEvent<'_>>(message.as_bytes())?;
+    // The envelope's text is a document of its own, which may need a repair of its own.
+    let repaired;
+    let (ses, _) = match json::event::<SesEvent<'_>>(message.as_bytes()) {
+        Ok(usual) => usual,
+        Err(error) => {
+            repaired = json::repair(message.as_bytes()).ok_or(error)?;
+            json::event(&repaired)?
+        }
+    };
     let kind = ses.kind();
     let report = ses.report();
     let time = match ses.event_name() {
         "Send" | "Reject" | "Rendering Failure" => ses.mail.timestamp.as_deref(),
         _ => report.and_then(|report| report.timestamp.as_deref()),
     };
-    let occurred_at = envelope.time(kind, times::rfc3339(time.or(sns.timestamp.as_deref())))?;
+    let occurred_at = envelope.time(kind, times::first([time, sns.timestamp.as_deref()]))?;
     let event_id = event_id(&sns, &ses, envelope);
     // The user agent of a complaint belongs to the feedback loop.
     let engagement = report.filter(|_| kind.is_engagement());

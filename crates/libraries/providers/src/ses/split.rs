@@ -15,7 +15,7 @@ pub(crate) fn split(body: &[u8]) -> Result<SplitBody<'_>, SplitError> {
         MessageType::UnsubscribeConfirmation => without_events(Content::Unsubscribed { topic }),
         MessageType::SubscriptionConfirmation => {
             let url = sns.subscribe_url.as_deref().unwrap_or_default();
-            if !sns_url::is_confirmation(url) {
+            if !sns_url::is_confirmation(url, &topic) {
                 return Err(SplitError::WrongShape("a SubscribeURL of Amazon SNS"));
             }
             without_events(Content::ConfirmSubscription { subscribe_url: url.to_owned(), topic })
@@ -32,6 +32,10 @@ fn split_notification<'b>(
     if message.starts_with(FIRST_MESSAGE) {
         return Ok(SplitBody::without_events(body, Content::Ping));
     }
-    let ses: SesEvent<'_> = json::single(message)?;
-    Ok(SplitBody::per_recipient(body, ses.kind(), &ses.recipients()))
+    let per_recipient =
+        |ses: &SesEvent<'_>| SplitBody::per_recipient(body, ses.kind(), &ses.recipients());
+    json::single(message).map(|ses| per_recipient(&ses)).or_else(|error| {
+        let repaired = json::repair(message.as_bytes()).ok_or(error)?;
+        json::body(&repaired).map(|ses| per_recipient(&ses))
+    })
 }

@@ -80,8 +80,10 @@ impl Verifier {
         }
         let sns =
             sns.map_err(|_| Rejection::MalformedSignature("the body is not an SNS envelope"))?;
-        let key = self.check_signature(&sns, request.now, certificates, trace)?;
+        let signature = self.read(&sns, trace)?;
+        // Before a certificate is fetched, so that a stranger cannot cause fetches.
         self.check_topic(&sns, trace)?;
+        let key = self.check_signature(&signature, &sns, request.now, certificates, trace)?;
         self.check_age(&sns, request.now, trace)?;
         Ok(Verified { key, single_use: None })
     }
@@ -119,12 +121,12 @@ impl Verifier {
     /// Returns the index of the pinned certificate, if one is used.
     fn check_signature(
         &self,
+        signature: &Signature,
         sns: &SnsMessage<'_>,
         now: i64,
         certificates: &FindCertificate<'_>,
         trace: &mut Trace,
     ) -> Result<Option<usize>, Rejection> {
-        let signature = self.read(sns, trace)?;
         let message = canonical(sns)
             .ok_or(Rejection::MalformedSignature("a field that it covers is missing"))?;
         trace.signed(&[message.as_bytes()]);
@@ -136,24 +138,41 @@ impl Verifier {
             return key.map(Some).ok_or(Rejection::WrongSignature);
         }
         let url = sns.signing_cert_url.as_deref().unwrap_or_default();
-        let certificate = match fetched(url, now, certificates, trace) {
-            // Nothing is fetched for a stranger: the topic must be listed, and SNS signs the
-            // messages of a topic with a certificate of the topic's region.
-            Err(needed @ Rejection::CertificateNeeded(_)) => {
-                self.check_topic(sns, trace)?;
-                return Err(match is_in_region_of(url, sns) {
-                    true => needed,
-                    false => Rejection::UntrustedCertificateUrl,
-                });
-            }
-            result => result?,
-        };
+        let certificate = self.fetched(url, now, certificates, trace)?;
         if signature.is_by(&certificate, &message) {
             trace.passed("key", || "the certificate's key made it".to_owned());
             return Ok(None);
         }
         trace.failed("key", || "the certificate's key did not make it".to_owned());
         Err(Rejection::WrongSignature)
+    }
+
+    /// Returns the certificate that the envelope names, if its URL belongs to Amazon SNS in the region of one
+    /// of the topics and it is valid now.
+    fn fetched(
+        &self,
+        url: &str,
+        now: i64,
+        certificates: &FindCertificate<'_>,
+        trace: &mut Trace,
+    ) -> Result<Arc<Certificate>, Rejection> {
+        const NAME: &str = "certificate";
+        if !sns_url::is_certificate(url, self.topics.iter().map(String::as_str)) {
+            trace.failed(NAME, || {
+                format!("{url:?} does not belong to Amazon SNS in a region of `topics`")
+            });
+            return Err(Rejection::UntrustedCertificateUrl);
+        }
+        let Some(certificate) = certificates(url) else {
+            trace.failed(NAME, || format!("{url} is not available"));
+            return Err(Rejection::CertificateNeeded(url.to_owned()));
+        };
+        if !certificate.is_valid_at(now) {
+            trace.failed(NAME, || format!("{url} is not valid now"));
+            return Err(Rejection::CertificateInvalid);
+        }
+        trace.passed(NAME, || url.to_owned());
+        Ok(certificate)
     }
 
     fn read(&self, sns: &SnsMessage<'_>, trace: &mut Trace) -> Result<Signature, Rejection> {
@@ -194,40 +213,6 @@ impl Signature {
             _ => certificate.verifies_sha256(message.as_bytes(), &self.bytes),
         }
     }
-}
-
-/// True if the host of the certificate belongs to the region in the message's TopicArn.
-fn is_in_region_of(url: &str, sns: &SnsMessage<'_>) -> bool {
-    let region = sns.topic_arn.as_deref().and_then(|topic| topic.split(':').nth(3));
-    let after = url.strip_prefix("https://sns.").zip(region);
-    after
-        .and_then(|(host, region)| host.strip_prefix(region))
-        .is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Returns the certificate that the envelope names, if its URL belongs to Amazon SNS and it is
-/// valid now.
-fn fetched(
-    url: &str,
-    now: i64,
-    certificates: &FindCertificate<'_>,
-    trace: &mut Trace,
-) -> Result<Arc<Certificate>, Rejection> {
-    const NAME: &str = "certificate";
-    if !sns_url::is_certificate(url) {
-        trace.failed(NAME, || format!("{url:?} does not belong to Amazon SNS"));
-        return Err(Rejection::UntrustedCertificateUrl);
-    }
-    let Some(certificate) = certificates(url) else {
-        trace.failed(NAME, || format!("{url} is not available"));
-        return Err(Rejection::CertificateNeeded(url.to_owned()));
-    };
-    if !certificate.is_valid_at(now) {
-        trace.failed(NAME, || format!("{url} is not valid now"));
-        return Err(Rejection::CertificateInvalid);
-    }
-    trace.passed(NAME, || url.to_owned());
-    Ok(certificate)
 }
 
 /// True for an SES event without its envelope, as raw message delivery posts it. Its keys begin in

@@ -96,9 +96,20 @@ fn sns_is_trusted_for_its_topics_only() {
     assert_eq!(sns(|_| ()).verify(&elsewhere, NOW), Err(Rejection::TopicNotAllowed));
     let none = authenticator(Provider::Ses, &[], json!({}));
     assert_eq!(sns(|_| ()).verify(&none, NOW), Err(Rejection::TopicNotAllowed));
-    // The signature is checked first, so a forger learns nothing about the topics.
+    // The topic is checked first, so a stranger causes no fetch of a certificate.
     let forged = sns(|envelope| envelope["Message"] = "x".into());
-    assert_eq!(forged.verify(&elsewhere, NOW), Err(Rejection::WrongSignature));
+    assert_eq!(forged.verify(&elsewhere, NOW), Err(Rejection::TopicNotAllowed));
+    assert_eq!(forged.verify(&source, NOW), Err(Rejection::WrongSignature));
+    let region = |region: &str| CERTIFICATE.replace("eu-west-1", region);
+    for other in ["us-east-1", "s3-eu-west-1"] {
+        let url = region(other);
+        let elsewhere = sns(move |envelope| envelope["SigningCertURL"] = url.clone().into());
+        assert_eq!(
+            elsewhere.verify(&source, NOW),
+            Err(Rejection::UntrustedCertificateUrl),
+            "{other}"
+        );
+    }
     // A field that is not signed may differ.
     assert_eq!(
         sns(|envelope| envelope["UnsubscribeURL"] = "x".into()).verify(&source, NOW),

@@ -7,7 +7,7 @@ use crate::bounce::Row;
 
 /// The values of `type` that report a refusal. For `bounce` and `out_of_band` the cause is in
 /// `bounce_class`.
-pub(super) const TYPES: &[Row] = &[
+pub(crate) const TYPES: &[Row] = &[
     ("delay", Some(Soft), None),
     // Mostly a suppressed recipient; then the reason mentions it.
     ("policy_rejection", Some(Undetermined), Some(Policy)),

@@ -1,7 +1,7 @@
 //! SparkPost's (Bird's) webhooks: a JSON array of wrapped events, with HTTP credentials and no
 //! signature.
 
-mod bounces;
+pub(crate) mod bounces;
 mod parse;
 mod split;
 mod wrapper;

@@ -1,9 +1,9 @@
-use event::{Automation, AutomationReason, Bounce, Event, EventId, Kind, OccurredAt, Provider};
+use event::{Automation, AutomationReason, Bounce, Event, EventId, Kind, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::bounces;
-use super::split::kind;
+use super::split::{Terms, kind};
 use super::wrapper::Element;
 use crate::bounce::{Evidence, meaning, numbers};
 use crate::envelope::bytes;
@@ -23,6 +23,7 @@ struct SparkPostEvent<'a> {
     rcpt_tags: LenientTexts<'a>,
     rcpt_meta: LenientObject<Metadata<'a>>,
     bounce_class: LenientText<'a>,
+    fbtype: LenientText<'a>,
     /// The answer of the receiving server. `reason` is the same without addresses.
     raw_reason: LenientText<'a>,
     reason: LenientText<'a>,
@@ -51,8 +52,12 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let (element, raw) = json::event::<Element<'a, SparkPostEvent<'a>>>(raw)?;
     let (class, event) = element.msys.0.map_or((None, None), |msys| (msys.class, msys.event));
     let mut sparkpost = event.unwrap_or_default();
-    let kind = kind(sparkpost.event_type.as_deref(), sparkpost.bounce_class.as_deref());
-    let occurred_at = envelope.time(kind, time(sparkpost.timestamp, envelope))?;
+    let kind = kind(&Terms {
+        event_type: sparkpost.event_type.as_deref(),
+        bounce_class: sparkpost.bounce_class.as_deref(),
+        fbtype: sparkpost.fbtype.as_deref(),
+    });
+    let occurred_at = envelope.time(kind, times::any(sparkpost.timestamp))?;
     let event_id = sparkpost.event_id(raw.get(), envelope);
     let bounce = sparkpost.bounce(kind);
     let is_engagement = kind.is_engagement();
@@ -74,14 +79,6 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         provider_event_id: sparkpost.event_id.0,
         ..envelope.event(Provider::SparkPost, kind, event_id, occurred_at, raw)
     })
-}
-
-/// Some events have no time. They are posted within seconds, so the time of receipt is used.
-fn time(timestamp: Option<&RawValue>, envelope: &Envelope<'_>) -> Result<OccurredAt, ParseError> {
-    match times::unix(timestamp) {
-        Err(ParseError::MissingTime) => Ok(OccurredAt(envelope.received_at.micros())),
-        time => time,
-    }
 }
 
 impl<'a> SparkPostEvent<'a> {

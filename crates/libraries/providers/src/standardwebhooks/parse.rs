@@ -32,8 +32,10 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         return generic.into_event(PROVIDER, None, whole, envelope);
     }
     let data = webhook.data.map_or("", RawValue::get);
-    let name = json::event::<GenericName<'_>>(data.as_bytes());
-    if name.is_ok_and(|(name, _)| name.event.is_some()) {
+    // An object that cannot be read is an error, so that it is repaired.
+    let is_generic = data.starts_with('{')
+        && json::event::<GenericName<'_>>(data.as_bytes())?.0.event.is_some();
+    if is_generic {
         let (generic, _) = json::event::<GenericEvent<'a>>(data.as_bytes())?;
         return generic.into_event(PROVIDER, webhook.timestamp, whole, envelope);
     }

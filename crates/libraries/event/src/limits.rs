@@ -1,0 +1,155 @@
+//! The maximum lengths of the texts in an event. A provider, or its customer, chooses these texts, and
+//! one event must not become larger than Kafka accepts. The provider's bytes in [`Event::raw`] are
+//! not cut; the limit of the body bounds them.
+
+use std::borrow::Cow;
+
+use crate::{Bounce, Event, Text};
+
+/// In bytes: a local part of 64, `@`, and a domain of 255 (RFC 5321 §4.5.3.1).
+pub const RECIPIENT: usize = 320;
+/// In bytes: the longest line of a message header (RFC 5322 §2.1.1).
+pub const MESSAGE_ID: usize = 998;
+/// In bytes: a campaign, a stream, a tag, the name of an event, and an id of the provider.
+pub const NAME: usize = 256;
+/// The number of tags.
+pub const TAGS: usize = 64;
+/// In bytes: a user agent.
+pub const USER_AGENT: usize = 1024;
+/// In bytes: an address of a client, with room for unusual spellings.
+pub const IP: usize = 64;
+/// In bytes: a link, and the answer of a server.
+pub const LONG_TEXT: usize = 8 * 1024;
+
+/// Returns the longest start of `text` that has at most `bytes` bytes and ends at a character
+/// boundary.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+impl<'a> Text<'a> {
+    /// Shortens the text to at most `bytes` bytes, at a character boundary.
+    #[must_use]
+    pub fn limited(self, bytes: usize) -> Self {
+        match self.0 {
+            Cow::Borrowed(text) => Self(Cow::Borrowed(cut(text, bytes))),
+            Cow::Owned(mut text) => {
+                text.truncate(cut(&text, bytes).len());
+                Self(Cow::Owned(text))
+            }
+        }
+    }
+}
+
+fn limited(text: Option<Text<'_>>, bytes: usize) -> Option<Text<'_>> {
+    text.map(|text| text.limited(bytes))
+}
+
+impl<'a> Event<'a> {
+    /// Shortens every text that comes from the provider to its maximum length. All fields are named
+    /// here, so a new field does not compile before its limit is decided.
+    #[must_use]
+    pub fn within_limits(self) -> Self {
+        let Self {
+            // From the settings, from Mailpulse, or of fixed size.
+            event_id,
+            kind,
+            provider,
+            source,
+            occurred_at,
+            received_at,
+            time_fault,
+            mailbox_provider,
+            tenant,
+            automation,
+            request_id,
+            client,
+            geo,
+            labels,
+            raw,
+            // From the provider.
+            recipient,
+            recipient_domain,
+            message_id,
+            campaign,
+            stream,
+            tags,
+            bounce,
+            user_agent,
+            ip,
+            url,
+            provider_event,
+            provider_event_id,
+        } = self;
+        Self {
+            event_id,
+            kind,
+            provider,
+            source,
+            occurred_at,
+            received_at,
+            time_fault,
+            mailbox_provider,
+            tenant,
+            automation,
+            request_id,
+            client,
+            geo,
+            labels,
+            raw,
+            recipient: limited(recipient, RECIPIENT),
+            recipient_domain: limited(recipient_domain, RECIPIENT),
+            message_id: limited(message_id, MESSAGE_ID),
+            campaign: limited(campaign, NAME),
+            stream: limited(stream, NAME),
+            tags: tags.into_iter().take(TAGS).map(|tag| tag.limited(NAME)).collect(),
+            bounce: bounce.map(Bounce::within_limits),
+            user_agent: limited(user_agent, USER_AGENT),
+            ip: limited(ip, IP),
+            url: limited(url, LONG_TEXT),
+            provider_event: provider_event.limited(NAME),
+            provider_event_id: limited(provider_event_id, NAME),
+        }
+    }
+
+    /// Adds tags that the event does not have yet, up to [`TAGS`] in total.
+    pub fn add_tags(&mut self, found: impl IntoIterator<Item = Text<'a>>) {
+        for tag in found {
+            if self.tags.len() >= TAGS {
+                return;
+            }
+            let tag = tag.limited(NAME);
+            if !self.tags.contains(&tag) {
+                self.tags.push(tag);
+            }
+        }
+    }
+}
+
+impl Bounce<'_> {
+    fn within_limits(self) -> Self {
+        let Self { permanence, class, side, status, diagnostic, late } = self;
+        Self {
+            permanence,
+            class,
+            side,
+            status: limited(status, NAME),
+            diagnostic: limited(diagnostic, LONG_TEXT),
+            late,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_ends_at_a_character() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("aé", 99), "aé");
+        assert_eq!(Text::from("aé").limited(2).as_str(), "a");
+        assert_eq!(Text::from("aé".to_owned()).limited(2).as_str(), "a");
+    }
+}
