@@ -19,6 +19,9 @@ pub mod names {
     pub const EVENT_ID: &str = "event-id";
     /// When the event happened, by the provider's clock: UTC microseconds in decimal.
     pub const OCCURRED_AT: &str = "occurred-at";
+    /// Why the event has no time of its provider, so that `occurred-at` is the time of receipt: a name
+    /// of [`event::TimeFault`]. Absent on all other events.
+    pub const TIME_FAULT: &str = "time-fault";
     /// The kind's name in lower case.
     pub const KIND: &str = "kind";
     /// A digest of message and recipient, 16 bytes. Only on deliveries, opens and clicks.
@@ -119,6 +122,8 @@ pub struct EnrichedHeaders {
     pub kind: Kind,
     /// When the event happened.
     pub occurred_at: OccurredAt,
+    /// True if that is the time of receipt, so that a duplicate of the event may have another.
+    pub is_undated: bool,
     /// The digest of message and recipient, for deliveries, opens and clicks.
     pub engagement_id: Option<EventId>,
     /// Whether a machine probably caused the open or click.
@@ -144,6 +149,7 @@ impl EnrichedHeaders {
                 .parse()
                 .map_err(|_| HeaderError(names::KIND))?,
             occurred_at: OccurredAt(number_header(headers, names::OCCURRED_AT)?),
+            is_undated: headers(names::TIME_FAULT).is_some(),
             engagement_id: id(names::ENGAGEMENT_ID)?,
             machine: headers(names::MACHINE).is_some(),
             link: headers(names::LINK).map(link).transpose()?,

@@ -71,6 +71,23 @@ impl Partition {
         Ok(Seen::First)
     }
 
+    /// Like [`Self::insert`], for an event without a time of its provider. `hour` is then the hour of
+    /// receipt, which differs between duplicates, so the id is looked up in every hour within the
+    /// horizon of that hour, later ones included: a batch may be read again after newer events.
+    pub fn insert_undated(&mut self, id: &EventId, hour: Hour) -> Result<Seen, StateError> {
+        if hour < self.horizon_start {
+            return self.insert(id, hour);
+        }
+        let first = Hour(hour.0.saturating_sub(self.horizon_hours)).max(self.horizon_start);
+        for other in first.0..=hour.0.saturating_add(self.horizon_hours) {
+            let key = IdKey::new(Hour(other), id);
+            if self.open_batch.contains(&key) || self.files.ids.contains_key(key.0)? {
+                return Ok(Seen::Duplicate);
+            }
+        }
+        self.insert(id, hour)
+    }
+
     /// Returns the stored engagement, or [`Engagement::UNKNOWN`] if there is none within the
     /// horizon.
     pub fn engagement(&self, id: &EventId) -> Result<Engagement, StateError> {

@@ -329,3 +329,23 @@ fn size(directory: &std::path::Path) -> u64 {
         })
         .sum()
 }
+
+/// An event without a time of its provider has the hour in which it was received.
+#[test]
+fn an_undated_event_is_a_duplicate_in_any_hour_of_the_horizon() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    let mut insert = |member: &mut Member, number, hour: u32| {
+        let seen =
+            member.store.partition(PARTITION).unwrap().insert_undated(&id(number), Hour(hour));
+        commit(&mut member.store, &mut log);
+        seen.unwrap()
+    };
+    assert_eq!(insert(&mut member, 1, HOUR.0), Seen::First);
+    assert_eq!(insert(&mut member, 1, HOUR.0 + 3), Seen::Duplicate);
+    assert_eq!(insert(&mut member, 1, HOUR.0 + HORIZON), Seen::Duplicate);
+    // The one that was received later is sometimes read first.
+    assert_eq!(insert(&mut member, 1, HOUR.0 - 3), Seen::Duplicate);
+    assert_eq!(insert(&mut member, 2, HOUR.0 + 3), Seen::First);
+    assert_eq!(insert(&mut member, 1, HOUR.0 + HORIZON + 1), Seen::First);
+}

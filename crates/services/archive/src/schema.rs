@@ -39,6 +39,7 @@ migrations! {
     4 "0004_dead_letters.sql",
     5 "0005_events_hourly.sql",
     6 "0006_enrichment.sql",
+    7 "0007_time_fault.sql",
 }
 
 /// The tables that must deduplicate inserts: those we insert into, and those that a materialized

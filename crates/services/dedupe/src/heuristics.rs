@@ -90,6 +90,7 @@ mod tests {
             event_id: EventId([1; 16]),
             kind,
             occurred_at: OccurredAt(second * SECOND),
+            is_undated: false,
             engagement_id: Some(EventId([2; 16])),
             machine: false,
             link,

@@ -43,7 +43,12 @@ impl<'a> Dedupe<'a> {
     ) -> Result<Option<Findings>, StateError> {
         let hour = Hour::of(event.occurred_at);
         let partition = self.store.partition(record.partition())?;
-        Ok(match (partition.insert(&event.event_id, hour)?, event.engagement_id) {
+        let seen = if event.is_undated {
+            partition.insert_undated(&event.event_id, hour)?
+        } else {
+            partition.insert(&event.event_id, hour)?
+        };
+        Ok(match (seen, event.engagement_id) {
             (Seen::Duplicate, _) => {
                 out.count(self.counters.duplicates_of(record), 1);
                 None

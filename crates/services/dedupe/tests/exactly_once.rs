@@ -132,3 +132,26 @@ fn duplicates_beyond_the_horizon_pass_and_are_the_first_of_nothing() {
     member.await_metric("mailpulse_dedupe_beyond_horizon_total", &[], |counted| counted == 1.0);
     member.await_metric("mailpulse_dedupe_duplicates_total", &[], |counted| counted == 2.0);
 }
+
+#[test]
+fn an_undated_event_that_is_posted_again_hours_later_passes_once() {
+    const HOUR: i64 = 3_600_000_000;
+    let cluster = Cluster::new();
+    let event = |id, hour: i64| Event {
+        key: "ada@example.com".to_owned(),
+        id,
+        kind: Kind::Bounced,
+        engagement: id,
+        occurred_at: 1_780_000_000_000_000 + hour * HOUR,
+    };
+    let member = cluster.member("", SMALL).spawn();
+    for (id, hour) in [(1, 0), (1, 3), (2, 3), (1, 70)] {
+        cluster.produce_undated(&event(id, hour));
+    }
+    cluster.await_all_processed();
+    let passed = cluster.read_settled(&cluster.topics.events);
+    let ids: Vec<_> = passed.iter().map(|record| record.header(names::EVENT_ID)).collect();
+    let (one, two) = (common::id(1), common::id(2));
+    assert_eq!(ids, [Some(&one.0[..]), Some(&two.0[..])]);
+    member.await_metric("mailpulse_dedupe_duplicates_total", &[], |counted| counted == 2.0);
+}

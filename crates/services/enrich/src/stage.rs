@@ -13,7 +13,7 @@ pub(crate) struct Enrich {
 }
 
 /// The greatest number of headers of a record of `mail.enriched`.
-const MAX_HEADERS: usize = 8;
+const MAX_HEADERS: usize = 9;
 
 impl Enrich {
     pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
@@ -71,6 +71,9 @@ fn publish(
     headers.push((names::OCCURRED_AT, digits.format(event.occurred_at.micros()).as_bytes()));
     headers.push((names::PROVIDER, event.provider.as_str().as_bytes()));
     headers.push((names::SOURCE, event.source.as_bytes()));
+    if let Some(fault) = event.time_fault {
+        headers.push((names::TIME_FAULT, fault.as_str().as_bytes()));
+    }
     let engagement = event.engagement_id();
     if let Some(engagement) = &engagement {
         headers.push((names::ENGAGEMENT_ID, engagement.as_bytes()));

@@ -164,7 +164,7 @@ fn an_unreadable_record_becomes_a_dead_letter_with_its_bytes() {
     without_provider.headers.remove(0);
     stage.cluster.produce(&[
         raw("ada@example.com", "{ not json"),
-        raw("bob@example.com", "{\"RecordType\":\"Delivery\"}"),
+        raw("bob@example.com", "[]"),
         without_provider,
     ]);
 
@@ -173,7 +173,7 @@ fn an_unreadable_record_becomes_a_dead_letter_with_its_bytes() {
     let of = |key: &[u8]| dead_letters.iter().find(|record| record.key == key).unwrap();
     let reason = |key: &[u8]| of(key).header(names::REASON).unwrap().to_vec();
     assert_eq!(reason(b"ada@example.com"), b"not_json");
-    assert_eq!(reason(b"bob@example.com"), b"missing_time");
+    assert_eq!(reason(b"bob@example.com"), b"wrong_shape");
     assert_eq!(reason(b"eve@example.com"), b"bad_headers");
     let ada = of(b"ada@example.com");
     assert_eq!(ada.value(), b"{ not json");

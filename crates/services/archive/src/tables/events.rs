@@ -1,5 +1,6 @@
 use event::{
-    AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, Geo, Permanence, Text,
+    AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, Geo, Permanence,
+    Text, TimeFault,
 };
 use record::{FirstSeen, names};
 
@@ -19,6 +20,7 @@ columns! {
         source: LowCardinality,
         occurred_at: Micros,
         received_at: Micros,
+        time_fault: LowCardinality,
         recipient: Strings,
         recipient_domain: LowCardinality,
         mailbox_provider: LowCardinality,
@@ -98,6 +100,7 @@ impl Events {
         self.source.push(&event.source);
         self.occurred_at.push(event.occurred_at.micros());
         self.received_at.push(event.received_at.micros());
+        self.time_fault.push(event.time_fault.map_or("", TimeFault::as_str));
         self.recipient.push(text(&event.recipient).as_bytes());
         self.recipient_domain.push(text(&event.recipient_domain));
         self.mailbox_provider.push(text(&event.mailbox_provider));

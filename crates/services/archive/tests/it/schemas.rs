@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use archive::tables::{Alerts, Coordinates, Rates, Table};
 use event::{
     Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, EventId,
-    Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt,
+    Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt, TimeFault,
 };
 use serde_json::Value;
 
@@ -42,6 +42,7 @@ fn full() -> Value {
         source: "acme".into(),
         occurred_at: OccurredAt(1),
         received_at: ReceivedAt(2),
+        time_fault: Some(TimeFault::Missing),
         recipient: text("ada@example.com"),
         recipient_domain: text("example.com"),
         mailbox_provider: text("other"),
@@ -120,6 +121,8 @@ fn the_schema_names_every_value_of_every_enum() {
     assert!(bounce("side").iter().eq(BounceSide::ALL.iter().map(|v| v.as_str())));
     let reasons = named("/properties/automation/properties/reason");
     assert!(reasons.iter().eq(AutomationReason::ALL.iter().map(|v| v.as_str())));
+    let faults = named("/properties/time_fault");
+    assert!(faults.iter().eq(TimeFault::ALL.iter().map(|v| v.as_str())));
     let devices = named("/properties/client/properties/device");
     assert!(devices.iter().eq(Device::ALL.iter().map(|v| v.as_str())));
 }

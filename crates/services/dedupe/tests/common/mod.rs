@@ -45,22 +45,28 @@ impl Cluster {
 
     /// Produces events, in this order for each key, and returns when all are acknowledged.
     pub fn produce_events(&self, events: &[Event]) {
-        let records: Vec<Outgoing> = events
-            .iter()
-            .map(|event| {
-                let headers = records::Enriched {
-                    provider: Provider::SendGrid,
-                    id: id(event.id),
-                    kind: event.kind,
-                    occurred_at: event.occurred_at,
-                    engagement: event.kind.is_engagement().then(|| id(event.engagement)),
-                    link: None,
-                };
-                let value = format!("value of {}", event.id);
-                records::enriched(&self.topics, &event.key, value, &headers)
-            })
-            .collect();
+        let records: Vec<Outgoing> = events.iter().map(|event| self.outgoing(event)).collect();
         self.produce(&records);
+    }
+
+    /// Produces an event without a time of its provider: `occurred_at` is the time of receipt.
+    pub fn produce_undated(&self, event: &Event) {
+        let mut record = self.outgoing(event);
+        record.headers.push((names::TIME_FAULT.to_owned(), b"missing".to_vec()));
+        self.produce(&[record]);
+    }
+
+    fn outgoing(&self, event: &Event) -> Outgoing {
+        let headers = records::Enriched {
+            provider: Provider::SendGrid,
+            id: id(event.id),
+            kind: event.kind,
+            occurred_at: event.occurred_at,
+            engagement: event.kind.is_engagement().then(|| id(event.engagement)),
+            link: None,
+        };
+        let value = format!("value of {}", event.id);
+        records::enriched(&self.topics, &event.key, value, &headers)
     }
 
     /// Waits until the group has committed the end of its input.
