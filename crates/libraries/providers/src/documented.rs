@@ -135,7 +135,9 @@ const FIELDS: &[Field] = &[
         r#"{"eventType":"Complaint","complaint":{"complaintFeedbackType":"WORD"}}"#,
         none,
     ),
-    field(Provider::Mandrill, "event", r#"[{"event":"WORD","ts":1,"_id":"m"}]"#, || terms(mandrill::bounces::EVENTS)),
+    field(Provider::Mandrill, "event", r#"[{"event":"WORD","ts":1,"_id":"m"}]"#, || {
+        terms(mandrill::bounces::EVENTS)
+    }),
     field(Provider::Mandrill, "type", r#"[{"type":"WORD","action":"add","ts":1}]"#, none),
     field(
         Provider::Mandrill,

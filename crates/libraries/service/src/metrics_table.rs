@@ -109,6 +109,7 @@ pub const METRICS: &[Metric] = &[
         "mailpulse_source_refusals_total",
         "Dead letters of a source, by component. The source is `(other)` for names beyond the first \
          thousand.",
+    ),
     counter(
         "mailpulse_publisher_rebuilds_total",
         "Kafka producers that were replaced after a fatal error, by component.",

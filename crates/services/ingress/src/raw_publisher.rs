@@ -56,7 +56,12 @@ impl RawPublisher {
     }
 
     /// Splits a body, unless it exceeds a limit.
-    pub(crate) fn split<'b>(&self, provider: Provider, source: &str, body: &'b [u8]) -> SplitRequest<'b> {
+    pub(crate) fn split<'b>(
+        &self,
+        provider: Provider,
+        source: &str,
+        body: &'b [u8],
+    ) -> SplitRequest<'b> {
         SplitRequest::new(&self.mappings, provider, source, body, &self.limits)
     }
 

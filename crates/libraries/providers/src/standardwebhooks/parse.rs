@@ -33,8 +33,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     }
     let data = webhook.data.map_or("", RawValue::get);
     // An object that cannot be read is an error, so that it is repaired.
-    let is_generic = data.starts_with('{')
-        && json::event::<GenericName<'_>>(data.as_bytes())?.0.event.is_some();
+    let is_generic =
+        data.starts_with('{') && json::event::<GenericName<'_>>(data.as_bytes())?.0.event.is_some();
     if is_generic {
         let (generic, _) = json::event::<GenericEvent<'a>>(data.as_bytes())?;
         return generic.into_event(PROVIDER, webhook.timestamp, whole, envelope);

@@ -18,7 +18,8 @@ fn an_undated_event_has_the_same_id_whenever_it_is_posted() {
         for time in ["null", "\"soon\"", "\"\"", "99999999999999999999"] {
             let body = samples::body(provider, "jun@ropewalk.example", "no", time);
             let [first, second] = [RECEIVED_AT, RECEIVED_AT + 3 * HOURS].map(|received_at| {
-                let [read]: [Read; 1] = read_at(provider, body.as_bytes(), received_at).try_into().unwrap();
+                let [read]: [Read; 1] =
+                    read_at(provider, body.as_bytes(), received_at).try_into().unwrap();
                 read.event.unwrap()
             });
             assert_eq!(first["event_id"], second["event_id"], "{provider}: {time}");

@@ -24,7 +24,8 @@ fn no_text_of_an_event_is_longer_than_its_limit() {
         let event = found.event.clone().unwrap();
         assert!(longest(&event) <= limits::LONG_TEXT, "{provider}: {}", longest(&event));
         assert!(
-            found.key.len() <= limits::RECIPIENT && found.field("/recipient") == Some(found.key.as_str())
+            found.key.len() <= limits::RECIPIENT
+                && found.field("/recipient") == Some(found.key.as_str())
         );
         let diagnostic = found.field("/bounce/diagnostic").unwrap();
         assert_eq!(diagnostic, &format!("550 {long}")[..limits::LONG_TEXT], "{provider}");

@@ -73,6 +73,7 @@ fn json(event: &Event<'_>) -> serde_json::Value {
 
 /// Reads a body of one event.
 fn read_one(provider: Provider, body: &str) -> Read {
-    let [read]: [Read; 1] = read(provider, body).try_into().unwrap_or_else(|_| panic!("{provider}: {body}"));
+    let [read]: [Read; 1] =
+        read(provider, body).try_into().unwrap_or_else(|_| panic!("{provider}: {body}"));
     read
 }
