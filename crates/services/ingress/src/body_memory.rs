@@ -1,12 +1,11 @@
 //! Memory for request bodies: one budget in bytes that all requests share.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Gauge, gauge};
 use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 
 use crate::client_address::network;
 use crate::limits::Limit;
@@ -61,9 +60,9 @@ struct Holder {
     bytes: usize,
     /// The ids of its requests that hold memory, in the order of arrival.
     requests: BTreeSet<u64>,
-    /// Notified when it holds less. Its waiting requests would otherwise wake for each request of
-    /// any client.
-    changed: Arc<Notify>,
+    /// Its requests that wait for others of it, in the order of arrival. Only the first one is woken:
+    /// hundreds may wait, and all of them would wake whenever one of them gives up.
+    waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
 /// The memory that one request holds. Dropping it releases the memory.
@@ -73,14 +72,16 @@ pub(crate) struct Reservation {
     bytes: usize,
     /// Whose share the memory counts against. `None` for an authentic request.
     client: Option<IpAddr>,
+    /// Notified when the request may find memory in the share of its client.
+    turn: Arc<Notify>,
 }
 
 /// Why a reservation cannot grow now.
 enum Shortage {
     /// The budget is used up.
     Total,
-    /// The share of the client is used up until this is notified.
-    Client(OwnedNotified),
+    /// The share of the client is used up.
+    Client,
 }
 
 /// Counts a request in [`State::waiting_with_priority`] until it is dropped.
@@ -100,7 +101,8 @@ impl BodyMemory {
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        Reservation { memory: self.clone(), id, bytes: 0, client: Some(network(client)) }
+        let client = Some(network(client));
+        Reservation { memory: self.clone(), id, bytes: 0, client, turn: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -122,7 +124,7 @@ impl Reservation {
         let Err(shortage) = self.try_grow(bytes, false) else { return };
         match shortage {
             Shortage::Total => Limit::BodyMemory.count(),
-            Shortage::Client(_) => Limit::BodyMemoryPerClient.count(),
+            Shortage::Client => Limit::BodyMemoryPerClient.count(),
         }
         let memory = self.memory.clone();
         let mut priority = None;
@@ -131,9 +133,9 @@ impl Reservation {
             match self.try_grow(bytes, priority.is_some()) {
                 Ok(()) => return,
                 // A request that waits for its own client has no claim on the memory of others.
-                Err(Shortage::Client(changed)) => {
+                Err(Shortage::Client) => {
                     priority = None;
-                    changed.await;
+                    self.turn.notified().await;
                 }
                 Err(Shortage::Total) if self.bytes > 0 && priority.is_none() => {
                     priority = Some(Priority::new(&memory));
@@ -181,10 +183,14 @@ impl Reservation {
             let holder = state.clients.entry(client).or_default();
             let is_oldest = holder.requests.first().is_none_or(|&oldest| self.id <= oldest);
             if holder.bytes + bytes > limits.per_client && !is_oldest {
-                return Err(Shortage::Client(Arc::clone(&holder.changed).notified_owned()));
+                holder.waiting.insert(self.id, Arc::clone(&self.turn));
+                return Err(Shortage::Client);
             }
             holder.bytes += bytes;
             holder.requests.insert(self.id);
+            if holder.waiting.remove(&self.id).is_some() {
+                holder.wake_first();
+            }
         }
         state.free -= bytes;
         self.bytes += bytes;
@@ -200,10 +206,20 @@ impl State {
         holder.bytes -= bytes;
         if ends {
             holder.requests.remove(&id);
+            holder.waiting.remove(&id);
         }
-        holder.changed.notify_waiters();
-        if holder.requests.is_empty() {
+        holder.wake_first();
+        if holder.requests.is_empty() && holder.waiting.is_empty() {
             self.clients.remove(&client);
+        }
+    }
+}
+
+impl Holder {
+    /// Wakes the oldest request that waits. If it gets memory, it wakes the next one.
+    fn wake_first(&self) {
+        if let Some(turn) = self.waiting.values().next() {
+            turn.notify_one();
         }
     }
 }
@@ -328,6 +344,38 @@ mod tests {
         drop((second, third, other));
         let state = memory.state();
         assert_eq!((state.free, state.clients.len()), (160, 0));
+    }
+
+    #[tokio::test]
+    async fn the_requests_of_a_client_get_their_turn_in_the_order_of_arrival() {
+        let memory = BodyMemory::new(MemoryLimits {
+            total: 1000,
+            per_client: 10,
+            for_small: 0,
+            small_body: 0,
+        });
+        let mut first = memory.empty_reservation(CLIENT);
+        first.grow(10).await;
+        let (sender, mut finished) = tokio::sync::mpsc::unbounded_channel();
+        for number in 0..100 {
+            let mut next = memory.empty_reservation(CLIENT);
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                next.grow(5).await;
+                sender.send(number).unwrap();
+                // Others get their turn before this one ends.
+                tokio::task::yield_now().await;
+            });
+        }
+        tokio::task::yield_now().await;
+        drop(first);
+        for number in 0..100 {
+            assert_eq!(finished.recv().await, Some(number));
+        }
+        while !memory.state().clients.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(memory.state().free, 1000);
     }
 
     #[tokio::test]
