@@ -192,8 +192,7 @@ impl<'a> DeadLetterHeaders<'a> {
     /// The header follows those of the dead letter. A header of the same name before them is one of
     /// the original record.
     fn original_length_at(headers: &[(&str, &[u8])]) -> Option<usize> {
-        let (at, last) =
-            (last_of(headers, names::ORIGINAL_LENGTH)?, last_of(headers, names::ORIGIN)?);
+        let (at, last) = (last_of(headers, names::TRUNCATED)?, last_of(headers, names::ORIGIN)?);
         (at > last).then_some(at)
     }
 

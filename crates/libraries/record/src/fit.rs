@@ -21,7 +21,7 @@ pub struct FittedDeadLetter<'a> {
     /// The value of the original record, or its beginning.
     pub value: Option<&'a [u8]>,
     /// The headers of the original record, if they fit, and those of the dead letter. The last one is
-    /// [`names::ORIGINAL_LENGTH`] if anything is missing.
+    /// [`names::TRUNCATED`] if anything is missing.
     pub headers: Vec<(&'a str, Cow<'a, [u8]>)>,
 }
 
@@ -61,7 +61,7 @@ pub fn fit<'a>(
     }
     let detail = &dead_letter.detail[..dead_letter.detail.floor_char_boundary(MAX_DETAIL)];
     headers.extend(DeadLetter { detail, ..dead_letter }.headers());
-    headers.push((names::ORIGINAL_LENGTH, Cow::Owned(length.to_string().into_bytes())));
+    headers.push((names::TRUNCATED, Cow::Owned(length.to_string().into_bytes())));
     let key = &key[..key.len().min(quarter)];
     let rest = max_bytes.saturating_sub(record_bytes(key.len(), 0, lengths(&headers)));
     FittedDeadLetter { key, value: value.map(|value| &value[..value.len().min(rest)]), headers }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_header_of_the_original_record_is_not_taken_for_ours() {
-        let theirs = [(names::ORIGINAL_LENGTH, &b"7"[..])];
+        let theirs = [(names::TRUNCATED, &b"7"[..])];
         let fitted = fit(dead_letter("d"), b"", Some(b"v"), theirs.into_iter(), ROOM);
         let headers: Vec<_> =
             fitted.headers.iter().map(|(name, value)| (*name, &value[..])).collect();

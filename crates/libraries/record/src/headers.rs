@@ -41,9 +41,6 @@ pub mod names {
     pub const STAGE: &str = "stage";
     /// Where a dead letter came from, as `topic/partition/offset`.
     pub const ORIGIN: &str = "origin";
-    /// On a dead letter that was cut because it was too large: the number of bytes of the value of
-    /// the original record, in decimal.
-    pub const ORIGINAL_LENGTH: &str = "original-length";
     /// On a redriven record: the only stage that should process it. Other readers of the topic have
     /// already processed the original record. Always the last header.
     pub const REDRIVEN: &str = "redriven";

@@ -140,6 +140,9 @@ impl RequestDeadLetter<'_> {
     ) -> Result<(), PublishError> {
         let (key, value) = (cut(self.key, KEY_BYTES), cut(self.value, limit));
         let mut headers = request.headers.clone();
+        let (reason, detail) = (self.reason, self.detail.as_str());
+        let added = DeadLetter { stage: Stage::Ingress, reason, detail, origin: None };
+        headers.extend(added.headers());
         for (name, whole, part) in
             [(names::TRUNCATED, self.value, value), (names::TRUNCATED_KEY, self.key, key)]
         {
@@ -147,9 +150,6 @@ impl RequestDeadLetter<'_> {
                 headers.push((name, Cow::Owned(whole.len().to_string().into_bytes())));
             }
         }
-        let (reason, detail) = (self.reason, self.detail.as_str());
-        let added = DeadLetter { stage: Stage::Ingress, reason, detail, origin: None };
-        headers.extend(added.headers());
         batch.send_numbered(number, &topics.dead_letters, key, value, &prepare(&headers))
     }
 }

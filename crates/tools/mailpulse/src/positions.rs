@@ -19,7 +19,7 @@ pub(crate) fn run(config: Option<&Path>, command: &PositionsCommand) -> anyhow::
     let name = parse(partition).ok_or_else(|| {
         InputError(format!("`{partition}` is not a partition; write it as topic/partition"))
     })?;
-    let Installation { connection, topics } = Installation::open(config)?;
+    let Installation { connection, topics, .. } = Installation::open(config)?;
     let group = topics.group(stage.code());
     kafka::positions::accept(&connection, &topics.positions, &group, &name, NextOffset(*offset))?;
     writeln!(io::stdout(), "{} continues at offset {offset} of {name}", stage.code())?;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::batch::Spans;
-use super::batch_loop::{Batch, Member};
+use super::batch::{Batch, Spans};
+use super::batch_loop::Member;
 use super::partition::OwnedPartition;
 use super::{Outgoing, Output, Stage};
 use crate::group::Committed;

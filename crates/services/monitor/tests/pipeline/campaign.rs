@@ -68,6 +68,7 @@ impl TestEvent {
             source: self.source.into(),
             occurred_at: OccurredAt(self.at),
             received_at: ReceivedAt(self.at + SECOND),
+            time_fault: None,
             recipient: Some(self.recipient.as_str().into()),
             recipient_domain: Some("example.com".into()),
             mailbox_provider: self.mailbox.map(Text::from),

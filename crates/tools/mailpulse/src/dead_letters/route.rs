@@ -302,7 +302,7 @@ mod tests {
         let headers: [(&str, &[u8]); 3] = [
             (names::STAGE, b"enrich"),
             (names::ORIGIN, b"t.mail.raw.bounced/0/1"),
-            (names::ORIGINAL_LENGTH, b"30000000"),
+            (names::TRUNCATED, b"30000000"),
         ];
         let dead_letter = DeadLetterRecord {
             id: DeadLetterId { partition: 0, offset: 0 },
@@ -311,7 +311,7 @@ mod tests {
             added: DeadLetterHeaders::read(&headers),
             headers: headers.to_vec(),
         };
-        let route = Route::of(&dead_letter, &Topics::new("t."));
+        let route = Route::of(&dead_letter, &Topics::new("t."), &Mappings::default());
         assert_eq!(route, Err(NotRedrivable::Cut(30_000_000)));
     }
 
