@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
+use event::Provider;
 use testkit::Credentials;
 
 use crate::binaries::{self, SERVICES};
@@ -26,6 +27,8 @@ pub(crate) struct Layout {
     pub(crate) members: BTreeMap<&'static str, u8>,
     /// Members that are added to the supervisor and not started.
     pub(crate) extra_members: Vec<Member>,
+    /// Sources besides those of the testkit, with the same keys.
+    pub(crate) extra_sources: Vec<(Provider, &'static str)>,
     /// Start Kafka and ClickHouse as child processes, which can be killed.
     pub(crate) own_servers: bool,
 }
@@ -33,7 +36,7 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn new(task: &'static str) -> Self {
         let (keys, members, extra_members) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { task, keys, members, extra_members, own_servers: false }
+        Self { task, keys, members, extra_members, extra_sources: Vec::new(), own_servers: false }
     }
 }
 
@@ -247,6 +250,11 @@ impl Addresses<'_> {
         for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
             section(name, keys)?;
         }
-        Ok(toml + &credentials.sources_toml())
+        toml += &credentials.sources_toml();
+        for &(provider, name) in &layout.extra_sources {
+            toml.push('\n');
+            toml += &credentials.source_toml(provider, name);
+        }
+        Ok(toml)
     }
 }

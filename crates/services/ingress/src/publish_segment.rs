@@ -270,6 +270,8 @@ mod tests {
     use harness::{DEADLINE, eventually, layout};
     use service::Settings;
 
+    use providers::Mappings;
+
     use super::*;
     use crate::settings::IngressSettings;
 
@@ -299,8 +301,14 @@ mod tests {
         let settings = IngressSettings::read(&Settings::load(None, std::iter::empty()).unwrap());
         let runtime = tokio::runtime::Handle::current();
         let topics = cluster.topics.clone();
-        let publisher =
-            RawPublisher::open(&connection, topics, &settings.unwrap(), &runtime).unwrap();
+        let publisher = RawPublisher::open(
+            &connection,
+            topics,
+            &settings.unwrap(),
+            Mappings::default(),
+            &runtime,
+        )
+        .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let (mut spool, _) = spool::Spool::open(directory.path(), 1 << 20).unwrap();
         spool.append(&[Kind::Delivered, Kind::Opened, Kind::Delivered].map(payload)).unwrap();

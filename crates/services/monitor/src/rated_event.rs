@@ -170,6 +170,7 @@ mod tests {
             source: "acme".into(),
             occurred_at: OccurredAt(20),
             received_at: ReceivedAt(10),
+            time_fault: None,
             recipient: Some("ada@example.com".into()),
             recipient_domain: Some("example.com".into()),
             mailbox_provider: Some("gmail".into()),

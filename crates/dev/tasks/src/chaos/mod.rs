@@ -2,6 +2,7 @@
 //! results with what was posted. See docs/chaos.md.
 
 mod action;
+mod attack;
 mod balance;
 mod execute;
 mod full_disk;
@@ -27,6 +28,7 @@ pub(crate) use self::offline::PANE;
 pub(crate) use self::prove::settle_windows;
 pub(crate) use self::report::keep_logs;
 
+use self::attack::{Attacks, GENUINE};
 use self::mail::{
     Answers, CLOSING_GAP, COMPRESSION, EventClock, MINUTE, Mail, OrderedRecipient, SECOND,
 };
@@ -126,6 +128,7 @@ fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
         .into(),
         members: GROUPS.into(),
         extra_members: extra_members().into(),
+        extra_sources: attack::SOURCES.into(),
         own_servers: true,
         ..Layout::new("chaos")
     };
@@ -145,6 +148,8 @@ fn run(
     let progress = Progress::new(schedule.0.len());
     let start = scale.event_time_start(schedule)?;
     let (mail, clock) = (Mail::new(seed, &pipeline.credentials, start), EventClock::at(start));
+    let attacks = Attacks::new(pipeline);
+    let attacking = runtime.spawn(Arc::clone(&attacks).run());
     let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
 
     let phase = Phase::begin(
@@ -161,6 +166,7 @@ fn run(
         executing.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?
     })?;
 
+    runtime.block_on(attacks.finish(attacking, ANSWER_TIMEOUT))?;
     drop(phase);
     let _phase = Phase::begin("waiting for the last events and comparing", "1 min");
     progress.set_activity("waiting until every event is archived");
@@ -171,12 +177,14 @@ fn run(
     let prometheus = Prometheus::start(pipeline)?;
     let answers = poster.answers();
     let balance = runtime.block_on(async {
-        let mut balance = settle(&database, &answers, until, scale).await?;
+        let mut balance = settle(&database, &answers, &attacks, until, scale).await?;
         full_disk::account(&mut balance, &actions.full_disks);
-        prometheus::prove(&mut balance, &prometheus, answers.events.len() as u64).await?;
+        let rows = database.count("SELECT count() FROM events").await?;
+        prometheus::prove(&mut balance, &prometheus, rows).await?;
         anyhow::Ok(balance)
     })?;
-    let figures = report::figures(&runtime, pipeline, &answers, &actions)?;
+    let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;
+    figures.extend(attacks.figures());
     progress.finish();
     Ok(Report { actions, balance, figures })
 }
@@ -235,13 +243,15 @@ async fn close(
 async fn settle(
     database: &Database,
     answers: &Answers,
+    attacks: &Attacks,
     until: i64,
     scale: &Scale,
 ) -> anyhow::Result<Balance> {
     let deadline = Instant::now() + scale.settle_timeout;
     loop {
         await_stable(database, answers.events.len() as u64, deadline).await?;
-        let balance = prove::prove(database, answers, until).await?;
+        let mut balance = prove::prove(database, answers, until).await?;
+        attacks.account(&mut balance, database).await?;
         if balance.is_balanced() || Instant::now() > deadline {
             return Ok(balance);
         }
@@ -250,14 +260,14 @@ async fn settle(
 
 /// Waits until there are as many rows as events, and no table has changed for some time.
 async fn await_stable(database: &Database, events: u64, deadline: Instant) -> anyhow::Result<()> {
-    const STATE: &str = "
-        SELECT (SELECT count() FROM events),
+    let state_query = format!("
+        SELECT (SELECT count() FROM events WHERE {GENUINE}), (SELECT count() FROM events),
             (SELECT sum(o) FROM (SELECT max(kafka_offset) AS o FROM rates GROUP BY kafka_partition)),
             (SELECT count() FROM alerts), (SELECT count() FROM dead_letters)
-        FORMAT TSV";
+        FORMAT TSV");
     let (mut before, mut since) = (String::new(), Instant::now());
     while Instant::now() < deadline {
-        let state = database.text(STATE).await?;
+        let state = database.text(&state_query).await?;
         if state != before {
             (before, since) = (state, Instant::now());
         }

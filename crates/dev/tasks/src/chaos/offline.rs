@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::attack::GENUINE;
 use window::{Direction, Metric, Rule, Width};
 
 /// The length of a pane in microseconds, which is also the step of windows.
@@ -43,7 +44,7 @@ pub(crate) fn query() -> String {
     format!(
         "SELECT provider, source, mailbox_provider, campaign, \
          intDiv(toUnixTimestamp64Micro(least(occurred_at, received_at)), {PANE}) * {PANE} AS pane, \
-         {counters} FROM (SELECT * FROM events \
+         {counters} FROM (SELECT * FROM events WHERE {GENUINE} \
          ORDER BY kafka_partition, kafka_offset LIMIT 1 BY event_id) \
          GROUP BY provider, source, mailbox_provider, campaign, pane FORMAT TSV"
     )
@@ -182,7 +183,7 @@ impl Transition {
 pub(crate) const ALERTS: &str = "
     SELECT rule, scope, provider, source, mailbox_provider, campaign, state, severity,
         toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(at)
-    FROM alerts FORMAT TSV";
+    FROM alerts WHERE source != 'hostile' FORMAT TSV";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use window::Rule;
 
+use super::attack::GENUINE;
 use super::balance::{Balance, Errors, Matched, in_order};
 use super::mail::Answers;
 use super::offline::{self, Scope, Timeline};
@@ -18,7 +19,7 @@ const ROWS: &str = "
         ' ', toString(toUnixTimestamp64Micro(occurred_at)), ' ',
         if(kind = 'bounced', bounce_permanence, ''), ' ',
         if(automation_reason = '', 'person', 'machine'))
-    FROM events FORMAT TSV";
+    FROM events WHERE source != 'hostile' FORMAT TSV";
 
 /// The tables that contain Kafka records.
 const TABLES: [&str; 4] = ["events", "rates", "alerts", "dead_letters"];
@@ -101,8 +102,9 @@ async fn events(
     balance.none(PART, "events lost", &matched.lost);
     balance.none(PART, "events with several rows", &matched.doubled);
     balance.none(PART, "rows without a posted event", &matched.unknown);
-    let all = database.count("SELECT count() FROM events").await?;
-    let ids = database.count("SELECT uniqExact(event_id) FROM events").await?;
+    let all = database.count(&format!("SELECT count() FROM events WHERE {GENUINE}")).await?;
+    let ids =
+        database.count(&format!("SELECT uniqExact(event_id) FROM events WHERE {GENUINE}")).await?;
     balance.line(PART, "SELECT count() FROM events", all, expected);
     balance.line(PART, "SELECT uniqExact(event_id) FROM events", ids, expected);
     for table in TABLES {
@@ -140,7 +142,7 @@ async fn dead_letters(
 ) -> anyhow::Result<()> {
     const PART: &str = "dead letters";
     let sql = "SELECT DISTINCT extract(value, 'garbage[^0-9]{1,4}([0-9]+)') FROM dead_letters \
-               FORMAT TSV";
+               WHERE source != 'hostile' FORMAT TSV";
     let numbers = database.text(sql).await?;
     let expected: Vec<String> = answers.garbage.iter().map(u64::to_string).collect();
     let matched = Matched::of(expected.iter().map(|number| (number.as_str(), &"number")), &numbers);
@@ -300,7 +302,7 @@ async fn windows(
     balance.none(PART, "windows missing or with other counts", &lost);
     balance.none(PART, "published windows that are not expected", &unknown);
     let scopes = "SELECT uniqExact(scope, provider, source, mailbox_provider, campaign) \
-                  FROM rates";
+                  FROM rates WHERE source != 'hostile'";
     balance.line(PART, "scopes", database.count(scopes).await?, published);
     Ok(())
 }
@@ -329,9 +331,9 @@ async fn alerts(
             expected.push(transition.row(scope));
         }
     }
-    let episodes = "SELECT uniqExact(episode_id) FROM alerts";
-    let fired = "SELECT countIf(state = 'firing' AND at = started_at) FROM alerts";
-    let resolved = "SELECT countIf(state = 'resolved') FROM alerts";
+    let episodes = "SELECT uniqExact(episode_id) FROM alerts WHERE source != 'hostile'";
+    let fired = "SELECT countIf(state = 'firing' AND at = started_at) FROM alerts WHERE source != 'hostile'";
+    let resolved = "SELECT countIf(state = 'resolved') FROM alerts WHERE source != 'hostile'";
     balance.line(PART, "episodes", database.count(episodes).await?, began);
     balance.line(PART, "fired", database.count(fired).await?, began);
     balance.line(PART, "resolved", database.count(resolved).await?, ended);
