@@ -58,14 +58,20 @@ impl EventPartitions {
     /// Updates the watermark with the time of an event. Returns false if the event is older than the
     /// watermark minus the allowed lateness, so it must not be counted. The result depends only on
     /// the order of events in the partition, not on the number of members or of restarts.
-    pub(crate) fn admit(&mut self, partition: i32, time: i64) -> bool {
+    ///
+    /// `is_reliable` is false for an event whose time is that of its receipt, because the provider
+    /// sent none, or one in the future. Such an event moves the watermark by one pane at most.
+    /// Otherwise one of them could make all events of other sources late that are still on their way.
+    pub(crate) fn admit(&mut self, partition: i32, time: i64, is_reliable: bool) -> bool {
         let progress = &mut self.owned.entry(partition).or_default().current;
         progress.activity = Activity::Active;
         let Some(watermark) = progress.watermark else {
             progress.watermark = Some(time.saturating_sub(self.out_of_orderness));
             return true;
         };
-        progress.watermark = Some(watermark.max(time.saturating_sub(self.out_of_orderness)));
+        let furthest = if is_reliable { i64::MAX } else { watermark.saturating_add(PANE) };
+        let reached = time.saturating_sub(self.out_of_orderness).min(furthest);
+        progress.watermark = Some(watermark.max(reached));
         time >= watermark.saturating_sub(self.allowed_lateness)
     }
 
@@ -151,10 +157,10 @@ mod tests {
     #[test]
     fn an_event_older_than_the_watermark_minus_the_allowed_lateness_is_late() {
         let mut partitions = partitions();
-        assert!(partitions.admit(0, -9 * SECOND), "no event is late before the first one");
-        assert!(partitions.admit(0, 1000 * SECOND));
-        assert!(partitions.admit(0, 935 * SECOND));
-        assert!(!partitions.admit(0, 935 * SECOND - 1));
+        assert!(partitions.admit(0, -9 * SECOND, true), "no event is late before the first one");
+        assert!(partitions.admit(0, 1000 * SECOND, true));
+        assert!(partitions.admit(0, 935 * SECOND, true));
+        assert!(!partitions.admit(0, 935 * SECOND - 1, true));
         let watermark = partitions.offset_metadata(0);
         assert_eq!(watermark, (995 * SECOND).to_string(), "a late event moved the watermark");
     }
@@ -162,25 +168,28 @@ mod tests {
     #[test]
     fn lateness_is_the_same_for_the_next_owner() {
         let mut before = partitions();
-        before.admit(0, 1000 * SECOND);
+        before.admit(0, 1000 * SECOND, true);
         let mut after = partitions();
         after.assign(0, &before.offset_metadata(0));
-        assert!(!after.admit(0, 900 * SECOND));
+        assert!(!after.admit(0, 900 * SECOND, true));
     }
 
     #[test]
     fn a_rolled_back_batch_has_no_effect() {
         let mut partitions = partitions();
-        partitions.admit(0, 100 * SECOND);
+        partitions.admit(0, 100 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), [(0, Some(95), Activity::Active)]);
         partitions.committed();
 
-        partitions.admit(0, 2000 * SECOND);
+        partitions.admit(0, 2000 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), [(0, Some(1995), Activity::Active)]);
         partitions.rolled_back();
 
         assert_eq!(unpublished(&mut partitions), [], "the committed progress is published");
-        assert!(partitions.admit(0, 101 * SECOND), "the rolled back event moved the watermark");
+        assert!(
+            partitions.admit(0, 101 * SECOND, true),
+            "the rolled back event moved the watermark"
+        );
         assert_eq!(partitions.offset_metadata(0), (96 * SECOND).to_string());
     }
 
@@ -192,14 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn an_event_without_a_reliable_time_moves_the_watermark_by_one_pane() {
+        let mut partitions = partitions();
+        assert!(partitions.admit(0, 100 * SECOND, true));
+        assert!(partitions.admit(0, 9_000 * SECOND, false));
+        assert_eq!(unpublished(&mut partitions), [(0, Some(105), Activity::Active)]);
+        assert!(partitions.admit(0, 100 * SECOND, true), "an event on its way is not late");
+        assert!(partitions.admit(0, 9_000 * SECOND, false));
+        assert_eq!(partitions.offset_metadata(0), (115 * SECOND).to_string());
+    }
+
+    #[test]
     fn a_watermark_is_published_once_it_enters_another_pane() {
         let mut partitions = partitions();
-        partitions.admit(0, 16 * SECOND);
+        partitions.admit(0, 16 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
         partitions.committed();
-        partitions.admit(0, 24 * SECOND);
+        partitions.admit(0, 24 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), []);
-        partitions.admit(0, 25 * SECOND);
+        partitions.admit(0, 25 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), [(0, Some(20), Activity::Active)]);
     }
 
@@ -216,7 +236,7 @@ mod tests {
         assert_eq!(idle_for(1000), [(0, None, Activity::Idle)]);
         assert_eq!(idle_for(1001), []);
         assert_eq!(idle_for(10_000), [(0, None, Activity::Gone)]);
-        partitions.admit(0, 16 * SECOND);
+        partitions.admit(0, 16 * SECOND, true);
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
     }
 }

@@ -48,6 +48,12 @@ impl<'a> RatedEvent<'a> {
         self.occurred_at.not_after(self.received_at)
     }
 
+    /// Returns whether [`Self::time`] is the provider's time: the provider sent one, and it is not in the
+    /// future.
+    pub(crate) fn has_reliable_time(&self) -> bool {
+        self.occurred_at.micros() < self.received_at.micros()
+    }
+
     /// Returns the properties that decide the counters. `first` returns the header `first`; it is
     /// only called for opens and clicks.
     pub(crate) fn counted<'h>(

@@ -40,6 +40,9 @@ const TIMELESS: [Provider; 8] = [
 ];
 /// The generic source that signs the body without a time.
 const BODY_ONLY: (Provider, &str) = SOURCES[13];
+/// The source and the kind of [`Mail::unreadable`].
+pub(super) const UNDATED_SOURCE: (Provider, &str) = BODY_ONLY;
+pub(super) const UNDATED_KIND: Kind = Kind::Delivered;
 /// Requests that are posted again, of all these sources together.
 const REPEATS: usize = 50;
 /// The percentage of the mail that is certainly posted while everything runs.
@@ -82,7 +85,8 @@ impl Mail {
         Self { requests, counts, kinds, sources, repeats, closing_at }
     }
 
-    /// Returns an authentic event without a time: `enrich` cannot read it.
+    /// Returns an authentic event without a time. The release of the recording could not read it; see
+    /// [`super::expected::Expected::with_undated_rows`].
     pub(crate) fn unreadable(credentials: &Credentials, n: usize, now_unix: i64) -> SignedRequest {
         let body = format!(
             "{{\"id\":\"timeless-{n}\",\"event\":\"delivered\",\"recipient\":\"timeless-{n}@example.org\"}}"

@@ -324,6 +324,22 @@ mod tests {
 
     use super::*;
 
+    /// Settings that were added after the recorded release. A recording of a later release has them.
+    const ADDED: &[&str] = &[
+        "max_message_bytes",
+        "max_connections_per_client",
+        "idle_timeout",
+        "write_timeout",
+        "body_memory_client_share",
+        "body_memory_small_share",
+        "min_body_rate",
+        "max_events",
+        "max_recipients",
+        "max_published_bytes",
+        "batch_bytes",
+        "ca_file",
+    ];
+
     #[test]
     fn the_settings_contain_every_key_of_the_reference() {
         let (text, _) = generate(&Credentials::new("https://hooks.example.com"));
@@ -331,7 +347,7 @@ mod tests {
         let reference: Table = toml::from_str(service::REFERENCE).unwrap();
         for (section, keys) in &reference {
             let Value::Table(keys) = keys else { continue };
-            for key in keys.keys() {
+            for key in keys.keys().filter(|key| !ADDED.contains(&key.as_str())) {
                 let present = settings[section].as_table().unwrap().contains_key(key);
                 assert!(present, "{section}.{key} is not in the recorded settings");
             }

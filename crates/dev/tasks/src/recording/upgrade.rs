@@ -85,6 +85,7 @@ pub(crate) fn play(directory: &Path) -> anyhow::Result<String> {
     println!("{balance}");
     ensure!(balance.is_balanced(), "the servers do not have the recorded data");
 
+    let expected = expected.with_undated_rows();
     let outcome = go_on(&mut running, &runtime, &home, &expected, &recorded);
     let balances = outcome.as_ref().is_ok_and(|(balance, _)| balance.is_balanced());
     if !balances {
