@@ -182,7 +182,10 @@ impl Reservation {
         {
             let holder = state.clients.entry(client).or_default();
             let is_oldest = holder.requests.first().is_none_or(|&oldest| self.id <= oldest);
-            if holder.bytes + bytes > limits.per_client && !is_oldest {
+            // A new request does not overtake those that wait already.
+            let older_waits = holder.waiting.first_key_value().is_some_and(|(&id, _)| id < self.id);
+            let must_queue = self.bytes == 0 && older_waits;
+            if must_queue || (holder.bytes + bytes > limits.per_client && !is_oldest) {
                 holder.waiting.insert(self.id, Arc::clone(&self.turn));
                 return Err(Shortage::Client);
             }

@@ -154,6 +154,15 @@ fn rss(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
+/// Returns the CPU time of a process in seconds. A latency without CPU time of the ingress comes from
+/// other programs.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+}
+
 /// Posts genuine requests at a fixed rate and returns their latencies. A failed one counts as
 /// unbounded.
 fn probe(address: &str, request: &SignedRequest, is_over: &AtomicBool) -> Vec<Duration> {
@@ -193,6 +202,7 @@ fn run(ingress: &Ingress, number: u8, planned: Attack) -> (Duration, u64) {
     let (is_over, sent) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
     let planned = Arc::new(planned);
     let request = genuine(ingress, Provider::SendGrid);
+    let cpu = cpu_seconds(ingress.service.pid());
     let (mut latencies, peak) = std::thread::scope(|scope| {
         let probe = scope.spawn(|| probe(&ingress.address, &request, &is_over));
         let end = Instant::now() + DURATION;
@@ -216,13 +226,15 @@ fn run(ingress: &Ingress, number: u8, planned: Attack) -> (Duration, u64) {
     latencies.sort();
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
     println!(
-        "{}: genuine p50 {:?}, p99 {:?}, max {:?} of {}; peak RSS {} MiB; attackers sent {} MiB",
+        "{}: genuine p50 {:?}, p99 {:?}, max {:?} of {}; peak RSS {} MiB; CPU of the ingress {:.1} s; \
+         attackers sent {} MiB",
         planned.name,
         at(50),
         at(99),
         at(100),
         latencies.len(),
         peak >> 20,
+        cpu_seconds(ingress.service.pid()) - cpu,
         sent.load(Ordering::Relaxed) >> 20,
     );
     let limits = ingress.service.metrics();
