@@ -172,11 +172,11 @@ fn probe(address: &str, request: &SignedRequest, is_over: &AtomicBool) -> Vec<Du
             probes.push(scope.spawn(|| {
                 let started = Instant::now();
                 let response = post(address, request);
-                if response.is_ok_and(|status| status == 200) {
-                    started.elapsed()
-                } else {
-                    Duration::MAX
+                if matches!(response, Ok(200)) {
+                    return started.elapsed();
                 }
+                println!("    genuine request failed after {:?}: {response:?}", started.elapsed());
+                Duration::MAX
             }));
             std::thread::sleep(Duration::from_secs(1) / RATE);
         }
