@@ -14,6 +14,7 @@ use service::{ClickHouseSettings, LogFormat, Secret, ServiceSettings, Settings, 
 struct Monitor {
     admin: SocketAddr,
     batch_records: usize,
+    batch_bytes: usize,
     #[serde(with = "service::units::duration")]
     batch_wait: Duration,
     refusal_limit: u32,
@@ -42,6 +43,7 @@ struct Kafka {
     group_protocol: Protocol,
     #[serde(rename = "compression")]
     _compression: String,
+    max_message_bytes: usize,
     properties: BTreeMap<String, Property>,
 }
 
@@ -106,6 +108,7 @@ fn the_reference_file_parses_into_the_shared_sections() {
     let kafka: Kafka = settings.section("kafka").unwrap();
     assert_eq!(kafka.bootstrap, "127.0.0.1:9092");
     assert_eq!(kafka.group_protocol, Protocol::Consumer);
+    assert_eq!(kafka.max_message_bytes, 20 << 20);
     assert!(kafka.properties.is_empty());
     let topics: Topics = settings.section("topics").unwrap();
     assert_eq!((topics.recipient_partitions, topics.replication, topics.create), (6, 3, true));
@@ -119,7 +122,7 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     let settings = Settings::load(None, std::iter::empty()).unwrap();
     let monitor: Monitor = settings.section("monitor").unwrap();
     assert_eq!(monitor.admin.port(), 9104);
-    assert_eq!(monitor.batch_records, 10_000);
+    assert_eq!((monitor.batch_records, monitor.batch_bytes), (10_000, 32 << 20));
     assert_eq!(monitor.batch_wait, Duration::from_millis(50));
     assert_eq!(monitor.refusal_limit, 1000);
     assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));

@@ -116,7 +116,7 @@ impl<'a> Archive<'a> {
             let count_before = count;
             ranges.poll(timeout, |polled| -> Result<(), kafka::Error> {
                 match polled {
-                    Polled::Assigned(assignments) => self.assigned(assignments),
+                    Polled::Assigned(assignments) => self.assigned(assignments)?,
                     Polled::Revoked(partitions) => self.revoked(&partitions),
                     Polled::Record(record) => {
                         count += 1;
@@ -162,7 +162,7 @@ impl<'a> Archive<'a> {
         }
     }
 
-    fn assigned(&mut self, assignments: Vec<Assignment>) {
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Result<(), kafka::Error> {
         for assignment in assignments {
             let name = assignment.partition.clone();
             let Some(table) = Table::of_topic(self.topics, &name.topic) else { continue };
@@ -174,14 +174,37 @@ impl<'a> Archive<'a> {
                 pending = assignment.pending.map(Range::to_metadata),
                 "partition assigned"
             );
+            let is_first_start = assignment.next.is_none();
             let partition = Partition::new(assignment, table, self.epoch);
             let range_to_check = partition.range_to_check();
             self.partitions.push(Owned { partition, task: None });
-            if let Some(range) = range_to_check {
-                let task = Task::FindStored(table, name, range);
-                self.spawn(self.partitions.len() - 1, task);
+            let index = self.partitions.len() - 1;
+            if is_first_start {
+                self.hold_if_offset_is_lost(index)?;
+            } else if let Some(range) = range_to_check {
+                self.spawn(index, Task::FindStored(table, name, range));
             }
         }
+        Ok(())
+    }
+
+    /// Holds a partition without an offset whose rows are in the table: Kafka has lost the offset, and
+    /// from the first record on, everything would be inserted again.
+    fn hold_if_offset_is_lost(&mut self, index: usize) -> Result<(), kafka::Error> {
+        let Partition { table, name, .. } = &self.partitions[index].partition;
+        let newest = self.inserter.server.newest_row(*table, name.partition);
+        // This blocks the loop, but only for a partition that was never read. If ClickHouse is away, the
+        // process ends, and the next one waits for it.
+        let newest = self.runtime.block_on(newest).map_err(kafka::Error::state)?;
+        if let Some(newest) = newest {
+            let detail = format!(
+                "the group has no offset, although the table `{}` has rows up to offset {newest}; \
+                 docs/runbooks.md#archive-held has the repair",
+                table.name()
+            );
+            self.hold_until_restart(index, "offset_lost", &detail);
+        }
+        Ok(())
     }
 
     /// Drops partitions and aborts their inserts. The new owner repeats the inserts.

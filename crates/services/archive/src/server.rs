@@ -196,6 +196,24 @@ impl Server {
         Ok(StoredRows { offsets, still_deduplicated })
     }
 
+    /// Returns the greatest offset of a partition that is stored in the table. Reads the whole table.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub async fn newest_row(
+        &self,
+        table: Table,
+        partition: i32,
+    ) -> Result<Option<Offset>, ClickHouseError> {
+        let (database, name) = (&self.database, table.name());
+        let sql = format!(
+            "SELECT count(), max(kafka_offset) FROM {database}.{name} WHERE kafka_partition = ?"
+        );
+        let query = self.client.query(&sql).bind(partition);
+        let (rows, newest): (u64, u64) = within(query.fetch_one()).await?;
+        Ok((rows > 0).then(|| Offset(newest.cast_signed())))
+    }
+
     /// Returns the number of the table's newest insert. ClickHouse numbers the inserts of a table
     /// consecutively. The part of an insert has its number, and a merged part the greatest number
     /// of its sources. `_block_number` of a row is the number of the insert that stored it. The

@@ -201,3 +201,30 @@ fn a_missing_file_is_reported_before_the_service_starts() {
         "{error}"
     );
 }
+
+#[test]
+fn an_event_that_is_larger_than_a_record_becomes_a_dead_letter_and_the_others_pass() {
+    let stage = Stage::launch(|launch| launch.env("MAILPULSE__KAFKA__MAX_MESSAGE_BYTES", "65536"));
+    let source = (Provider::SendGrid, "acme");
+    let publish = |reason: &str| {
+        let raw = json!({"event": "bounce", "email": "ada@example.com", "timestamp": 1_800_000_000,
+            "sg_event_id": reason.len().to_string(), "reason": reason});
+        stage.publish(source, Kind::Bounced, "ada@example.com", raw.to_string().as_bytes());
+    };
+    publish("550 no such user");
+    // The event has the raw event, and the reason once more.
+    let large = "x".repeat(63_000);
+    publish(&large);
+    publish("550 5.1.1 no such user");
+    assert_eq!(stage.enriched(2).len(), 2);
+    let dead_letters = stage.dead_letters(1);
+    let [dead_letter] = &dead_letters[..] else { panic!("{} dead letters", dead_letters.len()) };
+    let header = |name| dead_letter.header(name).map(String::from_utf8_lossy);
+    assert_eq!(header("reason").as_deref(), Some("too_large"));
+    assert_eq!(header("stage").as_deref(), Some("enrich"));
+    assert_eq!(header("source").as_deref(), Some("acme"));
+    assert_eq!(header("original-length"), None, "the raw event fits");
+    assert!(dead_letter.text().contains(&large));
+    let refused = [("component", "enrich"), ("source", "acme")];
+    stage.enrich.await_metric("mailpulse_source_refusals_total", &refused, |count| count >= 1.0);
+}

@@ -1,6 +1,6 @@
 //! Settings and tables with which archive does not start, and records that become dead letters.
 
-use crate::records::{RATE, await_rollup, produce_events};
+use crate::records::{RATE, assert_each_once, await_rollup, produce_events};
 use crate::stack::{Stack, migrate, record};
 use harness::{DEADLINE, Launch, eventually, seen};
 
@@ -101,6 +101,42 @@ fn a_record_that_cannot_be_stored_affects_no_other() {
     assert_eq!(stack.database.one::<u64>("SELECT uniqExact(event_id) FROM events"), 1998);
     await_rollup(&stack, 1998);
     archive.await_ready();
+}
+
+#[test]
+fn a_lost_offset_holds_its_partition_until_an_operator_accepts_another() {
+    let stack = Stack::new();
+    stack.migrate();
+    produce_events(&stack, 0, 100);
+    let mut archive = stack.start();
+    assert_each_once(&stack, 100);
+    archive.stop();
+    let (events, group) =
+        (stack.cluster.topics.events.clone(), stack.cluster.topics.group("archive"));
+    let next: Vec<i64> = stack.cluster.end_offsets(&events);
+    stack.cluster.delete_group(&group);
+    produce_events(&stack, 100, 150);
+    let mut archive = stack.start();
+    eventually("both partitions to be held", DEADLINE, || {
+        let labels = [("reason", "offset_lost")];
+        let held = archive.metrics().count("mailpulse_archive_partition_held", &labels, 1.0);
+        seen(held, |held| *held == 2)
+    });
+    archive.stop();
+    assert_eq!(stack.database.count("events"), 100, "nothing is inserted again");
+    let connection = kafka::Connection {
+        bootstrap: stack.cluster.bootstrap.clone(),
+        compression: "lz4".to_owned(),
+        ..kafka::Connection::default()
+    };
+    for (partition, next) in (0..).zip(next) {
+        let partition = kafka::TopicPartition { topic: events.clone(), partition };
+        let topic = &stack.cluster.topics.positions;
+        let next = kafka::NextOffset(next);
+        kafka::positions::accept(&connection, topic, &group, &partition, next).unwrap();
+    }
+    let _archive = stack.start();
+    assert_each_once(&stack, 150);
 }
 
 #[test]

@@ -24,9 +24,13 @@ pub struct Stage {
 impl Stage {
     /// Starts enrich with further settings, such as a section `[enrich]`.
     pub fn start(settings: &str) -> Self {
+        Self::launch(|launch| launch.config(settings))
+    }
+
+    pub fn launch(configure: impl FnOnce(Launch) -> Launch) -> Self {
         let cluster = Cluster::without_topics("enrich", layout(3, 1));
         let launch = Launch::new("enrich", env!("CARGO_BIN_EXE_enrich"), &cluster);
-        let enrich = launch.config(settings).instance("a").start();
+        let enrich = configure(launch).instance("a").start();
         Self { enrich, cluster }
     }
 
