@@ -91,7 +91,7 @@ fn a_dead_letter_above_the_limit_of_its_topic_is_cut() {
         ("source", "acme"),
         ("reason", "too_large"),
         ("origin", origin.as_str()),
-        ("original-length", "102400"),
+        ("truncated", "102400"),
     ] {
         assert!(headers.contains(&expected), "{headers:?}");
     }

@@ -289,7 +289,7 @@ mod tests {
     async fn a_retry_publishes_nothing_again_that_is_acknowledged() {
         let cluster = harness::Cluster::without_topics("segment", layout(1, 1));
         let topic = |kind: Kind| format!("mail.raw.{kind}");
-        cluster.create_plain(&[(&topic(Kind::Delivered), 1)]);
+        tokio::task::block_in_place(|| cluster.create_plain(&[(&topic(Kind::Delivered), 1)]));
         let connection = kafka::Connection {
             bootstrap: cluster.bootstrap.clone(),
             instance: "test".into(),
@@ -323,7 +323,7 @@ mod tests {
             assert!(matches!(failed, Err(DrainError::Publish(_))), "the topic is missing");
             assert_eq!(progress.window.len(), 1, "{progress:?}");
         }
-        cluster.create_plain(&[(&topic(Kind::Opened), 1)]);
+        tokio::task::block_in_place(|| cluster.create_plain(&[(&topic(Kind::Opened), 1)]));
         let published = eventually("the topic to be found", DEADLINE, || {
             tokio::task::block_in_place(|| {
                 let work = publish_segment(&publisher, &backlog, &segment, &mut progress);

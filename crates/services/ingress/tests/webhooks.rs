@@ -160,8 +160,11 @@ fn a_request_that_is_no_webhook_is_rejected_with_the_reason() {
 #[test]
 fn a_body_that_does_not_arrive_in_time_is_answered_with_408() {
     let ingress = Ingress::start_with("read_timeout = \"2s\"");
-    let path = genuine(&ingress, Provider::Postmark).path;
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n123");
+    let genuine = genuine(&ingress, Provider::Postmark);
+    let headers: String =
+        genuine.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let path = genuine.path;
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: 10\r\n\r\n123");
     let response = Response::read(ingress.connect_and_send(head.as_bytes()));
     assert_eq!(response.status, 408);
     assert_eq!(response.json()["code"], "read_timeout");
