@@ -28,6 +28,7 @@ pub(crate) mod code {
     pub const NETWORK_ERROR: u32 = 210;
     pub const QUERY_IS_TOO_LARGE: u32 = 229;
     pub const CANNOT_DECOMPRESS: u32 = 271;
+    pub const AUTHENTICATION_FAILED: u32 = 516;
     pub const STD_EXCEPTION: u32 = 1001;
 }
 

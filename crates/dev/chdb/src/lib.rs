@@ -61,6 +61,8 @@ pub struct Options {
     pub connections: u32,
     /// The memory limit of the engine with its caches, in MiB.
     pub memory_limit_mb: u64,
+    /// A user who needs a password, and the password. Requests of other users need none.
+    pub user: Option<(String, String)>,
 }
 
 /// Why the server does not start.
@@ -111,6 +113,7 @@ struct Shared {
     /// One permit per statement that may run.
     permits: Arc<Semaphore>,
     connections: u32,
+    user: Option<(String, String)>,
 }
 
 impl Server {
@@ -123,12 +126,17 @@ impl Server {
         let listen = |source| StartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let user = options.user.clone();
         let opened = tokio::task::spawn_blocking(move || Backend::open(&options)).await;
         let backend = opened
             .map_err(|error| StartError::Engine { reason: error.to_string() })
             .and_then(|opened| opened)?;
         let permits = Arc::new(Semaphore::new(connections as usize));
-        Ok(Self { listener, address, shared: Arc::new(Shared { backend, permits, connections }) })
+        Ok(Self {
+            listener,
+            address,
+            shared: Arc::new(Shared { backend, permits, connections, user }),
+        })
     }
 
     /// Returns the address on which the server listens.
@@ -213,7 +221,9 @@ async fn statement(
     let (chunks, body) = body::channel();
     let drained = tokio::spawn(body::forward(incoming, chunks));
     let tag: String = uuid::Uuid::new_v4().simple().to_string().chars().take(16).collect();
-    let (query_id, outcome) = match Request::parse(&parts, &shared.backend.settings) {
+    let parsed = request::authenticate(&parts.headers, shared.user.as_ref())
+        .and_then(|()| Request::parse(&parts, &shared.backend.settings));
+    let (query_id, outcome) = match parsed {
         Ok(request) => {
             let query_id = request.query_id.clone();
             (query_id, execute_on_thread(shared, request, body, &tag).await)

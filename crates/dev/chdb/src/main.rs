@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: chdb-server --lib PATH/libchdb.so --data DIR \
-                     --listen ADDRESS:PORT [--connections N] [--mem-limit-mb N]";
+                     --listen ADDRESS:PORT [--connections N] [--mem-limit-mb N] \
+                     [--user NAME:PASSWORD]";
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -62,7 +63,7 @@ fn end_at_once() -> ! {
 
 fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> {
     let (mut library, mut data, mut listen) = (None, None, None);
-    let (mut connections, mut memory_limit_mb) = (8, 1024);
+    let (mut connections, mut memory_limit_mb, mut user) = (8, 1024, None);
     while let Some(name) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{name} has no value; {USAGE}"))?;
         let wrong = || format!("the value of {name} is invalid: {value}; {USAGE}");
@@ -72,6 +73,11 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
             "--listen" => listen = Some(value.parse().with_context(wrong)?),
             "--connections" => connections = value.parse().with_context(wrong)?,
             "--mem-limit-mb" => memory_limit_mb = value.parse().with_context(wrong)?,
+            "--user" => {
+                // The value is not repeated: it contains a password.
+                let parts = value.split_once(':').context(USAGE)?;
+                user = Some((parts.0.to_owned(), parts.1.to_owned()));
+            }
             _ => bail!("there is no option {name}; {USAGE}"),
         }
     }
@@ -81,5 +87,6 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
         listen: listen.context(USAGE)?,
         connections,
         memory_limit_mb,
+        user,
     })
 }

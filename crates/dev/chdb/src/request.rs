@@ -21,6 +21,28 @@ const IGNORED: [&str; 11] = [
     "client_protocol_version",
 ];
 
+/// Checks the password of a request in ClickHouse's headers. Only the user of the options has one.
+///
+/// # Errors
+/// ClickHouse's error for a wrong password.
+pub(crate) fn authenticate(
+    headers: &HeaderMap,
+    user: Option<&(String, String)>,
+) -> Result<(), Exception> {
+    let Some((name, password)) = user else { return Ok(()) };
+    let is_theirs = header(headers, "x-clickhouse-user").is_some_and(|it| it == *name);
+    if !is_theirs || header(headers, "x-clickhouse-key").is_some_and(|it| it == *password) {
+        return Ok(());
+    }
+    Err(Exception::new(
+        code::AUTHENTICATION_FAILED,
+        format_args!(
+            "{name}: Authentication failed: password is incorrect, or there is no user with such \
+             name. (AUTHENTICATION_FAILED)"
+        ),
+    ))
+}
+
 /// How the answer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {

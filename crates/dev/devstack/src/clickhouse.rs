@@ -25,6 +25,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 const BUILD_PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// The HTTP port of the Compose service.
 const COMPOSE_PORT: u16 = 8123;
+/// A user who needs [`PASSWORD`]; the user `default` needs none. Only a child process has this user.
+pub const USER: &str = "mailpulse";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "heron=Delta $4 stone";
 /// The server over libchdb: the binary of the crate `chdb`.
 const SERVER: &str = "chdb-server";
 
@@ -195,6 +199,7 @@ impl ChdbServer {
         let mut serve = Command::new(&self.program);
         serve.arg("--lib").arg(&self.library).arg("--data").arg(&self.data);
         serve.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        serve.arg("--user").arg(format!("{USER}:{PASSWORD}"));
         let process = process::spawn(serve, &self.dir.join("clickhouse.log"))?;
         let (process, url) =
             (self.process.insert(process), format!("http://127.0.0.1:{}", self.port));

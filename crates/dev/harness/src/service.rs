@@ -20,6 +20,7 @@ pub struct Launch {
     binary: PathBuf,
     config: String,
     environment: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 impl Launch {
@@ -27,7 +28,7 @@ impl Launch {
     /// `env!("CARGO_BIN_EXE_enrich")` as the binary: only a package's own tests know its path.
     pub fn new(name: &str, binary: impl Into<PathBuf>, cluster: &Cluster) -> Self {
         let (name, binary, config) = (name.to_owned(), binary.into(), cluster.toml());
-        Self { name, binary, config, environment: Vec::new() }
+        Self { name, binary, config, environment: Vec::new(), arguments: Vec::new() }
     }
 
     /// Adds lines to the settings file.
@@ -45,6 +46,12 @@ impl Launch {
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument, such as `--check`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -68,10 +75,11 @@ impl Launch {
         let mut environment = self.environment;
         environment
             .push((format!("MAILPULSE__{}__ADMIN", self.name.to_uppercase()), admin.clone()));
-        let Self { name, binary, .. } = self;
+        let Self { name, binary, arguments, .. } = self;
         let log = home.path().join(format!("{name}.log"));
-        let child = spawn(&binary, home.path(), &environment, &log);
-        Service { name, binary, environment, admin, log, child: Mutex::new(child), home }
+        let child = spawn(&binary, home.path(), &arguments, &environment, &log);
+        let child = Mutex::new(child);
+        Service { name, binary, arguments, environment, admin, log, child, home }
     }
 
     /// Runs the service to its end, which must come by itself, and returns its status and output.
@@ -88,6 +96,7 @@ impl Launch {
 pub struct Service {
     name: String,
     binary: PathBuf,
+    arguments: Vec<String>,
     environment: Vec<(String, String)>,
     admin: String,
     log: PathBuf,
@@ -133,7 +142,8 @@ impl Service {
     /// Starts it again in its home and returns at once.
     pub fn respawn(&mut self) {
         self.kill();
-        *self.child() = spawn(&self.binary, self.home.path(), &self.environment, &self.log);
+        let Self { binary, arguments, environment, log, home, .. } = &*self;
+        *self.child() = spawn(binary, home.path(), arguments, environment, log);
     }
 
     /// Returns whether the process has not ended.
@@ -233,14 +243,20 @@ impl Drop for Service {
     }
 }
 
-fn spawn(binary: &Path, home: &Path, environment: &[(String, String)], log: &Path) -> Child {
+fn spawn(
+    binary: &Path,
+    home: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+    log: &Path,
+) -> Child {
     let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MAILPULSE__") {
             command.env_remove(name);
         }
     }
-    command.arg("--config").arg(home.join("mailpulse.toml")).current_dir(home);
+    command.arg("--config").arg(home.join("mailpulse.toml")).args(arguments).current_dir(home);
     command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "0");
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     process::spawn(command, log).unwrap()

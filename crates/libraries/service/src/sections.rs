@@ -32,8 +32,11 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSettings {
-    /// The URL of ClickHouse's HTTP interface.
+    /// The URL of ClickHouse's HTTP interface: `http://host:port` or `https://host:port`.
     pub url: String,
+    /// A PEM file with the certificates of the authorities to trust for `https`, instead of those that
+    /// the system trusts. Empty: those of the system.
+    pub ca_file: String,
     /// The database with Mailpulse's tables.
     pub database: String,
     /// The ClickHouse user.

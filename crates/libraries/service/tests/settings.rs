@@ -113,7 +113,7 @@ fn the_reference_file_parses_into_the_shared_sections() {
     let topics: Topics = settings.section("topics").unwrap();
     assert_eq!((topics.recipient_partitions, topics.replication, topics.create), (6, 3, true));
     let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
-    assert_eq!(clickhouse.password.expose(), "");
+    assert_eq!((clickhouse.ca_file.as_str(), clickhouse.password.expose()), ("", ""));
     assert!(settings.list::<Source>("source").unwrap().is_empty());
 }
 

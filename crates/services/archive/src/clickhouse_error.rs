@@ -28,6 +28,14 @@ const ROW_CODES: [(u32, &str); 22] = [
     (691, "UNKNOWN_ELEMENT_OF_ENUM"),
 ];
 
+/// The error codes of ClickHouse for a wrong user or password.
+const LOGIN_CODES: [(u32, &str); 4] = [
+    (192, "UNKNOWN_USER"),
+    (193, "WRONG_PASSWORD"),
+    (194, "REQUIRED_PASSWORD"),
+    (516, "AUTHENTICATION_FAILED"),
+];
+
 /// A failed insert or query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClickHouseError {
@@ -35,6 +43,21 @@ pub enum ClickHouseError {
     /// happened.
     #[error("ClickHouse cannot be reached: {0}")]
     Unreachable(String),
+    /// The server's certificate is not accepted.
+    #[error(
+        "ClickHouse's certificate is not accepted: {0}; set clickhouse.ca_file to the certificate of \
+         the authority that signed it, and use a host name of the certificate in clickhouse.url"
+    )]
+    Certificate(String),
+    /// The server does not speak the protocol of the URL's scheme, or rejects the client's TLS.
+    #[error(
+        "ClickHouse does not speak the protocol of clickhouse.url: {0}; https:// needs ClickHouse's \
+         https_port (8443), http:// its http_port (8123)"
+    )]
+    Protocol(String),
+    /// ClickHouse rejected user or password.
+    #[error("ClickHouse rejected the login: {0}; check clickhouse.user and clickhouse.password")]
+    Login(String),
     /// ClickHouse did not answer in time. The insert may or may not have happened.
     #[error("ClickHouse did not answer in time")]
     Timeout,
@@ -51,6 +74,9 @@ impl ClickHouseError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "clickhouse_away",
+            Self::Certificate(_) => "clickhouse_certificate",
+            Self::Protocol(_) => "clickhouse_protocol",
+            Self::Login(_) => "clickhouse_login",
             Self::Timeout => "clickhouse_timeout",
             Self::Row(_) => "row_refused",
             Self::Other(_) => "clickhouse_refused",
@@ -62,8 +88,19 @@ impl From<Error> for ClickHouseError {
     fn from(error: Error) -> Self {
         match error {
             Error::TimedOut => Self::Timeout,
-            Error::Network(source) => Self::Unreachable(with_causes(&*source)),
-            Error::BadResponse(text) if is_about_a_row(&text) => Self::Row(shorten(&text)),
+            Error::Network(source) => {
+                let text = with_causes(&*source);
+                match tls_error(&*source) {
+                    Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(text),
+                    Some(_) => Self::Protocol(text),
+                    None if is_not_http(&*source) => Self::Protocol(text),
+                    None => Self::Unreachable(text),
+                }
+            }
+            Error::BadResponse(text) if has_code(&text, &ROW_CODES) => Self::Row(shorten(&text)),
+            Error::BadResponse(text) if has_code(&text, &LOGIN_CODES) => {
+                Self::Login(shorten(&text))
+            }
             Error::BadResponse(text) => Self::Other(shorten(&text)),
             other => Self::Other(other.to_string()),
         }
@@ -72,21 +109,37 @@ impl From<Error> for ClickHouseError {
 
 /// Returns the text of an error and of all its causes. The text of a hyper error does not contain
 /// its cause.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
-/// Returns true if the text contains `Code: N` with one of [`ROW_CODES`].
-fn is_about_a_row(text: &str) -> bool {
+/// Returns the error of TLS among the causes of an error.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    // An IO error hides the error that it contains: its `source` is that error's source.
+    causes(error).find_map(|cause| {
+        let inner = cause.downcast_ref().and_then(std::io::Error::get_ref);
+        inner.and_then(|inner| inner.downcast_ref()).or_else(|| cause.downcast_ref())
+    })
+}
+
+/// Returns true if the server's answer was not HTTP. A server that expects TLS answers a plain request
+/// with a TLS alert.
+fn is_not_http(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
+}
+
+fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// Returns true if the text contains `Code: N` with one of these codes.
+fn has_code(text: &str, codes: &[(u32, &str)]) -> bool {
     let Some((_, rest)) = text.split_once("Code: ") else { return false };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    rest[..digits].parse().is_ok_and(|code: u32| ROW_CODES.iter().any(|&(row, _)| row == code))
+    rest[..digits].parse().is_ok_and(|code: u32| codes.iter().any(|&(known, _)| known == code))
 }
 
 /// Returns the first thousand characters. Some messages quote whole rows.
@@ -113,6 +166,7 @@ mod tests {
             ("Code: 60. DB::Exception: Table x does not exist", "clickhouse_refused"),
             ("Code: 241. DB::Exception: Memory limit exceeded", "clickhouse_refused"),
             ("Code: 46. DB::Exception: Unknown function", "clickhouse_refused"),
+            ("Code: 516. DB::Exception: default: Authentication failed", "clickhouse_login"),
             ("502 Bad Gateway", "clickhouse_refused"),
             ("Code: ", "clickhouse_refused"),
         ] {

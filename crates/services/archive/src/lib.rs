@@ -19,6 +19,7 @@
 mod archive;
 mod batch;
 mod clickhouse_error;
+mod https;
 mod inserter;
 mod meters;
 pub mod native;
@@ -34,6 +35,7 @@ use kafka::{Cluster, DeadLetterWriter};
 use service::Service;
 
 pub use clickhouse_error::ClickHouseError;
+pub use https::HttpsError;
 pub use schema::SchemaError;
 pub use settings::ArchiveSettings;
 

@@ -11,6 +11,8 @@ fn main() -> anyhow::Result<()> {
     let settings: ArchiveSettings = service.settings.section("archive")?;
     let clickhouse: ClickHouseSettings = service.settings.section("clickhouse")?;
     let cluster = Cluster::read(&service)?;
+    let mut server = Server::new(&clickhouse)
+        .map_err(|error| service.settings.invalid(error.key, error.problem))?;
     service.open(settings.admin)?; // all settings are read before a port opens
 
     // The loop polls Kafka on this thread; inserts run on the runtime's own thread.
@@ -19,7 +21,6 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime for inserts")?;
-    let mut server = Server::new(&clickhouse);
     let prepared = runtime.block_on(archive::prepare(&mut server, &settings, &service));
     if !prepared
         .inspect_err(|error| tracing::error!(code = error.code(), "cannot use ClickHouse"))?

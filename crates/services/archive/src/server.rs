@@ -10,6 +10,7 @@ use kafka::{Offset, TopicPartition};
 use service::ClickHouseSettings;
 
 use crate::clickhouse_error::ClickHouseError;
+use crate::https::{self, HttpsError};
 use crate::native::Block;
 use crate::tables::Table;
 
@@ -73,21 +74,24 @@ pub struct Server {
 
 impl Server {
     /// Creates a client, which connects on its first use.
-    pub fn new(settings: &ClickHouseSettings) -> Self {
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn new(settings: &ClickHouseSettings) -> Result<Self, HttpsError> {
         // Compression is off because it would be the most expensive part of an insert to a server
         // on the same network.
-        let client = Client::default()
+        let client = https::client(settings)?
             .with_url(&settings.url)
             .with_user(&settings.user)
             .with_password(settings.password.expose())
             .with_compression(Compression::None)
             .with_product_info("mailpulse-archive", env!("CARGO_PKG_VERSION"));
-        Self {
+        Ok(Self {
             client,
             database: settings.database.clone(),
             windows: HashMap::new(),
             pinned: PINNED.to_vec(),
-        }
+        })
     }
 
     /// Returns the name of the database with the tables.

@@ -1,3 +1,4 @@
+mod doctor;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use event::Provider;
 use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
+pub(crate) use doctor::Doctor;
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letter_id::DeadLetterId;
@@ -65,6 +67,15 @@ pub(crate) enum Command {
     /// Repair the offset of a partition that a stage holds.
     #[command(subcommand)]
     Positions(PositionsCommand),
+    /// Connect to Kafka and ClickHouse as the services do, and say what works and what does not.
+    ///
+    /// Each line has a status (ok, note, problem), a code, and a sentence that says what to do. Nothing
+    /// is changed. The exit status is 0 if there is no problem, 1 if there is one, and 2 if the settings
+    /// are invalid.
+    #[command(after_help = "Examples:\n  \
+        mailpulse doctor --config mailpulse.toml\n  \
+        mailpulse doctor --json | jq -r 'select(.status == \"problem\") | .code'")]
+    Doctor(Doctor),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mailpulse completions bash \
         > /usr/share/bash-completion/completions/mailpulse")]

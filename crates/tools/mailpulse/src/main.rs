@@ -3,8 +3,8 @@
 //! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
 //! lists, explains and redrives dead letters, and `mailpulse positions` repairs the offset of a
-//! partition that is held. Results go to standard output, counts and errors to
-//! standard error.
+//! partition that is held. `mailpulse doctor` connects to Kafka and ClickHouse. Results go to
+//! standard output, counts and errors to standard error.
 //!
 //! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
 //! authentic), 2 if the arguments, the input or the settings are invalid.
@@ -12,6 +12,7 @@
 mod args;
 mod dead_letter_id;
 mod dead_letters;
+mod doctor;
 mod input;
 mod parse;
 mod positions;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Sign(args) => sign::run(&args),
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
         Command::Positions(command) => positions::run(cli.config.as_deref(), &command),
+        Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),
     }
 }

@@ -4,6 +4,7 @@
 
 mod exactly_once;
 mod faults;
+mod https;
 mod native;
 mod records;
 mod schemas;

@@ -70,7 +70,7 @@ pub fn migrate(runtime: &tokio::runtime::Runtime, database: &Database) {
         service::Settings::load(None, std::iter::empty()).unwrap().section("clickhouse").unwrap();
     settings.url.clone_from(&database.url);
     settings.database.clone_from(&database.name);
-    let server = archive::server::Server::new(&settings);
+    let server = archive::server::Server::new(&settings).unwrap();
     runtime.block_on(archive::schema::migrate(&server)).unwrap();
 }
 
