@@ -14,7 +14,8 @@ use devstack::kafka::{SCRAM_PASSWORD, SCRAM_USER};
 use devstack::{Authority, Dirs, Kafka, TlsFront, fetch};
 use event::Provider;
 use harness::{Cluster, Database, Launch, Service, free_port, http, layout};
-use testkit::{Credentials, Load};
+use testkit::Credentials;
+use testkit::load::Load;
 
 const SERVICES: [&str; 6] = ["ingress", "enrich", "dedupe", "monitor", "archive", "notify"];
 

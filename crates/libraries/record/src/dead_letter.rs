@@ -189,6 +189,12 @@ impl<'a> DeadLetterHeaders<'a> {
         std::str::from_utf8(headers[at].1).ok()?.parse().ok()
     }
 
+    /// Returns whether the dead letter has only the beginning of the record's value or key.
+    pub fn is_truncated(headers: &[(&str, &[u8])]) -> bool {
+        let own = last_of(headers, names::ORIGIN).map_or(&headers[..0], |at| &headers[at..]);
+        own.iter().any(|(name, _)| [names::TRUNCATED, names::TRUNCATED_KEY].contains(name))
+    }
+
     /// The header follows those of the dead letter. A header of the same name before them is one of
     /// the original record.
     fn original_length_at(headers: &[(&str, &[u8])]) -> Option<usize> {

@@ -1,4 +1,5 @@
 mod doctor;
+mod spool;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
 pub(crate) use doctor::Doctor;
+pub(crate) use spool::{SpoolCommand, SpoolLs, SpoolRedrive, SpoolShow};
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letter_id::DeadLetterId;
@@ -76,6 +78,12 @@ pub(crate) enum Command {
         mailpulse doctor --config mailpulse.toml\n  \
         mailpulse doctor --json | jq -r 'select(.status == \"problem\") | .code'")]
     Doctor(Doctor),
+    /// List, show and redrive what an ingress has in its spool.
+    ///
+    /// The spool is a directory on the disk of one ingress, so run the command there, as the user of
+    /// the ingress.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mailpulse completions bash \
         > /usr/share/bash-completion/completions/mailpulse")]

@@ -15,9 +15,12 @@ mod show;
 
 use std::path::Path;
 
+use dead_letter_record::DeadLetterRecord;
 use kafka::{ClusterSettings, Connection};
-use providers::Mappings;
+use providers::{Mappings, SplitLimits};
 use record::Topics;
+use route::{NotRedrivable, Route};
+use serde::Deserialize;
 use service::{ServiceSettings, Settings};
 
 use crate::args::DeadLettersCommand;
@@ -27,8 +30,22 @@ use crate::{InputError, Outcome};
 pub(crate) struct Installation {
     pub(crate) connection: Connection,
     pub(crate) topics: Topics,
-    /// Bodies are split again with the mappings of the ingress.
-    pub(crate) mappings: Mappings,
+    splitting: Splitting,
+}
+
+/// What the ingress uses to split a body, for bodies that are split again.
+#[derive(Debug)]
+struct Splitting {
+    mappings: Mappings,
+    limits: SplitLimits,
+}
+
+/// The keys of `[ingress]` that a redrive needs.
+#[derive(Deserialize)]
+struct IngressLimits {
+    max_events: usize,
+    max_recipients: usize,
+    max_published_bytes: usize,
 }
 
 impl Installation {
@@ -40,8 +57,20 @@ impl Installation {
         settings.warn_about_old_names();
         let kafka: ClusterSettings = settings.section("kafka")?;
         let mappings = Mappings::new(settings.list("source")?)?;
+        let ingress: IngressLimits = settings.section("ingress")?;
+        let limits = SplitLimits {
+            events: ingress.max_events,
+            recipients: ingress.max_recipients,
+            published_bytes: ingress.max_published_bytes,
+        };
         let connection = kafka.connection("operator", false);
-        Ok(Self { connection, topics: kafka.topics(), mappings })
+        let splitting = Splitting { mappings, limits };
+        Ok(Self { connection, topics: kafka.topics(), splitting })
+    }
+
+    /// Finds where a dead letter can be redriven to.
+    fn route(&self, dead_letter: &DeadLetterRecord<'_>) -> Result<Route, NotRedrivable> {
+        Route::of(dead_letter, &self.topics, &self.splitting)
     }
 }
 

@@ -91,7 +91,7 @@ fn examine_kafka(settings: &Settings) -> Result<Vec<Line>, SettingsError> {
     let topics: TopicSettings = settings.section("topics")?;
     let horizon = settings.section::<DedupeHorizon>("dedupe")?.horizon;
     let hours = u32::try_from(horizon.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
-    let specs = kafka.topics().specs(topics.layout(hours));
+    let specs = kafka.topics().specs(topics.layout(hours, kafka.max_message_bytes));
     Ok(kafka_lines(&kafka.connection("doctor", false), &specs, topics.create))
 }
 

@@ -2,9 +2,10 @@
 //!
 //! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
-//! lists, explains and redrives dead letters, and `mailpulse positions` repairs the offset of a
-//! partition that is held. `mailpulse doctor` connects to Kafka and ClickHouse. Results go to
-//! standard output, counts and errors to standard error.
+//! lists, explains and redrives dead letters, and `mailpulse spool` does the same with what an
+//! ingress has in its spool. `mailpulse positions` repairs the offset of a partition that is held.
+//! `mailpulse doctor` connects to Kafka and ClickHouse. Results go to standard output, counts and
+//! errors to standard error.
 //!
 //! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
 //! authentic), 2 if the arguments, the input or the settings are invalid.
@@ -19,6 +20,7 @@ mod positions;
 mod request;
 mod sign;
 mod source;
+mod spool;
 mod text;
 mod verify;
 
@@ -63,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(cli.config.as_deref(), &args),
         Command::Parse(args) => parse::run(cli.config.as_deref(), &args),
         Command::Sign(args) => sign::run(&args),
+        Command::Spool(command) => spool::run(cli.config.as_deref(), command),
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
         Command::Positions(command) => positions::run(cli.config.as_deref(), &command),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),

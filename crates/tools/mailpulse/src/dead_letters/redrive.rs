@@ -106,10 +106,7 @@ fn for_each_redrivable(
             let id = dead_letter.id;
             if !dead_letter.is_marker() && selection.contains(&dead_letter, entry) {
                 missing.remove(&id);
-                match (
-                    states.state(id),
-                    Route::of(&dead_letter, &installation.topics, &installation.mappings),
-                ) {
+                match (states.state(id), installation.route(&dead_letter)) {
                     (RedriveState::Open, Ok(route)) => redrivable(entry, route, report)?,
                     (RedriveState::Open, Err(reason)) => {
                         report.stays(id, &format!("{reason} ({})", reason.code()));
@@ -163,7 +160,8 @@ fn confirm(count: usize) -> io::Result<bool> {
 
 /// Redrives the selection in batches.
 fn redrive(installation: &Installation, selection: &Selection<'_>) -> anyhow::Result<Outcome> {
-    let Installation { connection, topics, mappings } = installation;
+    let Installation { connection, topics, splitting } = installation;
+    let mappings = &splitting.mappings;
     let redrive = Redrive::open(connection, topics, OPEN_TRANSACTION_TIMEOUT)?;
     let (mut report, mut batch) = (Report::default(), Batch::default());
     let view = redrive.view();

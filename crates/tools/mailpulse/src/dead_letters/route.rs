@@ -5,9 +5,10 @@ use std::fmt;
 
 use event::{Kind, Provider};
 use kafka::{Outgoing, Output};
-use providers::{Content, Mappings, SplitBody, SplitError};
+use providers::{Content, Mappings, OverLimit, SplitBody, SplitError};
 use record::{DeadLetterHeaders, Origin, Reason, Stage, Topics, names};
 
+use super::Splitting;
 use super::dead_letter_record::DeadLetterRecord;
 
 /// The topics to which a redrive publishes a dead letter.
@@ -43,14 +44,16 @@ pub(crate) enum NotRedrivable {
     UnknownProvider,
     #[error("it still cannot be split: {0}")]
     StillNotSplit(SplitError),
+    #[error("{0}; raise the setting")]
+    OverLimit(OverLimit),
+    #[error(
+        "Kafka accepted only the beginning of it; the whole record is at its origin, if it has one and \
+         the topic still has it"
+    )]
+    Truncated,
     /// Only the ingress confirms subscriptions.
     #[error("it asks to confirm an SNS subscription; let SNS send the request again")]
     Confirmation,
-    /// Kafka did not accept the whole record.
-    #[error(
-        "it was cut; the whole record of {0} bytes is at its origin, if the topic still has it"
-    )]
-    Cut(u64),
     #[error("the header `origin` is missing or malformed")]
     NoOrigin,
     #[error("it came from `{topic}`, which `{}` does not read", stage.code())]
@@ -71,8 +74,9 @@ impl NotRedrivable {
             Self::OnlyCounted(_) => "only_counted",
             Self::UnknownProvider => "unknown_provider",
             Self::StillNotSplit(_) => "still_not_split",
+            Self::OverLimit(_) => "over_limit",
+            Self::Truncated => "truncated",
             Self::Confirmation => "confirmation",
-            Self::Cut(_) => "cut",
             Self::NoOrigin => "no_origin",
             Self::ForeignOrigin { .. } => "foreign_origin",
             Self::WouldAlertAgain(_) => "would_tell_again",
@@ -86,14 +90,14 @@ impl Route {
     pub(crate) fn of(
         dead_letter: &DeadLetterRecord<'_>,
         topics: &Topics,
-        mappings: &Mappings,
+        splitting: &Splitting,
     ) -> Result<Self, NotRedrivable> {
-        if let Some(length) = DeadLetterHeaders::original_length(&dead_letter.headers) {
-            return Err(NotRedrivable::Cut(length));
+        if DeadLetterHeaders::is_truncated(&dead_letter.headers) {
+            return Err(NotRedrivable::Truncated);
         }
         let unknown = || NotRedrivable::UnknownStage(dead_letter.added.stage.to_owned());
         match dead_letter.stage().ok_or_else(unknown)? {
-            Stage::Ingress => split_again(dead_letter, mappings),
+            Stage::Ingress => split_again(dead_letter, splitting),
             stage @ (Stage::Enrich | Stage::Dedupe | Stage::Archive | Stage::Notify) => {
                 back_to_origin(dead_letter, stage, topics)
             }
@@ -151,10 +155,12 @@ impl Route {
 /// Splits a request body like the ingress.
 fn split_again(
     dead_letter: &DeadLetterRecord<'_>,
-    mappings: &Mappings,
+    splitting: &Splitting,
 ) -> Result<Route, NotRedrivable> {
     let provider = dead_letter.provider().ok_or(NotRedrivable::UnknownProvider)?;
-    let split = split(provider, dead_letter, mappings).map_err(NotRedrivable::StillNotSplit)?;
+    let split =
+        split(provider, dead_letter, &splitting.mappings).map_err(NotRedrivable::StillNotSplit)?;
+    splitting.limits.check(&split).map_err(NotRedrivable::OverLimit)?;
     if matches!(split.content(), Content::ConfirmSubscription { .. }) {
         return Err(NotRedrivable::Confirmation);
     }
@@ -267,8 +273,15 @@ impl fmt::Display for Route {
 
 #[cfg(test)]
 mod tests {
+    use providers::SplitLimits;
+
     use super::*;
     use crate::dead_letter_id::DeadLetterId;
+
+    fn splitting() -> Splitting {
+        let limits = SplitLimits { events: 3, recipients: 2, published_bytes: 1_000_000 };
+        Splitting { mappings: Mappings::default(), limits }
+    }
 
     fn find_route(
         stage: &str,
@@ -288,7 +301,7 @@ mod tests {
             added: DeadLetterHeaders::read(&headers),
             headers: headers.to_vec(),
         };
-        Route::of(&dead_letter, &Topics::new("t."), &Mappings::default())
+        Route::of(&dead_letter, &Topics::new("t."), &splitting())
     }
 
     fn route(stage: &str, provider: &str, origin: &str, value: &[u8]) -> Result<String, String> {
@@ -311,8 +324,8 @@ mod tests {
             added: DeadLetterHeaders::read(&headers),
             headers: headers.to_vec(),
         };
-        let route = Route::of(&dead_letter, &Topics::new("t."), &Mappings::default());
-        assert_eq!(route, Err(NotRedrivable::Cut(30_000_000)));
+        let route = Route::of(&dead_letter, &Topics::new("t."), &splitting());
+        assert_eq!(route, Err(NotRedrivable::Truncated));
     }
 
     #[test]
@@ -346,6 +359,8 @@ mod tests {
         assert_eq!(split("sendgrid", two).unwrap(), "split into 1 bounced, 1 opened");
         assert_eq!(split("mandrill", b"mandrill_events=%5B%5D").unwrap(), "it has no events");
         assert_eq!(split("sendgrid", b"[{").unwrap_err(), "still_not_split");
+        let four = b"[{},{},{},{}]";
+        assert_eq!(split("sendgrid", four).unwrap_err(), "over_limit");
         assert_eq!(split("pigeon", two).unwrap_err(), "unknown_provider");
         let subscribe = br#"{"Type":"SubscriptionConfirmation","TopicArn":"arn:aws:sns:eu-west-1:123456789012:t",
             "SubscribeURL":"https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=x"}"#;

@@ -5,12 +5,10 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use kafka::dead_letters::DeadLetterView;
-use providers::Mappings;
-use record::{Topics, names};
+use record::names;
 
 use super::dead_letter_record::{DeadLetterRecord, written_at};
 use super::redrive_states::{RedriveState, RedriveStates};
-use super::route::Route;
 use super::{Installation, explain};
 use crate::args::Show;
 use crate::{Outcome, text};
@@ -19,7 +17,7 @@ use crate::{Outcome, text};
 const BINARY: [&str; 2] = [names::EVENT_ID, names::ENGAGEMENT_ID];
 
 pub(crate) fn run(installation: &Installation, args: &Show) -> anyhow::Result<Outcome> {
-    let (connection, topics) = (&installation.connection, &installation.topics);
+    let Installation { connection, topics, .. } = installation;
     let view = DeadLetterView::committed(connection, &topics.dead_letters)?;
     let states = RedriveStates::read(&view, args.id.partition)?;
     let mut outcome = Outcome::Incomplete;
@@ -32,13 +30,7 @@ pub(crate) fn run(installation: &Installation, args: &Show) -> anyhow::Result<Ou
                 out.write_all(dead_letter.value)?;
             } else {
                 let state = states.state(dead_letter.id);
-                let text = description(
-                    &dead_letter,
-                    written_at(entry),
-                    state,
-                    topics,
-                    &installation.mappings,
-                );
+                let text = description(&dead_letter, written_at(entry), state, installation);
                 out.write_all(text.as_bytes())?;
             }
             out.flush()?;
@@ -56,12 +48,11 @@ fn description(
     dead_letter: &DeadLetterRecord<'_>,
     written_at: Timestamp,
     state: RedriveState,
-    topics: &Topics,
-    mappings: &Mappings,
+    installation: &Installation,
 ) -> String {
     let line = |text: &str| text::escape_line(text.as_bytes());
     let state = match state {
-        RedriveState::Open => match Route::of(dead_letter, topics, mappings) {
+        RedriveState::Open => match installation.route(dead_letter) {
             Ok(route) => format!("open; can be redriven: {route}"),
             Err(reason) => format!("open; cannot be redriven: {reason}"),
         },

@@ -31,7 +31,7 @@ fn after_a_fatal_error_a_new_producer_publishes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let headers = PreparedHeaders::new(&[]);
 
-    let mut before = publisher.batch();
+    let before = publisher.batch();
     before.send(&topic, b"k", b"lost", &headers).unwrap();
     let code = bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
     let reason = CString::new("a test").unwrap();
@@ -49,7 +49,7 @@ fn after_a_fatal_error_a_new_producer_publishes() {
 
     // The batch of a new request gets the new producer as soon as there is one.
     eventually("a new producer accepts a record", DEADLINE, || {
-        let mut batch = publisher.batch();
+        let batch = publisher.batch();
         batch.send(&topic, b"k", b"kept", &headers)?;
         publisher.flush(DEADLINE).map_err(|_| PublishError::Timeout)?;
         runtime.block_on(batch.acknowledged())
