@@ -3,6 +3,27 @@ use rdkafka::types::RDKafkaConfRes;
 
 use crate::{NextOffset, Obstacle, Offset, TopicPartition};
 
+/// A setting of a topic that breaks a promise of Mailpulse.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "topic `{topic}` has {setting}={found}, but needs {wanted}: otherwise {otherwise}; run \
+     `kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics \
+     --entity-name {topic} --add-config {setting}={wanted}`"
+)]
+pub struct WrongTopicSetting {
+    pub topic: String,
+    /// The setting by its Kafka name.
+    pub setting: &'static str,
+    /// The value that the topic has.
+    pub found: String,
+    /// A value that keeps the promise.
+    pub wanted: String,
+    /// What happens with the value that the topic has.
+    pub otherwise: &'static str,
+    /// The brokers to connect to, for the command.
+    pub bootstrap: String,
+}
+
 /// What can go wrong between a service and Kafka.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,24 +53,8 @@ pub enum Error {
         problem: String,
     },
     /// A topic has a setting that breaks a promise of Mailpulse.
-    #[error(
-        "topic `{topic}` has {setting}={found}, but needs {wanted}: otherwise {otherwise}; run \
-         `kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics \
-         --entity-name {topic} --add-config {setting}={wanted}`"
-    )]
-    TopicSetting {
-        topic: String,
-        /// The setting by its Kafka name.
-        setting: &'static str,
-        /// The value that the topic has.
-        found: String,
-        /// A value that keeps the promise.
-        wanted: String,
-        /// What happens with the value that the topic has.
-        otherwise: &'static str,
-        /// The brokers to connect to, for the command.
-        bootstrap: String,
-    },
+    #[error(transparent)]
+    TopicSetting(Box<WrongTopicSetting>),
     /// A record was rejected for what it is: too large, for example. If it belongs to a record that was
     /// read, that one becomes a dead letter; otherwise the process ends, because the next attempt
     /// would fail in the same way.
@@ -156,7 +161,7 @@ impl Error {
         matches!(
             self,
             Self::Topic { .. }
-                | Self::TopicSetting { .. }
+                | Self::TopicSetting(_)
                 | Self::Connection { .. }
                 | Self::Kafka(_)
                 | Self::RestoreTimeout { .. }
@@ -169,7 +174,7 @@ impl Error {
             Self::Settings(_) => "kafka_settings",
             Self::Partitions { .. } => "kafka_partitions",
             Self::Topic { .. } => "kafka_topic",
-            Self::TopicSetting { .. } => "topic_setting",
+            Self::TopicSetting(_) => "topic_setting",
             Self::OutputRejected { .. } => "output_rejected",
             Self::Connection { obstacle, .. } => obstacle.code(),
             Self::Kafka(_) => "kafka",

@@ -50,7 +50,7 @@ pub use ::record::{NextOffset, Offset};
 pub use client::Connection;
 pub use cluster::Cluster;
 pub use dead_letters::{DeadLetterWriter, FailedRecord};
-pub use error::Error;
+pub use error::{Error, WrongTopicSetting};
 pub use obstacle::Obstacle;
 pub use publisher::{Batch, PreparedHeaders, PublishError, Publisher, PublisherSettings};
 pub use record::{HeaderLookup, OwnedRecord, Record, TopicPartition};

@@ -1,5 +1,6 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -140,7 +141,7 @@ impl ChangelogReaders {
     ) -> Result<Option<Position>, Error> {
         let partition = topic.partition_of(input.partition);
         let mut read = self.positions.borrow_mut();
-        if !read.contains_key(&partition) {
+        if let Entry::Vacant(unread) = read.entry(partition) {
             let restore = Restore { connection, readers: self, metadata: String::new() };
             let mut positions = HashMap::new();
             restore.changelog(&topic.name, partition, None, |key, value| {
@@ -150,7 +151,7 @@ impl ChangelogReaders {
                 }
                 Ok(())
             })?;
-            read.insert(partition, positions);
+            unread.insert(positions);
         }
         let key = Position::key(group, input);
         Ok(read.get(&partition).and_then(|positions| positions.get(key.as_bytes())).cloned())

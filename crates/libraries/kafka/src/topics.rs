@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use record::{RequiredSetting, TopicSpec};
 
 use crate::obstacle::MetadataClient;
-use crate::{Connection, Error};
+use crate::{Connection, Error, WrongTopicSetting};
 
 /// How long one metadata or watermark request may take. This is shorter than for other requests,
 /// because callers repeat these until their own deadline.
@@ -91,14 +91,14 @@ pub async fn check_settings(
             continue;
         };
         if !wanted.allows(&value) {
-            return Err(Error::TopicSetting {
+            return Err(Error::TopicSetting(Box::new(WrongTopicSetting {
                 topic: topic.clone(),
                 setting: name,
                 found: value,
                 wanted: wanted.value(),
                 otherwise,
                 bootstrap: connection.bootstrap.clone(),
-            });
+            })));
         }
     }
     Ok(())

@@ -81,7 +81,7 @@ impl BodyReader {
     /// response. `headers` are those of the request.
     pub(crate) async fn discard(&self, provider: Provider, client: IpAddr, body: Incoming) {
         let length = body.size_hint().exact();
-        if !length.is_some_and(|length| length <= MAX_DISCARDED as u64) {
+        if length.is_none_or(|length| length > MAX_DISCARDED as u64) {
             return;
         }
         let mut incoming = self.incoming(provider, client, body);

@@ -252,7 +252,9 @@ fn bodies_that_cannot_be_read_count_as_rejected_requests() {
         outcome(&Response::read(stream))
     };
     let undecodable = |client: &str| outcome(&ingress.post(&from(&broken, client)));
-    let causes: [(&str, u16, &dyn Fn(&str) -> (u16, String)); 3] =
+    /// Sends a request that is rejected, as a client.
+    type Cause<'c> = &'c dyn Fn(&str) -> (u16, String);
+    let causes: [(&str, u16, Cause<'_>); 3] =
         [("192.0.2.1", 408, &slow), ("192.0.2.2", 413, &long), ("192.0.2.3", 400, &undecodable)];
     for (client, status, cause) in causes {
         assert_eq!((cause(client).0, cause(client).0), (status, status), "{client}");

@@ -78,7 +78,7 @@ fn is_region(region: &str) -> bool {
             matches!(first.len(), 2 | 4)
                 && is_word(first)
                 && !middle.is_empty()
-                && middle.iter().all(|word| is_word(word))
+                && middle.iter().all(is_word)
                 && last.len() == 1
                 && last.bytes().all(|b| b.is_ascii_digit())
         }
