@@ -116,10 +116,15 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Returns the error of TLS among the causes of an error.
 fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
-    // An IO error hides the error that it contains: its `source` is that error's source.
-    causes(error).find_map(|cause| {
-        let inner = cause.downcast_ref().and_then(std::io::Error::get_ref);
-        inner.and_then(|inner| inner.downcast_ref()).or_else(|| cause.downcast_ref())
+    causes(error).find_map(inside_io)
+}
+
+/// Returns the TLS error that an IO error contains, also if it contains it in another IO error. Their
+/// `source` is that of the contained error, so a chain of causes does not show it.
+fn inside_io<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    error.downcast_ref().or_else(|| {
+        let io: &std::io::Error = error.downcast_ref()?;
+        inside_io(io.get_ref()?)
     })
 }
 

@@ -268,9 +268,8 @@ fn entry_at(segment: &[u8], offset: usize) -> Option<(RawHeaders<'_>, &[u8])> {
 mod tests {
     use event::{Kind, Provider, ReceivedAt};
     use harness::{DEADLINE, eventually, layout};
-    use service::Settings;
-
     use providers::Mappings;
+    use service::Settings;
 
     use super::*;
     use crate::settings::IngressSettings;
@@ -298,7 +297,13 @@ mod tests {
             properties: [("topic.metadata.propagation.max.ms".into(), "100".into())].into(),
             ..kafka::Connection::default()
         };
-        let settings = IngressSettings::read(&Settings::load(None, std::iter::empty()).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mailpulse.toml");
+        let source = "[[source]]\nprovider = 'generic'\nname = 's'\nsecrets = ['k']\n";
+        std::fs::write(&file, source).unwrap();
+        let settings = Settings::load(Some(&file), std::iter::empty()).unwrap();
+        let mappings = Mappings::new(settings.list("source").unwrap()).unwrap();
+        let settings = IngressSettings::read(&settings);
         let runtime = tokio::runtime::Handle::current();
         let topics = cluster.topics.clone();
         let publisher = RawPublisher::open(

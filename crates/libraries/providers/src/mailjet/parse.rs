@@ -58,8 +58,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 
 impl<'a> MailjetEvent<'a> {
     /// Mailjet's events have no id. Their key is the message, the event name, the time, the link, the
-    /// client and the list that was left; events without a message or a time have all their bytes as
-    /// the key.
+    /// client's address and the list that was left; events without a message or a time have all their
+    /// bytes as the key. Another key would count events twice that are posted again after an upgrade.
     fn event_id(&self, kind: Kind, raw: &str, envelope: &Envelope<'_>) -> EventId {
         let event = bytes(&self.event);
         if kind == Kind::Other || self.message_id.is_none() || self.time.is_none() {
@@ -67,9 +67,8 @@ impl<'a> MailjetEvent<'a> {
         }
         let time = self.time.map_or("", RawValue::get).as_bytes();
         let key = [bytes(&self.message_id), event, time, bytes(&self.url), bytes(&self.ip)];
-        let further = [&self.agent, &self.mj_list_id].into_iter().filter(|field| field.is_some());
-        let further = further.map(|field| bytes(field));
-        envelope.event_id(Provider::Mailjet, key.into_iter().chain(further))
+        let list = self.mj_list_id.is_some().then(|| bytes(&self.mj_list_id));
+        envelope.event_id(Provider::Mailjet, key.into_iter().chain(list))
     }
 
     fn bounce(&mut self, kind: Kind) -> Option<Bounce<'a>> {

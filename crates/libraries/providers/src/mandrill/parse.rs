@@ -86,10 +86,7 @@ impl MandrillEvent<'_> {
             let key = [bytes(name), bytes(&self.action), raw.as_bytes()];
             return envelope.event_id(Provider::Mandrill, key);
         }
-        // Two readers of one message may open it in the same second.
-        let reader = [&self.ip, &self.user_agent].into_iter().filter(|field| field.is_some());
         let key = [bytes(message), bytes(&self.event), ts, bytes(&self.url)];
-        let key = key.into_iter().chain(reader.map(|field| bytes(field)));
         envelope.event_id(Provider::Mandrill, key)
     }
 }

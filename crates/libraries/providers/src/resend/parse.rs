@@ -45,11 +45,9 @@ fn event_id(resend: &ResendEvent<'_>, raw: &str, envelope: &Envelope<'_>) -> Eve
     if message.is_none() || resend.created_at.is_none() {
         return envelope.event_id(Provider::Resend, [bytes(&resend.event), raw.as_bytes()]);
     }
-    let (open, click) = (&data.open, &data.click);
+    let click = &data.click;
     let key = [&resend.event, &resend.created_at, message, &click.timestamp, &click.link];
-    let further = [&open.timestamp, &open.ip_address, &open.user_agent];
-    let further = further.into_iter().filter(|field| field.is_some());
-    envelope.event_id(Provider::Resend, key.into_iter().chain(further).map(|field| bytes(field)))
+    envelope.event_id(Provider::Resend, key.into_iter().map(|field| bytes(field)))
 }
 
 fn bounce<'a>(resend: &ResendEvent<'a>, kind: Kind) -> Bounce<'a> {

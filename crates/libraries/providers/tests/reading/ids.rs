@@ -53,14 +53,6 @@ fn events_without_an_id_are_told_apart_by_every_field() {
             format!("[{}]", list("blacklist").replace(r#""REJECT""#, &reject)),
         )
     };
-    let open = |ip: &str| {
-        samples::wrap(
-            Provider::Mandrill,
-            format!(
-                r#"[{{"event":"open","_id":"m","ts":1762787700,"ip":"{ip}","msg":{{"email":"a@b.example"}}}}]"#
-            ),
-        )
-    };
     let pairs = [
         (
             Provider::SendGrid,
@@ -81,12 +73,6 @@ fn events_without_an_id_are_told_apart_by_every_field() {
         ),
         (
             Provider::Mailjet,
-            r#"{"event":"open","time":1762787700,"MessageID":9,"email":"jun@ropewalk.example",
-                "ip":"198.51.100.7","agent":"Reader ONE"}"#,
-            ["7", "8"],
-        ),
-        (
-            Provider::Mailjet,
             r#"{"event":"open","MessageID":9,"email":"jun@ropewalk.example","CustomID":"ONE"}"#,
             ["7", "8"],
         ),
@@ -97,8 +83,8 @@ fn events_without_an_id_are_told_apart_by_every_field() {
         ),
         (
             Provider::Resend,
-            r#"{"type":"email.opened","created_at":"2025-11-10T15:15:00Z","data":{"email_id":"e",
-                "to":["jun@ropewalk.example"],"open":{"ipAddress":"ONE"}}}"#,
+            r#"{"type":"email.opened","data":{"email_id":"e","to":["jun@ropewalk.example"],
+                "open":{"ipAddress":"ONE"}}}"#,
             ["198.51.100.7", "198.51.100.8"],
         ),
         (
@@ -119,10 +105,6 @@ fn events_without_an_id_are_told_apart_by_every_field() {
         assert_eq!(id(provider, &bodies[0]), id(provider, &bodies[0]), "{provider}");
     }
     assert_ne!(id(Provider::Mandrill, &sync("hard-bounce")), id(Provider::Mandrill, &sync("spam")));
-    assert_ne!(
-        id(Provider::Mandrill, &open("198.51.100.7")),
-        id(Provider::Mandrill, &open("198.51.100.8"))
-    );
 }
 
 /// A variable named `id` is the same in all events of a message.

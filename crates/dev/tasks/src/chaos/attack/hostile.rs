@@ -21,7 +21,7 @@ const SOURCE: &str = "hostile";
 pub(crate) const SOURCES: [(Provider, &str); 2] =
     [(Provider::Generic, SOURCE), (Provider::Resend, SOURCE)];
 
-const GAP: Duration = Duration::from_secs(1);
+const GAP: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 

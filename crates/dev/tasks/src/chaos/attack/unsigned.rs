@@ -27,12 +27,12 @@ const BOMBS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 14);
 const FORGED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 15);
 
 /// The number of connections of each attack on connections.
-const CONNECTIONS: usize = 24;
+const CONNECTIONS: usize = 8;
 /// The pause between two connections or two requests of an attack.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-const FORGED_PAUSE: Duration = Duration::from_millis(40);
-const CERTIFICATE_PAUSE: Duration = Duration::from_millis(250);
-const BOMB_PAUSE: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+const FORGED_PAUSE: Duration = Duration::from_millis(100);
+const CERTIFICATE_PAUSE: Duration = Duration::from_millis(500);
+const BOMB_PAUSE: Duration = Duration::from_secs(3);
 /// The number of form fields of a bomb. With gzip they are a few kilobytes.
 const BOMB_FIELDS: usize = 400_000;
 /// How long a client that never reads keeps its connection.
