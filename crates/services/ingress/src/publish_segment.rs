@@ -306,14 +306,9 @@ mod tests {
         let settings = IngressSettings::read(&settings);
         let runtime = tokio::runtime::Handle::current();
         let topics = cluster.topics.clone();
-        let publisher = RawPublisher::open(
-            &connection,
-            topics,
-            &settings.unwrap(),
-            Mappings::default(),
-            &runtime,
-        )
-        .unwrap();
+        let publisher =
+            RawPublisher::open(&connection, topics, &settings.unwrap(), mappings, &runtime)
+                .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let (mut spool, _) = spool::Spool::open(directory.path(), 1 << 20).unwrap();
         spool.append(&[Kind::Delivered, Kind::Opened, Kind::Delivered].map(payload)).unwrap();
