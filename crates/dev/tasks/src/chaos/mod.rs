@@ -148,7 +148,7 @@ fn run(
     let progress = Progress::new(schedule.0.len());
     let start = scale.event_time_start(schedule)?;
     let (mail, clock) = (Mail::new(seed, &pipeline.credentials, start), EventClock::at(start));
-    let attacks = Attacks::new(pipeline);
+    let attacks = Attacks::new(pipeline, start);
     let attacking = runtime.spawn(Arc::clone(&attacks).run());
     let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
 
