@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// Execute every kind of action once. The whole run takes less than five minutes.
     #[arg(long)]
     short: bool,
+    /// Let attackers work during the whole run; see docs/chaos.md.
+    #[arg(long)]
+    attackers: bool,
     /// Print the schedule and end.
     #[arg(long)]
     plan: bool,
@@ -66,7 +69,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The arguments of the run that is part of the tests.
     pub(crate) fn short() -> Self {
-        Self { seed: SEED, minutes: 0, short: true, plan: false, json: None }
+        Self { seed: SEED, minutes: 0, short: true, attackers: false, plan: false, json: None }
     }
 }
 
@@ -102,7 +105,7 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
     let phase = Phase::begin("starting Kafka, ClickHouse and the services", "20 s");
     let mut pipeline = start(&scale)?;
     drop(phase);
-    let report = run(&mut pipeline, arguments.seed, &schedule, &scale);
+    let report = run(&mut pipeline, arguments, &schedule, &scale);
     if !report.as_ref().is_ok_and(|report| report.balance.is_balanced()) {
         eprintln!("the logs are in {}", report::keep_logs("chaos", &pipeline.dirs.run)?.display());
     }
@@ -138,7 +141,7 @@ fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
 /// Posts mail while the schedule is executed, waits until the tables are complete, and compares.
 fn run(
     pipeline: &mut Pipeline,
-    seed: u64,
+    arguments: &Arguments,
     schedule: &Schedule,
     scale: &Scale,
 ) -> anyhow::Result<Report> {
@@ -147,9 +150,10 @@ fn run(
     let poster = Poster::new(&pipeline.ingress, &pipeline.credentials)?;
     let progress = Progress::new(schedule.0.len());
     let start = scale.event_time_start(schedule)?;
-    let (mail, clock) = (Mail::new(seed, &pipeline.credentials, start), EventClock::at(start));
+    let (mail, clock) =
+        (Mail::new(arguments.seed, &pipeline.credentials, start), EventClock::at(start));
     let attacks = Attacks::new(pipeline, start);
-    let attacking = runtime.spawn(Arc::clone(&attacks).run());
+    let attacking = arguments.attackers.then(|| runtime.spawn(Arc::clone(&attacks).run()));
     let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
 
     let phase = Phase::begin(
@@ -166,7 +170,9 @@ fn run(
         executing.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?
     })?;
 
-    runtime.block_on(attacks.finish(attacking, ANSWER_TIMEOUT))?;
+    if let Some(attacking) = attacking {
+        runtime.block_on(attacks.finish(attacking, ANSWER_TIMEOUT))?;
+    }
     drop(phase);
     let _phase = Phase::begin("waiting for the last events and comparing", "1 min");
     progress.set_activity("waiting until every event is archived");
@@ -184,7 +190,9 @@ fn run(
         anyhow::Ok(balance)
     })?;
     let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;
-    figures.extend(attacks.figures());
+    if arguments.attackers {
+        figures.extend(attacks.figures());
+    }
     progress.finish();
     Ok(Report { actions, balance, figures })
 }
@@ -282,12 +290,10 @@ async fn await_stable(database: &Database, events: u64, deadline: Instant) -> an
 
 impl Arguments {
     fn command(&self) -> String {
-        let Self { seed, minutes, short, .. } = self;
-        if *short {
-            format!("cargo xtask chaos --seed {seed} --short")
-        } else {
-            format!("cargo xtask chaos --seed {seed} --minutes {minutes}")
-        }
+        let Self { seed, minutes, short, attackers, .. } = self;
+        let length = if *short { "--short".to_owned() } else { format!("--minutes {minutes}") };
+        let attackers = if *attackers { " --attackers" } else { "" };
+        format!("cargo xtask chaos --seed {seed} {length}{attackers}")
     }
 }
 
