@@ -52,7 +52,7 @@ impl BatchCounts {
             Some(&set) => set,
             None => self.insert_set(event),
         };
-        let pane = PaneStart::of(event.time());
+        let pane = PaneStart::of(event.counted_at());
         self.counts.entry((set, pane)).or_default().add_event(counted);
     }
 

@@ -6,20 +6,29 @@ use std::time::Duration;
 
 use window::PANE;
 
+use crate::rated_event::EventTime;
 use crate::settings::MonitorSettings;
 use crate::watermarks::{Activity, PartitionProgress, Watermarks};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct PartitionState {
-    /// The progress at the last commit.
-    committed: PartitionProgress,
-    /// The progress after the records of the current batch.
-    current: PartitionProgress,
+    /// The clock at the last commit.
+    committed: PartitionClock,
+    /// The clock after the records of the current batch.
+    current: PartitionClock,
     /// The progress that was last published. `None` after the assignment of the partition: the
     /// previous owner may have published that it is gone, so the new owner always publishes.
     published: Option<PartitionProgress>,
     /// The progress that the current batch publishes.
     publishing: Option<PartitionProgress>,
+}
+
+/// Decides which events of a partition are late.
+#[derive(Debug, Clone, Copy, Default)]
+struct PartitionClock {
+    progress: PartitionProgress,
+    /// The latest receipt of an event, in UTC microseconds. `None` before the first event.
+    latest_receipt: Option<i64>,
 }
 
 /// The event partitions that this member owns.
@@ -45,9 +54,13 @@ impl EventPartitions {
     /// Adds a partition with the [`offset_metadata`](Self::offset_metadata) that its previous owner
     /// committed.
     pub(crate) fn assign(&mut self, partition: i32, metadata: &str) {
-        let progress =
-            PartitionProgress { watermark: metadata.parse().ok(), ..PartitionProgress::default() };
-        let state = PartitionState { committed: progress, current: progress, ..Default::default() };
+        let mut times = metadata.split(' ').map(|micros| micros.parse().ok());
+        let watermark = times.next().flatten();
+        let clock = PartitionClock {
+            progress: PartitionProgress { watermark, ..PartitionProgress::default() },
+            latest_receipt: times.next().flatten(),
+        };
+        let state = PartitionState { committed: clock, current: clock, ..Default::default() };
         self.owned.insert(partition, state);
     }
 
@@ -59,29 +72,36 @@ impl EventPartitions {
     /// watermark minus the allowed lateness, so it must not be counted. The result depends only on
     /// the order of events in the partition, not on the number of members or of restarts.
     ///
-    /// `is_reliable` is false for an event whose time is that of its receipt, because the provider
-    /// sent none, or one in the future. Such an event moves the watermark by one pane at most.
-    /// Otherwise one of them could make all events of other sources late that are still on their way.
-    pub(crate) fn admit(&mut self, partition: i32, time: i64, is_reliable: bool) -> bool {
-        let progress = &mut self.owned.entry(partition).or_default().current;
+    /// An event whose time is that of its receipt (see [`EventTime::is_reliable`]) moves the
+    /// watermark only by as much as the receipt of events has advanced. Otherwise one such event
+    /// could make all events of other sources late that are still on their way.
+    pub(crate) fn admit(&mut self, partition: i32, time: EventTime) -> bool {
+        let EventTime { counted_at, received_at, is_reliable } = time;
+        let PartitionClock { progress, latest_receipt } =
+            &mut self.owned.entry(partition).or_default().current;
+        let receipt_before = latest_receipt.unwrap_or(received_at);
+        let received_at = received_at.max(receipt_before);
+        *latest_receipt = Some(received_at);
         progress.activity = Activity::Active;
+        let reached = counted_at.saturating_sub(self.out_of_orderness);
         let Some(watermark) = progress.watermark else {
-            progress.watermark = Some(time.saturating_sub(self.out_of_orderness));
+            progress.watermark = Some(reached);
             return true;
         };
-        let furthest = if is_reliable { i64::MAX } else { watermark.saturating_add(PANE) };
-        let reached = time.saturating_sub(self.out_of_orderness).min(furthest);
-        progress.watermark = Some(watermark.max(reached));
-        time >= watermark.saturating_sub(self.allowed_lateness)
+        let elapsed = received_at.saturating_sub(receipt_before);
+        let furthest = if is_reliable { i64::MAX } else { watermark.saturating_add(elapsed) };
+        progress.watermark = Some(watermark.max(reached.min(furthest)));
+        counted_at >= watermark.saturating_sub(self.allowed_lateness)
     }
 
     /// Updates the activity of a partition that has had no unread record for `duration`.
     pub(crate) fn idle(&mut self, partition: i32, duration: Duration) {
         if let Some(state) = self.owned.get_mut(&partition) {
-            state.current.activity = match duration {
+            let activity = &mut state.current.progress.activity;
+            *activity = match duration {
                 _ if duration >= self.gone_after => Activity::Gone,
                 _ if duration >= self.idle_after => Activity::Idle,
-                _ => state.current.activity,
+                _ => *activity,
             };
         }
     }
@@ -94,7 +114,7 @@ impl EventPartitions {
         };
         let mut unpublished = Watermarks::default();
         for (&partition, state) in &mut self.owned {
-            let current = state.current;
+            let current = state.current.progress;
             if state.published.is_none_or(|published| relevant(published) != relevant(current)) {
                 state.publishing = Some(current);
                 unpublished.0.insert(partition, current);
@@ -103,11 +123,15 @@ impl EventPartitions {
         unpublished
     }
 
-    /// Returns the watermark of a partition as text, which is committed with its offset.
+    /// Returns the watermark and the latest receipt of a partition as text, which is committed with its
+    /// offset. Earlier releases wrote the watermark alone.
     pub(crate) fn offset_metadata(&self, partition: i32) -> String {
-        let state = self.owned.get(&partition);
-        let watermark = state.and_then(|state| state.current.watermark);
-        watermark.map_or(String::new(), |watermark| watermark.to_string())
+        let clock = self.owned.get(&partition).map(|state| state.current).unwrap_or_default();
+        match (clock.progress.watermark, clock.latest_receipt) {
+            (Some(watermark), Some(receipt)) => format!("{watermark} {receipt}"),
+            (Some(watermark), None) => watermark.to_string(),
+            (None, _) => String::new(),
+        }
     }
 
     pub(crate) fn committed(&mut self) {
@@ -154,43 +178,45 @@ mod tests {
             .collect()
     }
 
+    /// Returns the time of an event that was received when it happened.
+    fn at(micros: i64) -> EventTime {
+        EventTime { counted_at: micros, received_at: micros, is_reliable: true }
+    }
+
     #[test]
     fn an_event_older_than_the_watermark_minus_the_allowed_lateness_is_late() {
         let mut partitions = partitions();
-        assert!(partitions.admit(0, -9 * SECOND, true), "no event is late before the first one");
-        assert!(partitions.admit(0, 1000 * SECOND, true));
-        assert!(partitions.admit(0, 935 * SECOND, true));
-        assert!(!partitions.admit(0, 935 * SECOND - 1, true));
+        assert!(partitions.admit(0, at(-9 * SECOND)), "no event is late before the first one");
+        assert!(partitions.admit(0, at(1000 * SECOND)));
+        assert!(partitions.admit(0, at(935 * SECOND)));
+        assert!(!partitions.admit(0, at(935 * SECOND - 1)));
         let watermark = partitions.offset_metadata(0);
-        assert_eq!(watermark, (995 * SECOND).to_string(), "a late event moved the watermark");
+        assert_eq!(watermark, "995000000 1000000000", "a late event moved the watermark");
     }
 
     #[test]
     fn lateness_is_the_same_for_the_next_owner() {
         let mut before = partitions();
-        before.admit(0, 1000 * SECOND, true);
+        before.admit(0, at(1000 * SECOND));
         let mut after = partitions();
         after.assign(0, &before.offset_metadata(0));
-        assert!(!after.admit(0, 900 * SECOND, true));
+        assert!(!after.admit(0, at(900 * SECOND)));
     }
 
     #[test]
     fn a_rolled_back_batch_has_no_effect() {
         let mut partitions = partitions();
-        partitions.admit(0, 100 * SECOND, true);
+        partitions.admit(0, at(100 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(95), Activity::Active)]);
         partitions.committed();
 
-        partitions.admit(0, 2000 * SECOND, true);
+        partitions.admit(0, at(2000 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(1995), Activity::Active)]);
         partitions.rolled_back();
 
         assert_eq!(unpublished(&mut partitions), [], "the committed progress is published");
-        assert!(
-            partitions.admit(0, 101 * SECOND, true),
-            "the rolled back event moved the watermark"
-        );
-        assert_eq!(partitions.offset_metadata(0), (96 * SECOND).to_string());
+        assert!(partitions.admit(0, at(101 * SECOND)), "the rolled back event moved the watermark");
+        assert_eq!(partitions.offset_metadata(0), "96000000 101000000");
     }
 
     #[test]
@@ -201,25 +227,46 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_reliable_time_moves_the_watermark_by_one_pane() {
+    fn an_event_without_a_reliable_time_moves_the_watermark_as_far_as_receipt_has_advanced() {
         let mut partitions = partitions();
-        assert!(partitions.admit(0, 100 * SECOND, true));
-        assert!(partitions.admit(0, 9_000 * SECOND, false));
-        assert_eq!(unpublished(&mut partitions), [(0, Some(105), Activity::Active)]);
-        assert!(partitions.admit(0, 100 * SECOND, true), "an event on its way is not late");
-        assert!(partitions.admit(0, 9_000 * SECOND, false));
-        assert_eq!(partitions.offset_metadata(0), (115 * SECOND).to_string());
+        let received = |second| EventTime { received_at: second * SECOND, ..at(100 * SECOND) };
+        let undated = |second| {
+            let micros = second * SECOND;
+            EventTime { counted_at: micros, received_at: micros, is_reliable: false }
+        };
+        assert!(partitions.admit(0, received(9_000)));
+        for _ in 0..1_000 {
+            assert!(partitions.admit(0, undated(9_020)));
+        }
+        assert_eq!(unpublished(&mut partitions), [(0, Some(115), Activity::Active)]);
+        assert!(partitions.admit(0, received(9_020)), "an event on its way is not late");
+
+        let mut next_owner = self::partitions();
+        next_owner.assign(0, &partitions.offset_metadata(0));
+        assert!(next_owner.admit(0, undated(9_030)));
+        assert_eq!(next_owner.offset_metadata(0), "125000000 9030000000");
+        assert!(next_owner.admit(0, undated(9_000)));
+        let unchanged = "an earlier receipt moves nothing";
+        assert_eq!(next_owner.offset_metadata(0), "125000000 9030000000", "{unchanged}");
+    }
+
+    #[test]
+    fn the_metadata_of_earlier_releases_is_the_watermark_alone() {
+        let mut partitions = partitions();
+        partitions.assign(0, &(995 * SECOND).to_string());
+        assert_eq!(partitions.offset_metadata(0), (995 * SECOND).to_string());
+        assert!(!partitions.admit(0, at(900 * SECOND)));
     }
 
     #[test]
     fn a_watermark_is_published_once_it_enters_another_pane() {
         let mut partitions = partitions();
-        partitions.admit(0, 16 * SECOND, true);
+        partitions.admit(0, at(16 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
         partitions.committed();
-        partitions.admit(0, 24 * SECOND, true);
+        partitions.admit(0, at(24 * SECOND));
         assert_eq!(unpublished(&mut partitions), []);
-        partitions.admit(0, 25 * SECOND, true);
+        partitions.admit(0, at(25 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(20), Activity::Active)]);
     }
 
@@ -236,7 +283,7 @@ mod tests {
         assert_eq!(idle_for(1000), [(0, None, Activity::Idle)]);
         assert_eq!(idle_for(1001), []);
         assert_eq!(idle_for(10_000), [(0, None, Activity::Gone)]);
-        partitions.admit(0, 16 * SECOND, true);
+        partitions.admit(0, at(16 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
     }
 }

@@ -116,8 +116,7 @@ impl Stage for Fold {
             Ok(counted) => counted,
             Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
         };
-        let (time, is_reliable) = (event.time().micros(), event.has_reliable_time());
-        if !self.partitions.admit(record.partition(), time, is_reliable) {
+        if !self.partitions.admit(record.partition(), event.time()) {
             out.count(&self.late_events, 1);
             return Ok(Outcome::Dropped);
         }

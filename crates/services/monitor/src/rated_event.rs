@@ -20,6 +20,17 @@ pub(crate) struct RatedEvent<'a> {
     is_automatic: bool,
 }
 
+/// When an event happened, in UTC microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventTime {
+    /// The time at which the event counts: the provider's time, but not after the receipt.
+    pub(crate) counted_at: i64,
+    pub(crate) received_at: i64,
+    /// Whether the event counts at the provider's time: the provider sent one, and it is not in the
+    /// future.
+    pub(crate) is_reliable: bool,
+}
+
 #[derive(serde::Deserialize)]
 struct BounceFields {
     permanence: Permanence,
@@ -43,15 +54,17 @@ impl<'a> RatedEvent<'a> {
         }
     }
 
-    /// Returns the time at which the event counts: the provider's time, but not after the receipt.
-    pub(crate) fn time(&self) -> OccurredAt {
-        self.occurred_at.not_after(self.received_at)
+    pub(crate) fn time(&self) -> EventTime {
+        EventTime {
+            counted_at: self.counted_at().micros(),
+            received_at: self.received_at.micros(),
+            is_reliable: self.occurred_at.micros() < self.received_at.micros(),
+        }
     }
 
-    /// Returns whether [`Self::time`] is the provider's time: the provider sent one, and it is not in the
-    /// future.
-    pub(crate) fn has_reliable_time(&self) -> bool {
-        self.occurred_at.micros() < self.received_at.micros()
+    /// Returns the time at which the event counts; see [`EventTime::counted_at`].
+    pub(crate) fn counted_at(&self) -> OccurredAt {
+        self.occurred_at.not_after(self.received_at)
     }
 
     /// Returns the properties that decide the counters. `first` returns the header `first`; it is
@@ -215,7 +228,7 @@ mod tests {
         let end = json.len() - 1;
         for value in [&json[..], &json[..end]] {
             let event = RatedEvent::read(value).unwrap();
-            assert_eq!(event.time(), OccurredAt(10), "the time is after the receipt");
+            assert_eq!(event.counted_at(), OccurredAt(10), "the time is after the receipt");
             assert_eq!(event.mailbox_provider.as_deref(), Some("gmail"));
             let keys: Vec<_> = event.scopes().map(|scope| scope.key()).collect();
             assert_eq!(

@@ -55,9 +55,6 @@ pub(crate) struct Arguments {
     /// Execute every kind of action once. The whole run takes less than five minutes.
     #[arg(long)]
     short: bool,
-    /// Let attackers work during the whole run; see docs/chaos.md.
-    #[arg(long)]
-    attackers: bool,
     /// Print the schedule and end.
     #[arg(long)]
     plan: bool,
@@ -69,7 +66,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The arguments of the run that is part of the tests.
     pub(crate) fn short() -> Self {
-        Self { seed: SEED, minutes: 0, short: true, attackers: false, plan: false, json: None }
+        Self { seed: SEED, minutes: 0, short: true, plan: false, json: None }
     }
 }
 
@@ -153,7 +150,7 @@ fn run(
     let (mail, clock) =
         (Mail::new(arguments.seed, &pipeline.credentials, start), EventClock::at(start));
     let attacks = Attacks::new(pipeline, start);
-    let attacking = arguments.attackers.then(|| runtime.spawn(Arc::clone(&attacks).run()));
+    let attacking = runtime.spawn(Arc::clone(&attacks).run());
     let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
 
     let phase = Phase::begin(
@@ -170,9 +167,7 @@ fn run(
         executing.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?
     })?;
 
-    if let Some(attacking) = attacking {
-        runtime.block_on(attacks.finish(attacking, ANSWER_TIMEOUT))?;
-    }
+    runtime.block_on(attacks.finish(attacking, ANSWER_TIMEOUT))?;
     drop(phase);
     let _phase = Phase::begin("waiting for the last events and comparing", "1 min");
     progress.set_activity("waiting until every event is archived");
@@ -190,9 +185,7 @@ fn run(
         anyhow::Ok(balance)
     })?;
     let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;
-    if arguments.attackers {
-        figures.extend(attacks.figures());
-    }
+    figures.extend(attacks.figures());
     progress.finish();
     Ok(Report { actions, balance, figures })
 }
@@ -290,10 +283,9 @@ async fn await_stable(database: &Database, events: u64, deadline: Instant) -> an
 
 impl Arguments {
     fn command(&self) -> String {
-        let Self { seed, minutes, short, attackers, .. } = self;
+        let Self { seed, minutes, short, .. } = self;
         let length = if *short { "--short".to_owned() } else { format!("--minutes {minutes}") };
-        let attackers = if *attackers { " --attackers" } else { "" };
-        format!("cargo xtask chaos --seed {seed} {length}{attackers}")
+        format!("cargo xtask chaos --seed {seed} {length}")
     }
 }
 

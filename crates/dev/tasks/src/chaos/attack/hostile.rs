@@ -130,9 +130,10 @@ impl Body {
     }
 }
 
-/// Seconds since the Unix epoch: in 1970, 1999, 2010 and 2020. An event from the future counts at its
-/// receipt, which is far ahead of the compressed time of a run, so there is none.
-const STRANGE_TIMES: [&str; 4] = ["86400", "915148800", "1262304000", "1577836800"];
+/// Seconds since the Unix epoch: in 1970, 1999, 2010, 2020, 2100 and 2199. Events from the future count
+/// at their receipt.
+const STRANGE_TIMES: [&str; 6] =
+    ["86400", "915148800", "1262304000", "1577836800", "4102444800", "7226582400"];
 
 fn mark(body: u64, event: u64) -> String {
     format!("hostile{body}x{event}x")
