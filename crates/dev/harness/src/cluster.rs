@@ -249,6 +249,17 @@ impl Cluster {
         });
     }
 
+    /// Deletes the records of partition 0 before an offset, as the retention of the topic does.
+    pub fn delete_records(&self, topic: &str, before: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST));
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(before)).unwrap();
+        let deleted = runtime.block_on(admin.delete_records(&list, &options)).unwrap();
+        deleted.elements().iter().for_each(|element| element.error().unwrap());
+    }
+
     /// Returns the sum of a group's committed offsets of a topic.
     pub fn committed_sum(&self, group: &str, topic: &str) -> i64 {
         self.committed(group, topic).iter().flatten().map(|committed| committed.offset).sum()

@@ -10,10 +10,12 @@ use rdkafka::consumer::{
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, ClientContext, Offset as Position, Statistics, TopicPartitionList};
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, log_client_error};
 use crate::lag::{FetchProgress, LagWatch, STATISTICS_MS};
+use crate::positions::{Found, Mismatch, is_marker_gap};
 use crate::topic_ids::topic_ids;
 use crate::topics::first_and_next;
 use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
@@ -57,6 +59,10 @@ impl Group {
     /// Returns the next record or event, or `None` if there is none within `timeout`.
     pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         self.consumer.poll(timeout)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The error for [`is_out_of_range`].
@@ -139,6 +145,18 @@ impl Group {
     pub(crate) fn available(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
         let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
         first_and_next(&self.consumer, &partition.topic, partition.partition, until)
+    }
+
+    /// Compares a committed offset with the records that its partition has, and not with any position.
+    pub(crate) fn find_outside(&self, committed: &Committed) -> Result<Option<Mismatch>, Error> {
+        let Committed { partition, next, .. } = committed;
+        Ok(Mismatch::find(Found {
+            committed: *next,
+            is_ours: true,
+            position: None,
+            topic_id: None,
+            available: self.available(partition)?,
+        }))
     }
 
     /// Returns the ids of topics; see [`topic_ids`].
@@ -244,7 +262,7 @@ impl ConsumerContext for GroupContext {
             Rebalance::Revoke(partitions) => {
                 self.add(OwnershipChange::Revoked(partitions_of(partitions)));
             }
-            Rebalance::Assign(partitions) => start_at_first_records(consumer, partitions),
+            Rebalance::Assign(partitions) => set_starts(consumer, partitions),
             Rebalance::Error(_) => {}
         }
     }
@@ -260,10 +278,10 @@ impl ConsumerContext for GroupContext {
     }
 }
 
-/// Makes partitions without a committed offset start at their first record. Without this they would not
-/// be read at all, because the client has no policy for a missing offset (`auto.offset.reset`): that
-/// policy would also apply to offsets that were lost.
-fn start_at_first_records(consumer: &BaseConsumer<GroupContext>, partitions: &TopicPartitionList) {
+/// Sets where assigned partitions start if that is not the committed offset. The client would not read
+/// them at all, because it has no policy for an offset that is missing or outside of the partition
+/// (`auto.offset.reset`): that policy would also apply to offsets that were lost.
+fn set_starts(consumer: &BaseConsumer<GroupContext>, partitions: &TopicPartitionList) {
     let committed = consumer.committed_offsets(partitions.clone(), KAFKA_REQUEST_TIMEOUT);
     let committed = match committed {
         Ok(committed) => committed,
@@ -276,12 +294,36 @@ fn start_at_first_records(consumer: &BaseConsumer<GroupContext>, partitions: &To
     for mut partition in partitions.elements() {
         let found = committed.find_partition(partition.topic(), partition.partition());
         let offset = found.and_then(|found| found.offset().to_raw()).filter(|offset| *offset >= 0);
-        if offset.is_none()
-            && let Err(error) = partition.set_offset(Position::Beginning)
+        let start = match offset {
+            None => Some(Position::Beginning),
+            Some(offset) => start_after_markers(consumer, &partition, NextOffset(offset)),
+        };
+        if let Some(start) = start
+            && let Err(error) = partition.set_offset(start)
         {
             tracing::warn!(%error, "start of a partition could not be set");
         }
     }
+}
+
+/// Returns the first offset of a partition if it is a few offsets after the committed one; see
+/// [`is_marker_gap`].
+fn start_after_markers(
+    consumer: &BaseConsumer<GroupContext>,
+    partition: &TopicPartitionListElem<'_>,
+    committed: NextOffset,
+) -> Option<Position> {
+    let (topic, number) = (partition.topic(), partition.partition());
+    let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
+    let (first, _) = first_and_next(consumer, topic, number, until).ok()?;
+    is_marker_gap(committed, first).then(|| {
+        tracing::warn!(
+            topic, partition = number, %committed, first,
+            "Kafka's retention has deleted the offsets before the first one; they are the markers of \
+             transactions unless this service was stopped for as long"
+        );
+        Position::Offset(first)
+    })
 }
 
 fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {

@@ -18,12 +18,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseRecord;
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, ReaderContext};
-use crate::group::{add_offset, list_of};
+use crate::group::{Committed, Group, add_offset, list_of};
 use crate::ledger::Ledger;
+use crate::restore::ChangelogReaders;
 use crate::topic_ids::topic_ids;
 use crate::topics::{first_and_next, partition_counts};
 use crate::transaction::{Input, Transactions};
-use crate::{Connection, Error, NextOffset, TopicPartition};
+use crate::{Cluster, Connection, Error, NextOffset, TopicPartition};
 
 /// Where a stage writes its positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,13 @@ pub struct PositionsTopic {
 }
 
 impl PositionsTopic {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self {
+            name: cluster.topics.positions.clone(),
+            partitions: cluster.partitions.recipient_partitions,
+        }
+    }
+
     /// Returns the partition that has the positions of an input partition.
     pub(crate) fn partition_of(&self, input: i32) -> i32 {
         input % self.partitions.max(1)
@@ -87,15 +95,32 @@ pub(crate) struct Found<'a> {
     pub(crate) available: (i64, i64),
 }
 
-/// Why the offset of a partition cannot be used.
+/// Why the offset of a partition cannot be used. `position` is how far the partition had been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mismatch {
+pub enum Mismatch {
+    /// The topic was deleted and created again.
     TopicRecreated { position: NextOffset },
+    /// The group has no offset any more.
     OffsetLost { position: NextOffset },
+    /// Another program has committed the offset.
     ForeignOffset { committed: NextOffset, position: NextOffset },
+    /// The offset is lower than before.
     WentBack { committed: NextOffset, position: NextOffset },
+    /// The partition ends before the offset.
     BeyondEnd { committed: NextOffset, end: i64 },
+    /// The partition begins after the offset.
     RecordsExpired { committed: NextOffset, first: i64 },
+}
+
+/// The most offsets without a record that are expected behind the last record that was read: the markers
+/// of transactions, several of them if transactions failed.
+const MAX_MARKERS: i64 = 16;
+
+/// Returns whether a partition begins so shortly after the committed offset that only the markers of
+/// transactions were between them. Kafka deletes them with the records before them. So a partition that
+/// is written in transactions looks like this if it was quiet for longer than its retention.
+pub(crate) fn is_marker_gap(committed: NextOffset, first: i64) -> bool {
+    (1..=MAX_MARKERS).contains(&(first - committed.0))
 }
 
 impl Mismatch {
@@ -125,11 +150,12 @@ impl Mismatch {
         if committed.0 > end {
             return Some(Self::BeyondEnd { committed, end });
         }
-        (committed.0 < first).then_some(Self::RecordsExpired { committed, first })
+        let is_expired = committed.0 < first && !is_marker_gap(committed, first);
+        is_expired.then_some(Self::RecordsExpired { committed, first })
     }
 
     /// The stable code: a metric label, and a row of the runbook.
-    pub(crate) const fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Self::TopicRecreated { .. } => "topic_recreated",
             Self::OffsetLost { .. } => "offset_lost",
@@ -172,6 +198,60 @@ impl fmt::Display for Mismatch {
             ),
         }
     }
+}
+
+/// Compares committed offsets with positions.
+pub(crate) struct Comparison<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) topic: &'a PositionsTopic,
+    pub(crate) group: &'a Group,
+    pub(crate) readers: &'a ChangelogReaders,
+    /// Whether the group commits its offsets with a ledger, which other programs do not.
+    pub(crate) has_ledgers: bool,
+}
+
+impl Comparison<'_> {
+    /// Returns why a partition cannot be read from its committed offset.
+    pub(crate) fn find(
+        &self,
+        committed: &Committed,
+        topic_id: Option<&str>,
+    ) -> Result<Option<Mismatch>, Error> {
+        let Committed { partition, next, metadata } = committed;
+        let position =
+            self.readers.position(self.connection, self.topic, self.group.name(), partition)?;
+        Ok(Mismatch::find(Found {
+            committed: *next,
+            is_ours: !self.has_ledgers || Ledger::is_in(metadata),
+            position: position.as_ref(),
+            topic_id,
+            available: self.group.available(partition)?,
+        }))
+    }
+}
+
+/// Reports that a partition is held because of a mismatch.
+pub(crate) fn hold(component: &'static str, name: &TopicPartition, mismatch: Mismatch) {
+    tracing::error!(
+        component, partition = %name, code = mismatch.code(),
+        runbook = "docs/runbooks.md#position-mismatch",
+        "partition held: {mismatch}"
+    );
+    export(component, name, mismatch, true);
+}
+
+/// Reports that a partition is no longer held here.
+pub(crate) fn release(component: &'static str, name: &TopicPartition, mismatch: Mismatch) {
+    export(component, name, mismatch, false);
+}
+
+fn export(component: &'static str, name: &TopicPartition, mismatch: Mismatch, is_held: bool) {
+    metrics::gauge!("mailpulse_position_mismatch",
+        "component" => component,
+        "topic" => name.topic.clone(),
+        "partition" => name.partition.to_string(),
+        "reason" => mismatch.code())
+    .set(f64::from(u8::from(is_held)));
 }
 
 /// Makes a stage continue at `next`, whatever its offset and its position say now: commits the offset and
@@ -242,7 +322,7 @@ mod tests {
             is_ours,
             position: position.as_ref(),
             topic_id,
-            available: (5, 100),
+            available: (50, 100),
         };
         Mismatch::find(found).map(Mismatch::code)
     }
@@ -251,35 +331,45 @@ mod tests {
     fn what_belongs_together_is_accepted() {
         let id = Some("a");
         assert_eq!(find(None, false, None, id), None, "a first start");
-        assert_eq!(find(Some(7), true, None, id), None, "an upgrade");
+        assert_eq!(find(Some(70), true, None, id), None, "an upgrade");
         assert_eq!(
-            find(Some(7), false, None, id),
+            find(Some(70), false, None, id),
             None,
             "an upgrade from a release without ledger"
         );
-        assert_eq!(find(Some(7), true, Some((7, id)), id), None);
+        assert_eq!(find(Some(70), true, Some((70, id)), id), None);
         assert_eq!(
-            find(Some(9), true, Some((7, id)), id),
+            find(Some(90), true, Some((70, id)), id),
             None,
             "a release without positions ran meanwhile"
         );
-        assert_eq!(find(Some(9), true, Some((7, None)), id), None, "the broker told no id");
-        assert_eq!(find(Some(9), true, Some((7, id)), None), None, "the broker tells no id");
+        assert_eq!(find(Some(90), true, Some((70, None)), id), None, "the broker told no id");
+        assert_eq!(find(Some(90), true, Some((70, id)), None), None, "the broker tells no id");
         assert_eq!(find(Some(100), true, Some((100, id)), id), None, "everything is read");
-        assert_eq!(find(Some(5), true, None, id), None);
+        assert_eq!(find(Some(50), true, None, id), None);
+    }
+
+    #[test]
+    fn expired_markers_of_transactions_are_not_expired_records() {
+        assert!(is_marker_gap(NextOffset(98), 100));
+        assert!(!is_marker_gap(NextOffset(100), 100), "nothing is missing");
+        assert!(!is_marker_gap(NextOffset(100), 98), "nothing has expired");
+        assert!(!is_marker_gap(NextOffset(50), 100), "too many");
+        assert_eq!(find(Some(49), true, None, Some("a")), None, "the partition begins at 50");
     }
 
     #[test]
     fn every_contradiction_is_named() {
         let id = Some("a");
-        assert_eq!(find(None, false, Some((7, id)), id), Some("offset_lost"));
-        assert_eq!(find(None, false, Some((7, id)), Some("b")), Some("topic_recreated"));
-        assert_eq!(find(Some(9), true, Some((7, id)), Some("b")), Some("topic_recreated"));
-        assert_eq!(find(Some(9), false, Some((7, id)), id), Some("foreign_offset"));
-        assert_eq!(find(Some(6), true, Some((7, id)), id), Some("offset_went_back"));
-        assert_eq!(find(Some(101), true, Some((7, id)), id), Some("offset_beyond_end"));
+        assert_eq!(find(None, false, Some((70, id)), id), Some("offset_lost"));
+        assert_eq!(find(None, false, Some((70, id)), Some("b")), Some("topic_recreated"));
+        assert_eq!(find(Some(90), true, Some((70, id)), Some("b")), Some("topic_recreated"));
+        assert_eq!(find(Some(90), false, Some((70, id)), id), Some("foreign_offset"));
+        assert_eq!(find(Some(60), true, Some((70, id)), id), Some("offset_went_back"));
+        assert_eq!(find(Some(101), true, Some((70, id)), id), Some("offset_beyond_end"));
         assert_eq!(find(Some(101), true, None, id), Some("offset_beyond_end"));
-        assert_eq!(find(Some(4), true, Some((3, id)), id), Some("records_expired"));
+        assert_eq!(find(Some(49), true, Some((30, id)), id), None, "a marker");
+        assert_eq!(find(Some(20), true, Some((20, id)), id), Some("records_expired"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! range that is in progress, as `first-last`. From this the next owner of the partition knows which
 //! range may already have been written, and cuts its first batch at exactly that range.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -12,6 +14,7 @@ use rdkafka::error::KafkaError;
 use crate::error::is_transient;
 use crate::group::{Committed, Group, OwnershipChange, add_offset, is_out_of_range};
 use crate::ledger::Ledger;
+use crate::positions::Mismatch;
 use crate::{Connection, Error, NextOffset, Offset, Record, TopicPartition};
 
 /// The offsets `first..=last` of one partition.
@@ -45,14 +48,17 @@ pub struct Assignment {
     pub pending: Option<Range>,
     /// Counts all records before `next` by outcome.
     pub ledger: Ledger,
+    /// Why the partition cannot be read from `next`. It must be paused then.
+    pub mismatch: Option<Mismatch>,
 }
 
 impl Assignment {
-    fn new(Committed { partition, next, metadata }: Committed) -> Self {
+    fn new(committed: Committed, mismatch: Option<Mismatch>) -> Self {
+        let Committed { partition, next, metadata } = committed;
         let (range, ledger) = Ledger::split_from(&metadata);
         let pending =
             Range::from_metadata(range).filter(|range| next == Some(NextOffset(range.first.0)));
-        Self { partition, next, pending, ledger }
+        Self { partition, next, pending, ledger, mismatch }
     }
 }
 
@@ -62,12 +68,16 @@ pub enum Polled<'a> {
     Assigned(Vec<Assignment>),
     /// Partitions were revoked. Their new owners process everything that is not marked as done.
     Revoked(Vec<TopicPartition>),
+    /// The committed offsets of these partitions are outside of them, so they are not read. They must be
+    /// paused.
+    Outside(Vec<(TopicPartition, Mismatch)>),
     Record(&'a Record<'a>),
 }
 
 /// A member of the group.
 pub struct Ranges {
     group: Group,
+    owned: RefCell<BTreeSet<TopicPartition>>,
 }
 
 impl Ranges {
@@ -83,7 +93,8 @@ impl Ranges {
         partitions: usize,
     ) -> Result<Self, Error> {
         let config = connection.consumer(component, group, partitions);
-        Ok(Self { group: Group::join(connection, config, component, group, topics)? })
+        let group = Group::join(connection, config, component, group, topics)?;
+        Ok(Self { group, owned: RefCell::default() })
     }
 
     /// Polls once. Passes changes of ownership to `handle` before the record that may have arrived
@@ -102,23 +113,44 @@ impl Ranges {
         for change in self.group.take_changes() {
             match change {
                 OwnershipChange::Assigned(partitions) => {
-                    let committed = self.group.committed(&partitions)?;
-                    let assignments = committed.into_iter().map(Assignment::new).collect();
+                    let assignments = self.assignments(&partitions)?;
+                    self.owned.borrow_mut().extend(partitions);
                     handle(Polled::Assigned(assignments))?;
                 }
-                OwnershipChange::Revoked(partitions) => handle(Polled::Revoked(partitions))?,
+                OwnershipChange::Revoked(partitions) => {
+                    self.owned.borrow_mut().retain(|owned| !partitions.contains(owned));
+                    handle(Polled::Revoked(partitions))?;
+                }
             }
         }
         match polled {
             Some(Ok(message)) => handle(Polled::Record(&Record(&message))),
             Some(Err(KafkaError::PartitionEOF(_))) | None => Ok(()),
-            Some(Err(error)) if is_out_of_range(&error) => Err(self.group.out_of_range().into()),
+            Some(Err(error)) if is_out_of_range(&error) => {
+                let owned: Vec<_> = self.owned.borrow().iter().cloned().collect();
+                let assignments = self.assignments(&owned)?.into_iter();
+                let outside = assignments.filter_map(|it| Some((it.partition, it.mismatch?)));
+                let outside: Vec<_> = outside.collect();
+                if outside.is_empty() {
+                    return Err(self.group.out_of_range().into());
+                }
+                handle(Polled::Outside(outside))
+            }
             Some(Err(error)) if is_transient(&error) => {
                 tracing::warn!(%error, "Kafka poll failed; retrying");
                 Ok(())
             }
             Some(Err(error)) => Err(Error::from(error).into()),
         }
+    }
+
+    fn assignments(&self, partitions: &[TopicPartition]) -> Result<Vec<Assignment>, Error> {
+        let committed = self.group.committed(partitions)?.into_iter();
+        let assignment = |committed| {
+            let mismatch = self.group.find_outside(&committed)?;
+            Ok(Assignment::new(committed, mismatch))
+        };
+        committed.map(assignment).collect()
     }
 
     /// Records durably, for all given partitions at once, that these ranges are in progress and

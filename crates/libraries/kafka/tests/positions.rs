@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{
     Behaviour, Running, await_output, cluster, ledger, numbers, put, settled_values, values,
 };
-use harness::{Cluster, DEADLINE, eventually, holds_for, seen};
+use harness::{Cluster, DEADLINE, Outgoing, eventually, holds_for, seen};
 use kafka::TopicPartition;
 use kafka::positions::Position;
 
@@ -125,4 +125,39 @@ fn an_accepted_offset_releases_the_partition() {
     await_output(&cluster, 60);
     running.stop().unwrap();
     assert_eq!(settled_values(&cluster, "out"), numbers(0..60));
+}
+
+/// A quiet partition that is written in transactions: the marker of the last one is behind the committed
+/// offset, and the retention deletes both.
+#[test]
+fn a_partition_whose_read_records_expired_continues() {
+    let cluster = cluster(&TOPICS);
+    let records: Vec<_> = (0..50)
+        .map(|number: usize| Outgoing::new(&cluster.name("in"), "k", number.to_string()))
+        .collect();
+    let producer = cluster.transactional_producer(&cluster.name("upstream"));
+    producer.produce_in_transactions(&records, 50);
+    let running = start(&cluster);
+    await_output(&cluster, 50);
+    running.stop().unwrap();
+    let (group, topic) = (cluster.name("copy"), cluster.name("in"));
+    assert_eq!(
+        (cluster.committed_sum(&group, &topic), cluster.end_offsets(&topic)),
+        (50, vec![51])
+    );
+    cluster.delete_records(&topic, 51);
+    put(&cluster, &cluster.producer(), "in", 50..60);
+    let running = start(&cluster);
+    await_output(&cluster, 60);
+    running.stop().unwrap();
+    assert_eq!(settled_values(&cluster, "out"), numbers(0..60));
+}
+
+#[test]
+fn expired_unread_records_hold_the_partition() {
+    let cluster = cluster(&TOPICS);
+    process(&cluster, 50);
+    put(&cluster, &cluster.producer(), "in", 50..100);
+    cluster.delete_records(&cluster.name("in"), 90);
+    assert_held(&cluster, 50);
 }

@@ -29,7 +29,7 @@ fn poll(ranges: &Ranges, count: usize) -> (Assignment, Vec<i64>) {
                 match polled {
                     Polled::Assigned(mut all) => assignment = all.pop(),
                     Polled::Record(record) => offsets.push(record.offset().0),
-                    Polled::Revoked(_) => {}
+                    Polled::Revoked(_) | Polled::Outside(_) => {}
                 }
                 Ok(())
             })

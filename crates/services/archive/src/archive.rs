@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use kafka::positions::Mismatch;
 use kafka::ranges::{Assignment, Polled, Range, Ranges};
-use kafka::{ManyRefusals, Record, TopicPartition};
+use kafka::{ManyRefusals, Offset, Record, TopicPartition};
 use record::Topics;
 use service::{Health, Shutdown};
 use tokio::task::AbortHandle;
@@ -118,6 +119,7 @@ impl<'a> Archive<'a> {
                 match polled {
                     Polled::Assigned(assignments) => self.assigned(assignments)?,
                     Polled::Revoked(partitions) => self.revoked(&partitions),
+                    Polled::Outside(partitions) => self.hold_outside(&partitions),
                     Polled::Record(record) => {
                         count += 1;
                         bytes += record.value().map_or(0, <[u8]>::len);
@@ -174,37 +176,55 @@ impl<'a> Archive<'a> {
                 pending = assignment.pending.map(Range::to_metadata),
                 "partition assigned"
             );
-            let is_first_start = assignment.next.is_none();
+            let mismatch = assignment.mismatch;
             let partition = Partition::new(assignment, table, self.epoch);
             let range_to_check = partition.range_to_check();
             self.partitions.push(Owned { partition, task: None });
             let index = self.partitions.len() - 1;
-            if is_first_start {
-                self.hold_if_offset_is_lost(index)?;
-            } else if let Some(range) = range_to_check {
+            if let Some(mismatch) = mismatch {
+                self.hold_for_mismatch(index, mismatch);
+            } else if !self.is_held_for_newer_rows(index)?
+                && let Some(range) = range_to_check
+            {
                 self.spawn(index, Task::FindStored(table, name, range));
             }
         }
         Ok(())
     }
 
-    /// Holds a partition without an offset whose rows are in the table: Kafka has lost the offset, and
-    /// from the first record on, everything would be inserted again.
-    fn hold_if_offset_is_lost(&mut self, index: usize) -> Result<(), kafka::Error> {
-        let Partition { table, name, .. } = &self.partitions[index].partition;
-        let newest = self.inserter.server.newest_row(*table, name.partition);
-        // This blocks the loop, but only for a partition that was never read. If ClickHouse is away, the
-        // process ends, and the next one waits for it.
+    /// Holds a partition if its table has rows that were not archived yet according to the offset: Kafka
+    /// has lost the offset, or somebody has set it back. Everything would be inserted again.
+    fn is_held_for_newer_rows(&mut self, index: usize) -> Result<bool, kafka::Error> {
+        let partition = &self.partitions[index].partition;
+        let (table, number) = (partition.table, partition.name.partition);
+        let next = partition.next_unrecorded();
+        let newest = self.inserter.server.newest_row(table, number, next.map_or(0, |next| next.0));
+        // This blocks the loop, but an index makes the query fast. If ClickHouse is away, the process
+        // ends, and the next one waits for it.
         let newest = self.runtime.block_on(newest).map_err(kafka::Error::state)?;
-        if let Some(newest) = newest {
-            let detail = format!(
-                "the group has no offset, although the table `{}` has rows up to offset {newest}; \
-                 docs/runbooks.md#archive-held has the repair",
-                table.name()
-            );
-            self.hold_until_restart(index, "offset_lost", &detail);
+        let Some(position) = newest.map(Offset::next) else { return Ok(false) };
+        let mismatch = match next {
+            None => Mismatch::OffsetLost { position },
+            Some(committed) => Mismatch::WentBack { committed, position },
+        };
+        self.hold_for_mismatch(index, mismatch);
+        Ok(true)
+    }
+
+    fn hold_for_mismatch(&mut self, index: usize, mismatch: Mismatch) {
+        let detail = format!("{mismatch}; docs/runbooks.md#archive-held has the repair");
+        self.hold_until_restart(index, mismatch.code(), &detail);
+    }
+
+    /// Holds partitions that lost the records at their offsets while they were read.
+    fn hold_outside(&mut self, partitions: &[(TopicPartition, Mismatch)]) {
+        for (name, mismatch) in partitions {
+            let is_read =
+                |owned: &Owned| owned.partition.name == *name && !owned.partition.is_stopped();
+            if let Some(index) = self.partitions.iter().position(is_read) {
+                self.hold_for_mismatch(index, *mismatch);
+            }
         }
-        Ok(())
     }
 
     /// Drops partitions and aborts their inserts. The new owner repeats the inserts.

@@ -92,7 +92,7 @@ enum Reading {
 
 impl Partition {
     pub(crate) fn new(assignment: Assignment, table: Table, epoch: u64) -> Self {
-        let Assignment { partition, next, pending, ledger } = assignment;
+        let Assignment { partition, next, pending, ledger, mismatch: _ } = assignment;
         let reading = if pending.is_some() { Reading::AwaitingStoredRows } else { Reading::Active };
         Self {
             name: partition,
@@ -118,6 +118,13 @@ impl Partition {
     /// Returns the range whose stored rows must be found before anything is read.
     pub(crate) fn range_to_check(&self) -> Option<Range> {
         (self.reading == Reading::AwaitingStoredRows).then_some(self.pending).flatten()
+    }
+
+    /// Returns the first offset that was not even recorded as pending when the partition was assigned.
+    /// `None` without a committed offset.
+    pub(crate) fn next_unrecorded(&self) -> Option<NextOffset> {
+        let committed = self.builder.first.map(|first| NextOffset(first.0));
+        self.pending.map(|range| range.last.next()).or(committed)
     }
 
     /// Returns the offset to which the consumer must seek.

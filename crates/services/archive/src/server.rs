@@ -200,7 +200,8 @@ impl Server {
         Ok(StoredRows { offsets, still_deduplicated })
     }
 
-    /// Returns the greatest offset of a partition that is stored in the table. Reads the whole table.
+    /// Returns the greatest offset of a partition that is stored in the table, if it is at least
+    /// `from`.
     ///
     /// # Errors
     /// See [`ClickHouseError`].
@@ -208,12 +209,14 @@ impl Server {
         &self,
         table: Table,
         partition: i32,
+        from: i64,
     ) -> Result<Option<Offset>, ClickHouseError> {
         let (database, name) = (&self.database, table.name());
         let sql = format!(
-            "SELECT count(), max(kafka_offset) FROM {database}.{name} WHERE kafka_partition = ?"
+            "SELECT count(), max(kafka_offset) FROM {database}.{name} \
+             WHERE kafka_partition = ? AND kafka_offset >= ?"
         );
-        let query = self.client.query(&sql).bind(partition);
+        let query = self.client.query(&sql).bind(partition).bind(from);
         let (rows, newest): (u64, u64) = within(query.fetch_one()).await?;
         Ok((rows > 0).then(|| Offset(newest.cast_signed())))
     }

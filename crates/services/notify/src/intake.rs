@@ -15,8 +15,9 @@ use crate::transition::{Transition, TransitionError};
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The maximum number of pending records. A channel that fails holds at most half as many, so it does
-/// not stop the others. If more are pending all the same, reading stops: the memory stays bounded, and the topic keeps the records. The group may then assign our partitions to another
-/// member until we read again; [`Progress`] recognises the records that we read twice.
+/// not stop the others. If more are pending all the same, reading stops: the memory stays bounded, and
+/// the topic keeps the records. The group may then assign our partitions to another member until we read
+/// again; [`Progress`] recognises the records that we read twice.
 const MAX_PENDING: usize = 10_000;
 
 /// Reads alerts and passes them to the channels.
@@ -43,7 +44,10 @@ impl Intake {
         while !shutdown.requested() {
             health.mark_alive();
             if self.progress.pending() < MAX_PENDING {
-                health.ready();
+                match self.feed.held() {
+                    Some(reason) => health.hold(reason),
+                    None => health.ready(),
+                }
                 if let Some(item) = self.feed.next(POLL_TIMEOUT)? {
                     self.dispatch(item)?;
                 }

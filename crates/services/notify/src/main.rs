@@ -21,9 +21,7 @@ fn main() -> anyhow::Result<()> {
     service.open(settings.admin)?;
 
     cluster.prepare()?;
-    let component = Stage::Notify.code();
-    let (group, alerts) = (cluster.topics.group(component), &cluster.topics.alerts);
-    let feed = Feed::open(&cluster.connection, component, &group, &[alerts])?;
+    let feed = Feed::open(&cluster, Stage::Notify, &[&cluster.topics.alerts])?;
     let dead_letters = DeadLetterWriter::open(&cluster, Stage::Notify)?;
     let deliveries = Deliveries::start(channels, settings.retry(), service.shutdown.clone())?;
     Intake::new(feed, deliveries, dead_letters).run(&service.health, &service.shutdown)?;

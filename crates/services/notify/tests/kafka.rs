@@ -71,6 +71,50 @@ fn transitions_survive_a_crash_and_are_not_repeated_after_a_clean_end() {
     assert_dead_letters(&cluster, &unreadable);
 }
 
+/// Delivers three alerts and stops. Returns how many requests the hook has got.
+fn deliver_three(cluster: &Cluster, hook: &Hook) -> usize {
+    let mut notify = start(cluster, hook);
+    publish(cluster, &[alert(FIRED, "a"), alert(FIRED, "b"), alert(FIRED, "c")]);
+    let posted = hook.wait_for(3).len();
+    let group = cluster.topics.group("notify");
+    eventually("the position to be written", DEADLINE, || {
+        let records = cluster.read_settled(&cluster.topics.positions);
+        let is_ours = |key: &[u8]| key.starts_with(group.as_bytes());
+        let last = records.iter().rfind(|record| is_ours(&record.key));
+        let value = last.map(|record| record.text().to_owned()).unwrap_or_default();
+        seen(value, |value| value.starts_with("1 3 "))
+    });
+    notify.stop();
+    posted
+}
+
+#[test]
+fn lost_offsets_hold_the_partition_instead_of_repeating_every_alert() {
+    let hook = Hook::start(|_| Some(200));
+    let cluster = Cluster::without_topics("notify-lost", layout(1, 1));
+    let posted = deliver_three(&cluster, &hook);
+    cluster.delete_group(&cluster.topics.group("notify"));
+    publish(&cluster, &[alert(FIRED, "later")]);
+    let notify = start(&cluster, &hook);
+    notify.await_unready("offset_lost");
+    let labels = [("component", "notify"), ("reason", "offset_lost")];
+    notify.await_metric("mailpulse_position_mismatch", &labels, |held| held == 1.0);
+    assert_eq!(hook.posted().len(), posted, "nothing is delivered again");
+}
+
+#[test]
+fn a_topic_that_was_created_again_holds_the_partition() {
+    let hook = Hook::start(|_| Some(200));
+    let cluster = Cluster::without_topics("notify-again", layout(1, 1));
+    let posted = deliver_three(&cluster, &hook);
+    cluster.delete_topic(&cluster.topics.alerts);
+    let notify = start(&cluster, &hook);
+    notify.await_unready("topic_recreated");
+    publish(&cluster, &[alert(FIRED, "later")]);
+    notify.await_unready("topic_recreated");
+    assert_eq!(hook.posted().len(), posted);
+}
+
 /// The unreadable alert is a dead letter; a crash may have repeated it.
 fn assert_dead_letters(cluster: &Cluster, value: &[u8]) {
     let dead_letters = cluster.read_settled(&cluster.topics.dead_letters);

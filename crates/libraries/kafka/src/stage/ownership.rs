@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::batch_loop::Member;
 use super::partition::OwnedPartition;
-use super::{Stage, positions, refusal_limit};
+use super::{Stage, refusal_limit};
 use crate::group::OwnershipChange;
 use crate::ledger::Ledger;
+use crate::positions;
 use crate::restore::ChangelogReaders;
 use crate::{Error, Restore, TopicPartition};
 
@@ -77,7 +78,7 @@ impl<S: Stage> Member<'_, S> {
     fn release(&mut self, name: &TopicPartition) {
         let former = self.owned.remove(name);
         if let Some(mismatch) = former.as_ref().and_then(|partition| partition.mismatch) {
-            positions::export(Self::COMPONENT, name, mismatch, false);
+            positions::release(Self::COMPONENT, name, mismatch);
         }
         if former.is_some_and(|partition| partition.held_since.is_some()) {
             refusal_limit::export(Self::COMPONENT, name, false);

@@ -6,9 +6,7 @@ use super::batch::{Batch, Spans};
 use super::batch_loop::Member;
 use super::partition::OwnedPartition;
 use super::{Outgoing, Output, Stage};
-use crate::group::Committed;
-use crate::ledger::Ledger;
-use crate::positions::{Found, Mismatch, Position, PositionsTopic};
+use crate::positions::{self, Comparison, Position, PositionsTopic};
 use crate::restore::ChangelogReaders;
 use crate::{Error, TopicPartition};
 
@@ -24,48 +22,32 @@ impl<S: Stage> Member<'_, S> {
         let Some(topic) = &self.settings.positions else { return Ok(()) };
         let topics: BTreeSet<&str> = names.iter().map(|name| &*name.topic).collect();
         let ids = self.group.topic_ids(topics.into_iter())?;
+        let comparison = Comparison {
+            connection: self.connection,
+            topic,
+            group: self.group,
+            readers,
+            has_ledgers: true,
+        };
         let mut held = BTreeSet::new();
         for found in self.group.committed(names)? {
             let name = found.partition.clone();
             let id = ids.get(&name.topic).map(String::as_str);
-            let mismatch = self.find_mismatch(topic, &found, id, readers)?;
+            let mismatch = comparison.find(&found, id)?;
             let Some(partition) = self.owned.get_mut(&name) else { continue };
             partition.topic_id = id.map(str::to_owned);
             if partition.mismatch.is_some() {
                 continue;
             }
             if let Some(mismatch) = mismatch {
-                tracing::error!(
-                    component = Self::COMPONENT, partition = %name, code = mismatch.code(),
-                    runbook = "docs/runbooks.md#position-mismatch",
-                    "partition held: {mismatch}"
-                );
                 partition.mismatch = Some(mismatch);
                 self.group.pause(&name)?;
-                export(Self::COMPONENT, &name, mismatch, true);
+                positions::hold(Self::COMPONENT, &name, mismatch);
                 held.insert(name);
             }
         }
         batch.remove(&held);
         Ok(())
-    }
-
-    fn find_mismatch(
-        &self,
-        topic: &PositionsTopic,
-        committed: &Committed,
-        topic_id: Option<&str>,
-        readers: &ChangelogReaders,
-    ) -> Result<Option<Mismatch>, Error> {
-        let Committed { partition, next, metadata } = committed;
-        let position = readers.position(self.connection, topic, &self.settings.group, partition)?;
-        Ok(Mismatch::find(Found {
-            committed: *next,
-            is_ours: Ledger::is_in(metadata),
-            position: position.as_ref(),
-            topic_id,
-            available: self.group.available(partition)?,
-        }))
     }
 }
 
@@ -89,19 +71,4 @@ pub(super) fn write(
         })?;
     }
     Ok(())
-}
-
-/// Exports whether a partition is held because its offset and its position differ.
-pub(super) fn export(
-    component: &'static str,
-    name: &TopicPartition,
-    mismatch: Mismatch,
-    is_held: bool,
-) {
-    metrics::gauge!("mailpulse_position_mismatch",
-        "component" => component,
-        "topic" => name.topic.clone(),
-        "partition" => name.partition.to_string(),
-        "reason" => mismatch.code())
-    .set(f64::from(u8::from(is_held)));
 }

@@ -33,10 +33,7 @@ impl LoopSettings {
             group: cluster.topics.group(S::STAGE.code()),
             inputs: stage.inputs(),
             dead_letter_topic: cluster.topics.dead_letters.clone(),
-            positions: Some(PositionsTopic {
-                name: cluster.topics.positions.clone(),
-                partitions: cluster.partitions.recipient_partitions,
-            }),
+            positions: Some(PositionsTopic::of(cluster)),
             batch,
         }
     }

@@ -7,7 +7,7 @@ fn partition(next: Option<i64>, pending: Option<(i64, i64)>) -> Partition {
     let partition = TopicPartition { topic: "mail.dead-letters".into(), partition: 3 };
     let (next, pending) = (next.map(NextOffset), pending.map(range));
     Partition::new(
-        Assignment { partition, next, pending, ledger: Ledger::default() },
+        Assignment { partition, next, pending, ledger: Ledger::default(), mismatch: None },
         Table::DeadLetters,
         1,
     )

@@ -2,7 +2,7 @@
 
 use crate::records::{RATE, assert_each_once, await_rollup, produce_events};
 use crate::stack::{Stack, migrate, record};
-use harness::{DEADLINE, Launch, eventually, seen};
+use harness::{DEADLINE, Launch, Service, eventually, seen};
 
 /// Runs archive, which must end by itself with an error, and returns its output.
 fn error(launch: Launch) -> String {
@@ -117,11 +117,7 @@ fn a_lost_offset_holds_its_partition_until_an_operator_accepts_another() {
     stack.cluster.delete_group(&group);
     produce_events(&stack, 100, 150);
     let mut archive = stack.start();
-    eventually("both partitions to be held", DEADLINE, || {
-        let labels = [("reason", "offset_lost")];
-        let held = archive.metrics().count("mailpulse_archive_partition_held", &labels, 1.0);
-        seen(held, |held| *held == 2)
-    });
+    await_held(&archive, "offset_lost", 2);
     archive.stop();
     assert_eq!(stack.database.count("events"), 100, "nothing is inserted again");
     let connection = kafka::Connection {
@@ -140,17 +136,63 @@ fn a_lost_offset_holds_its_partition_until_an_operator_accepts_another() {
 }
 
 #[test]
+fn an_offset_that_went_back_holds_its_partition() {
+    let stack = Stack::new();
+    stack.migrate();
+    produce_events(&stack, 0, 100);
+    let mut archive = stack.start();
+    assert_each_once(&stack, 100);
+    archive.stop();
+    let (events, group) =
+        (stack.cluster.topics.events.clone(), stack.cluster.topics.group("archive"));
+    stack.cluster.commit(&group, &events, 10);
+    let archive = stack.start();
+    await_held(&archive, "offset_went_back", 1);
+    archive.await_unready("offset_went_back");
+    assert_only_the_other_partition_continues(&stack);
+}
+
+#[test]
+fn a_partition_that_lost_records_is_held_and_the_others_continue() {
+    let stack = Stack::new();
+    stack.migrate();
+    let (events, group) =
+        (stack.cluster.topics.events.clone(), stack.cluster.topics.group("archive"));
+    stack.cluster.commit(&group, &events, 5_000);
+    let archive = stack.start();
+    await_held(&archive, "offset_beyond_end", 1);
+    assert_only_the_other_partition_continues(&stack);
+    archive.await_unready("offset_beyond_end");
+}
+
+/// Produces events to both partitions, and asserts that only those of partition 1 are archived.
+fn assert_only_the_other_partition_continues(stack: &Stack) {
+    let count =
+        |partition: i32| format!("SELECT countIf(kafka_partition = {partition}) FROM events");
+    let before: [u64; 2] = [0, 1].map(|partition| stack.database.one(&count(partition)));
+    produce_events(stack, 1_000, 1_100);
+    let wanted = before[1] + 50;
+    stack.database.await_one("50 more rows", &count(1), |rows: &u64| *rows == wanted);
+    assert_eq!(stack.database.one::<u64>(&count(0)), before[0]);
+}
+
+/// Waits until `count` partitions are held for a reason.
+fn await_held(archive: &Service, reason: &str, count: usize) {
+    eventually(&format!("{count} partitions to be held"), DEADLINE, || {
+        let labels = [("reason", reason)];
+        let held = archive.metrics().count("mailpulse_archive_partition_held", &labels, 1.0);
+        seen(held, |held| *held == count)
+    });
+}
+
+#[test]
 fn many_dead_letters_in_a_row_hold_the_partition() {
     let stack = Stack::new();
     stack.migrate();
     stack.database.execute("ALTER TABLE events ADD CONSTRAINT nothing CHECK provider = 'none'");
     produce_events(&stack, 0, 100);
     let archive = stack.launch().env("MAILPULSE__ARCHIVE__REFUSAL_LIMIT", "5").spawn();
-    eventually("both partitions to be held", DEADLINE, || {
-        let labels = [("reason", "refusals")];
-        let held = archive.metrics().count("mailpulse_archive_partition_held", &labels, 1.0);
-        seen(held, |held| *held == 2)
-    });
+    await_held(&archive, "refusals", 2);
     // The metric changes before the health does.
     archive.await_unready("refusals");
     // Other topics are still archived.
