@@ -9,6 +9,7 @@
 pub mod changelog;
 pub mod headers;
 pub mod parse;
+pub mod pseudonyms;
 pub mod settings;
 pub mod split;
 pub mod spool_recovery;
@@ -23,9 +24,11 @@ pub const NOW: i64 = 1_795_255_200;
 /// The name of a target, the folder of its seeds, and its check.
 pub type Target = (&'static str, &'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("split", "bodies", split::check),
     ("parse", "bodies", parse::check),
+    ("parse_newer", "bodies", parse::check_newer),
+    ("pseudonyms", "bodies", pseudonyms::check),
     ("verify", "requests", verify::check),
     ("spool_segment", "segments", spool_segment::check),
     ("spool_recovery", "segments", spool_recovery::check),

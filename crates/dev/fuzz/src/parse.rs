@@ -12,7 +12,31 @@ const DAY: i64 = 24 * 3600;
 /// Checks that [`providers::split`] and [`providers::parse`] agree, that a retry has the same event
 /// id, and that every event is unchanged after it is written and read again.
 pub fn check(data: &[u8]) {
+    if let Some((provider, body)) = provider_and_rest(data) {
+        check_of(provider, body);
+    }
+}
+
+/// The providers that were added last, so that their parsers have run for the shortest time.
+const NEWER: [Provider; 7] = [
+    Provider::SparkPost,
+    Provider::Resend,
+    Provider::StandardWebhooks,
+    Provider::Brevo,
+    Provider::Mailjet,
+    Provider::MailerSend,
+    Provider::Postal,
+];
+
+/// As [`check`], for the newer providers only.
+pub fn check_newer(data: &[u8]) {
     let Some((provider, body)) = provider_and_rest(data) else { return };
+    if NEWER.contains(&provider) {
+        check_of(provider, body);
+    }
+}
+
+fn check_of(provider: Provider, body: &[u8]) {
     for OwnedRawEvent { kind, recipient, raw } in raw_events(provider, body).1 {
         let first = Attempt { received_at: ReceivedAt(NOW * 1_000_000), request_id: "r-1" };
         let retry = Attempt { received_at: ReceivedAt((NOW + DAY) * 1_000_000), request_id: "r-2" };

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use crate::message_id_fields::holds_message_id;
-use crate::{Pseudonymizer, text};
+use crate::{Rewriter, text};
 
 /// Returns a form with its addresses replaced, or `None` if the body is not a form.
-pub(crate) fn rewrite<'b>(pseudonymizer: &Pseudonymizer, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+pub(crate) fn rewrite<'b>(rewriter: &Rewriter<'_>, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
     if body.starts_with(b"--") {
-        return rewrite_multipart(pseudonymizer, body).map(Cow::Owned);
+        return rewrite_multipart(rewriter, body).map(Cow::Owned);
     }
-    is_urlencoded(body).then(|| Cow::Owned(rewrite_urlencoded(pseudonymizer, body)))
+    is_urlencoded(body).then(|| Cow::Owned(rewrite_urlencoded(rewriter, body)))
 }
 
 /// Returns true if a body looks like `application/x-www-form-urlencoded`: its names and values
@@ -24,24 +24,23 @@ fn is_urlencoded(body: &[u8]) -> bool {
 }
 
 /// Only fields that contain an address are encoded again.
-fn rewrite_urlencoded(pseudonymizer: &Pseudonymizer, body: &[u8]) -> Vec<u8> {
+fn rewrite_urlencoded(rewriter: &Rewriter<'_>, body: &[u8]) -> Vec<u8> {
     let fields = body.split(|&byte| byte == b'&');
-    let fields: Vec<Cow<'_, [u8]>> =
-        fields.map(|field| rewrite_field(pseudonymizer, field)).collect();
+    let fields: Vec<Cow<'_, [u8]>> = fields.map(|field| rewrite_field(rewriter, field)).collect();
     fields.join(&b'&')
 }
 
-fn rewrite_field<'b>(pseudonymizer: &Pseudonymizer, field: &'b [u8]) -> Cow<'b, [u8]> {
+fn rewrite_field<'b>(rewriter: &Rewriter<'_>, field: &'b [u8]) -> Cow<'b, [u8]> {
     let equals = field.iter().position(|&byte| byte == b'=');
     let Some((name, value)) = equals.map(|at| (&field[..at], &field[at + 1..])) else {
-        return text::rewrite(pseudonymizer, field);
+        return text::rewrite(rewriter, field);
     };
     // Bytes that are not UTF-8 are lost here if the same field contains an address.
     let decoded = form_urlencoded::parse(field).next();
     let (decoded_name, decoded_value) = decoded.unwrap_or_default();
     let value = match holds_message_id(&decoded_name) {
         true => Cow::Borrowed(value),
-        false => match pseudonymizer.rewrite_value(&decoded_value) {
+        false => match rewriter.rewrite_value(&decoded_value) {
             Cow::Borrowed(_) => Cow::Borrowed(value),
             Cow::Owned(replaced) => {
                 let encoded: String =
@@ -50,7 +49,7 @@ fn rewrite_field<'b>(pseudonymizer: &Pseudonymizer, field: &'b [u8]) -> Cow<'b, 
             }
         },
     };
-    match (text::rewrite(pseudonymizer, name), value) {
+    match (text::rewrite(rewriter, name), value) {
         (Cow::Borrowed(_), Cow::Borrowed(_)) => Cow::Borrowed(field),
         (name, value) => Cow::Owned([&*name, b"=", &*value].concat()),
     }
@@ -61,34 +60,34 @@ const MAX_DELIMITER_BYTES: usize = 72;
 
 /// Rewrites `multipart/form-data` (RFC 7578). The first line is the delimiter. Each part is
 /// rewritten separately, and the delimiters stay unchanged.
-fn rewrite_multipart(pseudonymizer: &Pseudonymizer, body: &[u8]) -> Option<Vec<u8>> {
+fn rewrite_multipart(rewriter: &Rewriter<'_>, body: &[u8]) -> Option<Vec<u8>> {
     let delimiter = &body[..find(&body[..body.len().min(MAX_DELIMITER_BYTES + 2)], b"\r\n")?];
     let mut rewritten = Vec::with_capacity(body.len());
     let mut rest = body;
     while let Some(at) = find(rest, delimiter) {
-        rewritten.extend_from_slice(&rewrite_part(pseudonymizer, &rest[..at]));
+        rewritten.extend_from_slice(&rewrite_part(rewriter, &rest[..at]));
         rewritten.extend_from_slice(delimiter);
         rest = &rest[at + delimiter.len()..];
     }
-    rewritten.extend_from_slice(&text::rewrite(pseudonymizer, rest));
+    rewritten.extend_from_slice(&text::rewrite(rewriter, rest));
     Some(rewritten)
 }
 
 /// Rewrites the bytes between two delimiters: head, empty line, content.
-fn rewrite_part<'b>(pseudonymizer: &Pseudonymizer, part: &'b [u8]) -> Cow<'b, [u8]> {
+fn rewrite_part<'b>(rewriter: &Rewriter<'_>, part: &'b [u8]) -> Cow<'b, [u8]> {
     const EMPTY_LINE: &[u8] = b"\r\n\r\n";
     let Some(content) = find(part, EMPTY_LINE).map(|at| at + EMPTY_LINE.len()) else {
-        return text::rewrite(pseudonymizer, part);
+        return text::rewrite(rewriter, part);
     };
     let (head, content) = part.split_at(content);
     if field_name(head).is_some_and(|name| holds_message_id(&name)) {
         return Cow::Borrowed(part);
     }
     let content = match std::str::from_utf8(content) {
-        Ok(content) => Cow::Owned(pseudonymizer.rewrite_value(content).into_owned().into_bytes()),
-        Err(_) => text::rewrite(pseudonymizer, content),
+        Ok(content) => Cow::Owned(rewriter.rewrite_value(content).into_owned().into_bytes()),
+        Err(_) => text::rewrite(rewriter, content),
     };
-    Cow::Owned([&*text::rewrite(pseudonymizer, head), &*content].concat())
+    Cow::Owned([&*text::rewrite(rewriter, head), &*content].concat())
 }
 
 /// Returns the field name in the `Content-Disposition` of a part.
@@ -106,14 +105,14 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_test_key;
+    use crate::{rewriter, with_test_key};
 
     /// Returns the form with `~` in place of Ada's pseudonym.
     fn rewritten(body: &str) -> Option<String> {
         let pseudonymizer = with_test_key();
         let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        let body = rewrite(&pseudonymizer, body.as_bytes())?.into_owned();
+        let body = rewrite(&rewriter(&pseudonymizer), body.as_bytes())?.into_owned();
         Some(String::from_utf8(body).unwrap().replace(ada, "~"))
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use crate::message_id_fields::holds_message_id;
-use crate::{Pseudonymizer, text};
+use crate::{Rewriter, text};
 
 /// The white space of JSON (RFC 8259 §2).
 const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -20,7 +20,7 @@ pub(crate) fn is_document(text: &str) -> bool {
 ///
 /// This visits one string literal after the other. It needs the structure of the document only to
 /// recognize the values of message id fields.
-pub(crate) fn rewrite<'t>(pseudonymizer: &Pseudonymizer, document: &'t str) -> Cow<'t, str> {
+pub(crate) fn rewrite<'t>(rewriter: &Rewriter<'_>, document: &'t str) -> Cow<'t, str> {
     let mut rewritten = String::new();
     let mut copied = 0;
     let mut preceding = PrecedingLiterals::default();
@@ -28,7 +28,7 @@ pub(crate) fn rewrite<'t>(pseudonymizer: &Pseudonymizer, document: &'t str) -> C
     while let Some(literal) = Literal::next(document, rest) {
         rest = literal.end;
         if !preceding.name_message_id(&literal)
-            && let Some(replaced) = literal.rewrite(pseudonymizer)
+            && let Some(replaced) = literal.rewrite(rewriter)
         {
             rewritten.push_str(&document[copied..literal.start]);
             rewritten.push_str(&replaced);
@@ -74,7 +74,7 @@ impl<'t> Literal<'t> {
     }
 
     /// Returns the literal with its addresses replaced, or `None` if it contains none.
-    fn rewrite(&self, pseudonymizer: &Pseudonymizer) -> Option<String> {
+    fn rewrite(&self, rewriter: &Rewriter<'_>) -> Option<String> {
         let inner = self.inner();
         if !text::may_contain_address(inner.as_bytes()) {
             return None;
@@ -84,11 +84,11 @@ impl<'t> Literal<'t> {
             // The literal contains an unpaired surrogate, so it has no value as text. The text
             // rewriter finds addresses in spite of the escapes.
             Err(_) => {
-                let bytes = text::rewrite(pseudonymizer, inner.as_bytes());
+                let bytes = text::rewrite(rewriter, inner.as_bytes());
                 return Some(format!("\"{}\"", String::from_utf8_lossy(&bytes)));
             }
         };
-        match pseudonymizer.rewrite_value(&value) {
+        match rewriter.rewrite_value(&value) {
             Cow::Borrowed(_) => None,
             Cow::Owned(value) => serde_json::to_string(&value).ok(),
         }
@@ -123,7 +123,7 @@ impl<'t> PrecedingLiterals<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_test_key;
+    use crate::{rewriter, with_test_key};
 
     /// Returns the document with `~` in place of Ada's pseudonym.
     fn rewritten(document: &str) -> String {
@@ -131,7 +131,7 @@ mod tests {
         let pseudonymizer = with_test_key();
         let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        rewrite(&pseudonymizer, document).replace(ada, "~")
+        rewrite(&rewriter(&pseudonymizer), document).replace(ada, "~")
     }
 
     #[test]
@@ -174,7 +174,10 @@ mod tests {
             r#"[{"name":"Message-ID","value":"<1@mx.test>"}]"#,
             r#"[["Message-Id","<1@mx.test>"]]"#,
         ] {
-            assert!(matches!(rewrite(&with_test_key(), same), Cow::Borrowed(_)), "{same}");
+            assert!(
+                matches!(rewrite(&rewriter(&with_test_key()), same), Cow::Borrowed(_)),
+                "{same}"
+            );
         }
         for (document, expected) in [
             (

@@ -22,6 +22,7 @@ mod settings;
 mod text;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use event::recipient_key;
 use hmac::{Hmac, KeyInit, Mac};
@@ -29,6 +30,12 @@ use sha2::Sha256;
 
 /// The shortest allowed key in bytes: as long as the digest in a pseudonym.
 pub const MIN_KEY_BYTES: usize = 16;
+
+/// The number of addresses of one body that get a pseudonym. It is ten times what the largest number of
+/// events needs. Beyond it, the local part becomes [`BEYOND_MAX`]: a body that is full of addresses
+/// would become 16 times as long, and need millions of digests.
+const MAX_PSEUDONYMS: usize = 200_000;
+const BEYOND_MAX: &str = "x";
 
 /// The length of the digest in a pseudonym: 128 bits in hexadecimal.
 const DIGEST_CHARS: usize = 32;
@@ -74,8 +81,31 @@ impl Pseudonymizer {
     /// Returns the body with every address replaced, or borrows it if it contains none.
     ///
     /// All other bytes stay unchanged, except that a JSON string and a form value in which an
-    /// address was replaced are encoded again.
+    /// address was replaced are encoded again. The result has at most 6.4 MB more than the body.
     pub fn rewrite_body<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        Rewriter { pseudonymizer: self, left: Cell::new(MAX_PSEUDONYMS) }.rewrite_body(body)
+    }
+
+    /// Returns the replacement for the local part of an address: the first 128 bits of HMAC-SHA256
+    /// over the whole address in lower case (RFC 2104 §5 on truncation).
+    fn digest(&self, address: &[u8]) -> String {
+        let mut mac = self.keyed.clone();
+        mac.update(&address.to_ascii_lowercase());
+        let mut digest = hex::encode(mac.finalize().into_bytes());
+        digest.truncate(DIGEST_CHARS);
+        digest
+    }
+}
+
+/// Rewrites one body.
+struct Rewriter<'p> {
+    pseudonymizer: &'p Pseudonymizer,
+    /// How many more addresses get a pseudonym.
+    left: Cell<usize>,
+}
+
+impl Rewriter<'_> {
+    fn rewrite_body<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
         if !text::may_contain_address(body) {
             return Cow::Borrowed(body);
         }
@@ -104,14 +134,15 @@ impl Pseudonymizer {
         }
     }
 
-    /// Returns the replacement for the local part of an address: the first 128 bits of HMAC-SHA256
-    /// over the whole address in lower case (RFC 2104 §5 on truncation).
-    fn digest(&self, address: &[u8]) -> String {
-        let mut mac = self.keyed.clone();
-        mac.update(&address.to_ascii_lowercase());
-        let mut digest = hex::encode(mac.finalize().into_bytes());
-        digest.truncate(DIGEST_CHARS);
-        digest
+    /// Returns the replacement for the local part of an address.
+    fn replacement(&self, address: &[u8]) -> Cow<'static, str> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => {
+                self.left.set(left);
+                Cow::Owned(self.pseudonymizer.digest(address))
+            }
+            None => Cow::Borrowed(BEYOND_MAX),
+        }
     }
 }
 
@@ -125,6 +156,11 @@ impl std::fmt::Debug for Pseudonymizer {
 #[cfg(test)]
 pub(crate) fn with_test_key() -> Pseudonymizer {
     Pseudonymizer::new(b"a key of the tests alone").unwrap()
+}
+
+#[cfg(test)]
+pub(crate) fn rewriter(pseudonymizer: &Pseudonymizer) -> Rewriter<'_> {
+    Rewriter { pseudonymizer, left: Cell::new(MAX_PSEUDONYMS) }
 }
 
 #[cfg(test)]

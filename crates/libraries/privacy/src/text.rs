@@ -1,8 +1,9 @@
 //! Replaces addresses in plain text.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
-use crate::Pseudonymizer;
+use crate::Rewriter;
 
 /// Returns true if a text contains `@` or its escape `%40` (`%2540`…) or `\u0040`. Only then is a
 /// search for addresses necessary.
@@ -10,20 +11,38 @@ pub(crate) fn may_contain_address(text: &[u8]) -> bool {
     text.contains(&b'@') || text.windows(2).any(|pair| pair == b"40")
 }
 
+/// How many addresses one quoted local part may contain. RFC 5321 allows it 64 characters.
+const MAX_QUOTED: usize = 32;
+
 /// Returns the text with the local part of every address replaced. All other bytes, domains
 /// included, stay unchanged.
-pub(crate) fn rewrite<'t>(pseudonymizer: &Pseudonymizer, text: &'t [u8]) -> Cow<'t, [u8]> {
+pub(crate) fn rewrite<'t>(rewriter: &Rewriter<'_>, text: &'t [u8]) -> Cow<'t, [u8]> {
     if !may_contain_address(text) {
         return Cow::Borrowed(text);
     }
     let decoded = Decoded::from(text);
     let mut rewritten = Vec::new();
     let mut copied = 0;
+    // For each of the last replacements: its start, and `rewritten.len()` and `copied` before it.
+    let mut last: VecDeque<(usize, usize, usize)> = VecDeque::new();
     for found in addresses(&decoded.bytes) {
         let (start, at) = (decoded.position(found.start), decoded.position(found.at));
+        // A quoted local part may contain addresses, `"a@b"@c`. They are parts of this one.
+        while let Some((_, length, copied_before)) =
+            last.pop_back_if(|(inner_start, ..)| start <= *inner_start)
+        {
+            rewritten.truncate(length);
+            copied = copied_before;
+        }
+        // It may also begin inside of the previous address: `a"@b"@c`.
+        let start = start.max(copied);
+        last.push_back((start, rewritten.len(), copied));
+        if last.len() > MAX_QUOTED {
+            last.pop_front();
+        }
         rewritten.extend_from_slice(&text[copied..start]);
         let address = &decoded.bytes[found.start..found.end];
-        rewritten.extend_from_slice(pseudonymizer.digest(address).as_bytes());
+        rewritten.extend_from_slice(rewriter.replacement(address).as_bytes());
         copied = at;
     }
     if copied == 0 {
@@ -244,13 +263,14 @@ fn domain_length(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_test_key;
+    use crate::{rewriter, with_test_key};
 
     /// Returns the text with `~` in place of each pseudonym.
     fn rewritten(text: &str) -> String {
         let pseudonymizer = with_test_key();
         let mut rewritten =
-            String::from_utf8(rewrite(&pseudonymizer, text.as_bytes()).into_owned()).unwrap();
+            String::from_utf8(rewrite(&rewriter(&pseudonymizer), text.as_bytes()).into_owned())
+                .unwrap();
         let decoded = Decoded::from(text.as_bytes());
         for found in addresses(&decoded.bytes) {
             let digest = pseudonymizer.digest(&decoded.bytes[found.start..found.end]);
@@ -275,6 +295,9 @@ mod tests {
             ("root@[192.0.2.1]", "~@[192.0.2.1]"),
             ("root@localhost", "~@localhost"),
             ("ada@bob@example.com", "~@~@example.com"),
+            (r#""ada@bob"@example.com"#, "~@example.com"),
+            (r#"550 "x@y and u@v"@z refused"#, "550 ~@z refused"),
+            (r#"a"b@c"@example.com d@e"#, "a~@example.com ~@e"),
         ] {
             assert_eq!(rewritten(text), expected);
         }
@@ -333,7 +356,7 @@ mod tests {
             ["", "@", "@example.com", "ada@", "ada@ example", "@media print", "a \"@\" b", "404"]
         {
             assert!(
-                matches!(rewrite(&with_test_key(), text.as_bytes()), Cow::Borrowed(_)),
+                matches!(rewrite(&rewriter(&with_test_key()), text.as_bytes()), Cow::Borrowed(_)),
                 "{text}"
             );
         }
@@ -342,6 +365,10 @@ mod tests {
     #[test]
     fn many_addresses_are_replaced_in_one_pass() {
         let text = "a@".repeat(1 << 15) + "a";
-        assert_eq!(rewrite(&with_test_key(), text.as_bytes()).len(), (1 << 15) * 33 + 1);
+        let pseudonymizer = with_test_key();
+        let rewriter = rewriter(&pseudonymizer);
+        assert_eq!(rewrite(&rewriter, text.as_bytes()).len(), (1 << 15) * 33 + 1);
+        rewriter.left.set(2);
+        assert_eq!(rewrite(&rewriter, b"a@b c@d e@f g@h").len(), 2 * 34 + 2 * 3 + 3);
     }
 }

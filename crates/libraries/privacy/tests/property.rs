@@ -14,7 +14,11 @@ fn pseudonymizer() -> Pseudonymizer {
 /// Generates addresses. The local part ends with a letter that is not a hexadecimal digit, so the end
 /// of a pseudonym never equals a local part.
 fn address() -> impl Strategy<Value = String> {
-    "[a-zA-Z0-9][a-zA-Z0-9.+_=-]{0,9}[g-zG-Z]@[a-zA-Z0-9]{1,8}(\\.[a-z]{2,5}){0,2}"
+    prop_oneof![
+        8 => "[a-zA-Z0-9][a-zA-Z0-9.+_=-]{0,9}[g-zG-Z]@[a-zA-Z0-9]{1,8}(\\.[a-z]{2,5}){0,2}",
+        // A quoted local part, with an address inside (RFC 5321 §4.1.2).
+        1 => "\"[a-z]{1,4}[g-z]@[a-z]{1,4}[g-z]\"@[a-z]{1,8}\\.[a-z]{2,5}",
+    ]
 }
 
 /// How a text is escaped.
