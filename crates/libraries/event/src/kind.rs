@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened to a message. Each kind has its own Kafka topic, `mail.raw.<kind>`.
+/// What happened to a message or an address. Each kind has its own Kafka topic, `mail.raw.<kind>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -31,11 +31,13 @@ pub enum Kind {
     Subscribed = 9,
     /// Anything else. Such events are stored and not interpreted.
     Other = 10,
+    /// The address was checked without sending a message; `provider_event` has the result.
+    Verified = 11,
 }
 
 impl Kind {
     /// Every kind, in numeric order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Accepted,
         Self::Delivered,
         Self::Deferred,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Unsubscribed,
         Self::Subscribed,
         Self::Other,
+        Self::Verified,
     ];
 
     /// The stable name in topics, JSON, ClickHouse and metric labels.
@@ -63,6 +66,7 @@ impl Kind {
             Self::Unsubscribed => "unsubscribed",
             Self::Subscribed => "subscribed",
             Self::Other => "other",
+            Self::Verified => "verified",
         }
     }
 

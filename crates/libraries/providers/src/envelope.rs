@@ -42,7 +42,10 @@ impl<'a> Envelope<'a> {
             fault: Some(fault),
         };
         Ok(match time {
-            Ok(occurred_at) => EventTime { occurred_at, fault: None },
+            Ok(occurred_at) if occurred_at.is_plausible(self.received_at) => {
+                EventTime { occurred_at, fault: None }
+            }
+            Ok(_) => received(TimeFault::Implausible),
             Err(ParseError::MissingTime) => received(TimeFault::Missing),
             Err(ParseError::TimeOutOfRange) => received(TimeFault::OutOfRange),
             Err(_) => received(TimeFault::Unreadable),

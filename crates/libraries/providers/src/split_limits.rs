@@ -16,9 +16,10 @@ pub struct SplitLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OverLimit {
     /// The body has too many events.
-    #[error("the body has {found} events, more than `ingress.max_events` = {limit}")]
+    #[error("the body has at least {found} events, more than `ingress.max_events` = {limit}")]
     Events {
-        /// One per event and recipient.
+        /// One per event and recipient. A body with more than [`SplitLimits::MAX_EVENTS`] is not read to
+        /// its end.
         found: usize,
         /// The setting.
         limit: usize,
@@ -56,13 +57,18 @@ impl OverLimit {
 }
 
 impl SplitLimits {
+    /// The largest value of [`Self::events`]. It bounds the memory of a body before the limit can be
+    /// compared with it.
+    pub const MAX_EVENTS: usize = 100_000;
+
     /// Checks a body before any of its events is published.
     ///
     /// # Errors
     /// The first limit that the body exceeds.
     pub fn check(&self, split: &SplitBody<'_>) -> Result<(), OverLimit> {
-        if split.len() > self.events {
-            return Err(OverLimit::Events { found: split.len(), limit: self.events });
+        let limit = self.events.min(Self::MAX_EVENTS);
+        if split.len() > limit {
+            return Err(OverLimit::Events { found: split.len(), limit });
         }
         let (mut bytes, mut most, mut recipients) = (0_usize, 0, 0);
         let mut last: Option<&[u8]> = None;

@@ -116,7 +116,7 @@ impl Counts {
             }
             Kind::Complained => self.complained += 1,
             Kind::Unsubscribed => self.unsubscribed += 1,
-            Kind::Subscribed | Kind::Other => {}
+            Kind::Subscribed | Kind::Verified | Kind::Other => {}
         }
     }
 

@@ -86,6 +86,9 @@ pub struct ScopeFields<'a> {
 pub struct ScopeError(pub String);
 
 impl Scope {
+    /// The name of the mailbox provider or campaign of [`Self::other`].
+    pub const OTHER: &str = "(other)";
+
     pub const fn kind(&self) -> ScopeKind {
         match self {
             Self::Source { .. } => ScopeKind::Source,
@@ -126,6 +129,21 @@ impl Scope {
             Self::Campaign { campaign, .. } => Some(campaign),
             Self::Source { .. } | Self::MailboxProvider { .. } => None,
         }
+    }
+
+    /// Returns the scope that counts the events of this one if the source has too many scopes: of the
+    /// same kind, with the name [`Self::OTHER`]. Returns `None` for that scope itself, and for a source.
+    pub fn other(&self) -> Option<Self> {
+        let other = match self.clone() {
+            Self::Source { .. } => return None,
+            Self::MailboxProvider { provider, source, .. } => {
+                Self::MailboxProvider { provider, source, mailbox_provider: Self::OTHER.to_owned() }
+            }
+            Self::Campaign { provider, source, .. } => {
+                Self::Campaign { provider, source, campaign: Self::OTHER.to_owned() }
+            }
+        };
+        (other != *self).then_some(other)
     }
 
     /// Returns the text form, which is the key of Kafka records: `source/sendgrid/acme`,

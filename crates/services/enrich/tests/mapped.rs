@@ -16,7 +16,7 @@ name = "own"
 secrets = ["file:/nonexistent/secret"]
 events = "/events"
 fields = { event = "/type", recipient = "/to" }
-kinds = { "mail.open" = "opened" }
+kinds = { "mail.open" = "opened", risky = "verified" }
 "#;
 
 const EVENT: &str =
@@ -30,21 +30,32 @@ fn a_record_is_parsed_with_the_mapping_of_its_source_or_becomes_a_dead_letter() 
         records::raw(topics, Provider::Generic, source, Kind::Opened, "ada@example.com", EVENT)
     };
     let mapped = |source| raw(source).header(names::MAPPED, "");
-    stage.cluster.produce(&[mapped("own"), mapped("gone"), raw("plain")]);
+    let checked = r#"{"type":"risky","to":"eve@example.com","id":"2","timestamp":1795255100}"#;
+    let verified = Kind::Verified;
+    let checked =
+        records::raw(topics, Provider::Generic, "own", verified, "eve@example.com", checked);
+    let checked = checked.header(names::MAPPED, "");
+    stage.cluster.produce(&[mapped("own"), mapped("gone"), raw("plain"), checked]);
 
     let dead_letters = stage.dead_letters(1);
     assert_eq!(dead_letters[0].header(names::REASON), Some(&b"no_mapping"[..]));
     assert_eq!(dead_letters[0].header(names::SOURCE), Some(&b"gone"[..]));
     assert_eq!(dead_letters[0].value(), EVENT.as_bytes(), "unchanged, so that it can be redriven");
 
-    let enriched = stage.enriched(2);
+    let enriched = stage.enriched(3);
     let kind = |source: &str| {
         let event = |record: &harness::Record| {
             let event: Event<'_> = serde_json::from_slice(record.value()).unwrap();
-            (event.source.as_str() == source).then_some(event.kind)
+            let is_it = event.source.as_str() == source && event.kind != verified;
+            is_it.then_some(event.kind)
         };
         enriched.iter().find_map(event).unwrap()
     };
     assert_eq!(kind("own"), Kind::Opened);
+    let words: Vec<_> =
+        enriched.iter().map(|record| record.json()["provider_event"].clone()).collect();
+    assert!(words.contains(&"risky".into()), "the result of the verification is kept: {words:?}");
+    let is_verified = |record: &&harness::Record| record.json()["kind"] == "verified";
+    assert_eq!(enriched.iter().filter(is_verified).count(), 1);
     assert_eq!(kind("plain"), Kind::Other, "our own form, in which `type` means nothing");
 }

@@ -67,6 +67,7 @@ fn the_documented_sources_read_the_documented_envelopes() {
         json!({ "events": [event("1", "email.delivered"), event("2", "email.bounced")] }),
         json!({ "sent_at": at, "event": event("1", "email.bounced") }),
         wide("email.bounced"),
+        json!({ "result": "risky", "id": "7", "email": "ada@example.com", "timestamp": at }),
     ];
     let expected = [
         vec![
@@ -75,9 +76,10 @@ fn the_documented_sources_read_the_documented_envelopes() {
         ],
         vec![json!(["bounced", "ada@example.com", "1", "hard"])],
         vec![json!(["bounced", "ada@example.com", "e-1", "hard"])],
+        vec![json!(["verified", "ada@example.com", "7", null])],
     ];
     let documented = documented();
-    assert_eq!(documented.len(), 3);
+    assert_eq!(documented.len(), bodies.len());
     for ((toml, body), expected) in documented.iter().zip(&bodies).zip(expected) {
         assert_eq!(briefs(&parse(toml, body)), expected, "{toml}");
     }

@@ -55,6 +55,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, Value)> {
         Kind::Complained => ("spam", json!({})),
         Kind::Unsubscribed => ("unsubscribed", json!({"is_returnpath": true})),
         Kind::Subscribed => return None,
+        Kind::Verified => return None,
         Kind::Other => ("list_addition", json!({"list_id": [3]})),
     })
 }

@@ -61,6 +61,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
                 "readable_reason": "I no longer want to receive these emails",
             }),
         ),
+        Kind::Verified => return None,
         Kind::Other => ("survey_submitted", "delivered", Value::Null),
         Kind::Deferred | Kind::Dropped | Kind::Subscribed => return None,
     })

@@ -69,6 +69,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         Kind::Complained => ("complained", "warn", json!({"flags": {"is-test-mode": false}})),
         Kind::Unsubscribed => ("unsubscribed", "warn", reader),
         Kind::Subscribed => return None,
+        Kind::Verified => return None,
         Kind::Other => ("stored", "info", json!({"flags": {"is-test-mode": false}})),
     })
 }

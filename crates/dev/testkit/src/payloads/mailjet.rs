@@ -44,7 +44,9 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, Value)> {
             unsubscribed["mj_list_id"] = 1.into();
             ("unsub", unsubscribed)
         }
-        Kind::Accepted | Kind::Deferred | Kind::Subscribed | Kind::Other => return None,
+        Kind::Accepted | Kind::Deferred | Kind::Subscribed | Kind::Other | Kind::Verified => {
+            return None;
+        }
     })
 }
 

@@ -83,7 +83,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         }
         Kind::Complained => ("spam", "spam", json!({})),
         Kind::Unsubscribed => ("unsub", "unsub", json!({})),
-        Kind::Subscribed | Kind::Other => return None,
+        Kind::Subscribed | Kind::Other | Kind::Verified => return None,
     })
 }
 

@@ -45,7 +45,7 @@ pub fn postmark(event: &MailEvent) -> Option<Value> {
         ),
         Kind::Unsubscribed => subscription(event, true),
         Kind::Subscribed => subscription(event, false),
-        Kind::Accepted | Kind::Dropped | Kind::Other => return None,
+        Kind::Accepted | Kind::Dropped | Kind::Other | Kind::Verified => return None,
     };
     extend(
         &mut record,

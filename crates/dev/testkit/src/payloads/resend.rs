@@ -39,6 +39,7 @@ fn name_and_fields(event: &MailEvent, at: &str) -> Option<(&'static str, Value)>
         ),
         Kind::Complained => ("email.complained", json!({})),
         Kind::Unsubscribed | Kind::Subscribed => return None,
+        Kind::Verified => return None,
         Kind::Other => ("email.scheduled", json!({})),
     })
 }

@@ -11,7 +11,7 @@ const APPLE_MPP: &str = "Mozilla/5.0";
 /// Returns an element of the array. SendGrid reports every kind. `other` is
 /// `account_status_change`, which has no recipient.
 pub fn sendgrid(event: &MailEvent) -> Option<Value> {
-    let (name, more) = name_and_fields(event);
+    let (name, more) = name_and_fields(event)?;
     let mut payload = json!({
         "event": name,
         "timestamp": seconds(event.occurred_at_micros),
@@ -33,10 +33,10 @@ pub fn sendgrid(event: &MailEvent) -> Option<Value> {
     Some(payload)
 }
 
-fn name_and_fields(event: &MailEvent) -> (&'static str, Value) {
+fn name_and_fields(event: &MailEvent) -> Option<(&'static str, Value)> {
     let agent = if event.machine { APPLE_MPP } else { user_agent(event) };
     let reader = json!({"ip": client_ip(event), "useragent": agent, "sg_content_type": "html"});
-    match event.kind {
+    Some(match event.kind {
         Kind::Accepted => ("processed", json!({"send_at": 0})),
         Kind::Delivered => (
             "delivered",
@@ -68,7 +68,8 @@ fn name_and_fields(event: &MailEvent) -> (&'static str, Value) {
             json!({"asm_group_id": 10, "ip": client_ip(event), "useragent": READERS[0]}),
         ),
         Kind::Other => ("account_status_change", json!({"type": "compliance_suspend"})),
-    }
+        Kind::Verified => return None,
+    })
 }
 
 fn bounce(event: &MailEvent) -> Value {

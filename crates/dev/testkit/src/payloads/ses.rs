@@ -88,7 +88,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         ),
         Kind::Unsubscribed => ("Subscription", "subscription", subscription(event, true)),
         Kind::Subscribed => ("Subscription", "subscription", subscription(event, false)),
-        Kind::Other => return None,
+        Kind::Other | Kind::Verified => return None,
     })
 }
 

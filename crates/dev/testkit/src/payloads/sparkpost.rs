@@ -70,6 +70,7 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
             ("unsubscribe_event", "list_unsubscribe", json!({"mailfrom": sender(event)}))
         }
         Kind::Subscribed => return None,
+        Kind::Verified => return None,
         Kind::Other => ("relay_event", "relay_injection", json!({"relay_id": "1"})),
     })
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::{ParseError, SplitError};
+use crate::{ParseError, SplitError, SplitLimits};
 
 pub(crate) use lenient::{
     LastText, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts, OptionalObject,
@@ -79,7 +79,8 @@ pub(crate) fn event<'a, T: Deserialize<'a>>(
 }
 
 /// Reads the elements of an array, from after its opening bracket. Returns `None` unless it is an
-/// array with at least one object, or an empty array.
+/// array with at least one object, or an empty array. Stops after one element more than
+/// [`SplitLimits::MAX_EVENTS`]: no body may have so many, and they need more memory than the body.
 fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>> {
     let mut found = Vec::new();
     let mut is_any_readable = false;
@@ -91,6 +92,9 @@ fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>>
         is_any_readable |= readable.is_some();
         let (head, raw, after) = readable.or_else(|| unreadable(rest))?;
         found.push((head, raw));
+        if found.len() > SplitLimits::MAX_EVENTS {
+            return Some(found);
+        }
         rest = after.trim_start_matches(WHITE_SPACE);
         if rest == "]" {
             return is_any_readable.then_some(found);

@@ -164,7 +164,7 @@ fn counters(event: &TestEvent) -> Vec<&'static str> {
         Kind::Clicked if event.machine => Some("machine_clicked"),
         Kind::Opened => first("kind").then_some("opened"),
         Kind::Clicked => first("kind").then_some("clicked"),
-        Kind::Subscribed | Kind::Other => None,
+        Kind::Subscribed | Kind::Verified | Kind::Other => None,
     });
     counters
 }
