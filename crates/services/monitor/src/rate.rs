@@ -9,7 +9,7 @@ use kafka::{
 };
 use record::{Reason, Topics};
 use serde::Deserialize;
-use window::{Alert, Counts, PaneStart, ScopeError};
+use window::{Alert, Counts, PaneDelta, PaneStart, ScopeError};
 
 use crate::clock::ClockSettings;
 use crate::restore::ShardRestore;
@@ -68,6 +68,7 @@ impl Rate {
                     slack: settings.slack(),
                     out_of_orderness: settings.out_of_orderness(),
                 },
+                scopes_per_source: settings.scopes_per_shard(pane_partitions),
             },
             shards: BTreeMap::new(),
             transitions: Transitions::default(),
@@ -134,8 +135,25 @@ impl Stage for Rate {
             return Err(kafka::Error::state(problem));
         };
         match receive(shard, record, &self.shard_settings, &mut self.transitions) {
-            Ok(DeltaOutcome::Counted) => Ok(Outcome::Counted),
-            Ok(DeltaOutcome::TooLate { events }) => {
+            Ok(Received::Watermarks | Received::Delta(DeltaOutcome::Counted, _)) => {
+                Ok(Outcome::Counted)
+            }
+            Ok(Received::Delta(DeltaOutcome::BelongsTo(scope), DeltaFields { pane, counts })) => {
+                let counter = metrics::counter!("mailpulse_monitor_scopes_limited_total",
+                    "source" => scope.source().to_owned());
+                out.count(&CommittedCounter::new(counter), 1);
+                let key = scope.key();
+                let delta = serde_json::to_vec(&PaneDelta { scope, pane, counts });
+                send(
+                    out,
+                    &self.panes_topic,
+                    None,
+                    &key,
+                    Some(&delta.map_err(kafka::Error::state)?),
+                )?;
+                Ok(Outcome::Counted)
+            }
+            Ok(Received::Delta(DeltaOutcome::TooLate { events }, _)) => {
                 out.count(&self.late_events, events);
                 Ok(Outcome::Dropped)
             }
@@ -200,20 +218,28 @@ enum InvalidRecord {
     Scope(#[from] ScopeError),
 }
 
+/// What a record was, and what the shard did with it.
+enum Received {
+    Watermarks,
+    Delta(DeltaOutcome, DeltaFields),
+}
+
 /// Passes the watermarks or the delta of a record to the shard.
 fn receive(
     shard: &mut Shard,
     record: &Record<'_>,
     settings: &ShardSettings,
     transitions: &mut Transitions,
-) -> Result<DeltaOutcome, InvalidRecord> {
+) -> Result<Received, InvalidRecord> {
     let value = record.value().unwrap_or_default();
     if record.key() == Watermarks::KEY {
         shard.receive(&serde_json::from_slice(value)?, settings, transitions);
-        return Ok(DeltaOutcome::Counted);
+        return Ok(Received::Watermarks);
     }
-    let DeltaFields { pane, counts } = serde_json::from_slice(value)?;
-    Ok(shard.apply(std::str::from_utf8(record.key())?, pane, &counts, settings)?)
+    let delta: DeltaFields = serde_json::from_slice(value)?;
+    let key = std::str::from_utf8(record.key())?;
+    let outcome = shard.apply(key, delta.pane, &delta.counts, settings)?;
+    Ok(Received::Delta(outcome, delta))
 }
 
 fn send(

@@ -75,7 +75,7 @@ mod tests {
 
     use event::OccurredAt;
     use proptest::prelude::*;
-    use window::{Alert, Counts, Direction, Metric, Rule, ScopeRate, Width};
+    use window::{Alert, Counts, Direction, Metric, Rule, Scope, ScopeRate, Width};
 
     use super::*;
     use crate::clock::ClockSettings;
@@ -87,7 +87,7 @@ mod tests {
     fn settings(rules: Vec<Rule>) -> ShardSettings {
         let clock =
             ClockSettings { event_partitions: 2, slack: 60 * SECOND, out_of_orderness: 5 * SECOND };
-        ShardSettings { rules, pane_lateness: 120 * SECOND, clock }
+        ShardSettings { rules, pane_lateness: 120 * SECOND, clock, scopes_per_source: 2 }
     }
 
     fn rule(name: &str) -> Rule {
@@ -265,6 +265,38 @@ mod tests {
         run.restart(&without);
         run.process_batch(&[], &without);
         assert_eq!(run.alerts.len(), 2);
+    }
+
+    #[test]
+    fn a_source_has_a_limited_number_of_scopes_and_a_restart_forgets_none() {
+        let settings = settings(Vec::new());
+        let apply = |run: &mut Run, key: &str, second: i64| {
+            let counts = Counts { delivered: 1, ..Counts::default() };
+            let pane = PaneStart::of(OccurredAt(second * SECOND));
+            run.shard.apply(key, pane, &counts, &settings).unwrap()
+        };
+        let counted = DeltaOutcome::Counted;
+        let other = Scope::parse("campaign/ses/acme/%28other%29").unwrap();
+        let mut run = Run::default();
+        assert_eq!(apply(&mut run, "campaign/ses/acme/a", 5), counted);
+        assert_eq!(apply(&mut run, "mailbox/ses/acme/gmail", 5), counted);
+        assert_eq!(
+            apply(&mut run, "campaign/ses/acme/b", 5),
+            DeltaOutcome::BelongsTo(other.clone())
+        );
+        assert_eq!(apply(&mut run, "campaign/ses/acme/a", 15), counted, "it is known");
+        assert_eq!(apply(&mut run, &other.key(), 5), counted, "the rest is always counted");
+        assert_eq!(apply(&mut run, "source/ses/acme", 5), counted, "sources are not limited");
+        assert_eq!(apply(&mut run, "campaign/ses/bolt/b", 5), counted, "another source");
+        run.process_batch(&[], &settings);
+        run.restart(&settings);
+        assert_eq!(apply(&mut run, "campaign/ses/acme/b", 5), DeltaOutcome::BelongsTo(other));
+        let later = [9_000, 9_001].map(|second| {
+            [0, 1].map(|partition| Input::Watermark(partition, second, Activity::Active))
+        });
+        run.process_batch(later.as_flattened(), &settings);
+        assert_eq!(run.shard.len(), 0, "the scopes have expired");
+        assert_eq!(apply(&mut run, "campaign/ses/acme/b", 9_000), counted, "there is room again");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) struct MonitorSettings {
     allowed_lateness: Duration,
     #[serde(with = "service::units::duration")]
     pub(crate) idle_after: Duration,
+    max_scopes_per_source: usize,
     pub(crate) rule: Vec<Rule>,
 }
 
@@ -52,6 +53,12 @@ impl MonitorSettings {
     /// counted by fold, in microseconds of event time.
     pub(crate) fn allowed_lateness(&self) -> i64 {
         micros(self.allowed_lateness)
+    }
+
+    /// Returns how many mailbox providers and campaigns of one source a shard keeps. Scopes are spread
+    /// evenly over the shards.
+    pub(crate) fn scopes_per_shard(&self, shards: usize) -> usize {
+        self.max_scopes_per_source.div_ceil(shards.max(1))
     }
 
     /// Returns after how long without records an event partition is gone.

@@ -18,6 +18,8 @@ pub(crate) struct ShardSettings {
     /// How long after its end a pane accepts deltas, in microseconds.
     pub(crate) pane_lateness: i64,
     pub(crate) clock: ClockSettings,
+    /// How many mailbox providers and campaigns of one source a shard keeps.
+    pub(crate) scopes_per_source: usize,
 }
 
 /// The key of a scope. Records and the maps of a shard use it.
@@ -42,7 +44,7 @@ pub(crate) struct Transitions {
 
 /// What the shard did with a delta.
 #[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeltaOutcome {
     /// The delta was added to its pane.
     Counted,
@@ -51,6 +53,9 @@ pub(crate) enum DeltaOutcome {
         /// The number of events in the delta, each counted for one scope only.
         events: u64,
     },
+    /// The scope is new, and its source has as many scopes as it may have. The delta belongs to this
+    /// scope, which may be in another shard.
+    BelongsTo(Scope),
 }
 
 /// Key and value of a changelog record. `None` is a tombstone.
@@ -72,6 +77,8 @@ pub(crate) struct Shard {
     /// See [`LastCommit::commits`].
     commits: u64,
     scopes: HashMap<ScopeKey, ScopeState>,
+    /// The number of mailbox providers and campaigns of each source.
+    scopes_of_source: HashMap<Box<str>, usize>,
     /// The scopes by the time at which they must be advanced. A scope costs nothing before.
     due: BTreeSet<(i64, ScopeKey)>,
     unwritten: Unwritten,
@@ -96,7 +103,7 @@ impl Shard {
         let at_once = (!episodes.is_empty()).then_some(i64::MIN);
         let state = ScopeState::new(key, windows, episodes)?;
         let key = state.key.clone();
-        self.scopes.insert(key.clone(), state);
+        self.insert(state);
         self.reschedule(&key, settings, at_once);
         Ok(())
     }
@@ -112,19 +119,25 @@ impl Shard {
         if counts.is_zero() {
             return Ok(DeltaOutcome::Counted);
         }
+        let now = self.clock.now();
         let state = match self.scopes.get_mut(key) {
             Some(state) => state,
             None => {
                 let windows = ScopeWindows::new(settings.pane_lateness);
                 let state = ScopeState::new(key, windows, OpenEpisodes::default())?;
-                self.scopes.entry(state.key.clone()).or_insert(state)
+                if self.has_too_many(key, settings)
+                    && let Some(other) = state.scope.other()
+                {
+                    return Ok(DeltaOutcome::BelongsTo(other));
+                }
+                self.insert(state)
             }
         };
         let key = state.key.clone();
-        if state.windows.apply(self.clock.now(), pane, counts) == window::Applied::TooLate {
+        if state.windows.apply(now, pane, counts) == window::Applied::TooLate {
             let events = count_events(&state.scope, counts);
             if state.is_empty() {
-                self.scopes.remove(&key);
+                self.remove(&key);
             }
             return Ok(DeltaOutcome::TooLate { events });
         }
@@ -133,6 +146,31 @@ impl Shard {
         self.reschedule(&key, settings, due);
         self.unwritten.panes.insert((key, pane));
         Ok(DeltaOutcome::Counted)
+    }
+
+    fn has_too_many(&self, key: &str, settings: &ShardSettings) -> bool {
+        let source = limited_source(key);
+        let scopes = source.and_then(|source| self.scopes_of_source.get(source)).copied();
+        scopes.unwrap_or(0) >= settings.scopes_per_source
+    }
+
+    fn insert(&mut self, state: ScopeState) -> &mut ScopeState {
+        if let Some(source) = limited_source(&state.key) {
+            *self.scopes_of_source.entry(source.into()).or_default() += 1;
+        }
+        self.scopes.entry(state.key.clone()).insert_entry(state).into_mut()
+    }
+
+    fn remove(&mut self, key: &ScopeKey) {
+        if self.scopes.remove(key).is_some()
+            && let Some(source) = limited_source(key)
+            && let Some(scopes) = self.scopes_of_source.get_mut(source)
+        {
+            *scopes -= 1;
+            if *scopes == 0 {
+                self.scopes_of_source.remove(source);
+            }
+        }
     }
 
     /// Updates the clock and advances every scope that is due at the new time.
@@ -193,7 +231,7 @@ impl Shard {
         }
         self.unwritten.panes.extend(expired.into_iter().map(|pane| (key.clone(), pane)));
         if state.is_empty() {
-            self.scopes.remove(key);
+            self.remove(key);
         } else {
             self.reschedule(key, settings, None);
         }
@@ -262,6 +300,13 @@ impl ScopeState {
     fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.episodes.is_empty()
     }
+}
+
+/// Returns provider and source of the key of a mailbox provider or campaign, `kind/provider/source/name`.
+fn limited_source(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once('/')?;
+    let (source, _name) = rest.rsplit_once('/')?;
+    source.contains('/').then_some(source)
 }
 
 /// Returns the number of events in a delta, or 0 if the scope is not a source. Each event is in one

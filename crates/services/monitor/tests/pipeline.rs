@@ -79,6 +79,30 @@ fn an_event_beyond_the_allowed_lateness_is_counted_and_changes_nothing() {
 }
 
 #[test]
+fn the_campaigns_beyond_the_limit_of_a_source_have_a_common_rate() {
+    const CAMPAIGNS: usize = 40;
+    let stage = Stage::new("many");
+    let events: Vec<_> = (0..400)
+        .map(|number| TestEvent {
+            at: T0 + (number / 10) * SECOND,
+            campaign: Some(format!("c{}", number % CAMPAIGNS as i64).leak()),
+            ..TestEvent::new("acme", Kind::Delivered, format!("r{number}@example.com"))
+        })
+        .collect();
+    stage.publish(&events);
+    let mut member = stage.limited_member("a", 9);
+    let mut published = stage.published();
+    stage.publish_ticks(T0 + 2 * MINUTE);
+    let delivered = published.await_delivered("campaign", "60m", 400);
+    // Three of each of the three shards, and the rest.
+    assert!(delivered.len() <= 10, "{delivered:?}");
+    assert!(delivered.contains_key("campaign/sendgrid/acme/%28other%29"), "{delivered:?}");
+    let limited = member.metric("mailpulse_monitor_scopes_limited_total", &[("source", "acme")]);
+    assert!(limited >= 30.0, "{limited}");
+    member.stop();
+}
+
+#[test]
 fn an_event_redriven_for_archive_is_counted_once() {
     let stage = Stage::new("again");
     let _member = stage.member("a");

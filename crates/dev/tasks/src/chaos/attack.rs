@@ -140,13 +140,12 @@ impl Attacks {
             for event in 0..events {
                 expected += 1;
                 let copies = rows.get(&(body, event)).copied().unwrap_or(0);
-                let is_row = copies == 1 || copies > 1 && !hostile::is_deduplicated(body);
-                if is_row || is_dead_as_a_whole || dead.contains(&(body, event)) {
+                if copies == 1 || is_dead_as_a_whole || dead.contains(&(body, event)) {
                     found += 1;
                 } else if copies == 0 {
                     lost.add(|| format!("event {event} of {}", hostile::describe(body)));
                 }
-                if copies > 1 && !is_row {
+                if copies > 1 {
                     doubled.add(|| format!("event {event} of {}", hostile::describe(body)));
                 }
             }

@@ -319,7 +319,8 @@ impl Scale {
     }
 
     /// Returns a start so long ago that all event time of the run is in the past, even if servers need
-    /// twice the planned time to restart. An event from the future would not move the watermark.
+    /// twice the planned time to restart. An event
+    /// from the future hardly moves the watermark.
     fn event_time_start(&self, schedule: &Schedule) -> anyhow::Result<i64> {
         let length = schedule.duration() * 2 + Duration::from_secs(300);
         let length = i64::try_from(length.as_micros())? * COMPRESSION;

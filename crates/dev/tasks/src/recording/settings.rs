@@ -338,6 +338,7 @@ mod tests {
         "max_published_bytes",
         "batch_bytes",
         "ca_file",
+        "max_scopes_per_source",
     ];
 
     #[test]

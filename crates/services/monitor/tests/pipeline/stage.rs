@@ -40,6 +40,15 @@ impl Stage {
             .start()
     }
 
+    /// Starts a member that keeps this number of scopes per source.
+    pub fn limited_member(&self, instance: &str, scopes: usize) -> Service {
+        Launch::new("monitor", env!("CARGO_BIN_EXE_monitor"), &self.cluster)
+            .config(&settings())
+            .env("MAILPULSE__MONITOR__MAX_SCOPES_PER_SOURCE", &scopes.to_string())
+            .instance(instance)
+            .start()
+    }
+
     /// Publishes events as dedupe does, in this order in each partition.
     pub fn publish(&self, events: &[TestEvent]) {
         self.publish_with(events, &[]);
@@ -71,18 +80,21 @@ impl Stage {
     /// published, at the end and before it, is what is expected, and each only once.
     pub fn assert_published(&self, expected: &Expected) {
         let end = expected.rates.keys().map(|(_, _, end)| *end).max().unwrap() + MINUTE;
-        let ticks: Vec<TestEvent> = (0..EVERY_PARTITION)
-            .map(|n| TestEvent {
-                at: end,
-                ..TestEvent::new(TICKS, Kind::Delivered, format!("tick{n}@example.com"))
-            })
-            .collect();
-        self.publish(&ticks);
+        self.publish_ticks(end);
         let mut published = self.published();
         published.await_rates(expected.rates.len());
         self.publish_end_marks();
         published.await_end_marks();
         published.assert(expected);
+    }
+
+    /// Lets event time advance to `until` in every partition.
+    pub fn publish_ticks(&self, until: i64) {
+        let tick = |n| TestEvent {
+            at: until,
+            ..TestEvent::new(TICKS, Kind::Delivered, format!("tick{n}@example.com"))
+        };
+        self.publish(&(0..EVERY_PARTITION).map(tick).collect::<Vec<_>>());
     }
 
     /// Publishes end marks to every partition of the outputs. A reader that has seen them has seen
@@ -117,6 +129,28 @@ impl Published<'_> {
             looked_at = published.rates.len();
             windows.len() >= count
         });
+    }
+
+    /// Waits until the newest windows of this kind of scope and this width have `count` deliveries in
+    /// all, and returns those of each scope.
+    pub fn await_delivered(
+        &mut self,
+        kind: &str,
+        width: &str,
+        count: u64,
+    ) -> BTreeMap<String, u64> {
+        let mut delivered = BTreeMap::new();
+        self.read_until(&format!("{count} deliveries"), |published| {
+            let rates = published.rates.iter();
+            let rates = rates.filter(|(_, rate)| rate["scope"] == kind && rate["width"] == width);
+            delivered = rates
+                .map(|(scope, rate)| {
+                    (scope.clone(), rate["counts"]["delivered"].as_u64().unwrap_or(0))
+                })
+                .collect();
+            delivered.values().sum::<u64>() == count
+        });
+        delivered
     }
 
     /// Waits until `count` alerts have been published, and returns all.

@@ -130,19 +130,13 @@ impl Body {
     }
 }
 
-/// Seconds since the Unix epoch: in 1970, 1999, 2010, 2020, 2100 and 2199. Events from the future count
-/// at their receipt.
+/// Seconds since the Unix epoch: in 1970, 1999, 2010, 2020, 2100 and 2199. Such events count at their
+/// receipt.
 const STRANGE_TIMES: [&str; 6] =
     ["86400", "915148800", "1262304000", "1577836800", "4102444800", "7226582400"];
 
 fn mark(body: u64, event: u64) -> String {
     format!("hostile{body}x{event}x")
-}
-
-/// Returns whether an event of a body that is posted twice must be one row. `dedupe` does not remember
-/// events from years ago.
-pub(super) fn is_deduplicated(number: u64) -> bool {
-    Body::of(number) != Body::StrangeTimes
 }
 
 /// Describes a body for people.
