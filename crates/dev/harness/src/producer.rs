@@ -44,6 +44,7 @@ impl Producer {
             .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
+            .set("message.max.bytes", "20971520")
             // Tests keep transactions open while they wait for something else.
             .set("transaction.timeout.ms", "300000");
         if let Some(id) = transactional_id {

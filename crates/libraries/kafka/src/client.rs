@@ -7,6 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::BaseProducer;
 use rdkafka::{ClientConfig, ClientContext};
 
+use crate::group_protocol::Protocol;
 use crate::{Error, Obstacle};
 
 /// How long one request to the cluster may take.
@@ -29,7 +30,7 @@ pub struct Connection {
     /// member's open transaction then ends as soon as it is back, and under the classic protocol it
     /// keeps its place in the group.
     pub static_member: bool,
-    /// `consumer` (KIP-848) or `classic`.
+    /// `consumer` (KIP-848), `classic`, or `auto`: what the broker supports.
     pub group_protocol: String,
     /// The compression of produced records.
     pub compression: String,
@@ -83,8 +84,10 @@ impl Connection {
     /// [`Error::Settings`].
     pub fn check(&self) -> Result<(), Error> {
         let settings = |error: KafkaError| Error::settings(&error);
-        let _consumer: BaseConsumer =
-            self.consumer("check", "mailpulse-check", 1).create().map_err(settings)?;
+        let (group, mut config) = ("mailpulse-check", self.consumer("check", "mailpulse-check", 1));
+        let protocol = Protocol::configured(self).unwrap_or(Protocol::Consumer);
+        protocol.set(self, group, &mut config);
+        let _consumer: BaseConsumer = config.create().map_err(settings)?;
         let _producer: BaseProducer = self
             .producer("check")
             .set("transactional.id", "mailpulse-check")
@@ -114,8 +117,8 @@ impl Connection {
         config
     }
 
-    /// Returns the configuration of a group member that reads committed records. Only explicit calls
-    /// commit offsets.
+    /// Returns the configuration of a group member that reads committed records, without the
+    /// [group protocol](Protocol). Only explicit calls commit offsets.
     pub(crate) fn consumer(&self, component: &str, group: &str, partitions: usize) -> ClientConfig {
         let mut config = self.client(component);
         let buffer = (FETCH_BUFFER_KIB / partitions.max(1)).clamp(512, 8 * 1024);
@@ -135,20 +138,6 @@ impl Connection {
             .set("queued.max.messages.kbytes", buffer.to_string())
             .set("max.partition.fetch.bytes", "1048576")
             .set(MAX_POLL_INTERVAL, configured_interval.unwrap_or("300000"));
-        if self.group_protocol == "classic" {
-            config
-                .set("group.protocol", "classic")
-                .set("session.timeout.ms", "10000")
-                .set("partition.assignment.strategy", "cooperative-sticky");
-            if self.static_member {
-                config.set("group.instance.id", format!("{group}-{}", self.instance));
-            }
-        } else {
-            // We set no group.instance.id. Under KIP-848 a static member that was killed is rejected
-            // (UNRELEASED_INSTANCE_ID, fatal) until its session has expired. A dynamic member joins
-            // at once and receives the partitions when the old session has expired.
-            config.set("group.protocol", "consumer");
-        }
         config
     }
 

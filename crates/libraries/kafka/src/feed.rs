@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use record::Stage;
 
+use crate::client::KAFKA_REQUEST_TIMEOUT;
 use crate::error::is_transient;
 use crate::group::{Group, OwnershipChange, is_out_of_range};
+use crate::ledger::Ledger;
 use crate::positions::{self, Comparison, Mismatch, Position, PositionsTopic};
 use crate::restore::ChangelogReaders;
 use crate::{Cluster, Connection, Error, NextOffset, OwnedRecord, Record, TopicPartition};
@@ -92,7 +94,11 @@ impl Feed {
         };
         for change in self.group.take_changes() {
             match change {
-                OwnershipChange::Assigned(partitions) => self.check(&partitions)?,
+                OwnershipChange::Assigned(partitions) => {
+                    self.check(&partitions)?;
+                    // The offsets may be newer than the positions.
+                    self.has_progress = true;
+                }
                 // An item of a partition that moved is delivered twice.
                 OwnershipChange::Revoked(partitions) => self.release(&partitions),
             }
@@ -116,6 +122,16 @@ impl Feed {
             Err(KafkaError::StoreOffset(rdkafka::types::RDKafkaErrorCode::State)) => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// Commits the offsets of everything that is done, and writes the positions. The feed then ends.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`].
+    pub fn close(mut self) -> Result<(), Error> {
+        self.group.commit_stored()?;
+        self.write_positions()?;
+        Ok(self.producer.flush(KAFKA_REQUEST_TIMEOUT)?)
     }
 
     /// Describes a partition that is not read because its offset cannot be right.
@@ -182,7 +198,8 @@ impl Feed {
             if partition.mismatch.is_some() || partition.position == Some(next) {
                 continue;
             }
-            let value = Position { next, topic_id: partition.topic_id.clone() }.to_value();
+            let (topic_id, ledger) = (partition.topic_id.clone(), Ledger::default());
+            let value = Position { next, topic_id, ledger }.to_value();
             let key = Position::key(self.group.name(), name);
             let record = BaseRecord::to(&topic.name).key(&key).payload(&value);
             let record = record.partition(topic.partition_of(name.partition));

@@ -14,8 +14,9 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, ClientContext, Offset as Position, Statistics, TopicPartitionList};
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, log_client_error};
+use crate::group_protocol::Protocol;
 use crate::lag::{FetchProgress, LagWatch, STATISTICS_MS};
-use crate::positions::{Found, Mismatch, is_marker_gap};
+use crate::positions::{Found, Mismatch, has_markers, is_marker_gap};
 use crate::topic_ids::topic_ids;
 use crate::topics::first_and_next;
 use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
@@ -25,6 +26,7 @@ use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
 pub(crate) struct Group {
     consumer: BaseConsumer<GroupContext>,
     name: String,
+    has_markers: bool,
     _watch: LagWatch,
 }
 
@@ -46,14 +48,16 @@ impl Group {
         group: &str,
         topics: &[&str],
     ) -> Result<Self, Error> {
-        let context = GroupContext::default();
+        let has_markers = has_markers(component);
+        let context = GroupContext { has_markers, ..GroupContext::default() };
         let watch = LagWatch::start(connection, component, group, &context.progress)?;
+        Protocol::choose(connection)?.set(connection, group, &mut config);
         let consumer: BaseConsumer<GroupContext> = config
             .set("statistics.interval.ms", STATISTICS_MS)
             .create_with_context(context)
             .map_err(|error| Error::settings(&error))?;
         consumer.subscribe(topics)?;
-        Ok(Self { consumer, name: group.to_owned(), _watch: watch })
+        Ok(Self { consumer, name: group.to_owned(), has_markers, _watch: watch })
     }
 
     /// Returns the next record or event, or `None` if there is none within `timeout`.
@@ -63,6 +67,11 @@ impl Group {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns whether the topics are written in transactions.
+    pub(crate) fn has_markers(&self) -> bool {
+        self.has_markers
     }
 
     /// The error for [`is_out_of_range`].
@@ -141,6 +150,15 @@ impl Group {
         Ok(self.consumer.commit(offsets, CommitMode::Sync)?)
     }
 
+    /// Commits the offsets that were [stored](Self::store_offset), if any, and waits until the broker has
+    /// them.
+    pub(crate) fn commit_stored(&self) -> Result<(), Error> {
+        match self.consumer.commit_consumer_state(CommitMode::Sync) {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+            committed => Ok(committed?),
+        }
+    }
+
     /// Returns the first offset of a partition and the one after its last committed record.
     pub(crate) fn available(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
         let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
@@ -156,6 +174,7 @@ impl Group {
             position: None,
             topic_id: None,
             available: self.available(partition)?,
+            has_markers: self.has_markers,
         }))
     }
 
@@ -223,6 +242,7 @@ pub(crate) struct GroupContext {
     changed: AtomicBool,
     changes: Mutex<Vec<OwnershipChange>>,
     progress: Arc<FetchProgress>,
+    has_markers: bool,
 }
 
 impl GroupContext {
@@ -296,7 +316,10 @@ fn set_starts(consumer: &BaseConsumer<GroupContext>, partitions: &TopicPartition
         let offset = found.and_then(|found| found.offset().to_raw()).filter(|offset| *offset >= 0);
         let start = match offset {
             None => Some(Position::Beginning),
-            Some(offset) => start_after_markers(consumer, &partition, NextOffset(offset)),
+            Some(offset) if consumer.context().has_markers => {
+                start_after_markers(consumer, &partition, NextOffset(offset))
+            }
+            Some(_) => None,
         };
         if let Some(start) = start
             && let Err(error) = partition.set_offset(start)
@@ -319,8 +342,9 @@ fn start_after_markers(
     is_marker_gap(committed, first).then(|| {
         tracing::warn!(
             topic, partition = number, %committed, first,
-            "Kafka's retention has deleted the offsets before the first one; they are the markers of \
-             transactions unless this service was stopped for as long"
+            "the partition begins after the committed offset, so reading starts at its first record; if \
+             this service was stopped for longer than the retention of the topic, records between them \
+             are lost"
         );
         Position::Offset(first)
     })
@@ -380,13 +404,12 @@ mod tests {
         let watch =
             LagWatch::start_with_period(period, &connection, "watched", &topic, &context.progress)
                 .unwrap();
-        let consumer: BaseConsumer<GroupContext> = connection
-            .consumer("watched", &topic, 1)
-            .set("statistics.interval.ms", "100")
-            .create_with_context(context)
-            .unwrap();
+        let mut config = connection.consumer("watched", &topic, 1);
+        Protocol::Consumer.set(&connection, &topic, &mut config);
+        let consumer: BaseConsumer<GroupContext> =
+            config.set("statistics.interval.ms", "100").create_with_context(context).unwrap();
         consumer.subscribe(&[&topic]).unwrap();
-        let group = Group { consumer, name: topic.clone(), _watch: watch };
+        let group = Group { consumer, name: topic.clone(), has_markers: true, _watch: watch };
         produce(&connection, &topic, 10);
         let deadline = Instant::now() + DEADLINE;
         let mut seen = 0;

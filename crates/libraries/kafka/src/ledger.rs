@@ -45,9 +45,13 @@ impl Ledger {
     /// `counted` is left out, because it is `read` minus the other outcomes. Releases before `counted`
     /// existed can therefore read this text, and this release can read theirs.
     pub(crate) fn append_to(self, metadata: &str) -> String {
+        format!("{metadata}{}{}", Self::SEPARATOR, self.to_text())
+    }
+
+    /// Returns `read,passed,dropped,dead,redriven`.
+    pub(crate) fn to_text(self) -> String {
         let Self { read, passed, dropped, dead_letters, redriven, counted: _ } = self;
-        let separator = Self::SEPARATOR;
-        format!("{metadata}{separator}{read},{passed},{dropped},{dead_letters},{redriven}")
+        format!("{read},{passed},{dropped},{dead_letters},{redriven}")
     }
 
     /// Splits the metadata of an offset into the text before the ledger, and the ledger. Metadata
@@ -65,7 +69,8 @@ impl Ledger {
         counts.and_then(Self::parse).is_some()
     }
 
-    fn parse(counts: &str) -> Option<Self> {
+    /// Reads the text of [`Self::to_text`].
+    pub(crate) fn parse(counts: &str) -> Option<Self> {
         let mut counts = counts.split(',').map(|count| count.parse().ok());
         let mut next = || counts.next().flatten();
         let (read, passed, dropped): (u64, u64, u64) = (next()?, next()?, next()?);

@@ -29,6 +29,7 @@ pub mod dead_letters;
 mod error;
 pub mod feed;
 mod group;
+mod group_protocol;
 pub mod inspect;
 mod lag;
 pub mod ledger;

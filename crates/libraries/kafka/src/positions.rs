@@ -3,12 +3,14 @@
 //! Kafka forgets the offsets of a group: seven days after its last member left
 //! (`offsets.retention.minutes`), or when a topic is deleted. A stage that then started at the earliest
 //! record would process everything again. Therefore each stage also writes its position, in the same
-//! transaction as its offsets, with the id of the topic. When a partition is assigned, both are
+//! transaction as its offsets, with its ledger and the id of the topic. A [`crate::feed::Feed`] writes it
+//! after the offset, and `archive` compares its offsets with its tables instead. When a partition is assigned, both are
 //! compared. A partition whose offset and position contradict each other is held.
 //!
 //! The offset may be ahead of the position, after a release that writes no positions. An offset that
 //! somebody else has committed is recognised by its metadata, which has no ledger.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
@@ -16,6 +18,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseRecord;
+use record::Stage;
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, ReaderContext};
 use crate::group::{Committed, Group, add_offset, list_of};
@@ -56,20 +59,30 @@ pub struct Position {
     pub next: NextOffset,
     /// The id of the topic. `None` if the broker tells none.
     pub topic_id: Option<String>,
+    /// The ledger that was committed with the offset, so that it survives the loss of the offset.
+    pub ledger: Ledger,
 }
 
 impl Position {
-    const VERSION: &str = "1";
+    const VERSION: &str = "2";
 
     /// Returns the key of the record: `group/topic/partition`.
     pub fn key(group: &str, partition: &TopicPartition) -> String {
         format!("{group}/{partition}")
     }
 
-    /// Returns the value of the record: the version of the format, the offset, and the id or `-`.
+    /// Returns the input partition of a key of this group.
+    pub(crate) fn input_of(key: &str, group: &str) -> Option<TopicPartition> {
+        let input = key.strip_prefix(group)?.strip_prefix('/')?;
+        let (topic, partition) = input.rsplit_once('/')?;
+        Some(TopicPartition { topic: topic.to_owned(), partition: partition.parse().ok()? })
+    }
+
+    /// Returns the value of the record: the version of the format, the offset, the id or `-`, and the
+    /// ledger as in the metadata of the offset. Version 1 had no ledger.
     pub fn to_value(&self) -> String {
         let id = self.topic_id.as_deref().unwrap_or("-");
-        format!("{} {} {id}", Self::VERSION, self.next)
+        format!("{} {} {id} {}", Self::VERSION, self.next, self.ledger.to_text())
     }
 
     /// Reads the text of [`Position::to_value`]. Returns `None` for any other text.
@@ -78,8 +91,13 @@ impl Position {
         let (version, next, id) = (words.next()?, words.next()?, words.next()?);
         let next = next.parse().ok().filter(|next| *next >= 0)?;
         let topic_id = (id != "-").then(|| id.to_owned());
-        let is_known = version == Self::VERSION && words.next().is_none();
-        is_known.then_some(Self { next: NextOffset(next), topic_id })
+        let ledger = match version {
+            "1" => Ledger::default(),
+            Self::VERSION => Ledger::parse(words.next()?)?,
+            _ => return None,
+        };
+        let is_whole = words.next().is_none();
+        is_whole.then_some(Self { next: NextOffset(next), topic_id, ledger })
     }
 }
 
@@ -93,9 +111,11 @@ pub(crate) struct Found<'a> {
     pub(crate) topic_id: Option<&'a str>,
     /// The first offset of the partition and the one after its last record.
     pub(crate) available: (i64, i64),
+    /// Whether the topic is written in transactions.
+    pub(crate) has_markers: bool,
 }
 
-/// Why the offset of a partition cannot be used. `position` is how far the partition had been read.
+/// Why the offset of a partition cannot be used. `position` is the offset at which reading is to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// The topic was deleted and created again.
@@ -118,7 +138,8 @@ const MAX_MARKERS: i64 = 16;
 
 /// Returns whether a partition begins so shortly after the committed offset that only the markers of
 /// transactions were between them. Kafka deletes them with the records before them. So a partition that
-/// is written in transactions looks like this if it was quiet for longer than its retention.
+/// is written in transactions looks like this if it was quiet for longer than its retention. The inputs of
+/// `enrich` are written without transactions: there, every missing offset is a lost record.
 pub(crate) fn is_marker_gap(committed: NextOffset, first: i64) -> bool {
     (1..=MAX_MARKERS).contains(&(first - committed.0))
 }
@@ -128,7 +149,7 @@ impl Mismatch {
     /// offset, or at the first record if there is neither an offset nor a position.
     pub(crate) fn find(found: Found<'_>) -> Option<Self> {
         let (first, end) = found.available;
-        if let Some(Position { next: position, topic_id }) = found.position {
+        if let Some(Position { next: position, topic_id, ledger: _ }) = found.position {
             let position = *position;
             if let (Some(then), Some(now)) = (topic_id.as_deref(), found.topic_id)
                 && then != now
@@ -150,8 +171,21 @@ impl Mismatch {
         if committed.0 > end {
             return Some(Self::BeyondEnd { committed, end });
         }
-        let is_expired = committed.0 < first && !is_marker_gap(committed, first);
+        let is_marker_gap = found.has_markers && is_marker_gap(committed, first);
+        let is_expired = committed.0 < first && !is_marker_gap;
         is_expired.then_some(Self::RecordsExpired { committed, first })
+    }
+
+    /// Returns the offset to continue at if the cause is the usual one: `first` is the first offset of
+    /// the partition.
+    pub const fn usual_repair(self, first: i64) -> NextOffset {
+        match self {
+            Self::TopicRecreated { .. } | Self::RecordsExpired { .. } => NextOffset(first),
+            Self::BeyondEnd { end, .. } => NextOffset(end),
+            Self::OffsetLost { position }
+            | Self::ForeignOffset { position, .. }
+            | Self::WentBack { position, .. } => position,
+        }
     }
 
     /// The stable code: a metric label, and a row of the runbook.
@@ -172,20 +206,24 @@ impl fmt::Display for Mismatch {
         match self {
             Self::TopicRecreated { position } => write!(
                 f,
-                "the topic was deleted and created again; the stage had read it up to {position}"
+                "the topic was deleted and created again; in the old one, the stage was to continue at \
+                 offset {position}"
             ),
             Self::OffsetLost { position } => write!(
                 f,
-                "the group has no offset, although the stage had read up to {position}; Kafka has \
-                 expired it, or somebody has deleted it"
+                "the group has no offset, although the stage is to continue at offset {position}; Kafka \
+                 has expired it, or somebody has deleted it"
             ),
             Self::ForeignOffset { committed, position } => write!(
                 f,
-                "another program has committed offset {committed}; the stage had read up to \
+                "another program has committed offset {committed}; the stage is to continue at offset \
                  {position}"
             ),
             Self::WentBack { committed, position } => {
-                write!(f, "the offset is {committed}, although the stage had read up to {position}")
+                write!(
+                    f,
+                    "the offset is {committed}, although the stage is to continue at offset {position}"
+                )
             }
             Self::BeyondEnd { committed, end } => write!(
                 f,
@@ -226,6 +264,7 @@ impl Comparison<'_> {
             position: position.as_ref(),
             topic_id,
             available: self.group.available(partition)?,
+            has_markers: self.group.has_markers(),
         }))
     }
 }
@@ -254,6 +293,75 @@ fn export(component: &'static str, name: &TopicPartition, mismatch: Mismatch, is
     .set(f64::from(u8::from(is_held)));
 }
 
+/// How far a group has read a partition, as far as Kafka knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The committed offset.
+    pub committed: Option<NextOffset>,
+    /// The position.
+    pub position: Position,
+    /// Why a member would hold the partition, and the offset to continue at if the cause is the usual
+    /// one.
+    pub held: Option<(Mismatch, NextOffset)>,
+}
+
+/// Returns the status of every partition of which a group has written a position, in order. Partitions of
+/// topics that do not exist any more are left out.
+///
+/// # Errors
+/// [`Error::Kafka`], and [`Error::Topic`] if the topic of positions is missing.
+pub fn list(
+    connection: &Connection,
+    positions_topic: &str,
+    stage: Stage,
+    group: &str,
+) -> Result<Vec<PartitionStatus>, Error> {
+    let counts = partition_counts(connection)?;
+    let partitions = *counts.get(positions_topic).ok_or_else(|| missing(positions_topic))?;
+    let topic = PositionsTopic { name: positions_topic.to_owned(), partitions };
+    let readers = ChangelogReaders::default();
+    let positions = readers.positions_of(connection, &topic, group)?;
+    let positions = positions.into_iter().filter(|(it, _)| counts.contains_key(&it.topic));
+    let reader: BaseConsumer<ReaderContext> = connection
+        .reader("positions", group)
+        .create_with_context(ReaderContext)
+        .map_err(|error| Error::settings(&error))?;
+    let positions: BTreeMap<_, _> = positions.collect();
+    let topics: BTreeSet<&str> = positions.keys().map(|it| &*it.topic).collect();
+    let ids = topic_ids(&reader, topics.into_iter())?;
+    let committed = reader.committed_offsets(list_of(positions.keys()), KAFKA_REQUEST_TIMEOUT)?;
+    let status = |(partition, position): (TopicPartition, Position)| {
+        let element = committed.find_partition(&partition.topic, partition.partition);
+        let next = element.as_ref().and_then(|it| it.offset().to_raw()).filter(|next| *next >= 0);
+        let metadata = element.map(|it| it.metadata().to_owned()).unwrap_or_default();
+        let until = Instant::now() + KAFKA_REQUEST_TIMEOUT;
+        let available = first_and_next(&reader, &partition.topic, partition.partition, until)?;
+        let mismatch = Mismatch::find(Found {
+            committed: next.map(NextOffset),
+            is_ours: stage == Stage::Notify || Ledger::is_in(&metadata),
+            position: Some(&position),
+            topic_id: ids.get(&partition.topic).map(String::as_str),
+            available,
+            has_markers: has_markers(stage.code()),
+        });
+        let held = mismatch.map(|mismatch| (mismatch, mismatch.usual_repair(available.0)));
+        Ok(PartitionStatus { partition, committed: next.map(NextOffset), position, held })
+    };
+    positions.into_iter().map(status).collect()
+}
+
+/// Returns whether the inputs of a component are written in transactions. The ingress writes the inputs
+/// of `enrich` without.
+pub(crate) fn has_markers(component: &str) -> bool {
+    component != Stage::Enrich.code()
+}
+
+fn missing(topic: &str) -> Error {
+    Error::Topic { topic: topic.to_owned(), problem: "is missing".to_owned() }
+}
+
 /// Makes a stage continue at `next`, whatever its offset and its position say now: commits the offset and
 /// writes the position in one transaction. All instances of the stage must be stopped.
 ///
@@ -270,9 +378,7 @@ pub fn accept(
     let component = "positions";
     let problem = |topic: &str, problem: String| Error::Topic { topic: topic.to_owned(), problem };
     let counts = partition_counts(connection)?;
-    let partitions = *counts
-        .get(positions_topic)
-        .ok_or_else(|| problem(positions_topic, "is missing".to_owned()))?;
+    let partitions = *counts.get(positions_topic).ok_or_else(|| missing(positions_topic))?;
     let topic = PositionsTopic { name: positions_topic.to_owned(), partitions };
     let reader: BaseConsumer<ReaderContext> = connection
         .reader(component, group)
@@ -288,15 +394,19 @@ pub fn accept(
     let topic_id = topic_ids(&reader, std::iter::once(&**name))?.remove(name);
     let committed = reader.committed_offsets(list_of([partition]), KAFKA_REQUEST_TIMEOUT)?;
     let metadata = committed.elements().first().map(|found| found.metadata().to_owned());
+    let readers = ChangelogReaders::default();
+    let known = readers.position(connection, &topic, group, partition)?;
     let metadata = metadata
         .filter(|metadata| Ledger::is_in(metadata))
-        .unwrap_or_else(|| Ledger::default().append_to(""));
+        .unwrap_or_else(|| known.map(|position| position.ledger).unwrap_or_default().append_to(""));
+    let (_, ledger) = Ledger::split_from(&metadata);
     let mut offsets = TopicPartitionList::new();
     add_offset(&mut offsets, partition, next, metadata)?;
 
     let id = format!("{group}-{component}");
     let transactions = Transactions::open(connection.producer(component), &id)?;
-    let (key, value) = (Position::key(group, partition), Position { next, topic_id }.to_value());
+    let (key, value) =
+        (Position::key(group, partition), Position { next, topic_id, ledger }.to_value());
     let record = BaseRecord::<str, str, Input>::with_opaque_to(&topic.name, 0)
         .partition(topic.partition_of(*number))
         .key(&key)
@@ -316,13 +426,15 @@ mod tests {
         topic_id: Option<&str>,
     ) -> Option<&'static str> {
         let position = position
-            .map(|(next, id)| Position { next: NextOffset(next), topic_id: id.map(str::to_owned) });
+            .map(|(next, id)| (NextOffset(next), id.map(str::to_owned)))
+            .map(|(next, topic_id)| Position { next, topic_id, ledger: Ledger::default() });
         let found = Found {
             committed: committed.map(NextOffset),
             is_ours,
             position: position.as_ref(),
             topic_id,
             available: (50, 100),
+            has_markers: true,
         };
         Mismatch::find(found).map(Mismatch::code)
     }
@@ -356,6 +468,15 @@ mod tests {
         assert!(!is_marker_gap(NextOffset(100), 98), "nothing has expired");
         assert!(!is_marker_gap(NextOffset(50), 100), "too many");
         assert_eq!(find(Some(49), true, None, Some("a")), None, "the partition begins at 50");
+        let found = Found {
+            committed: Some(NextOffset(49)),
+            is_ours: true,
+            position: None,
+            topic_id: None,
+            available: (50, 100),
+            has_markers: false,
+        };
+        assert_eq!(Mismatch::find(found).map(Mismatch::code), Some("records_expired"));
     }
 
     #[test]
@@ -374,11 +495,27 @@ mod tests {
 
     #[test]
     fn a_position_round_trips() {
+        let ledger = Ledger { read: 7, passed: 5, dropped: 2, redriven: 1, ..Ledger::default() };
         for topic_id in [None, Some("nV1Tk9eJQbWl3pcx5g_Vkw".to_owned())] {
-            let position = Position { next: NextOffset(7), topic_id };
+            let position = Position { next: NextOffset(7), topic_id, ledger };
             assert_eq!(Position::from_value(position.to_value().as_bytes()), Some(position));
         }
-        for wrong in ["", "1 7", "2 7 a", "1 -1 a", "1 x a", "1 7 a b"] {
+        let without_ledger = Position::from_value(b"1 7 a").unwrap();
+        assert_eq!(
+            (without_ledger.next, without_ledger.ledger),
+            (NextOffset(7), Ledger::default())
+        );
+        for wrong in [
+            "",
+            "1 7",
+            "3 7 a",
+            "1 -1 a",
+            "1 x a",
+            "1 7 a b",
+            "2 7 a",
+            "2 7 a 1",
+            "2 7 a 1,1,0,0,0 b",
+        ] {
             assert_eq!(Position::from_value(wrong.as_bytes()), None, "{wrong}");
         }
         let partition = TopicPartition { topic: "t.mail.events".to_owned(), partition: 3 };

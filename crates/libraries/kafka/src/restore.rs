@@ -1,4 +1,4 @@
-use std::cell::{OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
@@ -131,6 +131,24 @@ impl ChangelogReaders {
         Ok(self.reader.get_or_init(|| reader))
     }
 
+    /// Reads all positions of a group.
+    pub(crate) fn positions_of(
+        &self,
+        connection: &Connection,
+        topic: &PositionsTopic,
+        group: &str,
+    ) -> Result<Vec<(TopicPartition, Position)>, Error> {
+        let mut found = Vec::new();
+        for partition in 0..topic.partitions {
+            let read = self.read_positions(connection, topic, partition)?;
+            found.extend(read.iter().filter_map(|(key, position)| {
+                let input = Position::input_of(std::str::from_utf8(key).ok()?, group)?;
+                Some((input, position.clone()))
+            }));
+        }
+        Ok(found)
+    }
+
     /// Reads the position of an input partition.
     pub(crate) fn position(
         &self,
@@ -139,7 +157,17 @@ impl ChangelogReaders {
         group: &str,
         input: &TopicPartition,
     ) -> Result<Option<Position>, Error> {
-        let partition = topic.partition_of(input.partition);
+        let read = self.read_positions(connection, topic, topic.partition_of(input.partition))?;
+        Ok(read.get(Position::key(group, input).as_bytes()).cloned())
+    }
+
+    /// Reads a partition of the positions, once.
+    fn read_positions(
+        &self,
+        connection: &Connection,
+        topic: &PositionsTopic,
+        partition: i32,
+    ) -> Result<RefMut<'_, HashMap<Vec<u8>, Position>>, Error> {
         let mut read = self.positions.borrow_mut();
         if let Entry::Vacant(unread) = read.entry(partition) {
             let restore = Restore { connection, readers: self, metadata: String::new() };
@@ -153,7 +181,6 @@ impl ChangelogReaders {
             })?;
             unread.insert(positions);
         }
-        let key = Position::key(group, input);
-        Ok(read.get(&partition).and_then(|positions| positions.get(key.as_bytes())).cloned())
+        Ok(RefMut::map(read, |read| read.entry(partition).or_default()))
     }
 }

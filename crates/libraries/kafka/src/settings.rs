@@ -41,6 +41,8 @@ pub struct ClusterSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupProtocol {
+    /// The newest one that the broker supports.
+    Auto,
     /// KIP-848, for Kafka 4 and newer.
     Consumer,
     /// For any broker.
@@ -63,6 +65,7 @@ impl ClusterSettings {
     /// that name, so that it stays the same after a restart.
     pub fn connection(&self, instance: &str, is_static: bool) -> Connection {
         let group_protocol = match self.group_protocol {
+            GroupProtocol::Auto => "auto",
             GroupProtocol::Consumer => "consumer",
             GroupProtocol::Classic => "classic",
         };
@@ -103,9 +106,9 @@ impl fmt::Debug for ClusterSettings {
     }
 }
 
-/// The limits of `kafka.max_message_bytes`. A dead letter needs room for its headers, and a response
-/// with a record of the largest size fits into what a consumer accepts by default (100 MB).
-const MAX_MESSAGE_BYTES_RANGE: RangeInclusive<usize> = 64 << 10..=64 << 20;
+/// The limits of `kafka.max_message_bytes`. Records of dedupe's changelog have up to 512 KiB, and a
+/// response with a record of the largest size fits into what a consumer accepts by default (100 MB).
+const MAX_MESSAGE_BYTES_RANGE: RangeInclusive<usize> = 1 << 20..=64 << 20;
 
 fn max_message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let bytes = usize::deserialize(deserializer)?;
@@ -256,9 +259,9 @@ mod tests {
         assert!(rejected("prefix", "prefixes").contains("prefixes"));
         assert!(rejected("classic", "eager").contains("eager"));
         assert!(rejected("zstd", "brotli").contains("brotli"));
-        for bytes in ["65535", "67108865"] {
+        for bytes in ["1048575", "67108865"] {
             let error = rejected("8388608", bytes);
-            assert!(error.contains("from 65536 to 67108864"), "{error}");
+            assert!(error.contains("from 1048576 to 67108864"), "{error}");
         }
         let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
         assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");

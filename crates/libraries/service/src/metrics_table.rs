@@ -226,11 +226,20 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("mailpulse_monitor_scopes", Unit::Count, "Scopes held in memory."),
     counter(
+        "mailpulse_monitor_scopes_limited_total",
+        "Deltas that were counted for the campaign or mailbox provider (other), because their source has \
+         as many scopes as monitor.max_scopes_per_source allows.",
+    ),
+    counter(
         "mailpulse_monitor_alert_transitions_total",
         "Alert transitions published, by rule and new state.",
     ),
     // archive
     counter("mailpulse_archive_rows_total", "Rows inserted into ClickHouse, by table."),
+    counter(
+        "mailpulse_archive_repeated_events_total",
+        "Events older than dedupe remembers that were left out, because the table has them already.",
+    ),
     counter("mailpulse_archive_inserts_total", "Successful inserts into ClickHouse, by table."),
     Metric {
         name: "mailpulse_archive_insert_bytes_total",

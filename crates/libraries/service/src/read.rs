@@ -3,7 +3,9 @@
 use std::fmt;
 
 use serde::de::value::StringDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor,
+};
 use toml::{Table, Value};
 
 use crate::SettingsError;
@@ -71,6 +73,16 @@ impl de::Error for ReadError {
         Problem::Other(message.to_string()).into()
     }
 
+    /// The value may be a secret in the wrong place, so the message has its type only.
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid type: {}, expected {expected}", type_of(unexpected)))
+    }
+
+    /// As [`Self::invalid_type`].
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid value: {}, expected {expected}", type_of(unexpected)))
+    }
+
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let nearest = nearest(field, expected.iter().copied());
         Problem::Unknown { field: field.to_owned(), nearest }.into()
@@ -78,6 +90,18 @@ impl de::Error for ReadError {
 
     fn missing_field(field: &'static str) -> Self {
         Problem::Missing { field }.into()
+    }
+}
+
+fn type_of(unexpected: Unexpected<'_>) -> &'static str {
+    match unexpected {
+        Unexpected::Bool(_) => "a boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "an integer",
+        Unexpected::Float(_) => "a number with a fraction",
+        Unexpected::Char(_) | Unexpected::Str(_) | Unexpected::Bytes(_) => "a text",
+        Unexpected::Seq => "a list",
+        Unexpected::Map => "a table",
+        _ => "another type",
     }
 }
 

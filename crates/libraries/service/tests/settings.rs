@@ -24,6 +24,7 @@ struct Monitor {
     allowed_lateness: Duration,
     #[serde(with = "service::units::duration")]
     idle_after: Duration,
+    max_scopes_per_source: usize,
     rule: Vec<Rule>,
 }
 
@@ -50,6 +51,7 @@ struct Kafka {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Protocol {
+    Auto,
     Consumer,
     Classic,
 }
@@ -107,7 +109,7 @@ fn the_reference_file_parses_into_the_shared_sections() {
     assert_eq!(service.log_format, LogFormat::Text);
     let kafka: Kafka = settings.section("kafka").unwrap();
     assert_eq!(kafka.bootstrap, "127.0.0.1:9092");
-    assert_eq!(kafka.group_protocol, Protocol::Consumer);
+    assert_eq!(kafka.group_protocol, Protocol::Auto);
     assert_eq!(kafka.max_message_bytes, 20 << 20);
     assert!(kafka.properties.is_empty());
     let topics: Topics = settings.section("topics").unwrap();
@@ -128,6 +130,7 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));
     assert_eq!(monitor.allowed_lateness, Duration::from_secs(600));
     assert_eq!(monitor.idle_after, Duration::from_secs(5));
+    assert_eq!(monitor.max_scopes_per_source, 10_000);
     let names: Vec<_> = monitor.rule.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(names, ["bounce_rate", "complaint_rate", "low_engagement", "low_opens"]);
     assert_eq!(monitor.rule[0].min_volume, 200);
@@ -228,6 +231,17 @@ fn wrong_types_are_refused_with_an_example() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_is_not_shown_because_it_may_be_a_secret() {
+    let file = "[kafka]\nproperties = \"s3cret\"\n";
+    let (_, message) = refusal::<Kafka>(file, &[], "kafka");
+    assert!(message.contains("`kafka.properties`") && message.contains("a text"), "{message}");
+    assert!(!message.contains("s3cret"), "{message}");
+    let file = "[topics]\nreplication = \"s3cret\"\n";
+    let (_, message) = refusal::<Topics>(file, &[], "topics");
+    assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[test]
 fn unusable_values_are_refused_by_key_and_origin() {
     let env = [("MAILPULSE__MONITOR__IDLE_AFTER", "5 seconds")];
     let (code, message) = refusal::<Monitor>("", &env, "monitor");
@@ -238,7 +252,7 @@ fn unusable_values_are_refused_by_key_and_origin() {
     let file = "[kafka]\ngroup_protocol = \"classical\"\n";
     let (_, message) = refusal::<Kafka>(file, &[], "kafka");
     assert!(message.contains("`kafka.group_protocol`"), "{message}");
-    assert!(message.contains("expected `consumer` or `classic`"), "{message}");
+    assert!(message.contains("expected one of `auto`, `consumer`, `classic`"), "{message}");
 
     let (_, message) = refusal::<Topics>("[topics]\nreplication = 9999999999\n", &[], "topics");
     assert!(message.contains("`topics.replication`") && message.contains("i32"), "{message}");

@@ -61,6 +61,7 @@ impl Intake {
         }
         self.deliveries.stop();
         self.mark_finished()?;
+        self.feed.close()?;
         tracing::info!(pending = self.progress.pending(), "deliveries stopped");
         Ok(())
     }

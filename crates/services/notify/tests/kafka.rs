@@ -82,7 +82,7 @@ fn deliver_three(cluster: &Cluster, hook: &Hook) -> usize {
         let is_ours = |key: &[u8]| key.starts_with(group.as_bytes());
         let last = records.iter().rfind(|record| is_ours(&record.key));
         let value = last.map(|record| record.text().to_owned()).unwrap_or_default();
-        seen(value, |value| value.starts_with("1 3 "))
+        seen(value, |value| value.starts_with("2 3 "))
     });
     notify.stop();
     posted

@@ -92,27 +92,49 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PositionsCommand {
+    /// List the committed offset and the position of every partition, and which of them are held.
+    ///
+    /// The exit status is 1 if a partition is held. `archive` has no positions: it compares its offsets
+    /// with its tables.
+    #[command(after_help = "Example:\n  \
+        mailpulse positions ls --stage dedupe")]
+    Ls(ListPositions),
     /// Make a stage continue at an offset. Stop all instances of the stage first.
     ///
     /// Commits the offset, and writes it to `mail.positions` with the id of the topic, in one
     /// transaction. Records before the offset are not read, and records from it on are read again.
     #[command(after_help = "Examples:\n  \
-        mailpulse positions accept enrich mail.raw.bounced/3 --offset 10427\n  \
-        mailpulse positions accept dedupe mail.enriched/0 --offset 0")]
+        mailpulse positions accept dedupe --all-held\n  \
+        mailpulse positions accept enrich mail.raw.bounced/3 --offset 10427")]
     Accept(Accept),
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListPositions {
+    /// List this stage only: enrich, dedupe, monitor-fold, monitor-rate or notify.
+    #[arg(long, value_parser = stages())]
+    pub(crate) stage: Option<Stage>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Accept {
-    /// The stage: enrich, dedupe, monitor-fold or monitor-rate.
+    /// The stage: enrich, dedupe, monitor-fold, monitor-rate, archive or notify.
     #[arg(value_parser = stages())]
     pub(crate) stage: Stage,
     /// The partition, as the log names it: topic/partition.
-    #[arg(value_name = "TOPIC/PARTITION")]
-    pub(crate) partition: String,
+    #[arg(
+        value_name = "TOPIC/PARTITION",
+        requires = "offset",
+        required_unless_present = "all_held"
+    )]
+    pub(crate) partition: Option<String>,
     /// The offset of the record to read next.
-    #[arg(long)]
-    pub(crate) offset: i64,
+    #[arg(long, requires = "partition")]
+    pub(crate) offset: Option<i64>,
+    /// Accept the offset that `positions ls` shows as `continue at`, for every partition that is held.
+    /// Not for archive.
+    #[arg(long, conflicts_with = "partition")]
+    pub(crate) all_held: bool,
 }
 
 #[derive(Debug, Subcommand)]

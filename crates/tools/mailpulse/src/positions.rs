@@ -3,11 +3,17 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use kafka::positions::{self, PartitionStatus};
 use kafka::{NextOffset, TopicPartition};
+use record::Stage;
 
-use crate::args::{Accept, PositionsCommand};
+use crate::args::{Accept, ListPositions, PositionsCommand};
 use crate::dead_letters::Installation;
 use crate::{InputError, Outcome};
+
+/// The stages that write positions.
+const STAGES: [Stage; 5] =
+    [Stage::Enrich, Stage::Dedupe, Stage::MonitorFold, Stage::MonitorRate, Stage::Notify];
 
 /// Runs a subcommand.
 ///
@@ -15,15 +21,74 @@ use crate::{InputError, Outcome};
 /// If the arguments or the settings are invalid, a member of the stage is running, or Kafka cannot be
 /// written.
 pub(crate) fn run(config: Option<&Path>, command: &PositionsCommand) -> anyhow::Result<Outcome> {
-    let PositionsCommand::Accept(Accept { stage, partition, offset }) = command;
-    let name = parse(partition).ok_or_else(|| {
-        InputError(format!("`{partition}` is not a partition; write it as topic/partition"))
-    })?;
-    let Installation { connection, topics, .. } = Installation::open(config)?;
-    let group = topics.group(stage.code());
-    kafka::positions::accept(&connection, &topics.positions, &group, &name, NextOffset(*offset))?;
-    writeln!(io::stdout(), "{} continues at offset {offset} of {name}", stage.code())?;
+    let installation = Installation::open(config)?;
+    match command {
+        PositionsCommand::Ls(ListPositions { stage }) => list(&installation, *stage),
+        PositionsCommand::Accept(Accept { stage, partition, offset, .. }) => {
+            let Some((partition, offset)) = partition.as_ref().zip(*offset) else {
+                return accept_all(&installation, *stage);
+            };
+            let name = parse(partition).ok_or_else(|| {
+                InputError(format!("`{partition}` is not a partition; write it as topic/partition"))
+            })?;
+            accept(&installation, *stage, &name, NextOffset(offset))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Prints the offset and the position of every partition. The exit status is 1 if one is held.
+fn list(installation: &Installation, stage: Option<Stage>) -> anyhow::Result<Outcome> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "stage\tpartition\toffset\tposition\theld\tcontinue at")?;
+    let mut outcome = Outcome::Done;
+    for stage in STAGES.into_iter().filter(|it| stage.is_none_or(|wanted| wanted == *it)) {
+        for PartitionStatus { partition, committed, position, held } in status(installation, stage)?
+        {
+            let committed = committed.map_or_else(|| "-".to_owned(), |next| next.to_string());
+            let (held, next) = match held {
+                Some((mismatch, next)) => (mismatch.code(), next.to_string()),
+                None => ("-", "-".to_owned()),
+            };
+            if held != "-" {
+                outcome = Outcome::Incomplete;
+            }
+            let (stage, position) = (stage.code(), position.next);
+            writeln!(out, "{stage}\t{partition}\t{committed}\t{position}\t{held}\t{next}")?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Accepts the usual offset of every partition that is held.
+fn accept_all(installation: &Installation, stage: Stage) -> anyhow::Result<Outcome> {
+    let all = status(installation, stage)?;
+    let held = all.into_iter().filter_map(|it| Some((it.partition, it.held?.1)));
+    let mut count = 0;
+    for (partition, next) in held {
+        accept(installation, stage, &partition, next)?;
+        count += 1;
+    }
+    writeln!(io::stdout(), "{count} partitions of {} were held", stage.code())?;
     Ok(Outcome::Done)
+}
+
+fn status(installation: &Installation, stage: Stage) -> anyhow::Result<Vec<PartitionStatus>> {
+    let Installation { connection, topics, .. } = installation;
+    Ok(positions::list(connection, &topics.positions, stage, &topics.group(stage.code()))?)
+}
+
+fn accept(
+    installation: &Installation,
+    stage: Stage,
+    partition: &TopicPartition,
+    next: NextOffset,
+) -> anyhow::Result<()> {
+    let Installation { connection, topics, .. } = installation;
+    let group = topics.group(stage.code());
+    positions::accept(connection, &topics.positions, &group, partition, next)?;
+    writeln!(io::stdout(), "{} continues at offset {next} of {partition}", stage.code())?;
+    Ok(())
 }
 
 fn parse(text: &str) -> Option<TopicPartition> {

@@ -21,6 +21,10 @@ impl<S: Stage> Member<'_, S> {
         if batch.is_out_of_range {
             let owned: BTreeSet<_> = self.owned.keys().cloned().collect();
             self.check_positions(&owned, &readers, batch)?;
+            if self.owned.values().all(|partition| partition.mismatch.is_none()) {
+                // The client no longer reads the partition. A new process starts at its committed offset.
+                return Err(self.group.out_of_range());
+            }
         }
         // Partitions whose records were removed from the batch.
         let mut removed = BTreeSet::new();

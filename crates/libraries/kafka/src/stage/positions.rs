@@ -60,8 +60,9 @@ pub(super) fn write(
     out: &mut Output<'_>,
 ) -> Result<(), Error> {
     for (name, span) in spans {
-        let topic_id = owned.get(name).and_then(|partition| partition.topic_id.clone());
-        let value = Position { next: span.next, topic_id }.to_value();
+        let Some(partition) = owned.get(name) else { continue };
+        let (topic_id, ledger) = (partition.topic_id.clone(), partition.ledger_after_batch());
+        let value = Position { next: span.next, topic_id, ledger }.to_value();
         out.send(Outgoing {
             topic: &topic.name,
             partition: Some(topic.partition_of(name.partition)),

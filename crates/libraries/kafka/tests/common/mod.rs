@@ -158,7 +158,7 @@ impl Copy {
 }
 
 impl Stage for Copy {
-    const STAGE: record::Stage = record::Stage::Enrich;
+    const STAGE: record::Stage = record::Stage::Dedupe;
 
     fn inputs(&self) -> Inputs {
         Inputs { topics: vec![self.cluster.name("in")], partitions: 1 }

@@ -126,10 +126,15 @@ impl Setup {
     /// Starts `mailpulse dead-letters …`. Its standard output is a file: unlike a pipe, a file accepts
     /// everything while nothing reads it.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_tool(&[&["dead-letters"], arguments].concat())
+    }
+
+    /// Starts `mailpulse …`.
+    pub fn start_tool(&self, arguments: &[&str]) -> Running {
         let out = self.home.path().join(format!("out-{}", uuid::Uuid::new_v4().simple()));
         let error = out.with_extension("error");
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailpulse"));
-        command.args(["dead-letters"]).args(arguments).arg("--config").arg(self.config());
+        command.args(arguments).arg("--config").arg(self.config());
         command.stdin(Stdio::null());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&error).unwrap());
         Running { child: command.spawn().unwrap(), out, error }
