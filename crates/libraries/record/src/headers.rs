@@ -33,6 +33,8 @@ pub mod names {
     /// What an open or click is the first of, for its message and recipient: `kind`, `engagement`, both
     /// as `kind,engagement`, or empty for neither.
     pub const FIRST: &str = "first";
+    /// Present and empty on an event that is older than dedupe remembers, so that it may be a duplicate.
+    pub const UNJUDGED: &str = "unjudged";
     /// The reason code of a dead letter.
     pub const REASON: &str = "reason";
     /// The explanation of a dead letter for people.

@@ -1,3 +1,6 @@
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -69,11 +72,13 @@ impl Files {
         let path = directory.join(DIRECTORY);
         let failed = |error| StateError::Directory { path: path.clone(), error };
         std::fs::create_dir_all(directory).map_err(failed)?;
+        create_private(&path).map_err(failed)?;
         match Self::recover(&path) {
             Err(StateError::Files(fjall::Error::Locked)) => Err(StateError::InUse(path)),
             Err(StateError::Files(error)) if is_damage(&error) => {
                 tracing::warn!(%error, path = %path.display(), "local store is damaged; discarding it");
                 std::fs::remove_dir_all(&path).map_err(failed)?;
+                create_private(&path).map_err(failed)?;
                 Self::recover(&path)
             }
             other => other,
@@ -195,9 +200,32 @@ impl Position {
     }
 }
 
+/// Creates a directory that only its owner can read, because ids and times say who gets mail. An
+/// existing directory gets the same mode.
+fn create_private(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+        }
+        created => created,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_owner_can_read_the_files_even_of_an_earlier_release() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DIRECTORY);
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(Files::open(home.path()).unwrap());
+        assert_eq!(mode(), 0o700);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        drop(Files::open(home.path()).unwrap());
+        assert_eq!(mode(), 0o700);
+    }
 
     #[test]
     fn positions_round_trip() {

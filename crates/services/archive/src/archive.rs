@@ -15,6 +15,7 @@ use record::Topics;
 use service::{Health, Shutdown};
 use tokio::task::AbortHandle;
 
+use crate::event_key::EventKey;
 use crate::inserter::{Inserter, Task};
 use crate::meters;
 use crate::partition::{Limits, Partition, RecordInfo};
@@ -152,6 +153,7 @@ impl<'a> Archive<'a> {
             offset: record.offset(),
             bytes: record.value().map_or(0, <[u8]>::len),
             redriven: record.is_redriven_for(crate::STAGE),
+            unjudged: EventKey::of_unjudged(record),
         };
         let push = |rows: &mut crate::tables::Rows| rows.push(record);
         let many = partition.add_record(info, self.limits, push, || record.to_owned());

@@ -1,8 +1,9 @@
 use kafka::ledger::Ledger;
 use kafka::ranges::Range;
-use kafka::{FailedRecord, OwnedRecord, TopicPartition};
+use kafka::{FailedRecord, Offset, OwnedRecord, TopicPartition};
 use record::Reason;
 
+use crate::event_key::EventKey;
 use crate::native::Block;
 use crate::tables::Table;
 
@@ -30,6 +31,11 @@ pub(crate) struct Batch {
     /// The number of rows of the range that are not in the block, because they are stored and
     /// ClickHouse would not deduplicate them any more.
     pub(crate) skipped: usize,
+    /// The number of records of the range that are left out, because their events are in the table from
+    /// smaller offsets.
+    pub(crate) repeated: usize,
+    /// The rows whose events may be in the table from smaller offsets.
+    pub(crate) unjudged: Vec<(Offset, EventKey)>,
     /// The number of tokens of the range that ClickHouse knows although rows are missing.
     pub(crate) attempt: u32,
     /// The number of records that an operator redrove for archive.
@@ -68,8 +74,9 @@ impl Batch {
     pub(crate) fn ledger(&self) -> Ledger {
         let (passed, dead_letters) = (self.block.rows + self.skipped, self.dead_letters.len());
         Ledger {
-            read: (passed + dead_letters) as u64,
+            read: (passed + dead_letters + self.repeated) as u64,
             passed: passed as u64,
+            dropped: self.repeated as u64,
             dead_letters: dead_letters as u64,
             redriven: self.redriven as u64,
             ..Ledger::default()

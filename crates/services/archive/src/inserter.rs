@@ -1,19 +1,24 @@
 //! Inserts batches into ClickHouse and writes their dead letters to Kafka. Retries until both have
 //! succeeded.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka::ranges::Range;
-use kafka::{DeadLetterWriter, FailedRecord, TopicPartition};
+use kafka::{DeadLetterWriter, FailedRecord, Offset, TopicPartition};
 
 use crate::batch::Batch;
 use crate::clickhouse_error::ClickHouseError;
+use crate::event_key::EventKey;
 use crate::meters;
 use crate::rollup;
 use crate::server::{Server, StoredRows};
 use crate::settings::ArchiveSettings;
 use crate::tables::Table;
+
+/// The number of events that one query looks for. Its text stays below ClickHouse's limit (256 KiB).
+const LOOKUP_KEYS: usize = 1_000;
 
 /// Work that runs concurrently with the loop. Each partition has at most one task.
 #[derive(Debug)]
@@ -34,6 +39,9 @@ pub(crate) enum TaskResult {
     Stored(StoredRows),
     /// ClickHouse deduplicated the insert although rows are missing. Contains the stored rows.
     RowsMissing(StoredRows),
+    /// The events at these offsets of the batch are in the table from smaller offsets. Nothing was
+    /// inserted.
+    EventsRepeated(Vec<Offset>),
     /// All rows are stored, and all dead letters are durable.
     Inserted,
     /// ClickHouse rejected a row with this message. No row of the batch was stored.
@@ -95,6 +103,10 @@ impl Inserter {
                 TaskResult::Stored(stored)
             }
             Task::Insert(batch) => {
+                let repeated = self.find_repeated(&batch, on_retry).await;
+                if !repeated.is_empty() {
+                    return TaskResult::EventsRepeated(repeated);
+                }
                 // Dead letters are written last: a batch with a rejected row is divided and read
                 // again, and would write them twice.
                 if batch.block.rows > 0 {
@@ -120,6 +132,30 @@ impl Inserter {
                 TaskResult::RowDeadLettered
             }
         }
+    }
+
+    /// Returns the offsets of a batch whose events have a smaller offset too, in the table or in the
+    /// batch. Only events that dedupe could not judge are looked for. The rows at smaller offsets do not
+    /// change, so every repetition of the batch has the same answer.
+    async fn find_repeated(&self, batch: &Batch, on_retry: &(impl Fn(Hold) + Sync)) -> Vec<Offset> {
+        let mut seen = HashSet::new();
+        let (again, once): (Vec<_>, Vec<_>) =
+            batch.unjudged.iter().partition(|(_, key)| !seen.insert(&key.event_id));
+        let mut repeated: Vec<Offset> = again.into_iter().map(|&(offset, _)| offset).collect();
+        for chunk in once.chunks(LOOKUP_KEYS) {
+            let keys: Vec<&EventKey> = chunk.iter().map(|(_, key)| key).collect();
+            let mut pauses = self.settings.pauses();
+            let stored = loop {
+                match self.server.stored_events(&keys, &batch.partition, batch.range.first).await {
+                    Ok(stored) => break stored,
+                    Err(error) => on_retry(error.into()),
+                }
+                sleep_for(pauses.next()).await;
+            };
+            let stored = chunk.iter().filter(|(_, key)| stored.contains(&key.event_id));
+            repeated.extend(stored.map(|&&(offset, _)| offset));
+        }
+        repeated
     }
 
     /// Returns the stored rows of a range. Repairs the hourly sums if they can be wrong.

@@ -19,6 +19,7 @@
 mod archive;
 mod batch;
 mod clickhouse_error;
+mod event_key;
 mod https;
 mod inserter;
 mod meters;

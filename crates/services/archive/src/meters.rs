@@ -17,6 +17,11 @@ pub(crate) fn inserted(table: Table, rows: usize, bytes: usize, started: Instant
         .record(started.elapsed().as_secs_f64());
 }
 
+/// Counts events that dedupe could not judge and that the table has already.
+pub(crate) fn repeated(events: usize) {
+    metrics::counter!("mailpulse_archive_repeated_events_total").increment(events as u64);
+}
+
 /// Records how old events are when they become readable in ClickHouse, counted from their receipt
 /// by the ingress. `received` is a sample of the times of receipt; each represents an equal part
 /// of `rows`. Times are UTC microseconds.

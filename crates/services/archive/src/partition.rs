@@ -8,7 +8,7 @@
 mod builder;
 mod progress;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use kafka::ranges::{Assignment, Range};
 use kafka::{ManyRefusals, NextOffset, Offset, OwnedRecord, Refusals, TopicPartition};
 
 use crate::batch::Batch;
+use crate::event_key::EventKey;
 use crate::server::StoredRows;
 use crate::tables::{RowError, Rows, Table};
 use builder::BatchBuilder;
@@ -54,6 +55,8 @@ pub(crate) struct Partition {
     stored: StoredRows,
     /// The number of tokens of the pending range that ClickHouse knows although rows are missing.
     attempt: u32,
+    /// The offsets of the pending range whose events are in the table from smaller offsets.
+    repeated: BTreeSet<Offset>,
     ready: VecDeque<Batch>,
     in_flight: Option<Arc<Batch>>,
     /// Everything before this offset is archived, but the offset is not committed.
@@ -67,13 +70,15 @@ pub(crate) struct Partition {
 }
 
 /// The properties of a record that do not depend on its value.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RecordInfo {
     pub(crate) offset: Offset,
     /// The size of the value.
     pub(crate) bytes: usize,
     /// True if an operator redrove the record for archive.
     pub(crate) redriven: bool,
+    /// The key of an event that dedupe could not judge.
+    pub(crate) unjudged: Option<EventKey>,
 }
 
 /// Whether the records of a partition are added to batches.
@@ -106,6 +111,7 @@ impl Partition {
             pending,
             stored: StoredRows::default(),
             attempt: 0,
+            repeated: BTreeSet::new(),
             ready: VecDeque::new(),
             in_flight: None,
             uncommitted: None,
@@ -144,7 +150,7 @@ impl Partition {
     /// many records in a row could not become rows; the partition is stopped then.
     pub(crate) fn add_record(
         &mut self,
-        RecordInfo { offset, bytes, redriven }: RecordInfo,
+        RecordInfo { offset, bytes, redriven, unjudged }: RecordInfo,
         limits: Limits,
         push: impl FnOnce(&mut Rows) -> Result<(), RowError>,
         copy: impl Fn() -> OwnedRecord,
@@ -160,7 +166,10 @@ impl Partition {
         self.builder.start_record(offset, redriven);
         if self.stored.must_skip(offset) {
             self.builder.skipped += 1;
+        } else if self.repeated.contains(&offset) {
+            self.builder.repeated += 1;
         } else if self.builder.add(bytes, push, &copy) {
+            self.builder.unjudged.extend(unjudged.map(|key| (offset, key)));
             if !self.unreadable.is_empty() {
                 self.unreadable.succeeded(copy().source(), limits.refusals);
             }
@@ -228,6 +237,8 @@ impl Partition {
             bytes: built.bytes,
             stored_before: self.stored.count_in(range),
             skipped: built.skipped,
+            repeated: built.repeated,
+            unjudged: built.unjudged,
             attempt: if pending.is_some() { self.attempt } else { 0 },
             redriven: built.redriven,
         });

@@ -1,7 +1,7 @@
 //! The connection to ClickHouse: inserts that can be repeated, and the query for the rows that are
 //! already stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use clickhouse::{Client, Compression};
@@ -10,6 +10,7 @@ use kafka::{Offset, TopicPartition};
 use service::ClickHouseSettings;
 
 use crate::clickhouse_error::ClickHouseError;
+use crate::event_key::EventKey;
 use crate::https::{self, HttpsError};
 use crate::native::Block;
 use crate::tables::Table;
@@ -198,6 +199,39 @@ impl Server {
         };
         let offsets = rows.iter().map(|&(offset, _)| Offset(offset.cast_signed())).collect();
         Ok(StoredRows { offsets, still_deduplicated })
+    }
+
+    /// Returns the ids of those of the events that are stored from offsets of the partition before
+    /// `before`.
+    pub(crate) async fn stored_events(
+        &self,
+        keys: &[&EventKey],
+        partition: &TopicPartition,
+        before: Offset,
+    ) -> Result<HashSet<String>, ClickHouseError> {
+        let distinct = |of: fn(&EventKey) -> &str| {
+            let values: BTreeSet<&str> = keys.iter().map(|key| of(key)).collect();
+            values.into_iter().collect::<Vec<_>>()
+        };
+        let times: BTreeSet<i64> = keys.iter().map(|key| key.occurred_at.micros()).collect();
+        let times: Vec<String> = times
+            .iter()
+            .map(|micros| format!("fromUnixTimestamp64Micro({micros}, 'UTC')"))
+            .collect();
+        let (database, name) = (&self.database, Table::Events.name());
+        // The first three conditions are on the sorting key of the table.
+        let sql = format!(
+            "SELECT DISTINCT event_id FROM {database}.{name} WHERE source IN ? AND kind IN ? \
+             AND occurred_at IN ({}) AND event_id IN ? \
+             AND kafka_partition = ? AND kafka_offset < ?",
+            times.join(", ")
+        );
+        let query = self.client.query(&sql);
+        let query = query.bind(distinct(|key| &key.source)).bind(distinct(|key| key.kind.as_str()));
+        let query = query.bind(distinct(|key| &key.event_id));
+        let query = query.bind(partition.partition).bind(before.0);
+        let ids: Vec<String> = within(query.fetch_all()).await?;
+        Ok(ids.into_iter().collect())
     }
 
     /// Returns the greatest offset of a partition that is stored in the table, if it is at least

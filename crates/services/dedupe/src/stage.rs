@@ -78,6 +78,9 @@ impl<'a> Dedupe<'a> {
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
         let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(2);
+        if findings.is_unjudged {
+            headers.push((names::UNJUDGED, b""));
+        }
         if let Some(first) = findings.first {
             headers.push((names::FIRST, first.as_header().as_bytes()));
         }
@@ -97,6 +100,8 @@ impl<'a> Dedupe<'a> {
 struct Findings {
     /// What the event is the first of. Only opens and clicks with an engagement id have this.
     first: Option<FirstSeen>,
+    /// Whether the event may be a duplicate. `archive` then looks for it in its table.
+    is_unjudged: bool,
     /// Why the event is attributed to a machine. `None` if it is not, or if enrich has already
     /// attributed it.
     automation: Option<Automation>,
@@ -106,7 +111,8 @@ impl Findings {
     /// Returns the findings for an event beyond the horizon. It may be a duplicate, and a duplicate
     /// must not count as first seen.
     fn unknown(kind: Kind) -> Self {
-        Self { first: kind.is_engagement().then(FirstSeen::default), automation: None }
+        let first = kind.is_engagement().then(FirstSeen::default);
+        Self { first, automation: None, is_unjudged: true }
     }
 }
 
@@ -125,7 +131,7 @@ fn judge_engagement(
     if engagement != known {
         partition.set_engagement(id, engagement);
     }
-    Ok(Findings { first: Some(first), automation })
+    Ok(Findings { first: Some(first), automation, is_unjudged: false })
 }
 
 /// Stores the time of a delivery in its engagement.

@@ -129,6 +129,9 @@ fn duplicates_beyond_the_horizon_pass_and_are_the_first_of_nothing() {
     };
     assert_eq!(first_of(1), [&b"kind,engagement"[..], b""]);
     assert_eq!(first_of(2), [b"kind,engagement"]);
+    let unjudged = passed.iter().filter(|record| record.header(names::UNJUDGED).is_some());
+    let unjudged: Vec<_> = unjudged.map(|record| record.header(names::EVENT_ID).unwrap()).collect();
+    assert_eq!(unjudged, [&common::id(1).0[..]], "archive looks for it in its table");
     member.await_metric("mailpulse_dedupe_beyond_horizon_total", &[], |counted| counted == 1.0);
     member.await_metric("mailpulse_dedupe_duplicates_total", &[], |counted| counted == 2.0);
 }

@@ -62,6 +62,7 @@ impl Archive<'_> {
         match result {
             TaskResult::Stored(stored) => partition.set_stored_rows(stored),
             TaskResult::RowsMissing(stored) => partition.rows_missing(stored),
+            TaskResult::EventsRepeated(offsets) => partition.events_repeated(offsets),
             TaskResult::Inserted => partition.inserted(),
             TaskResult::RowDeadLettered => partition.dead_lettered(),
             TaskResult::RowRejected(message) => return self.row_rejected(index, message),

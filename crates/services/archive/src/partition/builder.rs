@@ -3,6 +3,7 @@ use std::time::Instant;
 use kafka::{FailedRecord, Offset, OwnedRecord};
 
 use super::Limits;
+use crate::event_key::EventKey;
 use crate::tables::{RowError, Rows, Table};
 
 /// An estimate of the memory that the columns need per row, beyond the size of the record's value.
@@ -19,6 +20,10 @@ pub(super) struct BatchBuilder {
     row_count: usize,
     /// The number of records whose rows are stored already and must not be inserted again.
     pub(super) skipped: usize,
+    /// The number of records whose events are in the table from smaller offsets.
+    pub(super) repeated: usize,
+    /// The rows that may be in the table from smaller offsets.
+    pub(super) unjudged: Vec<(Offset, EventKey)>,
     /// The number of records that an operator redrove for archive.
     pub(super) redriven: usize,
     pub(super) bytes: usize,
@@ -38,6 +43,8 @@ impl BatchBuilder {
             rows: table.empty_rows(),
             row_count: 0,
             skipped: 0,
+            repeated: 0,
+            unjudged: Vec::new(),
             redriven: 0,
             bytes: 0,
             dead_letters: Vec::new(),

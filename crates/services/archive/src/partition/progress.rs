@@ -11,6 +11,7 @@ use kafka::{ManyRefusals, NextOffset, Offset, OwnedRecord, Refusals};
 use super::builder::BatchBuilder;
 use super::{Limits, Partition, Reading};
 use crate::batch::Batch;
+use crate::meters;
 use crate::server::StoredRows;
 
 /// What happens to a batch in which ClickHouse rejected a row.
@@ -59,10 +60,12 @@ impl Partition {
 
     fn finish(&mut self, batch: &Batch, ledger: Ledger) {
         self.ledger = self.ledger.plus(ledger);
+        meters::repeated(batch.repeated);
         let recorded = batch.recorded();
         if batch.range.last >= recorded.last {
             self.uncommitted = Some(recorded.last.next());
             self.pending = self.pending.filter(|_| batch.pending.is_none());
+            self.repeated.clear();
             if batch.pending.is_some() {
                 (self.stored, self.attempt) = (StoredRows::default(), 0);
             }
@@ -88,6 +91,15 @@ impl Partition {
     pub(crate) fn rows_missing(&mut self, stored: StoredRows) {
         self.attempt += 1;
         self.set_stored_rows(stored);
+    }
+
+    /// Builds the batch in flight again without the rows at these offsets, because their events are in the
+    /// table from smaller offsets.
+    pub(crate) fn events_repeated(&mut self, offsets: Vec<Offset>) {
+        self.repeated.extend(offsets);
+        if let Some(batch) = self.in_flight.take() {
+            self.read_again(&batch, &[batch.range]);
+        }
     }
 
     /// Handles the rejection of a row of the batch in flight by ClickHouse.

@@ -18,7 +18,7 @@ fn range((first, last): (i64, i64)) -> Range {
 }
 
 fn info(offset: i64) -> RecordInfo {
-    RecordInfo { offset: Offset(offset), bytes: 10, redriven: false }
+    RecordInfo { offset: Offset(offset), bytes: 10, redriven: false, unjudged: None }
 }
 
 fn record(offset: i64) -> OwnedRecord {

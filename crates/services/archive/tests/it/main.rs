@@ -7,5 +7,6 @@ mod faults;
 mod https;
 mod native;
 mod records;
+mod repeated;
 mod schemas;
 mod stack;

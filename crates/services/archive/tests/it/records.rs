@@ -85,7 +85,7 @@ fn rows_equal_records() {
     }
 
     // ClickHouse compares every column with what the event's number implies.
-    let checks = "kind = ['accepted','delivered','deferred','bounced','dropped','opened','clicked','complained','unsubscribed','subscribed','other'][n % 11 + 1] \
+    let checks = "kind = ['accepted','delivered','deferred','bounced','dropped','opened','clicked','complained','unsubscribed','subscribed','other','verified'][n % 12 + 1] \
         AND source = ['acme','globex','initech'][n % 3 + 1] AND provider = 'sendgrid' \
         AND toUnixTimestamp64Micro(occurred_at) = 1790000000000000 + n * 60000000 \
         AND toUnixTimestamp64Micro(received_at) = toUnixTimestamp64Micro(occurred_at) + 1 \
