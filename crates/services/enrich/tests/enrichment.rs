@@ -204,7 +204,8 @@ fn a_missing_file_is_reported_before_the_service_starts() {
 
 #[test]
 fn an_event_that_is_larger_than_a_record_becomes_a_dead_letter_and_the_others_pass() {
-    let stage = Stage::launch(|launch| launch.env("MAILPULSE__KAFKA__MAX_MESSAGE_BYTES", "65536"));
+    let stage =
+        Stage::launch(|launch| launch.env("MAILPULSE__KAFKA__MAX_MESSAGE_BYTES", "1048576"));
     let source = (Provider::SendGrid, "acme");
     let publish = |reason: &str| {
         let raw = json!({"event": "bounce", "email": "ada@example.com", "timestamp": 1_800_000_000,
@@ -213,7 +214,7 @@ fn an_event_that_is_larger_than_a_record_becomes_a_dead_letter_and_the_others_pa
     };
     publish("550 no such user");
     // The event has the raw event, and the reason once more.
-    let large = "x".repeat(63_000);
+    let large = "x".repeat(1_043_000);
     publish(&large);
     publish("550 5.1.1 no such user");
     assert_eq!(stage.enriched(2).len(), 2);

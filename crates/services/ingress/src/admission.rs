@@ -234,6 +234,15 @@ impl AdmissionControl {
         self.work.run(bytes, move || request.verify(&source, &certificates)).await
     }
 
+    /// Runs work of an authentic request that is proportional to `bytes`.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.work.run(bytes, job).await
+    }
+
     /// Confirms an SNS subscription. `verify` has checked the URL and the topic.
     pub(crate) async fn confirm_subscription(
         &self,

@@ -167,11 +167,13 @@ fn https_client(builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::Clie
 }
 
 async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Vec<u8>> {
-    let mut response = client.get(url).send().await?.error_for_status()?;
+    // The URL that confirms a subscription has a token, which must not be logged.
+    let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+    let mut response = response.map_err(reqwest::Error::without_url)?;
     // Without redirects, a 3xx is an answer that is no certificate and confirms nothing.
     anyhow::ensure!(response.status().is_success(), "the status is {}", response.status());
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
         let length = body.len() + chunk.len();
         anyhow::ensure!(length <= MAX_BYTES, "the response is longer than {MAX_BYTES} bytes");
         body.extend_from_slice(&chunk);

@@ -130,16 +130,20 @@ impl Ingress {
         arrival: &Arrival,
     ) -> Result<Acceptance, Problem> {
         let client = arrival.client;
+        // The answer to other methods does not depend on the source, so that nobody can search for the
+        // names of sources with them.
+        if sources::read_path(request.uri().path()).is_some() {
+            match *request.method() {
+                Method::POST => {}
+                // Mandrill checks with HEAD if the URL exists.
+                Method::HEAD => return Ok(Acceptance::default()),
+                _ => return Err(Problem::MethodNotAllowed),
+            }
+        }
         let Some(source) = source else {
             let provider = sources::read_path(request.uri().path()).map(|(provider, _)| provider);
             return Err(self.admission.reject_unknown(provider, client));
         };
-        match *request.method() {
-            Method::POST => {}
-            // Mandrill checks with HEAD if the URL exists.
-            Method::HEAD => return Ok(Acceptance::default()),
-            _ => return Err(Problem::MethodNotAllowed),
-        }
         if source.is_disabled {
             return Err(Problem::SourceDisabled(source.provider));
         }
@@ -219,7 +223,12 @@ impl Ingress {
     /// spool.
     async fn pseudonymize(&self, source: &Source, body: &mut RequestBody) -> Result<(), Problem> {
         let Some(pseudonymizer) = &self.pseudonymizer else { return Ok(()) };
-        if let Cow::Owned(rewritten) = pseudonymizer.rewrite_body(&body.bytes) {
+        let (pseudonymizer, bytes) = (pseudonymizer.clone(), body.bytes.clone());
+        let rewrite = move || match pseudonymizer.rewrite_body(&bytes) {
+            Cow::Owned(rewritten) => Some(rewritten),
+            Cow::Borrowed(_) => None,
+        };
+        if let Some(rewritten) = self.admission.run(body.bytes.len(), rewrite).await {
             self.reader.reserve(source.provider, body, rewritten.len()).await?;
             body.bytes = Bytes::from(rewritten);
         }

@@ -9,7 +9,7 @@ use event::Provider;
 use ipnet::IpNet;
 use kafka::PublisherSettings;
 use providers::SplitLimits;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use service::{Settings, SettingsError};
 
 use crate::body_memory::{MemoryLimits, SMALL_BODY_BYTES};
@@ -37,6 +37,7 @@ pub(crate) struct IngressSettings {
     pub(crate) rejection_burst: NonZeroU32,
     pub(crate) rejections_per_minute: NonZeroU32,
     pub(crate) replay_cache_tokens: usize,
+    #[serde(deserialize_with = "max_events")]
     pub(crate) max_events: usize,
     pub(crate) max_recipients: usize,
     pub(crate) max_published_bytes: usize,
@@ -127,6 +128,15 @@ impl IngressSettings {
             published_bytes: self.max_published_bytes,
         }
     }
+}
+
+fn max_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let events = usize::deserialize(deserializer)?;
+    if (1..=SplitLimits::MAX_EVENTS).contains(&events) {
+        return Ok(events);
+    }
+    let max = SplitLimits::MAX_EVENTS;
+    Err(serde::de::Error::custom(format!("is {events}; use 1 to {max}")))
 }
 
 #[cfg(test)]

@@ -282,6 +282,19 @@ fn guessing_the_names_of_sources_is_not_free() {
 }
 
 #[test]
+fn other_methods_do_not_tell_the_names_of_sources() {
+    let ingress = Ingress::start();
+    let known = format!("/webhooks/generic/{}", generic_source());
+    for (method, status) in [("HEAD", 200), ("GET", 405), ("PUT", 405)] {
+        for path in [&known, "/webhooks/generic/no-such-source"] {
+            assert_eq!(ingress.send(method, path, &[], b"").status, status, "{method} {path}");
+        }
+        let status = ingress.send(method, "/webhooks/no-such-provider/x", &[], b"").status;
+        assert_eq!(status, 404, "{method}");
+    }
+}
+
+#[test]
 fn a_disabled_source_asks_for_a_retry() {
     let tokens = "[[source]]\nprovider = \"postmark\"\nname = \"off\"\nheader = \"x-token\"\n\
                   secrets = [\"a token of 22 bytes\"]\ndisabled = true\n";
