@@ -121,7 +121,10 @@ impl Connection {
     /// [group protocol](Protocol). Only explicit calls commit offsets.
     pub(crate) fn consumer(&self, component: &str, group: &str, partitions: usize) -> ClientConfig {
         let mut config = self.client(component);
-        let buffer = (FETCH_BUFFER_KIB / partitions.max(1)).clamp(512, 8 * 1024);
+        let buffer = (FETCH_BUFFER_KIB / partitions.max(1)).clamp(128, 8 * 1024);
+        // A response may come while the buffer is almost full, and records are about four times as long
+        // when they are decompressed.
+        let response = (buffer * 1024 / 4).min(1 << 20);
         let configured_interval = self.properties.get(MAX_POLL_INTERVAL).map(String::as_str);
         config
             .set("group.id", group)
@@ -136,7 +139,7 @@ impl Connection {
             .set("fetch.queue.backoff.ms", "20")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", buffer.to_string())
-            .set("max.partition.fetch.bytes", "1048576")
+            .set("max.partition.fetch.bytes", response.to_string())
             .set(MAX_POLL_INTERVAL, configured_interval.unwrap_or("300000"));
         config
     }
