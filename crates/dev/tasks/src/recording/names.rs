@@ -13,7 +13,7 @@ const PART: &str = "names and formats";
 /// Groups and transactional ids that releases after a recording have added, without their prefix.
 const ADDED: &[&str] = &[];
 /// Headers that releases after a recording have added.
-const ADDED_HEADERS: &[&str] = &["time-fault"];
+const ADDED_HEADERS: &[&str] = &["time-fault", "unjudged"];
 /// Forms of metadata that were added since the recordings, by the end of the group's name.
 const ADDED_FORMS: &[(&str, &str)] = &[("monitor-fold", "# #@#,#,#,#,#")];
 
