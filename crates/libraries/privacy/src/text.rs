@@ -363,6 +363,14 @@ mod tests {
     }
 
     #[test]
+    fn a_quoted_local_part_may_contain_more_addresses_than_are_remembered() {
+        let text = format!("\"{}\"@example.com", "a@b ".repeat(2 * MAX_QUOTED));
+        let published = rewrite(&rewriter(&with_test_key()), text.as_bytes()).into_owned();
+        let published = String::from_utf8(published).unwrap();
+        assert!(published.ends_with("@example.com") && !published.contains("a@"), "{published}");
+    }
+
+    #[test]
     fn many_addresses_are_replaced_in_one_pass() {
         let text = "a@".repeat(1 << 15) + "a";
         let pseudonymizer = with_test_key();

@@ -239,6 +239,10 @@ fn a_value_of_the_wrong_type_is_not_shown_because_it_may_be_a_secret() {
     let file = "[topics]\nreplication = \"s3cret\"\n";
     let (_, message) = refusal::<Topics>(file, &[], "topics");
     assert!(!message.contains("s3cret"), "{message}");
+    let file = "[[source]]\nprovider = \"p\"\nname = \"n\"\nsecrets = \"s3cret\"\n";
+    let message = load(file, &[]).unwrap().list::<Source>("source").unwrap_err().to_string();
+    assert!(message.contains("a text, expected a sequence"), "{message}");
+    assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
