@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 
 use event::Text;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use crate::json::OptionalObject;
 
@@ -38,11 +38,16 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstKey<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Some(class) = map.next_key()? else {
+        let Some(class) = map.next_key::<Text<'de>>()? else {
             return Ok(Wrapped { class: None, event: None });
         };
         let OptionalObject(event) = map.next_value()?;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        while let Some((key, IgnoredAny)) = map.next_entry::<Text<'de>, _>()? {
+            // As for any other object: the body is then read again with the last of them.
+            if key == class {
+                return Err(A::Error::custom("the class occurs twice"));
+            }
+        }
         Ok(Wrapped { class: Some(class), event })
     }
 }
