@@ -57,6 +57,8 @@ fn transitions_survive_a_crash_and_are_not_repeated_after_a_clean_end() {
     let mut kinds: Vec<_> = posted.iter().map(Posted::kind).collect();
     kinds.dedup();
     assert_eq!(kinds, ["alert.fired", "alert.resolved"]);
+    // The receiver knows of the delivery before notify has its answer.
+    second.await_metric("mailpulse_notify_pending_transitions", &[], |pending| pending == 0.0);
     second.stop();
 
     // Delivered transitions are committed: a third process begins after them.
