@@ -3,9 +3,11 @@
 //! Kafka forgets the offsets of a group: seven days after its last member left
 //! (`offsets.retention.minutes`), or when a topic is deleted. A stage that then started at the earliest
 //! record would process everything again. Therefore each stage also writes its position, in the same
-//! transaction as its offsets, with its ledger and the id of the topic. A [`crate::feed::Feed`] writes it
-//! after the offset, and `archive` compares its offsets with its tables instead. When a partition is assigned, both are
-//! compared. A partition whose offset and position contradict each other is held.
+//! transaction as its offsets, with its ledger and the id of the topic. When a partition is assigned,
+//! both are compared. A partition whose offset and position contradict each other is held.
+//!
+//! A [`crate::feed::Feed`] has no transactions, and writes its position after the offset. `archive` writes
+//! none: it compares its offsets with its tables.
 //!
 //! The offset may be ahead of the position, after a release that writes no positions. An offset that
 //! somebody else has committed is recognised by its metadata, which has no ledger.

@@ -105,14 +105,14 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rewriter, with_test_key};
+    use crate::with_test_key;
 
     /// Returns the form with `~` in place of Ada's pseudonym.
     fn rewritten(body: &str) -> Option<String> {
         let pseudonymizer = with_test_key();
         let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        let body = rewrite(&rewriter(&pseudonymizer), body.as_bytes())?.into_owned();
+        let body = rewrite(&Rewriter::new(&pseudonymizer), body.as_bytes())?.into_owned();
         Some(String::from_utf8(body).unwrap().replace(ada, "~"))
     }
 

@@ -123,7 +123,7 @@ impl<'t> PrecedingLiterals<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rewriter, with_test_key};
+    use crate::with_test_key;
 
     /// Returns the document with `~` in place of Ada's pseudonym.
     fn rewritten(document: &str) -> String {
@@ -131,7 +131,7 @@ mod tests {
         let pseudonymizer = with_test_key();
         let ada = pseudonymizer.pseudonym("ada@example.com").unwrap();
         let ada = ada.strip_suffix("@example.com").unwrap();
-        rewrite(&rewriter(&pseudonymizer), document).replace(ada, "~")
+        rewrite(&Rewriter::new(&pseudonymizer), document).replace(ada, "~")
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             r#"[["Message-Id","<1@mx.test>"]]"#,
         ] {
             assert!(
-                matches!(rewrite(&rewriter(&with_test_key()), same), Cow::Borrowed(_)),
+                matches!(rewrite(&Rewriter::new(&with_test_key()), same), Cow::Borrowed(_)),
                 "{same}"
             );
         }

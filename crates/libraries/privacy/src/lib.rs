@@ -83,7 +83,7 @@ impl Pseudonymizer {
     /// All other bytes stay unchanged, except that a JSON string and a form value in which an
     /// address was replaced are encoded again. The result has at most 6.4 MB more than the body.
     pub fn rewrite_body<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
-        Rewriter { pseudonymizer: self, left: Cell::new(MAX_PSEUDONYMS) }.rewrite_body(body)
+        Rewriter::new(self).rewrite_body(body)
     }
 
     /// Returns the replacement for the local part of an address: the first 128 bits of HMAC-SHA256
@@ -104,7 +104,11 @@ struct Rewriter<'p> {
     left: Cell<usize>,
 }
 
-impl Rewriter<'_> {
+impl<'p> Rewriter<'p> {
+    fn new(pseudonymizer: &'p Pseudonymizer) -> Self {
+        Self { pseudonymizer, left: Cell::new(MAX_PSEUDONYMS) }
+    }
+
     fn rewrite_body<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
         if !text::may_contain_address(body) {
             return Cow::Borrowed(body);
@@ -156,11 +160,6 @@ impl std::fmt::Debug for Pseudonymizer {
 #[cfg(test)]
 pub(crate) fn with_test_key() -> Pseudonymizer {
     Pseudonymizer::new(b"a key of the tests alone").unwrap()
-}
-
-#[cfg(test)]
-pub(crate) fn rewriter(pseudonymizer: &Pseudonymizer) -> Rewriter<'_> {
-    Rewriter { pseudonymizer, left: Cell::new(MAX_PSEUDONYMS) }
 }
 
 #[cfg(test)]

@@ -263,14 +263,15 @@ fn domain_length(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rewriter, with_test_key};
+    use crate::with_test_key;
 
     /// Returns the text with `~` in place of each pseudonym.
     fn rewritten(text: &str) -> String {
         let pseudonymizer = with_test_key();
-        let mut rewritten =
-            String::from_utf8(rewrite(&rewriter(&pseudonymizer), text.as_bytes()).into_owned())
-                .unwrap();
+        let mut rewritten = String::from_utf8(
+            rewrite(&Rewriter::new(&pseudonymizer), text.as_bytes()).into_owned(),
+        )
+        .unwrap();
         let decoded = Decoded::from(text.as_bytes());
         for found in addresses(&decoded.bytes) {
             let digest = pseudonymizer.digest(&decoded.bytes[found.start..found.end]);
@@ -356,7 +357,10 @@ mod tests {
             ["", "@", "@example.com", "ada@", "ada@ example", "@media print", "a \"@\" b", "404"]
         {
             assert!(
-                matches!(rewrite(&rewriter(&with_test_key()), text.as_bytes()), Cow::Borrowed(_)),
+                matches!(
+                    rewrite(&Rewriter::new(&with_test_key()), text.as_bytes()),
+                    Cow::Borrowed(_)
+                ),
                 "{text}"
             );
         }
@@ -365,7 +369,7 @@ mod tests {
     #[test]
     fn a_quoted_local_part_may_contain_more_addresses_than_are_remembered() {
         let text = format!("\"{}\"@example.com", "a@b ".repeat(2 * MAX_QUOTED));
-        let published = rewrite(&rewriter(&with_test_key()), text.as_bytes()).into_owned();
+        let published = rewrite(&Rewriter::new(&with_test_key()), text.as_bytes()).into_owned();
         let published = String::from_utf8(published).unwrap();
         assert!(published.ends_with("@example.com") && !published.contains("a@"), "{published}");
     }
@@ -374,7 +378,7 @@ mod tests {
     fn many_addresses_are_replaced_in_one_pass() {
         let text = "a@".repeat(1 << 15) + "a";
         let pseudonymizer = with_test_key();
-        let rewriter = rewriter(&pseudonymizer);
+        let rewriter = Rewriter::new(&pseudonymizer);
         assert_eq!(rewrite(&rewriter, text.as_bytes()).len(), (1 << 15) * 33 + 1);
         rewriter.left.set(2);
         assert_eq!(rewrite(&rewriter, b"a@b c@d e@f g@h").len(), 2 * 34 + 2 * 3 + 3);

@@ -1,6 +1,6 @@
-use event::{EventId, Kind, OccurredAt};
+use event::{Kind, OccurredAt};
 use kafka::Record;
-use record::names;
+use record::{EnrichedHeaders, names, text_header};
 
 /// What finds an event in the table `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +17,10 @@ impl EventKey {
     /// remembers. Returns `None` for any other record.
     pub(crate) fn of_unjudged(record: &Record<'_>) -> Option<Self> {
         record.header(names::UNJUDGED)?;
-        let text = |name| std::str::from_utf8(record.header(name)?).ok();
-        Some(Self {
-            event_id: EventId::from_bytes(record.header(names::EVENT_ID)?)?.to_string(),
-            source: text(names::SOURCE)?.to_owned(),
-            kind: text(names::KIND)?.parse().ok()?,
-            occurred_at: OccurredAt(text(names::OCCURRED_AT)?.parse().ok()?),
-        })
+        let header = |name: &str| record.header(name);
+        let EnrichedHeaders { event_id, kind, occurred_at, .. } =
+            EnrichedHeaders::read(&header).ok()?;
+        let source = text_header(&header, names::SOURCE).ok()?.to_owned();
+        Some(Self { event_id: event_id.to_string(), source, kind, occurred_at })
     }
 }

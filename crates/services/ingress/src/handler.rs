@@ -132,7 +132,8 @@ impl Ingress {
         let client = arrival.client;
         // The answer to other methods does not depend on the source, so that nobody can search for the
         // names of sources with them.
-        if sources::read_path(request.uri().path()).is_some() {
+        let provider = sources::read_path(request.uri().path()).map(|(provider, _)| provider);
+        if provider.is_some() {
             match *request.method() {
                 Method::POST => {}
                 // Mandrill checks with HEAD if the URL exists.
@@ -141,7 +142,6 @@ impl Ingress {
             }
         }
         let Some(source) = source else {
-            let provider = sources::read_path(request.uri().path()).map(|(provider, _)| provider);
             return Err(self.admission.reject_unknown(provider, client));
         };
         if source.is_disabled {

@@ -80,7 +80,8 @@ pub(crate) fn event<'a, T: Deserialize<'a>>(
 
 /// Reads the elements of an array, from after its opening bracket. Returns `None` unless it is an
 /// array with at least one object, or an empty array. Stops after one element more than
-/// [`SplitLimits::MAX_EVENTS`]: no body may have so many, and they need more memory than the body.
+/// [`SplitLimits::MAX_EVENTS`]. A body with so many events is never published, and the list of its elements
+/// would need many times the memory of the body.
 fn array<'a, T: Deserialize<'a>>(mut rest: &'a str) -> Option<Vec<(T, &'a str)>> {
     let mut found = Vec::new();
     let mut is_any_readable = false;
