@@ -30,6 +30,8 @@ const CONCURRENCY: usize = 3;
 /// After this time without a finished program, the running ones are printed.
 const SILENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
+/// Lines of a failed program's output that the summary repeats.
+const SUMMARY_LINES: usize = 40;
 /// Slow programs that the summary names.
 const SLOWEST: usize = 5;
 /// The folder beside the checkout with samples that may not be published. Tests that need it are
@@ -318,6 +320,8 @@ struct Totals {
     failed: u64,
     ignored: u64,
     failed_programs: Vec<String>,
+    /// Why programs failed, in short.
+    failures: Vec<String>,
     times: Vec<(Duration, String)>,
 }
 
@@ -331,7 +335,8 @@ impl Totals {
     fn add_program(&mut self, result: ProgramResult) {
         self.count(result.counts);
         self.times.push((result.took, result.name.clone()));
-        if result.failure.is_some() {
+        if let Some(failure) = result.failure {
+            self.failures.push(format!("{}:\n{}", result.name, shorten(&failure)));
             self.failed_programs.push(result.name);
         }
     }
@@ -340,6 +345,7 @@ impl Totals {
         let Self { passed, failed, ignored, .. } = *other;
         self.count(Counts { passed, failed, ignored });
         self.failed_programs.extend_from_slice(&other.failed_programs);
+        self.failures.extend_from_slice(&other.failures);
         self.times.extend_from_slice(&other.times);
     }
 
@@ -350,6 +356,8 @@ impl Totals {
         for (took, name) in self.times.iter().take(SLOWEST) {
             println!("    {:>6.1} s  {name}", took.as_secs_f64());
         }
+        // Again at the end, because a log may be cut off at its beginning.
+        self.failures.iter().for_each(|failure| println!("\n{failure}"));
         if !self.failed_programs.is_empty() {
             println!("failed programs: {}", self.failed_programs.join(", "));
         }
@@ -363,6 +371,19 @@ impl Totals {
         let result = if failed == 0 { "ok" } else { "FAILED" };
         format!("test result: {result}. {passed} passed, {failed} failed, {ignored} ignored")
     }
+}
+
+/// Returns the messages of the failed tests in the output of a test program, without the frames of
+/// backtraces.
+fn shorten(output: &str) -> String {
+    let messages = output.split_once("failures:").map_or(output, |(_, messages)| messages);
+    let is_frame = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("at ")
+            || line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())
+    };
+    let lines = messages.lines().filter(|line| !line.trim().is_empty() && !is_frame(line));
+    lines.take(SUMMARY_LINES).collect::<Vec<_>>().join("\n")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -388,6 +409,16 @@ mod tests {
         assert!(program(&message(true, "null")).unwrap().is_none());
         assert!(program(r#"{"reason":"build-finished","success":true}"#).unwrap().is_none());
         assert!(program("Compiling").is_err());
+    }
+
+    #[test]
+    fn a_failure_is_repeated_without_its_backtrace() {
+        let output = "running 1 test\ntest x ... FAILED\n\nfailures:\n\n---- x stdout ----\n\
+                      thread 'x' panicked at src/x.rs:1:2:\nleft is not right\nstack backtrace:\n   \
+                      0: std::panicking\n             at /rustc/panicking.rs:1:1\n\nfailures:\n    x\n";
+        let short = "---- x stdout ----\nthread 'x' panicked at src/x.rs:1:2:\nleft is not right\n\
+                     stack backtrace:\nfailures:\n    x";
+        assert_eq!(shorten(output), short);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use event::Provider;
 use http::HeaderMap;
 use providers::{ReceivedRequest, Rejection, Verified};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::certificates::CertificateCache;
 use crate::client_address::{TrustedProxies, X_FORWARDED_FOR};
@@ -21,16 +21,16 @@ use crate::replay_cache::ReplayCache;
 use crate::settings::IngressSettings;
 use crate::sources::Source;
 
-/// How many requests of suspect clients are verified at the same time.
+/// How many requests of suspect clients are decoded and verified at the same time.
 const SUSPECT_VERIFICATIONS: usize = 2;
-/// How long a request of a suspect client waits for its verification. Without load a verification
+/// How long a request of a suspect client waits for its turn. Without load a verification
 /// takes less than a millisecond.
 const SUSPECT_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct AdmissionControl {
     proxies: TrustedProxies,
     rejection_limit: RejectionLimit,
-    /// One permit for each verification of a suspect client's request.
+    /// One permit for each request of a suspect client that is decoded and verified.
     suspects: Semaphore,
     certificates: Arc<CertificateCache>,
     replay_cache: ReplayCache,
@@ -139,10 +139,37 @@ impl AdmissionControl {
         checked.map_err(|rejection| self.reject(source, client, rejection))
     }
 
-    /// Counts a request whose body was too long, too slow, incomplete or wrongly encoded.
-    pub(crate) fn count_bad_body(&self, source: &Source, client: IpAddr, problem: &Problem) {
-        if !source.is_shadow && problem.is_fault_of_client() {
-            self.rejection_limit.record_rejected(source.index, client);
+    /// Rejects a request to a disabled source. A suspect client does not learn that the source exists.
+    pub(crate) fn reject_disabled(&self, source: &Source, client: IpAddr) -> Problem {
+        match self.rejection_limit.suspect_for(source.index, client) {
+            Some(wait) => Problem::TooManyRejections(Some(source.provider), wait),
+            None => Problem::SourceDisabled(source.provider),
+        }
+    }
+
+    /// Rejects a request whose body was too long, too slow, incomplete or wrongly encoded.
+    pub(crate) fn reject_body(&self, source: &Source, client: IpAddr, problem: Problem) -> Problem {
+        if source.is_shadow || !problem.is_fault_of_client() {
+            return problem;
+        }
+        self.reject_as(source, client, problem)
+    }
+
+    /// Waits, if the client is suspect, until few other requests of suspect clients are decoded and
+    /// verified. The permit is to be kept until the request is verified.
+    pub(crate) async fn await_turn(
+        &self,
+        source: &Source,
+        client: IpAddr,
+    ) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+        let suspect = self.rejection_limit.suspect_for(source.index, client);
+        let Some(wait) = suspect.filter(|_| !source.is_shadow) else { return Ok(None) };
+        match tokio::time::timeout(SUSPECT_WAIT, self.suspects.acquire()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => {
+                Limit::Rejections.count();
+                Err(Problem::TooManyRejections(Some(source.provider), wait))
+            }
         }
     }
 
@@ -154,14 +181,6 @@ impl AdmissionControl {
         request_id: &str,
     ) -> Result<Admission, Problem> {
         let client = request.client;
-        let suspect = self.rejection_limit.suspect_for(source.index, client);
-        let _permit = match suspect.filter(|_| !source.is_shadow) {
-            None => None,
-            Some(wait) => Some(self.suspect_permit().await.ok_or_else(|| {
-                Limit::Rejections.count();
-                Problem::TooManyRejections(Some(source.provider), wait)
-            })?),
-        };
         let rejection = match self.authenticate(source, request).await {
             Ok(verified) => {
                 source.metrics.count_verified(verified.key);
@@ -185,12 +204,12 @@ impl AdmissionControl {
         Err(self.reject(source, client, rejection))
     }
 
-    async fn suspect_permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        tokio::time::timeout(SUSPECT_WAIT, self.suspects.acquire()).await.ok()?.ok()
+    fn reject(&self, source: &Source, client: IpAddr, rejection: Rejection) -> Problem {
+        self.reject_as(source, client, Problem::Unverified(source.provider, rejection))
     }
 
-    /// Counts a request that is not authentic. A suspect client does not learn why.
-    fn reject(&self, source: &Source, client: IpAddr, rejection: Rejection) -> Problem {
+    /// Counts a rejected request of a client. A suspect client does not learn why.
+    fn reject_as(&self, source: &Source, client: IpAddr, problem: Problem) -> Problem {
         let suspect = self.rejection_limit.suspect_for(source.index, client);
         self.rejection_limit.record_rejected(source.index, client);
         match suspect {
@@ -198,7 +217,7 @@ impl AdmissionControl {
                 Limit::Rejections.count();
                 Problem::TooManyRejections(Some(source.provider), wait)
             }
-            None => Problem::Unverified(source.provider, rejection),
+            None => problem,
         }
     }
 

@@ -30,6 +30,13 @@ pub(crate) struct BodyReader {
     min_rate: u32,
 }
 
+/// A complete body as it was sent, possibly with gzip.
+pub(crate) struct EncodedBody {
+    bytes: Bytes,
+    coding: ContentCoding,
+    incoming: IncomingBody,
+}
+
 /// A complete, decoded body, which consists of the bytes that the provider signed.
 pub(crate) struct RequestBody {
     pub(crate) bytes: Bytes,
@@ -61,7 +68,7 @@ impl BodyReader {
         client: IpAddr,
         headers: &HeaderMap,
         body: Incoming,
-    ) -> Result<RequestBody, Problem> {
+    ) -> Result<EncodedBody, Problem> {
         let coding = ContentCoding::of(headers)?;
         let limit = profile(provider).body_limit;
         let mut incoming = self.incoming(provider, client, body);
@@ -70,6 +77,12 @@ impl BodyReader {
             return Err(incoming.too_large());
         }
         let bytes = incoming.read().await?;
+        Ok(EncodedBody { bytes, coding, incoming })
+    }
+
+    /// Decodes a body, which can make it a thousand times as long.
+    pub(crate) async fn decode(&self, body: EncodedBody) -> Result<RequestBody, Problem> {
+        let EncodedBody { bytes, coding, incoming } = body;
         match coding {
             ContentCoding::Identity => Ok(incoming.complete(bytes)),
             ContentCoding::Gzip => incoming.decode(bytes, &self.work).await,

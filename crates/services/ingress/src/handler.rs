@@ -145,18 +145,21 @@ impl Ingress {
             return Err(self.admission.reject_unknown(provider, client));
         };
         if source.is_disabled {
-            return Err(Problem::SourceDisabled(source.provider));
+            return Err(self.admission.reject_disabled(source, client));
         }
         let (head, body) = request.into_parts();
         if let Err(problem) = self.admission.check_head(source, client, &head.headers) {
             self.reader.discard(source.provider, client, body).await;
             return Err(problem);
         }
+        let bad_body = |problem| self.admission.reject_body(source, client, problem);
         let body = self.reader.read(source.provider, client, &head.headers, body).await;
-        let mut body =
-            body.inspect_err(|problem| self.admission.count_bad_body(source, client, problem))?;
+        let body = body.map_err(bad_body)?;
+        let suspect = self.admission.await_turn(source, client).await?;
+        let mut body = self.reader.decode(body).await.map_err(bad_body)?;
         let received_at = now();
         let admission = self.verify(source, head.headers, &mut body, received_at, arrival).await?;
+        drop(suspect);
         self.pseudonymize(source, &mut body).await?;
         let bytes = body.bytes.clone();
         let request = self.publisher.split(source.provider, &source.name, &bytes);

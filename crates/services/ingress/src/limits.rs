@@ -6,7 +6,7 @@ use metrics::counter;
 /// A limit of bodies, clients, connections or sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// `max_connections`: a connection waits in the queue of the socket.
+    /// `max_connections`: a waiting connection is closed for a new one, or the new one waits.
     Connections,
     /// `max_connections_per_client`: a connection was closed at once.
     ConnectionsPerClient,

@@ -23,6 +23,7 @@ mod gzip;
 mod handler;
 mod heavy_work;
 mod limits;
+mod open_connections;
 mod problem;
 mod publish_segment;
 mod rate_limit;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use http::Method;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -15,12 +16,13 @@ use kafka::Cluster;
 use listenfd::ListenFd;
 use service::Service;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::client_address::{TrustedProxies, network};
 use crate::drain_backlog::drain_backlog;
 use crate::handler::Ingress;
 use crate::limits::Limit;
+use crate::open_connections::OpenConnections;
 use crate::settings::IngressSettings;
 use crate::timed_stream::{Phase, StreamTimeouts, TimedStream};
 
@@ -54,7 +56,7 @@ pub(crate) async fn serve(
     let connections = Connections {
         ingress: Arc::clone(&ingress),
         graceful: GracefulShutdown::new(),
-        limit: Arc::new(Semaphore::new(settings.max_connections)),
+        open: OpenConnections::new(settings.max_connections),
         per_client: ClientLimit::new(settings),
         timeouts: settings.stream_timeouts(),
     };
@@ -127,24 +129,24 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 struct Connections {
     ingress: Arc<Ingress>,
     graceful: GracefulShutdown,
-    /// Each connection holds one permit.
-    limit: Arc<Semaphore>,
+    open: OpenConnections,
     per_client: ClientLimit,
     timeouts: StreamTimeouts,
 }
 
 impl Connections {
-    /// Accepts connections up to the limit. Further ones wait in the queue of the socket.
+    /// Accepts connections. At the limit, a new one waits until there is room.
     async fn accept_all(&self, socket: &TcpListener) -> Infallible {
         loop {
-            if self.limit.available_permits() == 0 {
-                Limit::Connections.count();
-            }
-            let Ok(permit) = Arc::clone(&self.limit).acquire_owned().await else {
-                std::future::pending().await // unreachable: the semaphore is never closed
-            };
             match socket.accept().await {
-                Ok((stream, peer)) => self.serve_connection(stream, peer.ip(), permit),
+                Ok((stream, peer)) => {
+                    let Some(counted) = self.per_client.count(peer.ip()) else {
+                        Limit::ConnectionsPerClient.count();
+                        continue;
+                    };
+                    let permit = self.open.make_room().await;
+                    self.serve_connection(stream, peer.ip(), permit, counted);
+                }
                 // There is no free file descriptor, or the client has closed the connection.
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed; retrying");
@@ -169,21 +171,25 @@ impl Connections {
         }
     }
 
-    fn serve_connection(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
-        let Some(counted) = self.per_client.count(peer) else {
-            Limit::ConnectionsPerClient.count();
-            return;
-        };
+    fn serve_connection(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        permit: OwnedSemaphorePermit,
+        counted: CountedConnection,
+    ) {
         let ingress = Arc::clone(&self.ingress);
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
+        let open = self.open.insert(permit, phase.clone());
         let stream = TimedStream::new(stream, phase.clone(), self.timeouts);
         let handler = service_fn(move |request| {
             let (ingress, phase) = (Arc::clone(&ingress), phase.clone());
             async move {
                 phase.request_begins();
+                let is_post = request.method() == Method::POST;
                 let response = ingress.handle(request, peer).await;
-                phase.request_ends();
+                phase.request_ends(is_post && response.status().is_success());
                 Ok::<_, Infallible>(response)
             }
         });
@@ -194,10 +200,17 @@ impl Connections {
             .serve_connection(TokioIo::new(stream), handler);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "connection failed");
+            tokio::select! {
+                // First, because reading could begin a request.
+                biased;
+                () = open.closed() => {}
+                result = connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%peer, %error, "connection failed");
+                    }
+                }
             }
-            drop((permit, counted));
+            drop((open, counted));
         });
     }
 }

@@ -57,8 +57,8 @@ fn write_groups(
         let entries: Vec<&[u8]> = group.iter().map(|write| write.entry.as_slice()).collect();
         match spool.append(&entries) {
             Ok(()) => group.into_iter().for_each(|write| metrics.complete(write, Ok(()))),
-            // The group does not fit, but some of its entries may.
-            Err(SpoolError::Full { .. }) => {
+            // The group does not fit, or one of its entries is too long. The others may be written.
+            Err(SpoolError::Full { .. } | SpoolError::InvalidLength(_)) => {
                 for write in group {
                     let written = spool.append(&[&write.entry]);
                     metrics.complete(write, written.map_err(|error| error.code()));
@@ -118,5 +118,30 @@ impl SpoolMetrics {
         }
         // Sending fails if the client has closed its connection. Then the client will retry.
         let _ = write.done.send(written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_entry_that_cannot_be_written_does_not_fail_the_others_of_its_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(directory.path(), 1 << 20).unwrap();
+        let (sender, writes) = mpsc::unbounded_channel();
+        let results = [b"first".to_vec(), Vec::new(), b"third".to_vec()].map(|entry| {
+            let (done, written) = oneshot::channel();
+            sender.send(Write { entry, done }).unwrap();
+            written
+        });
+        drop(sender);
+        // All entries wait, so that they are one group.
+        write_groups(&Mutex::new(spool), writes, &SpoolMetrics::new(1 << 20));
+        let mut codes = Vec::new();
+        for written in results {
+            codes.push(written.await.unwrap());
+        }
+        assert_eq!(codes, [Ok(()), Err("spool_unfit"), Ok(())]);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,9 +24,25 @@ pub(crate) struct StreamTimeouts {
     pub(crate) write: Duration,
 }
 
-/// What a connection waits for. The request handler and the stream share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>);
+/// What a connection waits for. The request handler, the stream and [`crate::open_connections`] share
+/// it.
+#[derive(Debug, Clone)]
+pub(crate) struct Phase(Arc<PhaseState>);
+
+#[derive(Debug)]
+struct PhaseState {
+    phase: AtomicU8,
+    has_accepted: AtomicBool,
+    waiting_since: Mutex<Instant>,
+}
+
+/// A connection without a request in progress. The least one has waited longest, and is one whose
+/// client has sent nothing that was accepted, if there is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Waiting {
+    has_accepted: bool,
+    since: Instant,
+}
 
 /// The head of a request is awaited, and the first byte of it has arrived or should have.
 const HEAD: u8 = 0;
@@ -35,13 +51,45 @@ const BUSY: u8 = 1;
 /// The last request is answered.
 const IDLE: u8 = 2;
 
+impl Default for Phase {
+    fn default() -> Self {
+        Self(Arc::new(PhaseState {
+            phase: AtomicU8::new(HEAD),
+            has_accepted: AtomicBool::new(false),
+            waiting_since: Mutex::new(Instant::now()),
+        }))
+    }
+}
+
 impl Phase {
     pub(crate) fn request_begins(&self) {
-        self.0.store(BUSY, Ordering::Relaxed);
+        self.0.phase.store(BUSY, Ordering::Relaxed);
     }
 
-    pub(crate) fn request_ends(&self) {
-        self.0.store(IDLE, Ordering::Relaxed);
+    pub(crate) fn request_ends(&self, is_accepted: bool) {
+        if is_accepted {
+            self.0.has_accepted.store(true, Ordering::Relaxed);
+        }
+        *self.0.waiting_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.phase.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// Returns `None` while a request is in progress.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        if self.get() == BUSY {
+            return None;
+        }
+        let since = *self.0.waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Waiting { has_accepted: self.0.has_accepted.load(Ordering::Relaxed), since })
+    }
+
+    fn get(&self) -> u8 {
+        self.0.phase.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether this is the first byte of a head on an idle connection.
+    fn head_begins(&self) -> bool {
+        self.0.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -75,7 +123,7 @@ impl TimedStream {
     /// Fails when the client has not sent in time what the connection waits for. An idle connection
     /// ends as if the client had closed it.
     fn check_read_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let phase = self.phase.0.load(Ordering::Relaxed);
+        let phase = self.phase.get();
         if phase == BUSY {
             self.read_phase = BUSY;
             return Poll::Pending;
@@ -97,7 +145,7 @@ impl TimedStream {
 
     /// Notes that bytes arrived: the first of a head sets the deadline of the others.
     fn received(&mut self) {
-        if self.phase.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.phase.head_begins() {
             (self.read_phase, self.read_deadline) = (HEAD, Instant::now() + self.timeouts.head);
         }
     }
@@ -245,11 +293,11 @@ mod tests {
         let (mut stream, phase, _client) = connect().await;
         let mut buffer = [0; 8];
         phase.request_begins();
-        phase.request_ends();
+        phase.request_ends(true);
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 0, "the end after the idle timeout");
 
         let (mut stream, phase, mut client) = connect().await;
-        phase.request_ends();
+        phase.request_ends(true);
         client.write_all(b"POST").await.unwrap();
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
         let error = stream.read(&mut buffer).await.unwrap_err();

@@ -52,10 +52,25 @@ fn a_head_that_arrives_too_slowly_is_not_awaited() {
 #[test]
 fn connections_beyond_the_limit_wait_and_are_served() {
     let ingress = Ingress::start_with(&format!("max_connections = 2\n{SOON}"));
-    let idle = [ingress.connect(), ingress.connect()];
-    // Served when the idle connections have been closed, after `read_timeout`.
+    let request = genuine(&ingress, Provider::Postmark);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n{}\r\n",
+        request.path,
+        header_lines(&request.headers)
+    );
+    let busy: Vec<_> = (0..2).map(|_| ingress.connect_and_send(head.as_bytes())).collect();
+    // Served when the bodies of the others have not arrived within `read_timeout`.
     assert_serves(&ingress);
-    drop(idle);
+    drop(busy);
+}
+
+#[test]
+fn connections_that_only_wait_do_not_keep_others_out() {
+    let ingress = Ingress::start_with("max_connections = 4\nread_timeout = \"10m\"\n");
+    let mut waiting: Vec<_> = (0..8).map(|_| ingress.connect()).collect();
+    waiting.iter_mut().for_each(|stream| drop(stream.write_all(b"POST /webhooks/")));
+    assert_serves(&ingress);
+    drop(waiting);
 }
 
 #[test]

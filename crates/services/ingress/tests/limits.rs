@@ -21,6 +21,11 @@ const PROXIED: &str = "trusted_proxies = [\"127.0.0.0/8\"]\n";
 /// One rejected request is tolerated; after the second one the client is suspect.
 const STRICT: &str = "rejection_burst = 1\nrejections_per_minute = 1\n";
 
+/// A source that an operator has disabled.
+const DISABLED: &str = "[[source]]\nprovider = \"postmark\"\nname = \"off\"\n\
+                        header = \"x-token\"\nsecrets = [\"a token of 22 bytes\"]\n\
+                        disabled = true\n";
+
 fn await_hit(ingress: &Ingress, limit: &str) {
     ingress.service.await_metric(HITS, &[("limit", limit)], |hits| hits >= 1.0);
 }
@@ -265,7 +270,7 @@ fn bodies_that_cannot_be_read_count_as_rejected_requests() {
 
 #[test]
 fn guessing_the_names_of_sources_is_not_free() {
-    let ingress = Ingress::start_with(&format!("{PROXIED}{STRICT}"));
+    let ingress = Ingress::start_with(&format!("{PROXIED}{STRICT}{DISABLED}"));
     let client = "192.0.2.7";
     let (signed, forged) = signed_and_forged(&ingress);
     let guess = || {
@@ -274,10 +279,15 @@ fn guessing_the_names_of_sources_is_not_free() {
     };
     assert_eq!(guess(), (404, "unknown_source".into()));
     assert_eq!(guess(), (404, "unknown_source".into()));
-    // From now on a source that exists gets the same answer.
+    // From now on a source that exists gets the same answer, whatever else is wrong.
     assert_eq!(guess(), (429, "too_many_refusals".into()));
     let existing = outcome(&ingress.post(&from(&forged, client)));
     assert_eq!(existing, (429, "too_many_refusals".into()));
+    let mut encoded = from(&signed, client);
+    encoded.headers.push(("content-encoding".into(), "br".into()));
+    assert_eq!(outcome(&ingress.post(&encoded)), (429, "too_many_refusals".into()));
+    let off = ingress.post_body("/webhooks/postmark/off", &[("x-forwarded-for", client)], b"{}");
+    assert_eq!(outcome(&off), (429, "too_many_refusals".into()));
     assert_eq!(ingress.post(&from(&signed, client)).status, 200);
 }
 
@@ -296,9 +306,7 @@ fn other_methods_do_not_tell_the_names_of_sources() {
 
 #[test]
 fn a_disabled_source_asks_for_a_retry() {
-    let tokens = "[[source]]\nprovider = \"postmark\"\nname = \"off\"\nheader = \"x-token\"\n\
-                  secrets = [\"a token of 22 bytes\"]\ndisabled = true\n";
-    let ingress = Ingress::start_with(tokens);
+    let ingress = Ingress::start_with(DISABLED);
     let headers = [("x-token", "a token of 22 bytes")];
     let response = ingress.post_body("/webhooks/postmark/off", &headers, b"{}");
     assert_eq!(outcome(&response), (503, "source_disabled".into()));
