@@ -125,8 +125,8 @@ impl SpoolMetrics {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn an_entry_that_cannot_be_written_does_not_fail_the_others_of_its_group() {
+    #[test]
+    fn an_entry_that_cannot_be_written_does_not_fail_the_others_of_its_group() {
         let directory = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(directory.path(), 1 << 20).unwrap();
         let (sender, writes) = mpsc::unbounded_channel();
@@ -138,10 +138,7 @@ mod tests {
         drop(sender);
         // All entries wait, so that they are one group.
         write_groups(&Mutex::new(spool), writes, &SpoolMetrics::new(1 << 20));
-        let mut codes = Vec::new();
-        for written in results {
-            codes.push(written.await.unwrap());
-        }
+        let codes = results.map(|written| written.blocking_recv().unwrap());
         assert_eq!(codes, [Ok(()), Err("spool_unfit"), Ok(())]);
     }
 }
