@@ -117,7 +117,8 @@ impl BounceClass {
     }
 }
 
-/// Why a message was not delivered. Present on `bounced`, `deferred` and `dropped` events.
+/// Why a message was not delivered. Present on `bounced`, `deferred` and `dropped` events, and on
+/// automatic replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounce<'a> {
     pub permanence: Permanence,

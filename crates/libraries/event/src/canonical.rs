@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Automation, Bounce, Client, EventId, Geo, Kind, OccurredAt, Provider, ReceivedAt, Text,
-    TimeFault,
+    Automation, Bounce, Client, Delivery, EventId, Geo, Kind, OccurredAt, Provider, ReceivedAt,
+    Text, TimeFault,
 };
 
 /// One event of one recipient: the value of `mail.enriched` and `mail.events`.
@@ -48,6 +48,15 @@ pub struct Event<'a> {
     /// The tenant, from the operator's look-up table.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Text<'a>>,
+    /// The organizational domain of `sender` (RFC 7489 §3.2), by the public suffix list.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sender_domain: Option<Text<'a>>,
+    /// The address of the server that sent the message, in the provider's spelling.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sending_ip: Option<Text<'a>>,
+    /// False if the request failed verification and only the shadow mode of its source admitted it.
+    #[serde(default = "authentic", skip_serializing_if = "is_true")]
+    pub authentic: bool,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -57,8 +66,8 @@ pub struct Event<'a> {
     /// The client's user agent, on opens and clicks.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Text<'a>>,
-    /// The address of the client on opens and clicks, of the sending server on other events, in
-    /// the provider's spelling.
+    /// The address of the reader's client on opens and clicks, in the provider's spelling. In events of
+    /// earlier releases also the address of the sending server, on other kinds.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<Text<'a>>,
     /// The link that was clicked.
@@ -75,6 +84,22 @@ pub struct Event<'a> {
     /// The program that opened or clicked.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Client<'a>>,
+    /// When the provider began to send the message, UTC microseconds, if the event carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<OccurredAt>,
+    /// The time that the provider states, if it is implausible; see [`TimeFault::Implausible`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_at: Option<OccurredAt>,
+    /// The lower-cased address that sent the message.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Text<'a>>,
+    /// How the message reached the recipient's server.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery<'a>>,
+    /// What the answer of the recipient's server says about the sender, such as `listed`. The names are
+    /// in a data file.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Text<'a>>,
     /// The location of `ip`, on opens and clicks.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub geo: Option<Geo<'a>>,
@@ -86,24 +111,31 @@ pub struct Event<'a> {
     pub raw: &'a RawValue,
 }
 
+const fn authentic() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+const fn is_true(value: &bool) -> bool {
+    *value
+}
+
 impl Event<'_> {
-    /// Returns the digest of message and recipient. Unique opens and clicks are counted by it, and
-    /// it connects an engagement with its delivery. `None` unless this is a delivery, an open or a
-    /// click of a known message.
+    /// Returns the digest of message and recipient, which connects all events of a message. `None` if
+    /// the event names no message.
     pub fn engagement_id(&self) -> Option<EventId> {
         /// Earlier releases hashed here whether a machine opened. The byte stays, so that ids in
         /// existing state still match.
         const RESERVED: u8 = 0;
         let message = self.message_id.as_ref()?;
-        let has_id = self.kind.is_engagement() || self.kind == Kind::Delivered;
-        has_id.then(|| {
+        Some(
             crate::IdBuilder::new("engagement")
                 .part(&[self.provider as u8, RESERVED])
                 .part(self.source.as_bytes())
                 .part(message.as_bytes())
                 .part(self.recipient.as_deref().unwrap_or_default().as_bytes())
-                .finish()
-        })
+                .finish(),
+        )
     }
 
     /// Returns the event with `raw` as the provider's bytes and all texts copied, so that it no longer
@@ -127,6 +159,9 @@ impl Event<'_> {
             campaign: own(self.campaign),
             stream: own(self.stream),
             tenant: own(self.tenant),
+            sender_domain: own(self.sender_domain),
+            sending_ip: own(self.sending_ip),
+            authentic: self.authentic,
             tags: self.tags.into_iter().map(Text::into_owned).collect(),
             bounce: self.bounce.map(|bounce| Bounce {
                 permanence: bounce.permanence,
@@ -148,12 +183,23 @@ impl Event<'_> {
                 os: own(client.os),
                 name: own(client.name),
             }),
+            sent_at: self.sent_at,
+            claimed_at: self.claimed_at,
+            sender: own(self.sender),
+            delivery: self.delivery.map(|delivery| Delivery {
+                server: own(delivery.server),
+                response: own(delivery.response),
+                tls: delivery.tls,
+                millis: delivery.millis,
+            }),
+            signals: self.signals.into_iter().map(Text::into_owned).collect(),
             geo: self.geo.map(|geo| Geo {
                 country: own(geo.country),
                 region: own(geo.region),
                 city: own(geo.city),
                 asn: geo.asn,
                 network: own(geo.network),
+                time_zone: own(geo.time_zone),
             }),
             labels: self
                 .labels

@@ -53,7 +53,8 @@ pub struct Client<'a> {
     pub name: Option<Text<'a>>,
 }
 
-/// The location of an address according to the operator's databases. Unknown fields are absent.
+/// The location of an address according to the operator's databases, or to the provider if no database
+/// knows it. Unknown fields are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Geo<'a> {
     /// ISO 3166-1 alpha-2, such as `NL`.
@@ -71,6 +72,9 @@ pub struct Geo<'a> {
     /// The name of the organisation that has this number.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Text<'a>>,
+    /// The name in the time zone database of IANA, such as `Europe/Amsterdam`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Text<'a>>,
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl Kind {
     pub const fn is_engagement(self) -> bool {
         matches!(self, Self::Opened | Self::Clicked)
     }
+
+    /// True for the kinds that report an attempt to deliver a message to the recipient's server.
+    pub const fn is_attempt(self) -> bool {
+        matches!(self, Self::Delivered | Self::Deferred | Self::Bounced)
+    }
 }
 
 impl fmt::Display for Kind {

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Bounce, Event, Text};
+use crate::{Bounce, Delivery, Event, Geo, Text};
 
 /// In bytes: a local part of 64, `@`, and a domain of 255 (RFC 5321 §4.5.3.1).
 pub const RECIPIENT: usize = 320;
@@ -64,9 +64,12 @@ impl<'a> Event<'a> {
             automation,
             request_id,
             client,
-            geo,
             labels,
             raw,
+            authentic,
+            sent_at,
+            claimed_at,
+            signals,
             // From the provider.
             recipient,
             recipient_domain,
@@ -80,6 +83,11 @@ impl<'a> Event<'a> {
             url,
             provider_event,
             provider_event_id,
+            sender_domain,
+            sending_ip,
+            sender,
+            delivery,
+            geo,
         } = self;
         Self {
             event_id,
@@ -94,9 +102,12 @@ impl<'a> Event<'a> {
             automation,
             request_id,
             client,
-            geo,
             labels,
             raw,
+            authentic,
+            sent_at,
+            claimed_at,
+            signals,
             recipient: limited(recipient, RECIPIENT),
             recipient_domain: limited(recipient_domain, RECIPIENT),
             message_id: limited(message_id, MESSAGE_ID),
@@ -109,6 +120,11 @@ impl<'a> Event<'a> {
             url: limited(url, LONG_TEXT),
             provider_event: provider_event.limited(NAME),
             provider_event_id: limited(provider_event_id, NAME),
+            sender_domain: limited(sender_domain, RECIPIENT),
+            sending_ip: limited(sending_ip, IP),
+            sender: limited(sender, RECIPIENT),
+            delivery: delivery.map(Delivery::within_limits),
+            geo: geo.map(Geo::within_limits),
         }
     }
 
@@ -122,6 +138,32 @@ impl<'a> Event<'a> {
             if !self.tags.contains(&tag) {
                 self.tags.push(tag);
             }
+        }
+    }
+}
+
+impl Delivery<'_> {
+    fn within_limits(self) -> Self {
+        let Self { server, response, tls, millis } = self;
+        Self {
+            server: limited(server, RECIPIENT),
+            response: limited(response, LONG_TEXT),
+            tls,
+            millis,
+        }
+    }
+}
+
+impl Geo<'_> {
+    fn within_limits(self) -> Self {
+        let Self { country, region, city, asn, network, time_zone } = self;
+        Self {
+            country: limited(country, NAME),
+            region: limited(region, NAME),
+            city: limited(city, NAME),
+            asn,
+            network: limited(network, NAME),
+            time_zone: limited(time_zone, NAME),
         }
     }
 }

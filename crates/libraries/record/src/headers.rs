@@ -1,6 +1,11 @@
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
-use event::{EventId, Kind, OccurredAt, Provider, ReceivedAt};
+use event::{
+    Counter, CounterSet, DimensionDigests, DimensionSet, EventId, Kind, OccurredAt, Provider,
+    ReceivedAt,
+};
 use serde::{Deserialize, Serialize};
 
 /// Names of record headers.
@@ -24,12 +29,37 @@ pub mod names {
     pub const TIME_FAULT: &str = "time-fault";
     /// The kind's name in lower case.
     pub const KIND: &str = "kind";
-    /// A digest of message and recipient, 16 bytes. Only on deliveries, opens and clicks.
+    /// A digest of message and recipient, 16 bytes. Earlier releases wrote it only on deliveries, opens
+    /// and clicks.
     pub const ENGAGEMENT_ID: &str = "engagement-id";
     /// Present and empty on opens and clicks that a machine probably caused.
     pub const MACHINE: &str = "machine";
     /// A digest of the link, 4 bytes: enough to distinguish the links of one message. Only on clicks.
     pub const LINK: &str = "link";
+    /// Present and empty on an event that only the shadow mode of its source admitted.
+    pub const UNAUTHENTIC: &str = "unauthentic";
+    /// When the provider began to send the message: UTC microseconds in decimal. Only on events that
+    /// carry this time.
+    pub const SENT_AT: &str = "sent-at";
+    /// What the event counts for if it is the first of its kind for its message and recipient: names of
+    /// [`event::Counter`], separated by commas. From `enrich` to `dedupe`.
+    pub const WOULD_COUNT: &str = "would-count";
+    /// The [`event::DimensionDigests`] of the event, 10 bytes. From `enrich` to `dedupe`.
+    pub const DIMENSION_DIGESTS: &str = "dimension-digests";
+    /// The how-manieth event of its kind this is for its message and recipient, in decimal; 1 is the
+    /// first. Opens and clicks by people and by machines are numbered separately. Absent if the event
+    /// names no message, or if nothing is remembered about it.
+    pub const SEEN: &str = "seen";
+    /// When the message was sent, as far as `dedupe` knows: UTC microseconds in decimal. The same on all
+    /// events of a message and recipient.
+    pub const SENT: &str = "sent";
+    /// Present and empty on a bounce that happened after the delivery of its message.
+    pub const LATE: &str = "late";
+    /// What the event counts for: names of [`event::Counter`], separated by commas. From `dedupe` to
+    /// `monitor`.
+    pub const COUNTS: &str = "counts";
+    /// What the event changes in the counts of earlier events; see [`super::Corrections`].
+    pub const CORRECTIONS: &str = "corrections";
     /// What an open or click is the first of, for its message and recipient: `kind`, `engagement`, both
     /// as `kind,engagement`, or empty for neither.
     pub const FIRST: &str = "first";
@@ -83,6 +113,18 @@ pub struct RawHeaders<'a> {
     pub received_at: ReceivedAt,
     /// The id of the HTTP request.
     pub request_id: &'a str,
+    /// False if the request failed verification and only the shadow mode of its source admitted it.
+    #[serde(default = "authentic", skip_serializing_if = "is_true")]
+    pub authentic: bool,
+}
+
+const fn authentic() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+const fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl<'a> RawHeaders<'a> {
@@ -98,18 +140,21 @@ impl<'a> RawHeaders<'a> {
             source: text_header(headers, names::SOURCE)?,
             received_at: ReceivedAt(number_header(headers, names::RECEIVED_AT)?),
             request_id: text_header(headers, names::REQUEST_ID)?,
+            authentic: headers(names::UNAUTHENTIC).is_none(),
         })
     }
 
     /// Returns the headers as names and values.
-    pub fn headers(&self) -> [(&'static str, Cow<'a, [u8]>); 4] {
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'a, [u8]>)> + use<'a> {
         let received_at = self.received_at.micros().to_string();
-        [
+        let unauthentic = (names::UNAUTHENTIC, Cow::Borrowed(&b""[..]));
+        let always = [
             (names::PROVIDER, Cow::Borrowed(self.provider.as_str().as_bytes())),
             (names::SOURCE, Cow::Borrowed(self.source.as_bytes())),
             (names::RECEIVED_AT, Cow::Owned(received_at.into_bytes())),
             (names::REQUEST_ID, Cow::Borrowed(self.request_id.as_bytes())),
-        ]
+        ];
+        always.into_iter().chain((!self.authentic).then_some(unauthentic))
     }
 }
 
@@ -121,10 +166,21 @@ pub struct EnrichedHeaders {
     pub kind: Kind,
     /// When the event happened.
     pub occurred_at: OccurredAt,
-    /// True if that is the time of receipt, so that a duplicate of the event may have another.
+    /// When the ingress received it; `occurred_at` if the header is missing.
+    pub received_at: ReceivedAt,
+    /// True if `occurred_at` is the time of receipt, so that a duplicate of the event may have another.
     pub is_undated: bool,
-    /// The digest of message and recipient, for deliveries, opens and clicks.
+    /// The digest of message and recipient.
     pub engagement_id: Option<EventId>,
+    /// When the provider began to send the message.
+    pub sent_at: Option<OccurredAt>,
+    /// What the event counts for if it is the first of its kind. `None` if an earlier release enriched
+    /// the event; then its value tells.
+    pub would_count: Option<CounterSet>,
+    /// Absent values if an earlier release enriched the event.
+    pub digests: DimensionDigests,
+    /// Whether the request passed verification.
+    pub authentic: bool,
     /// Whether a machine probably caused the open or click.
     pub machine: bool,
     /// The digest of the link, for clicks.
@@ -142,18 +198,46 @@ impl EnrichedHeaders {
                 .map(|bytes| EventId::from_bytes(bytes).ok_or(HeaderError(name)))
                 .transpose()
         };
+        let occurred_at = OccurredAt(number_header(headers, names::OCCURRED_AT)?);
         Ok(Self {
             event_id: id(names::EVENT_ID)?.ok_or(HeaderError(names::EVENT_ID))?,
             kind: text_header(headers, names::KIND)?
                 .parse()
                 .map_err(|_| HeaderError(names::KIND))?,
-            occurred_at: OccurredAt(number_header(headers, names::OCCURRED_AT)?),
+            occurred_at,
+            received_at: time(headers, names::RECEIVED_AT)?
+                .map_or(ReceivedAt(occurred_at.micros()), |time| ReceivedAt(time.micros())),
             is_undated: headers(names::TIME_FAULT).is_some(),
             engagement_id: id(names::ENGAGEMENT_ID)?,
+            sent_at: time(headers, names::SENT_AT)?,
+            would_count: counters(headers, names::WOULD_COUNT)?,
+            digests: match headers(names::DIMENSION_DIGESTS) {
+                Some(bytes) => DimensionDigests::from_bytes(bytes)
+                    .ok_or(HeaderError(names::DIMENSION_DIGESTS))?,
+                None => DimensionDigests::default(),
+            },
+            authentic: headers(names::UNAUTHENTIC).is_none(),
             machine: headers(names::MACHINE).is_some(),
             link: headers(names::LINK).map(link).transpose()?,
         })
     }
+}
+
+/// Reads an optional header with a time.
+fn time<'a>(
+    headers: &impl Fn(&str) -> Option<&'a [u8]>,
+    name: &'static str,
+) -> Result<Option<OccurredAt>, HeaderError> {
+    headers(name).map(|_| number_header(headers, name).map(OccurredAt)).transpose()
+}
+
+/// Reads an optional header with names of counters.
+fn counters<'a>(
+    headers: &impl Fn(&str) -> Option<&'a [u8]>,
+    name: &'static str,
+) -> Result<Option<CounterSet>, HeaderError> {
+    let read = |_| CounterSet::from_names(text_header(headers, name)?).ok_or(HeaderError(name));
+    headers(name).map(read).transpose()
 }
 
 fn link(bytes: &[u8]) -> Result<u32, HeaderError> {
@@ -190,6 +274,90 @@ impl FirstSeen {
             _ => return Err(HeaderError(names::FIRST)),
         };
         Ok(Self { of_kind, of_engagement })
+    }
+}
+
+/// What an event counts for, as `dedupe` decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// `None` if an earlier release of `dedupe` passed the event on.
+    pub counts: Option<CounterSet>,
+    /// When the message was sent.
+    pub sent: Option<OccurredAt>,
+    pub corrections: Option<Corrections>,
+}
+
+impl Tally {
+    /// Reads the headers through a look-up by name.
+    ///
+    /// # Errors
+    /// Names the header that is malformed.
+    pub fn read<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, HeaderError> {
+        let corrections = match headers(names::CORRECTIONS) {
+            Some(_) => Some(text_header(headers, names::CORRECTIONS)?.parse()?),
+            None => None,
+        };
+        let counts = counters(headers, names::COUNTS)?;
+        Ok(Self { counts, sent: time(headers, names::SENT)?, corrections })
+    }
+}
+
+/// What an event changes in the counts of earlier events of the same message and recipient. For
+/// example, a delivery after a soft bounce makes the bounce a deferral.
+///
+/// The header's value is `dimensions:changes`, such as
+/// `mailbox_provider,campaign:-bounced_soft@1795255200000000,+deferred@1795255200000000`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corrections {
+    /// The dimensions in which all earlier events of the message had the same value as this event. The
+    /// changes apply to scopes of these dimensions only, and to the source.
+    pub dimensions: DimensionSet,
+    pub changes: Vec<Correction>,
+}
+
+/// One change of an earlier count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Correction {
+    pub counter: Counter,
+    /// The time at which the earlier event counts, UTC microseconds.
+    pub at: OccurredAt,
+    /// True if the message counts there from now on, false if it no longer does.
+    pub adds: bool,
+}
+
+impl fmt::Display for Corrections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.dimensions)?;
+        for (number, Correction { counter, at, adds }) in self.changes.iter().enumerate() {
+            let (comma, sign) = (if number > 0 { "," } else { "" }, if *adds { '+' } else { '-' });
+            write!(f, "{comma}{sign}{}@{}", counter.as_str(), at.micros())?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Corrections {
+    type Err = HeaderError;
+
+    fn from_str(text: &str) -> Result<Self, HeaderError> {
+        let read = || {
+            let (dimensions, changes) = text.split_once(':')?;
+            let changes = changes.split(',').filter(|change| !change.is_empty());
+            Some(Self {
+                dimensions: DimensionSet::from_names(dimensions)?,
+                changes: changes.map(Correction::from_text).collect::<Option<_>>()?,
+            })
+        };
+        read().ok_or(HeaderError(names::CORRECTIONS))
+    }
+}
+
+impl Correction {
+    fn from_text(text: &str) -> Option<Self> {
+        let adds = text.starts_with('+');
+        let (counter, at) = text.strip_prefix(['+', '-'])?.split_once('@')?;
+        let at = OccurredAt(at.parse().ok()?);
+        Some(Self { counter: Counter::from_name(counter)?, at, adds })
     }
 }
 
@@ -232,14 +400,40 @@ mod tests {
     }
 
     #[test]
+    fn corrections_round_trip() {
+        let text = "mailbox_provider,campaign:-bounced_soft@1795255200000000,+deferred@-5";
+        let corrections: Corrections = text.parse().unwrap();
+        assert_eq!(corrections.to_string(), text);
+        let expected = [
+            Correction {
+                counter: Counter::BouncedSoft,
+                at: OccurredAt(1_795_255_200_000_000),
+                adds: false,
+            },
+            Correction { counter: Counter::Deferred, at: OccurredAt(-5), adds: true },
+        ];
+        assert_eq!(corrections.changes, expected);
+        assert!(corrections.dimensions.contains(event::Dimension::Campaign));
+        assert!(":".parse::<Corrections>().unwrap().changes.is_empty());
+        for wrong in ["", "x:", ":bounced_soft@1", ":-bounce@1", ":-bounced_soft", ":+dropped@x"] {
+            assert_eq!(
+                wrong.parse::<Corrections>(),
+                Err(HeaderError(names::CORRECTIONS)),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn raw_headers_are_read_as_they_were_written() {
         let headers = RawHeaders {
             provider: Provider::Mailgun,
             source: "shop",
             received_at: ReceivedAt(1_795_255_200_123_456),
             request_id: "r1",
+            authentic: false,
         };
-        let written = headers.headers();
+        let written: Vec<_> = headers.headers().collect();
         let lookup =
             |name: &str| written.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..]);
         assert_eq!(RawHeaders::read(&lookup), Ok(headers));

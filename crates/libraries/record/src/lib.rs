@@ -1,7 +1,7 @@
 //! What travels between the services: topic names, record keys and headers, offsets, dead letters.
 //!
-//! Headers are UTF-8 text, except for `event-id` and `engagement-id` (16 raw bytes) and `link`
-//! (4 raw bytes). Nothing here talks to Kafka; the crate `kafka` moves what this crate describes.
+//! Headers are UTF-8 text, except for `event-id` and `engagement-id` (16 raw bytes), `link`
+//! (4 raw bytes) and `dimension-digests` (10 raw bytes). Nothing here talks to Kafka; the crate `kafka` moves what this crate describes.
 
 mod dead_letter;
 mod fit;
@@ -12,7 +12,8 @@ mod topics;
 pub use dead_letter::{DEAD_LETTER_REASONS, DeadLetter, DeadLetterHeaders, Origin, Reason, Stage};
 pub use fit::{FittedDeadLetter, fit, record_bytes};
 pub use headers::{
-    EnrichedHeaders, EventHeaders, FirstSeen, HeaderError, RawHeaders, names, text_header,
+    Correction, Corrections, EnrichedHeaders, EventHeaders, FirstSeen, HeaderError, RawHeaders,
+    Tally, names, text_header,
 };
 pub use offset::{NextOffset, Offset};
 pub use topics::{Layout, RequiredSetting, TopicSpec, Topics, Wanted};

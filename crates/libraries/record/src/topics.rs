@@ -19,7 +19,8 @@ pub struct Topics {
     pub alerts: String,
     /// Records that could not be processed. Keyed as the original record.
     pub dead_letters: String,
-    /// The changelog of dedupe: event ids and engagements, one record per commit and partition.
+    /// The changelog of dedupe: event ids and memories of messages, one record per commit and
+    /// partition.
     pub dedupe_changelog: String,
     /// The changelog of monitor-rate: panes, clocks and open episodes. Compacted.
     pub monitor_changelog: String,
@@ -37,7 +38,8 @@ pub struct Layout {
     pub scope_partitions: i32,
     /// The replication factor.
     pub replication: i32,
-    /// How many hours dedupe remembers an event. Its changelog is retained for one day longer.
+    /// How many hours dedupe remembers an event or a message, whichever is longer. Its changelog is
+    /// retained for one day longer.
     pub dedupe_horizon_hours: u32,
     /// The largest record, in bytes.
     pub max_message_bytes: usize,
@@ -63,6 +65,9 @@ pub struct RequiredSetting {
     pub wanted: Wanted,
     /// What happens with other values.
     pub otherwise: &'static str,
+    /// The value that a service sets at startup in place of another one. `None`: the operator has to
+    /// decide, and the service ends.
+    pub raise_to: Option<String>,
 }
 
 /// The values of a setting that keep a promise.
@@ -152,7 +157,8 @@ impl Topics {
         for spec in self.specs(layout) {
             let mut require = |name, wanted, otherwise| {
                 let topic = spec.name.clone();
-                required.push(RequiredSetting { topic, name, wanted, otherwise });
+                let raise_to = None;
+                required.push(RequiredSetting { topic, name, wanted, otherwise, raise_to });
             };
             let is_compacted = [&self.monitor_changelog, &self.positions].contains(&&spec.name);
             let (policy, otherwise) = if is_compacted {
@@ -180,8 +186,15 @@ impl Topics {
             if spec.name == self.dedupe_changelog {
                 let horizon = i64::from(layout.dedupe_horizon_hours) * HOUR.cast_signed();
                 let otherwise = "dedupe would forget events within its horizon";
-                require("retention.ms", Wanted::AtLeast(horizon), otherwise);
                 require("retention.bytes", Wanted::Exactly("-1"), otherwise);
+                required.push(RequiredSetting {
+                    topic: spec.name.clone(),
+                    name: "retention.ms",
+                    wanted: Wanted::AtLeast(horizon),
+                    otherwise,
+                    // A longer retention breaks no promise, and the horizons may grow with a release.
+                    raise_to: Some((dedupe_hours(layout) * HOUR).to_string()),
+                });
             }
         }
         required
@@ -215,8 +228,7 @@ impl Topics {
         specs.push(spec(&self.rates, by_scope, 14 * 24));
         specs.push(spec(&self.alerts, by_scope, 90 * 24));
         specs.push(spec(&self.dead_letters, by_recipient, 30 * 24));
-        let dedupe_hours = u64::from(layout.dedupe_horizon_hours) + 24;
-        specs.push(spec(&self.dedupe_changelog, by_recipient, dedupe_hours));
+        specs.push(spec(&self.dedupe_changelog, by_recipient, dedupe_hours(layout)));
         let mut compacted = spec(&self.monitor_changelog, by_scope, 24);
         compacted.settings = vec![("cleanup.policy", "compact".to_owned())];
         compacted.settings.extend(everywhere.clone());
@@ -228,6 +240,11 @@ impl Topics {
         specs.extend([compacted, positions]);
         specs
     }
+}
+
+/// Returns how long the changelog of dedupe is retained.
+const fn dedupe_hours(layout: Layout) -> u64 {
+    layout.dedupe_horizon_hours as u64 + 24
 }
 
 #[cfg(test)]
@@ -253,6 +270,8 @@ mod tests {
                 let set = spec.settings.iter().find(|(name, _)| *name == required.name);
                 let value = set.map_or("-1", |(_, value)| value); // Kafka's default of retention.bytes
                 assert!(required.wanted.allows(value), "{required:?} {value}");
+                let raised = required.raise_to.as_deref();
+                assert!(raised.is_none_or(|raised| raised == value), "{required:?} {value}");
                 if required.name == "min.insync.replicas" {
                     assert_eq!(value, insync, "{replication} replicas");
                 }

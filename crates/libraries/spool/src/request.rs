@@ -38,6 +38,7 @@ mod tests {
         source: "shop",
         received_at: ReceivedAt(1_795_255_200_123_456),
         request_id: "r1",
+        authentic: true,
     };
 
     #[test]
@@ -46,6 +47,8 @@ mod tests {
             let entry = encode(&HEADERS, body).unwrap();
             assert_eq!(decode(&entry), Some((HEADERS, body)));
         }
+        let forged = RawHeaders { authentic: false, ..HEADERS };
+        assert_eq!(decode(&encode(&forged, b"").unwrap()), Some((forged, &b""[..])));
         for cut in 0..10 {
             assert_eq!(decode(&encode(&HEADERS, b"").unwrap()[..cut]), None);
         }

@@ -170,6 +170,7 @@ impl Ingress {
             source: &source.name,
             received_at,
             request_id: &arrival.request_id,
+            authentic: admission == Admission::Authentic,
         };
         self.keep(&headers, &request).await?;
         if let Some(limit) = request.over_limit() {

@@ -280,6 +280,7 @@ mod tests {
             source: "s",
             received_at: ReceivedAt(1),
             request_id: "r",
+            authentic: true,
         };
         spool::request::encode(&headers, format!("{{\"event\":\"{kind}\"}}").as_bytes()).unwrap()
     }

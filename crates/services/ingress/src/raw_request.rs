@@ -47,7 +47,7 @@ type Header<'h> = (&'static str, Cow<'h, [u8]>);
 
 impl<'r> RawRequest<'r> {
     pub(crate) fn new(headers: &RawHeaders<'r>, request: &'r SplitRequest<'r>) -> Self {
-        let mut headers = headers.headers().to_vec();
+        let mut headers: Vec<_> = headers.headers().collect();
         if request.is_mapped {
             headers.push((names::MAPPED, Cow::Borrowed(b"")));
         }

@@ -135,7 +135,8 @@ impl Source {
     }
 
     fn new(index: usize, table: SourceTable) -> anyhow::Result<Self> {
-        let SourceTable { provider, name, secrets, disabled, shadow, rate, burst, options } = table;
+        let SourceTable { provider, name, secrets, disabled, shadow, rate, burst, options, .. } =
+            table;
         let rate_limit = rate.map(|rate| RateLimit::new(rate, burst.unwrap_or(rate)));
         let options = Options::read(provider, options)
             .with_context(|| format!("source {name} ({provider}) has an invalid option"))?;

@@ -198,6 +198,7 @@ impl SpoolBuilder {
             source: source(provider),
             received_at: ReceivedAt(1_795_255_200_000_000),
             request_id: "r1",
+            authentic: true,
         };
         self.spool.append(&[spool::request::encode(&headers, body).unwrap()]).unwrap();
     }

@@ -18,6 +18,7 @@ fn entry(request_id: &str) -> Vec<u8> {
         source: "shop",
         received_at: ReceivedAt(1_795_255_200_123_456),
         request_id,
+        authentic: true,
     };
     spool::request::encode(&headers, b"{\"event\":\x1b[31m}").unwrap()
 }
