@@ -16,6 +16,8 @@ pub struct MailEvent {
     /// UTC microseconds since the Unix epoch. A multiple of [`MailEvent::resolution_micros`],
     /// because the provider's payload would lose the rest.
     pub occurred_at_micros: i64,
+    /// When the provider took the message in, in the same form. `None`: when this event occurred.
+    pub sent_at_micros: Option<i64>,
     /// For bounces. `None` means [`Permanence::Hard`].
     pub permanence: Option<Permanence>,
     /// Whether a machine, not a person, opened or clicked.
@@ -35,6 +37,7 @@ impl MailEvent {
             message_id: crate::payloads::message_id(provider, u128::from(n)),
             campaign: "welcome".to_owned(),
             occurred_at_micros: 1_795_255_200_000_000 + i64::from(n) * 1_000_000,
+            sent_at_micros: None,
             permanence: (kind == Kind::Bounced).then_some(Permanence::Hard),
             machine: false,
             n,
@@ -68,6 +71,11 @@ impl MailEvent {
             Provider::Brevo | Provider::MailerSend | Provider::Postal => None,
             _ => Some(&self.campaign),
         }
+    }
+
+    /// Returns when the provider took the message in.
+    pub(crate) fn sent_at(&self) -> i64 {
+        self.sent_at_micros.unwrap_or(self.occurred_at_micros)
     }
 
     pub fn is_hard_bounce(&self) -> bool {

@@ -55,10 +55,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Returns the accepted messages or, if the provider does not report them, the delivered and
-    /// bounced ones.
+    /// Returns the delivered and bounced messages.
     pub const fn sent(&self) -> usize {
-        if self.accepted > 0 { self.accepted } else { self.delivered + self.hard + self.soft }
+        self.delivered + self.hard + self.soft
     }
 
     /// Returns the hard bounces per sent message, or 0 if nothing was sent.
@@ -184,22 +183,23 @@ mod tests {
         let line = Timeline { accepted: vec![0, 10, 20], hard: vec![10], ..Timeline::default() };
         assert_eq!(line.window(20, 10).accepted, 1);
         assert_eq!(line.window(21, 21).accepted, 3);
-        assert_eq!(line.window(21, 21).hard_rate(), 1.0 / 3.0);
+        assert_eq!(line.window(21, 21).hard, 1);
         assert_eq!(line.window(19, 10).accepted, 1);
     }
 
     #[test]
-    fn sent_falls_back_to_delivered_and_bounced() {
+    fn sent_is_what_was_delivered_or_bounced() {
         let counts = Counts { delivered: 8, hard: 1, soft: 1, ..Counts::default() };
         assert_eq!(counts.sent(), 10);
-        assert_eq!(Counts { accepted: 12, ..counts }.sent(), 12);
+        assert_eq!(Counts { accepted: 12, ..counts }.sent(), 10);
+        assert_eq!(counts.hard_rate(), 0.1);
     }
 
     #[test]
     fn breaches_are_ranges_of_window_ends() {
         let at = |second: i64| second * SECOND;
         let line = Timeline {
-            accepted: (0..100).map(|n| at(n * 10 + 5)).collect(),
+            delivered: (0..100).map(|n| at(n * 10 + 5)).collect(),
             hard: vec![at(205), at(206), at(705), at(706)],
             ..Timeline::default()
         };

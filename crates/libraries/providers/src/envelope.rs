@@ -40,16 +40,25 @@ impl<'a> Envelope<'a> {
         let received = |fault| EventTime {
             occurred_at: OccurredAt(self.received_at.micros()),
             fault: Some(fault),
+            claimed_at: None,
         };
         Ok(match time {
             Ok(occurred_at) if occurred_at.is_plausible(self.received_at) => {
-                EventTime { occurred_at, fault: None }
+                EventTime { occurred_at, fault: None, claimed_at: None }
             }
-            Ok(_) => received(TimeFault::Implausible),
+            Ok(claimed_at) => {
+                EventTime { claimed_at: Some(claimed_at), ..received(TimeFault::Implausible) }
+            }
             Err(ParseError::MissingTime) => received(TimeFault::Missing),
             Err(ParseError::TimeOutOfRange) => received(TimeFault::OutOfRange),
             Err(_) => received(TimeFault::Unreadable),
         })
+    }
+
+    /// Returns when the provider began to send the message. A time that cannot be right counts as
+    /// absent, because cohorts and clocks would follow it.
+    pub(crate) fn sent_at(&self, time: Result<OccurredAt, ParseError>) -> Option<OccurredAt> {
+        time.ok().filter(|time| time.is_plausible(self.received_at))
     }
 
     /// Returns the event with the fields that all providers have in common. Each provider's `parse`
@@ -78,6 +87,9 @@ impl<'a> Envelope<'a> {
             campaign: None,
             stream: None,
             tenant: None,
+            sender_domain: None,
+            sending_ip: None,
+            authentic: true,
             tags: Vec::new(),
             bounce: None,
             automation: None,
@@ -88,6 +100,11 @@ impl<'a> Envelope<'a> {
             provider_event_id: None,
             request_id: Text::from(self.request_id),
             client: None,
+            sent_at: None,
+            claimed_at: time.claimed_at,
+            sender: None,
+            delivery: None,
+            signals: Vec::new(),
             geo: None,
             labels: Default::default(),
             raw,
@@ -101,6 +118,8 @@ pub(crate) struct EventTime {
     occurred_at: OccurredAt,
     /// Why it is the time of receipt.
     fault: Option<TimeFault>,
+    /// The provider's time, if it is implausible.
+    claimed_at: Option<OccurredAt>,
 }
 
 /// Returns a field as a part of an event's key.

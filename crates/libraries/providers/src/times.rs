@@ -51,7 +51,7 @@ pub(crate) fn first<'t>(
 }
 
 /// Returns the characters of a number, or of a text without escapes.
-fn unquoted(value: Option<&RawValue>) -> Result<&str, ParseError> {
+pub(crate) fn unquoted(value: Option<&RawValue>) -> Result<&str, ParseError> {
     let written = value.map(RawValue::get).ok_or(ParseError::MissingTime)?;
     let text = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match text.unwrap_or(written) {

@@ -279,3 +279,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_mapping_finds_the_sender_and_the_delivery() {
+    let mappings = mappings(json!({
+        "fields": {"event": "/type", "sender": "/mail/from", "sent_at": "/mail/sent",
+            "sending_ip": "/smtp/from", "server": "/smtp/to", "response": "/smtp/answer",
+            "tls": "/smtp/tls", "millis": "/smtp/took"},
+    }));
+    let read = |kind: &str| {
+        let body = json!({
+            "type": kind, "id": "a", "recipient": "ada@example.com", "timestamp": 1_762_787_700,
+            "mail": {"from": "Shop <News@shop.example>", "sent": 1_762_787_690},
+            "smtp": {"from": "198.51.100.7", "to": "é".repeat(1_000), "answer": "250 OK",
+                "tls": "TRUE", "took": "1180"},
+        });
+        let json =
+            events(&mappings, &body.to_string(), |event| serde_json::to_value(event).unwrap());
+        json.into_iter().next().unwrap()
+    };
+    let delivered = read("delivered");
+    assert_eq!(delivered["sender"], "news@shop.example");
+    assert_eq!(delivered["sent_at"], 1_762_787_690_000_000_i64);
+    assert_eq!(delivered["sending_ip"], "198.51.100.7");
+    let server = "é".repeat(event::limits::RECIPIENT / 2);
+    let delivery = json!({"server": server, "response": "250 OK", "tls": true, "millis": 1_180});
+    assert_eq!(delivered["delivery"], delivery, "texts have their limits");
+    assert_eq!(read("opened").get("delivery"), None, "only attempts have one");
+}

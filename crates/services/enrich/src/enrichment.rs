@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use event::{Event, Text, domain_of};
+use event::{CounterSet, Event, Geo, Text, domain_of};
 use providers::Mappings;
 
 use crate::agents::{Agent, Agents};
@@ -13,7 +13,10 @@ use crate::geography::Geography;
 use crate::lookup::Lookups;
 use crate::mailbox::{MailboxProviders, OTHER};
 use crate::mx::MailExchanges;
+use crate::mx_hosts::MxHosts;
 use crate::settings::EnrichSettings;
+use crate::signals::Signals;
+use crate::sources::Sources;
 use crate::{OpenError, RawRecord, Unreadable};
 
 /// All sources of additional data. Each thread needs its own, because it caches user agents.
@@ -26,6 +29,9 @@ pub struct Enrichment {
     extraction: Extraction,
     lookups: Lookups,
     mappings: Mappings,
+    sources: Sources,
+    signals: Signals,
+    count_unauthentic: bool,
 }
 
 impl Enrichment {
@@ -42,8 +48,11 @@ impl Enrichment {
                 settings.mx_cache_domains,
             )
         });
+        let mailbox_providers = MailboxProviders::load()?;
+        let hosts = MxHosts::load()?;
         Ok(Self {
-            mailbox_providers: MailboxProviders::load()?,
+            sources: Sources::open(settings.sources.clone(), &mailbox_providers, &hosts)?,
+            mailbox_providers,
             exchanges: exchanges.transpose()?,
             agents: Agents::load()?,
             data_centres: DataCentres::load()?,
@@ -51,6 +60,8 @@ impl Enrichment {
             extraction: Extraction::new(settings.extract.clone()),
             lookups: Lookups::open(settings.lookups())?,
             mappings: settings.mappings.clone(),
+            signals: Signals::load()?,
+            count_unauthentic: settings.count_unauthentic,
         })
     }
 
@@ -67,21 +78,27 @@ impl Enrichment {
         }
     }
 
-    /// Parses a raw record, adds the data, and passes the event to `use_event`. The event is not
-    /// returned because it borrows from the record and from the tables.
+    /// Parses a raw record, adds the data, and passes the event to `use_event`, with what it counts
+    /// for if it is the first of its kind. That is `None` for an event that does not count because it
+    /// is not authentic. The event is not returned because it borrows from the record and from the
+    /// tables.
     ///
     /// # Errors
     /// Fails if the record cannot be parsed.
     pub fn read<T>(
         &mut self,
         record: &RawRecord<'_>,
-        use_event: impl FnOnce(&Event<'_>) -> T,
+        use_event: impl FnOnce(&Event<'_>, Option<CounterSet>) -> T,
     ) -> Result<T, Unreadable> {
-        let RawRecord { provider, is_mapped, value, envelope } = record;
+        let RawRecord { provider, is_mapped, is_authentic, value, envelope } = record;
         let mut event = self.mappings.parse(*provider, *is_mapped, value, envelope)?;
+        event.authentic = *is_authentic;
         let agent = self.agent(&event);
         self.add(&mut event, agent.as_deref());
-        Ok(use_event(&event))
+        let is_counted = event.authentic || self.count_unauthentic;
+        let would_count =
+            is_counted.then(|| event.would_count(self.sources.reports_complaints(&event)));
+        Ok(use_event(&event, would_count))
     }
 
     /// Returns the client of an open or click.
@@ -96,6 +113,8 @@ impl Enrichment {
             event.mailbox_provider = Some(Text::from(self.mailbox_provider(domain_of(recipient))));
         }
         self.extraction.add(event);
+        self.sources.add_sender(event);
+        self.signals.add(event);
         self.lookups.add(event);
         if event.kind.is_engagement() {
             self.add_client(event, agent);
@@ -112,7 +131,9 @@ impl Enrichment {
     /// counts: first the provider's classification, then the user agent, then the network.
     fn add_client<'e>(&self, event: &mut Event<'e>, agent: Option<&'e Agent>) {
         let is_the_readers = agent.is_none_or(Agent::is_the_readers);
-        let geo = event.ip.as_deref().and_then(|ip| self.geography.look_up(ip, is_the_readers));
+        let reported = event.geo.take().filter(|_| is_the_readers);
+        let found = event.ip.as_deref().and_then(|ip| self.geography.look_up(ip, is_the_readers));
+        let geo = location(found, reported);
         let by_network = || {
             let asn = geo.as_ref()?.asn.filter(|_| is_the_readers)?;
             self.data_centres.automation(asn)
@@ -123,5 +144,40 @@ impl Enrichment {
             .or_else(by_network);
         event.client = agent.and_then(Agent::client);
         event.geo = geo;
+    }
+}
+
+/// Returns what the databases know. If they do not know the place, it is the one that the provider
+/// reports.
+fn location<'e>(found: Option<Geo<'e>>, reported: Option<Geo<'e>>) -> Option<Geo<'e>> {
+    match (found, reported) {
+        (Some(Geo { country: None, asn, network, .. }), Some(reported)) => {
+            Some(Geo { asn, network, ..reported })
+        }
+        (found, reported) => found.or(reported),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_databases_come_before_the_provider() {
+        let geo = |country: Option<&'static str>, city: &'static str, asn| {
+            Some(Geo {
+                country: country.map(Text::from),
+                city: Text::from(city).non_empty(),
+                asn,
+                ..Geo::default()
+            })
+        };
+        let reported = geo(Some("US"), "Austin", None);
+        assert_eq!(location(None, reported.clone()), reported);
+        assert_eq!(location(geo(Some("NL"), "", None), None), geo(Some("NL"), "", None));
+        let found = geo(Some("NL"), "", Some(1));
+        assert_eq!(location(found.clone(), reported.clone()), found, "not half of each");
+        let network = geo(None, "", Some(1));
+        assert_eq!(location(network, reported), geo(Some("US"), "Austin", Some(1)));
     }
 }

@@ -27,6 +27,16 @@ pub enum OpenError {
     /// The thread that resolves mail exchangers cannot be started.
     #[error("enrich.mx_lookups: cannot start the resolver thread: {0}")]
     Thread(io::Error),
+    /// A `[[source]]` names a mailbox provider that does not exist.
+    #[error(
+        "source {source_name}: `feedback_loops` has `{name}`, which is no mailbox provider; use the \
+         names of the column mailbox_provider, such as yahoo and outlook"
+    )]
+    UnknownMailboxProvider {
+        source_name: String,
+        /// The name in the settings.
+        name: String,
+    },
     /// A built-in table has an error. Tests read all tables, so this happens only in a broken
     /// build.
     #[error("built-in table {table}: {problem}")]
@@ -84,6 +94,7 @@ impl OpenError {
             Self::File { .. } => "enrich_file_unusable",
             Self::Resolver(_) => "enrich_resolver_unusable",
             Self::Thread(_) => "enrich_no_thread",
+            Self::UnknownMailboxProvider { .. } => "enrich_unknown_mailbox_provider",
             Self::BuiltIn { .. } => "enrich_data_broken",
         }
     }

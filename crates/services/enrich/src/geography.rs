@@ -29,6 +29,7 @@ struct Location {
     /// Ordered from the largest to the smallest.
     subdivisions: Vec<Area>,
     city: Area,
+    location: Coordinates,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +37,12 @@ struct Location {
 struct Area {
     iso_code: Option<String>,
     names: Names,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Coordinates {
+    time_zone: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,7 +84,7 @@ impl Geography {
         let text = |text: Option<String>| text.map(Text::from);
         let location =
             if with_location { find(self.city.as_ref(), address) } else { Location::default() };
-        let Location { country, subdivisions, city } = location;
+        let Location { country, subdivisions, city, location } = location;
         let network: Network = find(self.asn.as_ref(), address);
         let geo = Geo {
             country: text(country.iso_code),
@@ -85,6 +92,7 @@ impl Geography {
             city: text(city.names.en),
             asn: network.autonomous_system_number,
             network: text(network.autonomous_system_organization),
+            time_zone: text(location.time_zone),
         };
         (geo != Geo::default()).then_some(geo)
     }

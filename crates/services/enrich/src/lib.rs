@@ -23,6 +23,8 @@ mod mx;
 mod mx_hosts;
 mod raw;
 mod settings;
+mod signals;
+mod sources;
 mod watched;
 
 pub use enrichment::Enrichment;

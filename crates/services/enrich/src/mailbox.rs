@@ -39,6 +39,11 @@ impl MailboxProviders {
     pub(crate) fn of_domain(&self, domain: &str) -> Option<&str> {
         self.0.get(domain).map(String::as_str)
     }
+
+    /// True if a mailbox provider has this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.0.values().any(|known| known == name)
+    }
 }
 
 #[cfg(test)]

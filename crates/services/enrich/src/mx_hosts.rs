@@ -58,6 +58,11 @@ impl MxHosts {
         })?;
         Some(&found.provider)
     }
+
+    /// True if a mailbox provider has this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.provider == name)
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct RawRecord<'a> {
     pub value: &'a [u8],
     /// True if the body was split with the mapping of its source.
     pub is_mapped: bool,
+    /// False if the request failed verification and only the shadow mode of its source admitted it.
+    pub is_authentic: bool,
 }
 
 /// The reason why a record cannot be parsed. Its text becomes the `detail` of the dead letter.
@@ -50,7 +52,8 @@ impl<'a> RawRecord<'a> {
             received_at: headers.received_at,
             request_id: headers.request_id,
         };
-        Ok(Self { provider: headers.provider, envelope, value, is_mapped })
+        let is_authentic = headers.authentic;
+        Ok(Self { provider: headers.provider, envelope, value, is_mapped, is_authentic })
     }
 }
 
@@ -101,6 +104,13 @@ mod tests {
         let mapped = [&HEADERS[..], &[(names::MAPPED, b"")]].concat();
         assert!(read(&mapped, b"").unwrap().is_mapped);
         assert_eq!(Unreadable::Value(ParseError::NoMapping).reason(), Reason::NoMapping);
+    }
+
+    #[test]
+    fn the_ingress_marks_records_that_only_shadow_mode_admitted() {
+        assert!(read(&HEADERS, b"").unwrap().is_authentic);
+        let unauthentic = [&HEADERS[..], &[(names::UNAUTHENTIC, b"")]].concat();
+        assert!(!read(&unauthentic, b"").unwrap().is_authentic);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use service::{Settings, SettingsError};
 
 use crate::extract::Rule;
+use crate::sources::SourceSettings;
 
 /// The section `[enrich]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Deserialize)]
@@ -36,10 +37,13 @@ pub struct EnrichSettings {
     geo_city: PathBuf,
     geo_asn: PathBuf,
     lookup: Vec<PathBuf>,
+    pub(crate) count_unauthentic: bool,
     pub(crate) extract: Vec<Rule>,
     /// The mappings of the `[[source]]` tables, with which the ingress splits.
     #[serde(skip)]
     pub(crate) mappings: Mappings,
+    #[serde(skip)]
+    pub(crate) sources: Vec<SourceSettings>,
 }
 
 impl EnrichSettings {
@@ -51,6 +55,7 @@ impl EnrichSettings {
         let mut enrich: Self = settings.section("enrich")?;
         enrich.mappings = Mappings::new(settings.list("source")?)
             .map_err(|error| settings.invalid("source", error.to_string()))?;
+        enrich.sources = SourceSettings::read_all(settings)?;
         if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
             let problem = "set it to the address and port of a name server, such as 127.0.0.1:53";
             return Err(settings.invalid("enrich.mx_resolver", problem));

@@ -1,5 +1,5 @@
 use enrich::{Enrichment, RawRecord};
-use event::{Event, IdBuilder, Kind};
+use event::{CounterSet, DimensionDigests, Event, IdBuilder, Kind};
 use kafka::{Inputs, Outcome, Outgoing, Output, Record, Stage, TopicSettings};
 use record::{Topics, names};
 
@@ -13,7 +13,7 @@ pub(crate) struct Enrich {
 }
 
 /// The greatest number of headers of a record of `mail.enriched`.
-const MAX_HEADERS: usize = 9;
+const MAX_HEADERS: usize = 14;
 
 impl Enrich {
     pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
@@ -45,7 +45,9 @@ impl Stage for Enrich {
         let headers = record.look_up();
         let raw = RawRecord::read(&|name| headers.get(name), record.key(), bytes);
         let published = raw.and_then(|raw| {
-            enrichment.read(&raw, |event| publish(&topics.enriched, value, record, event, out))
+            enrichment.read(&raw, |event, would_count| {
+                publish(&topics.enriched, value, record, (event, would_count), out)
+            })
         });
         match published {
             Ok(published) => published.map(|()| Outcome::Passed),
@@ -59,16 +61,18 @@ fn publish(
     topic: &str,
     value: &mut Vec<u8>,
     record: &Record<'_>,
-    event: &Event<'_>,
+    (event, would_count): (&Event<'_>, Option<CounterSet>),
     out: &mut Output<'_>,
 ) -> Result<(), kafka::Error> {
     value.clear();
     serde_json::to_writer(&mut *value, event).map_err(kafka::Error::state)?;
-    let mut digits = itoa::Buffer::new();
+    let (mut digits, mut received_at, mut sent_at) =
+        (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
     let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(MAX_HEADERS);
     headers.push((names::EVENT_ID, event.event_id.as_bytes()));
     headers.push((names::KIND, event.kind.as_str().as_bytes()));
     headers.push((names::OCCURRED_AT, digits.format(event.occurred_at.micros()).as_bytes()));
+    headers.push((names::RECEIVED_AT, received_at.format(event.received_at.micros()).as_bytes()));
     headers.push((names::PROVIDER, event.provider.as_str().as_bytes()));
     headers.push((names::SOURCE, event.source.as_bytes()));
     if let Some(fault) = event.time_fault {
@@ -77,6 +81,18 @@ fn publish(
     let engagement = event.engagement_id();
     if let Some(engagement) = &engagement {
         headers.push((names::ENGAGEMENT_ID, engagement.as_bytes()));
+    }
+    if let Some(time) = event.sent_at {
+        headers.push((names::SENT_AT, sent_at.format(time.micros()).as_bytes()));
+    }
+    let would_count = would_count.map(|counters| counters.to_string());
+    if let Some(counters) = &would_count {
+        headers.push((names::WOULD_COUNT, counters.as_bytes()));
+    }
+    let digests = DimensionDigests::of(event).to_bytes();
+    headers.push((names::DIMENSION_DIGESTS, &digests));
+    if !event.authentic {
+        headers.push((names::UNAUTHENTIC, b""));
     }
     if event.automation.is_some() {
         headers.push((names::MACHINE, b""));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Stage, source};
 use enrich::{EnrichSettings, Enrichment, RawRecord};
-use event::{Event, EventId, Kind, Permanence, Provider, ReceivedAt};
+use event::{Event, EventId, Kind, OccurredAt, Permanence, Provider, ReceivedAt};
 use harness::records::{self, RECEIVED_AT};
 use providers::Envelope;
 use record::{EnrichedHeaders, names};
@@ -85,6 +85,7 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
     let mut kinds: BTreeMap<(Provider, Kind), u64> = BTreeMap::new();
     let mut ids: BTreeSet<EventId> = BTreeSet::new();
     let mut in_events: BTreeSet<String> = BTreeSet::new();
+    let mut sent: BTreeMap<(Provider, String), OccurredAt> = BTreeMap::new();
     for record in &records {
         let event: Event<'_> = serde_json::from_slice(record.value()).unwrap();
         let headers = EnrichedHeaders::read(&|name| record.header(name)).unwrap();
@@ -98,6 +99,13 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         assert_eq!(event.client.is_some(), has_client, "{:?}", event.user_agent);
         assert_eq!(event.recipient.as_deref().unwrap().as_bytes(), record.key);
         assert!(event.mailbox_provider.is_some());
+        assert_eq!(headers.sent_at, event.sent_at);
+        if let Some(sent_at) = event.sent_at {
+            assert!(sent_at <= event.occurred_at, "{event:?}");
+            let message = (event.provider, event.message_id.clone().unwrap().to_string());
+            let earlier = *sent.entry(message).or_insert(sent_at);
+            assert_eq!(sent_at, earlier, "all events of a message tell the same: {event:?}");
+        }
         ids.insert(event.event_id);
         in_events.insert(description_of_event(&event));
         *kinds.entry((event.provider, event.kind)).or_default() += 1;
@@ -108,10 +116,12 @@ fn raw_events_become_canonical_ones_once_although_the_process_is_killed() {
         *expected.entry((event.provider, event.kind)).or_default() += 1;
     }
     assert_eq!(kinds, expected);
+    let reporting: BTreeSet<Provider> = sent.keys().map(|(provider, _)| *provider).collect();
+    assert_eq!(reporting.len(), 8, "{reporting:?}");
     let distinct = truth.distinct_total() + one_of_each.len() as u64;
     assert_eq!(ids.len() as u64, distinct, "duplicates have the id of their original");
-    let sent = traffic.events().chain(&one_of_each);
-    let in_mail_events: BTreeSet<String> = sent.map(description_of_mail_event).collect();
+    let mail = traffic.events().chain(&one_of_each);
+    let in_mail_events: BTreeSet<String> = mail.map(description_of_mail_event).collect();
     let differing: Vec<_> = in_mail_events.symmetric_difference(&in_events).take(10).collect();
     assert!(differing.is_empty(), "only sent or only read: {differing:#?}");
 
@@ -145,8 +155,14 @@ impl Library {
                 let received_at = ReceivedAt(RECEIVED_AT.parse().unwrap());
                 let recipient = raw.recipient;
                 let envelope = Envelope { source, recipient, received_at, request_id: "r1" };
-                let record = RawRecord { provider, envelope, value: raw.raw, is_mapped: false };
-                events.push(self.0.read(&record, |event| serde_json::to_string(event).unwrap()));
+                let record = RawRecord {
+                    provider,
+                    envelope,
+                    value: raw.raw,
+                    is_mapped: false,
+                    is_authentic: true,
+                };
+                events.push(self.0.read(&record, |event, _| serde_json::to_string(event).unwrap()));
             }
             events.into_iter().map(Result::unwrap)
         })

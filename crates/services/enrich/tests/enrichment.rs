@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::Stage;
 use common::dns::{Reply, serve};
-use common::mmdb::{write_cities, write_networks};
+use common::mmdb::{TIME_ZONE, write_cities, write_networks};
 use event::{AutomationReason, Device, Event, Kind, Provider};
 use harness::{DEADLINE, Record, eventually, seen};
 use record::EnrichedHeaders;
@@ -112,6 +112,7 @@ fn events_get_mailbox_provider_client_location_and_tenant() {
     let geo = opened.geo.unwrap();
     let location = [&geo.country, &geo.region, &geo.city].map(|text| text.as_deref().unwrap());
     assert_eq!(location, ["NL", "NH", "Amsterdam"]);
+    assert_eq!(geo.time_zone.as_deref(), Some(TIME_ZONE));
     assert_eq!((geo.asn, geo.network.as_deref()), (Some(64_496), Some("Example Net")));
     assert_eq!(opened.mailbox_provider.as_deref(), Some("google_workspace"));
     assert_eq!(opened.automation, None);

@@ -46,11 +46,13 @@ impl Line {
     }
 }
 
-/// The only key of `[dedupe]` that the topics depend on.
+/// The keys of `[dedupe]` that the topics depend on.
 #[derive(Deserialize)]
-struct DedupeHorizon {
+struct DedupeHorizons {
     #[serde(with = "service::units::duration")]
     horizon: Duration,
+    #[serde(with = "service::units::duration")]
+    remember: Duration,
 }
 
 /// Examines Kafka, then ClickHouse. Prints each line as soon as it is known.
@@ -89,8 +91,9 @@ fn print(line: &Line, json: bool) -> io::Result<()> {
 fn examine_kafka(settings: &Settings) -> Result<Vec<Line>, SettingsError> {
     let kafka: ClusterSettings = settings.section("kafka")?;
     let topics: TopicSettings = settings.section("topics")?;
-    let horizon = settings.section::<DedupeHorizon>("dedupe")?.horizon;
-    let hours = u32::try_from(horizon.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
+    let DedupeHorizons { horizon, remember } = settings.section("dedupe")?;
+    let longest = horizon.max(remember);
+    let hours = u32::try_from(longest.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
     let specs = kafka.topics().specs(topics.layout(hours, kafka.max_message_bytes));
     Ok(kafka_lines(&kafka.connection("doctor", false), &specs, topics.create))
 }

@@ -1,7 +1,7 @@
 use event::Kind;
 use serde_json::{Value, json};
 
-use super::{LINK, client_ip, extend, user_agent};
+use super::{LINK, MX_IP, SENDING_IP, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::iso_millis;
 
@@ -16,6 +16,8 @@ pub fn generic(event: &MailEvent) -> Option<Value> {
         "message_id": event.message_id,
         "campaign": event.campaign,
         "tags": ["newsletter"],
+        "sender": format!("News <{}>", sender(event)),
+        "sent_at": iso_millis(event.sent_at()),
     });
     extend(&mut payload, details(event));
     Some(payload)
@@ -33,6 +35,13 @@ fn details(event: &MailEvent) -> Value {
                 "permanence": permanence, "status": status, "diagnostic": diagnostic,
             }})
         }
+        Kind::Delivered => json!({
+            "sending_ip": SENDING_IP,
+            "delivery": {
+                "server": MX_IP, "response": "250 2.0.0 OK", "tls": true,
+                "millis": (event.occurred_at_micros - event.sent_at()) / 1_000,
+            },
+        }),
         Kind::Opened => {
             json!({"ip": client_ip(event), "user_agent": user_agent(event), "machine": event.machine})
         }

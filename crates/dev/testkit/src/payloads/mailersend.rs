@@ -9,11 +9,11 @@ use crate::time_formats::iso_millis;
 /// subscriptions. `other` is an answered survey.
 pub fn mailersend(event: &MailEvent) -> Option<Value> {
     let (name, status, morph) = name_and_fields(event)?;
-    let at = iso_millis(event.occurred_at_micros);
+    let (at, sent_at) = (iso_millis(event.occurred_at_micros), iso_millis(event.sent_at()));
     let email = json!({
-        "object": "email", "id": event.message_id, "created_at": at, "from": sender(event),
+        "object": "email", "id": event.message_id, "created_at": sent_at, "from": sender(event),
         "subject": "News for you", "status": status, "tags": [event.campaign], "headers": null,
-        "message": {"object": "message", "id": event.message_id, "created_at": at},
+        "message": {"object": "message", "id": event.message_id, "created_at": sent_at},
         "recipient": {
             "object": "recipient", "id": "62c69be104270ee9c0000001", "email": event.recipient,
             "created_at": at,

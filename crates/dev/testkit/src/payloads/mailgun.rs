@@ -1,7 +1,7 @@
 use event::{Kind, domain_of};
 use serde_json::{Value, json};
 
-use super::{LINK, client_ip, extend, sender, user_agent};
+use super::{LINK, SENDING_IP, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::float_seconds;
 
@@ -31,6 +31,9 @@ pub fn mailgun(event: &MailEvent) -> Option<Value> {
             "size": 2048,
         },
     });
+    if has_envelope(event.kind) {
+        payload["envelope"] = envelope(event);
+    }
     extend(&mut payload, more);
     Some(payload)
 }
@@ -72,6 +75,20 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         Kind::Verified => return None,
         Kind::Other => ("stored", "info", json!({"flags": {"is-test-mode": false}})),
     })
+}
+
+/// Opens, clicks and what follows them have no envelope.
+fn has_envelope(kind: Kind) -> bool {
+    kind == Kind::Accepted || kind.is_attempt()
+}
+
+fn envelope(event: &MailEvent) -> Value {
+    let mut envelope =
+        json!({"sender": sender(event), "transport": "smtp", "targets": event.recipient});
+    if event.kind.is_attempt() {
+        envelope["sending-ip"] = SENDING_IP.into();
+    }
+    envelope
 }
 
 fn temporary() -> Value {

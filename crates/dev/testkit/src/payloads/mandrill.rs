@@ -1,7 +1,7 @@
 use event::Kind;
 use serde_json::{Value, json};
 
-use super::{LINK, client_ip, extend, sender, user_agent};
+use super::{LINK, MX_IP, SENDING_IP, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::{seconds, sql};
 
@@ -19,7 +19,7 @@ pub fn mandrill(event: &MailEvent) -> Option<Value> {
         "msg": {
             "_id": event.message_id,
             "_version": "7e577e577e577e577e57",
-            "ts": seconds(event.occurred_at_micros),
+            "ts": seconds(event.sent_at()),
             "subject": "News for you",
             "email": event.recipient,
             "sender": sender(event),
@@ -30,7 +30,7 @@ pub fn mandrill(event: &MailEvent) -> Option<Value> {
             "clicks": [],
         },
     });
-    if matches!(event.kind, Kind::Bounced | Kind::Deferred) {
+    if matches!(event.kind, Kind::Delivered | Kind::Bounced | Kind::Deferred) {
         extend(&mut payload["msg"], more);
     } else {
         extend(&mut payload, more);
@@ -38,8 +38,8 @@ pub fn mandrill(event: &MailEvent) -> Option<Value> {
     Some(payload)
 }
 
-/// Returns the event's name, `msg.state`, and further fields of the event (of `msg` if it bounced
-/// or was deferred).
+/// Returns the event's name, `msg.state`, and further fields of the event (of `msg` if it is
+/// about an attempt).
 fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Value)> {
     let reader = json!({
         "ip": client_ip(event), "user_agent": user_agent(event),
@@ -48,16 +48,10 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
     });
     Some(match event.kind {
         Kind::Accepted => ("send", "sent", json!({})),
-        Kind::Delivered => ("delivered", "delivered", json!({})),
-        Kind::Deferred => (
-            "deferral",
-            "deferred",
-            json!({"smtp_events": [{
-                "ts": seconds(event.occurred_at_micros), "type": "deferred",
-                "diag": "421 4.7.0 Try again later", "source_ip": "198.51.100.11",
-                "destination_ip": "192.0.2.25", "size": 0,
-            }]}),
-        ),
+        Kind::Delivered => ("delivered", "delivered", attempt(event, "sent", "250 2.0.0 OK")),
+        Kind::Deferred => {
+            ("deferral", "deferred", attempt(event, "deferred", "421 4.7.0 Try again later"))
+        }
         Kind::Bounced if event.is_hard_bounce() => (
             "hard_bounce",
             "bounced",
@@ -85,6 +79,13 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         Kind::Unsubscribed => ("unsub", "unsub", json!({})),
         Kind::Subscribed | Kind::Other | Kind::Verified => return None,
     })
+}
+
+fn attempt(event: &MailEvent, outcome: &str, answer: &str) -> Value {
+    json!({"smtp_events": [{
+        "ts": seconds(event.occurred_at_micros), "type": outcome, "diag": answer,
+        "source_ip": SENDING_IP, "destination_ip": MX_IP, "size": 0,
+    }]})
 }
 
 fn reject_list_record(event: &MailEvent) -> Value {

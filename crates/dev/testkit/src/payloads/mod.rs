@@ -129,6 +129,12 @@ fn client_ip(event: &MailEvent) -> String {
     format!("203.0.113.{}", 1 + event.index_below(250))
 }
 
+/// The address of the provider's server, from another such block.
+const SENDING_IP: &str = "198.51.100.11";
+
+/// The address of the recipient's server.
+const MX_IP: &str = "192.0.2.25";
+
 fn sender(event: &MailEvent) -> String {
     format!("hello@{}.test", event.source)
 }

@@ -51,7 +51,7 @@ fn message(event: &MailEvent) -> Value {
     json!({
         "id": 1_563, "token": "zw6psSlgo6ki", "direction": "outgoing",
         "message_id": event.message_id, "to": event.recipient, "from": sender(event),
-        "subject": "News for you", "timestamp": float_seconds(event.occurred_at_micros),
+        "subject": "News for you", "timestamp": float_seconds(event.sent_at()),
         "spam_status": "NotChecked", "tag": event.campaign,
     })
 }

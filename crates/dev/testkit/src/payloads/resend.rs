@@ -12,7 +12,7 @@ pub fn resend(event: &MailEvent) -> Option<Value> {
     let (name, more) = name_and_fields(event, &at)?;
     let mut data = json!({
         "email_id": event.message_id,
-        "created_at": at,
+        "created_at": iso_millis(event.sent_at()),
         "from": format!("News <{}>", sender(event)),
         "to": [event.recipient],
         "subject": "News for you",

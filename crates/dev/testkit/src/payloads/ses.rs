@@ -1,7 +1,7 @@
 use event::{Kind, domain_of};
 use serde_json::{Value, json};
 
-use super::{LINK, client_ip, extend, sender, user_agent};
+use super::{LINK, SENDING_IP, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::{MINUTE, iso_millis};
 
@@ -14,12 +14,20 @@ pub fn ses(event: &MailEvent) -> Option<Value> {
     Some(record)
 }
 
-/// Returns the `mail` object. SES gives it the time of sending, which a [`MailEvent`] does not
-/// have. The event's time is right for `Send` and `Reject`, which have no other time.
+/// Returns the `mail` object, with the time of sending. `Send` and `Reject` have no other time.
 fn mail(event: &MailEvent) -> Value {
     let sender = sender(event);
+    let mut tags = json!({
+        "ses:configuration-set": ["events"], "ses:from-domain": [domain_of(&sender)],
+        "campaign": [event.campaign],
+    });
+    if event.kind.is_attempt() {
+        tags["ses:outgoing-ip"] = json!([SENDING_IP]);
+    }
+    let has_own_time = !matches!(event.kind, Kind::Accepted | Kind::Dropped);
+    let sent_at = if has_own_time { event.sent_at() } else { event.occurred_at_micros };
     json!({
-        "timestamp": at(event),
+        "timestamp": iso_millis(sent_at),
         "source": sender,
         "sourceArn": format!("arn:aws:ses:eu-west-1:123456789012:identity/{}", domain_of(&sender)),
         "sendingAccountId": "123456789012",
@@ -35,10 +43,7 @@ fn mail(event: &MailEvent) -> Value {
             "from": [sender], "to": [event.recipient], "messageId": event.message_id,
             "subject": "News for you",
         },
-        "tags": {
-            "ses:configuration-set": ["events"], "ses:from-domain": [domain_of(&sender)],
-            "campaign": [event.campaign],
-        },
+        "tags": tags,
     })
 }
 

@@ -1,7 +1,7 @@
 use event::Kind;
 use serde_json::{Value, json};
 
-use super::{LINK, client_ip, extend, sender, user_agent};
+use super::{LINK, MX_IP, SENDING_IP, client_ip, extend, sender, user_agent};
 use crate::MailEvent;
 use crate::time_formats::seconds;
 
@@ -38,15 +38,29 @@ fn name_and_fields(event: &MailEvent) -> Option<(&'static str, &'static str, Val
         "user_agent_parsed": {"agent_family": "", "is_prefetched": event.machine},
         "geo_ip": {"country": "DE", "region": "HH", "city": "Hamburg"},
     });
+    // In milliseconds. SparkPost does not report the time of injection itself.
+    let queue_time = ((event.occurred_at_micros - event.sent_at()) / 1_000).to_string();
     let failure = |class: &str, code: &str, text: &str| {
         json!({
             "bounce_class": class, "error_code": code, "raw_reason": text, "reason": text,
-            "num_retries": "0", "delv_method": "esmtp", "ip_address": "192.0.2.25",
+            "num_retries": "0", "delv_method": "esmtp", "ip_address": MX_IP,
+            "queue_time": queue_time, "sending_ip": SENDING_IP,
         })
     };
     Some(match event.kind {
-        Kind::Accepted => (MESSAGE, "injection", json!({"msg_size": "2048", "rcpt_type": "to"})),
-        Kind::Delivered => (MESSAGE, "delivery", json!({"queue_time": "1180", "num_retries": "0"})),
+        Kind::Accepted => (
+            MESSAGE,
+            "injection",
+            json!({"msg_size": "2048", "rcpt_type": "to", "sending_ip": SENDING_IP}),
+        ),
+        Kind::Delivered => (
+            MESSAGE,
+            "delivery",
+            json!({
+                "queue_time": queue_time, "num_retries": "0", "ip_address": MX_IP,
+                "sending_ip": SENDING_IP,
+            }),
+        ),
         Kind::Deferred => (MESSAGE, "delay", failure("20", "421", "421 4.7.0 Try again later")),
         Kind::Bounced if event.is_hard_bounce() => {
             (MESSAGE, "bounce", failure("10", "550", "550 5.1.1 user unknown"))

@@ -3,6 +3,7 @@
 //! signature schemes are in [`crate::signers`].
 
 mod sns;
+mod values;
 
 use bytes::Bytes;
 use event::Provider;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 pub use sns::{ses, ses_message, ses_subscription_confirmation};
+pub use values::values;
 
 use crate::credentials::{BODY_ONLY_SOURCE, path};
 use crate::signers::{self, Login, SignedBody, WebhookKey};
@@ -202,25 +204,8 @@ pub fn events(
     now_unix: i64,
 ) -> Vec<SignedRequest> {
     let Some(first) = events.first() else { return Vec::new() };
-    let source = first.source.as_str();
-    let values: Vec<Value> = events.iter().filter_map(payloads::json).collect();
-    let each = |sign: &dyn Fn(&Value) -> SignedRequest| values.iter().map(sign).collect();
-    match first.provider {
-        _ if values.is_empty() => Vec::new(),
-        Provider::SendGrid => vec![sendgrid(credentials, source, &values, now_unix)],
-        Provider::Mailgun => each(&|event| mailgun(credentials, source, event, now_unix)),
-        Provider::Ses => each(&|event| ses(credentials, source, event, now_unix)),
-        Provider::Mandrill => vec![mandrill(credentials, source, &values)],
-        Provider::Generic => vec![generic(credentials, source, &values, now_unix)],
-        provider @ (Provider::SparkPost | Provider::Mailjet) => {
-            let body = Value::from(values).to_string();
-            vec![unsigned_body(credentials, provider, source, body.into())]
-        }
-        provider @ Provider::Brevo => {
-            vec![unsigned_body(credentials, provider, source, one_or_array(&values))]
-        }
-        provider => each(&|event| body(credentials, provider, source, event.to_string(), now_unix)),
-    }
+    let json: Vec<Value> = events.iter().filter_map(payloads::json).collect();
+    values(credentials, first.provider, &first.source, &json, now_unix)
 }
 
 /// Signs a body that cannot be parsed: JSON that ends in the middle. For Mailgun `event-data` is

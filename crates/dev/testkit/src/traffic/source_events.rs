@@ -160,7 +160,9 @@ impl<'a> SourceEvents<'a> {
 
     /// Adds the events of one message. All of them happen within `LONGEST_LIFE_MICROS`.
     fn message(&mut self, sent_at: i64, outcome: Outcome) {
-        let message = self.next_message();
+        let resolution = MailEvent::resolution_micros(self.provider);
+        let sent_at_micros = Some(sent_at.div_euclid(resolution) * resolution);
+        let message = MailEvent { sent_at_micros, ..self.next_message() };
         if self.reported.accepted {
             self.post(&message, Kind::Accepted, 0, sent_at);
         }
@@ -260,6 +262,7 @@ impl<'a> SourceEvents<'a> {
             ),
             campaign: self.campaign.next(&mut self.rng).to_owned(),
             occurred_at_micros: 0,
+            sent_at_micros: None,
             permanence: None,
             machine: false,
             n: 0,

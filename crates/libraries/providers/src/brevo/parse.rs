@@ -37,7 +37,7 @@ struct BrevoEvent<'a> {
     /// On marketing mail.
     camp_id: LenientText<'a>,
     reason: LenientText<'a>,
-    /// The client's address on opens and clicks.
+    /// Of the sending server; on opens and clicks, of the reader.
     sending_ip: LenientText<'a>,
     user_agent: LenientText<'a>,
     link: LenientText<'a>,
@@ -56,6 +56,10 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let occurred_at = envelope.time(kind, time)?;
     let bounce = brevo.bounce(kind);
     let is_proxy = matches!(brevo.event.as_deref(), Some("proxy_open" | "unique_proxy_open"));
+    let (ip, sending_ip) = match brevo.sending_ip.0 {
+        address if kind.is_engagement() => (address, None),
+        address => (None, address),
+    };
     Ok(Event {
         message_id: brevo.message_id.0,
         campaign: brevo.camp_id.0,
@@ -64,7 +68,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         automation: is_proxy
             .then_some(Automation { reason: AutomationReason::Proxy, confidence: 1.0 }),
         user_agent: brevo.user_agent.0,
-        ip: brevo.sending_ip.0,
+        ip,
+        sending_ip,
         url: brevo.link.0,
         provider_event: brevo.event.0.unwrap_or_default(),
         ..envelope.event(Provider::Brevo, kind, event_id, occurred_at, raw)

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use event::{Event, Permanence, Provider, Text, recipient_key};
+use event::{Delivery, Event, Kind, Permanence, Provider, Text, recipient_key};
 use serde::de::IgnoredAny;
 
 use super::Mapping;
 use super::parse::Facts;
 use crate::json;
-use crate::{Envelope, ParseError, Pointer, SplitBody, SplitError};
+use crate::{Envelope, ParseError, Pointer, SplitBody, SplitError, sending};
 
 const EXPECTED: &str = "an object or an array of objects at `events`";
 
@@ -76,23 +76,43 @@ impl Mapping {
             url: fields.url.text(event),
             ip: fields.ip.text(event),
             user_agent: fields.user_agent.text(event),
-            is_machine: fields.machine.text(event).is_some_and(|flag| is_true(&flag)),
+            is_machine: fields.machine.text(event).and_then(|text| flag(&text)).unwrap_or(false),
             permanence: meant.permanence.or_else(said),
             status: fields.status.text(event),
             diagnostic: fields.reason.text(event),
+            sender: fields.sender.text(event),
+            sent_at: fields.sent_at.json(event),
+            sending_ip: fields.sending_ip.text(event),
+            delivery: self.delivery(meant.kind, event),
         };
-        facts.into_event(Provider::Generic, raw, envelope)
+        facts.into_event(Provider::Generic, raw, envelope).map(Event::within_limits)
     }
+
+    /// Reads the attempt that an event reports. Other events are not searched for it.
+    fn delivery<'a>(&self, kind: Kind, event: &'a str) -> Delivery<'a> {
+        if !kind.is_attempt() {
+            return Delivery::default();
+        }
+        let fields = &self.fields;
+        Delivery {
+            server: fields.server.text(event),
+            response: fields.response.text(event),
+            tls: fields.tls.text(event).and_then(|text| flag(&text)),
+            millis: fields.millis.text(event).and_then(|text| sending::parsed_millis(&text)),
+        }
+    }
+}
+
+/// Reads a flag. Returns `None` if it is neither true nor false.
+fn flag(text: &Text<'_>) -> Option<bool> {
+    let is = |words: [&str; 2]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    is(["true", "1"]).then_some(true).or_else(|| is(["false", "0"]).then_some(false))
 }
 
 /// Returns the text of a JSON string, in which some senders put their events.
 fn unquoted(string: &str) -> Result<Cow<'static, str>, SplitError> {
     let text: Result<String, _> = serde_json::from_str(string);
     text.map(Cow::Owned).map_err(|_| SplitError::WrongShape(EXPECTED))
-}
-
-fn is_true(flag: &Text<'_>) -> bool {
-    flag.eq_ignore_ascii_case("true") || flag.as_str() == "1"
 }
 
 /// Reads the sender's word for hard and soft refusals.

@@ -90,6 +90,19 @@ fields! {
     status: "/bounce/status",
     /// `hard`, `soft` or `undetermined`, or a word such as `permanent` or `temporary`.
     permanence: "/bounce/permanence",
+    /// The sender's address, alone or as in the header `From`.
+    sender: "/sender",
+    /// When the message was sent, in the forms of `timestamp`.
+    sent_at: "/sent_at",
+    sending_ip: "/sending_ip",
+    /// The name or address of the receiving server.
+    server: "/delivery/server",
+    /// Its answer to a delivery.
+    response: "/delivery/response",
+    /// True if the connection to it was encrypted.
+    tls: "/delivery/tls",
+    /// The duration of the delivery in milliseconds.
+    millis: "/delivery/millis",
 }
 
 impl Mapping {

@@ -1,6 +1,9 @@
 use std::borrow::Cow;
 
-use event::{Automation, AutomationReason, Event, EventId, Kind, Permanence, Provider, Text};
+use event::{
+    Automation, AutomationReason, Delivery, Event, EventId, Kind, OccurredAt, Permanence, Provider,
+    Text,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -8,7 +11,7 @@ use super::split::kind;
 use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
 use crate::json::{self, LenientFlag, LenientObject, LenientText, LenientTexts};
-use crate::{Envelope, ParseError, times};
+use crate::{Envelope, ParseError, sending, times};
 
 /// An event in Mailpulse's own form.
 #[derive(Deserialize)]
@@ -27,6 +30,25 @@ pub(crate) struct GenericEvent<'a> {
     user_agent: LenientText<'a>,
     /// True if a machine opened or clicked.
     machine: LenientFlag,
+    /// An address, alone or as in the header `From`.
+    sender: LenientText<'a>,
+    /// When the message was sent, in the forms of `timestamp`.
+    sent_at: Option<&'a RawValue>,
+    sending_ip: LenientText<'a>,
+    delivery: LenientObject<Attempt<'a>>,
+}
+
+/// The attempt to deliver that an event reports.
+#[derive(Default, Deserialize)]
+struct Attempt<'a> {
+    /// The name or address of the receiving server.
+    #[serde(borrow)]
+    server: LenientText<'a>,
+    /// Its answer.
+    response: LenientText<'a>,
+    tls: LenientFlag,
+    /// The duration in milliseconds.
+    millis: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -45,19 +67,19 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
 
 impl<'a> GenericEvent<'a> {
     /// Converts to the canonical event. `provider` is the one whose webhook contains this form,
-    /// `sent_at` the time of the webhook, used if the event has none, and `raw` the whole raw
+    /// `posted_at` the time of the webhook, used if the event has none, and `raw` the whole raw
     /// event.
     pub(crate) fn into_event(
         self,
         provider: Provider,
-        sent_at: Option<&'a RawValue>,
+        posted_at: Option<&'a RawValue>,
         raw: &'a RawValue,
         envelope: &Envelope<'a>,
     ) -> Result<Event<'a>, ParseError> {
-        let refusal = self.bounce.0;
+        let (refusal, attempt) = (self.bounce.0, self.delivery.0);
         Facts {
             kind: kind(self.event.as_deref()),
-            timestamp: self.timestamp.or(sent_at).map(|json| Cow::Borrowed(json.get())),
+            timestamp: self.timestamp.or(posted_at).map(|json| Cow::Borrowed(json.get())),
             event: self.event.0,
             id: self.id.0,
             key: None,
@@ -72,6 +94,15 @@ impl<'a> GenericEvent<'a> {
             permanence: refusal.permanence(),
             status: refusal.status.0,
             diagnostic: refusal.diagnostic.0,
+            sender: self.sender.0,
+            sent_at: self.sent_at.map(|json| Cow::Borrowed(json.get())),
+            sending_ip: self.sending_ip.0,
+            delivery: Delivery {
+                server: attempt.server.0,
+                response: attempt.response.0,
+                tls: attempt.tls.0,
+                millis: sending::millis(attempt.millis),
+            },
         }
         .into_event(provider, raw, envelope)
     }
@@ -99,6 +130,13 @@ pub(super) struct Facts<'a> {
     pub(super) status: Option<Text<'a>>,
     /// The answer of the receiving server.
     pub(super) diagnostic: Option<Text<'a>>,
+    /// An address, alone or as in the header `From`.
+    pub(super) sender: Option<Text<'a>>,
+    /// JSON, in the forms of `timestamp`.
+    pub(super) sent_at: Option<Cow<'a, str>>,
+    pub(super) sending_ip: Option<Text<'a>>,
+    /// Counts only if the event reports an attempt.
+    pub(super) delivery: Delivery<'a>,
 }
 
 impl<'a> Facts<'a> {
@@ -109,8 +147,8 @@ impl<'a> Facts<'a> {
         envelope: &Envelope<'a>,
     ) -> Result<Event<'a>, ParseError> {
         let kind = self.kind;
-        let timestamp = self.timestamp.as_deref().and_then(|json| serde_json::from_str(json).ok());
-        let occurred_at = envelope.time(kind, times::any(timestamp))?;
+        let occurred_at = envelope.time(kind, time(self.timestamp.as_deref()))?;
+        let sent_at = envelope.sent_at(time(self.sent_at.as_deref()));
         let event_id = self.event_id(provider, envelope);
         let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
         let default = if kind == Kind::Deferred { Meaning::SOFT } else { Meaning::default() };
@@ -131,6 +169,10 @@ impl<'a> Facts<'a> {
                 .then_some(Automation { reason: AutomationReason::Bot, confidence: 1.0 }),
             user_agent: self.user_agent,
             ip: self.ip,
+            sending_ip: self.sending_ip,
+            sent_at,
+            sender: sending::sender(self.sender),
+            delivery: sending::known(self.delivery).filter(|_| kind.is_attempt()),
             url: self.url,
             provider_event: self.event.unwrap_or_default(),
             provider_event_id: self.id,
@@ -152,6 +194,10 @@ impl<'a> Facts<'a> {
             [bytes(&self.event), timestamp, bytes(&self.message_id), bytes(&self.url)],
         )
     }
+}
+
+fn time(json: Option<&str>) -> Result<OccurredAt, ParseError> {
+    times::any(json.and_then(|json| serde_json::from_str(json).ok()))
 }
 
 impl Refusal<'_> {

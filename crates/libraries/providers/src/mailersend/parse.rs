@@ -5,7 +5,7 @@ use super::split::kind;
 use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
 use crate::json::{self, LenientObject, LenientText, LenientTexts};
-use crate::{Envelope, ParseError, times};
+use crate::{Envelope, ParseError, sending, times};
 
 #[derive(Deserialize)]
 struct MailerSendEvent<'a> {
@@ -30,6 +30,8 @@ struct Email<'a> {
     #[serde(borrow)]
     message: LenientObject<Message<'a>>,
     tags: LenientTexts<'a>,
+    created_at: LenientText<'a>,
+    from: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,6 +71,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         bounce,
         user_agent: morph.user_agent.0,
         ip: morph.ip.0,
+        sent_at: envelope.sent_at(times::text(email.created_at.as_deref())),
+        sender: sending::sender(email.from.0),
         url: morph.url.0,
         provider_event: mailersend.event.0.unwrap_or_default(),
         provider_event_id: id.0,

@@ -1,4 +1,6 @@
-use event::{Automation, AutomationReason, Bounce, Event, Kind, OccurredAt, Provider, Text};
+use event::{
+    Automation, AutomationReason, Bounce, Delivery, Event, Kind, OccurredAt, Provider, Text,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,7 +11,8 @@ use crate::envelope::bytes;
 use crate::json::{
     self, LastText, LenientFlag, LenientObject, LenientObjects, LenientText, LenientTexts,
 };
-use crate::{Envelope, ParseError, times};
+use crate::place::Place;
+use crate::{Envelope, ParseError, sending, times};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -38,6 +41,7 @@ struct MailgunEvent<'a> {
     variables: LenientObject<Variables<'a>>,
     #[serde(rename = "client-info")]
     client: LenientObject<Client<'a>>,
+    geolocation: LenientObject<Location<'a>>,
     ip: LastText<'a>,
     url: LastText<'a>,
     // The following fields are only in forms.
@@ -74,6 +78,7 @@ struct Message<'a> {
 struct Headers<'a> {
     #[serde(borrow, rename = "message-id")]
     message_id: LenientText<'a>,
+    from: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,6 +89,19 @@ struct DeliveryStatus<'a> {
     bounce_code: LenientText<'a>,
     message: LenientText<'a>,
     description: LenientText<'a>,
+    #[serde(rename = "mx-host")]
+    mx_host: LenientText<'a>,
+    tls: LenientFlag,
+    #[serde(rename = "session-seconds")]
+    session_seconds: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct Location<'a> {
+    #[serde(borrow)]
+    country: LenientText<'a>,
+    region: LenientText<'a>,
+    city: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,6 +114,8 @@ struct Flags {
 struct Sending<'a> {
     #[serde(borrow, rename = "sending-ip")]
     sending_ip: LenientText<'a>,
+    /// The address that bounces return to.
+    sender: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -132,7 +152,16 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let bounce = is_refused.then(|| mailgun.bounce());
     let message_id = mailgun.message_id().clone();
     let campaign = mailgun.campaigns.0.into_iter().next().unwrap_or_default();
-    let (variables, client) = (mailgun.variables.0, mailgun.client.0);
+    let (variables, client, sending) = (mailgun.variables.0, mailgun.client.0, mailgun.envelope.0);
+    let status = mailgun.delivery_status.0;
+    let delivery = Delivery {
+        server: status.mx_host.0,
+        response: status.message.0.filter(|_| kind == Kind::Delivered),
+        tls: status.tls.0,
+        millis: sending::millis_of_seconds(status.session_seconds),
+    };
+    let Location { country, region, city } = mailgun.geolocation.0;
+    let place = Place { country: country.0, region: region.0, city: city.0 };
     Ok(Event {
         message_id: message_id.and_then(without_brackets),
         campaign: campaign
@@ -145,7 +174,13 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         bounce,
         automation: kind.is_engagement().then(|| automation(client.bot.as_deref())).flatten(),
         user_agent: client.user_agent.0.or(mailgun.form_user_agent.0),
-        ip: mailgun.ip.0.or(mailgun.envelope.0.sending_ip.0),
+        ip: mailgun.ip.0,
+        sending_ip: sending.sending_ip.0,
+        // Mailgun's own domain may be in the envelope, while the sender's is in the header.
+        sender: sending::sender(mailgun.message.0.headers.0.from.0)
+            .or_else(|| sending::sender(sending.sender.0)),
+        delivery: sending::known(delivery).filter(|_| kind.is_attempt()),
+        geo: place.geo().filter(|_| kind.is_engagement()),
         url: mailgun.url.0,
         provider_event: mailgun.event.0.unwrap_or_default(),
         provider_event_id: mailgun.id.0,

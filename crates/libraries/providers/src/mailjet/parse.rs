@@ -1,4 +1,4 @@
-use event::{Bounce, Event, EventId, Kind, Permanence, Provider};
+use event::{Bounce, Delivery, Event, EventId, Kind, Permanence, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -7,7 +7,8 @@ use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
 use crate::json::{self, LenientFlag, LenientText};
-use crate::{Envelope, ParseError, times};
+use crate::place::Place;
+use crate::{Envelope, ParseError, sending, times};
 
 #[derive(Deserialize)]
 struct MailjetEvent<'a> {
@@ -28,6 +29,10 @@ struct MailjetEvent<'a> {
     error: LenientText<'a>,
     /// The answer of the receiving server.
     comment: LenientText<'a>,
+    /// The answer of the receiving server, on deliveries.
+    smtp_reply: LenientText<'a>,
+    /// The country of the reader.
+    geo: LenientText<'a>,
     ip: LenientText<'a>,
     agent: LenientText<'a>,
     /// On unsubscriptions.
@@ -44,12 +49,16 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let event_id = mailjet.event_id(kind, raw.get(), envelope);
     let bounce = mailjet.bounce(kind);
     let campaign_id = mailjet.mj_campaign_id.0.filter(|id| id.as_str() != "0");
+    let delivery = Delivery { response: mailjet.smtp_reply.0, ..Delivery::default() };
+    let place = Place { country: mailjet.geo.0, ..Place::default() };
     Ok(Event {
         message_id: mailjet.message_id.0,
         campaign: mailjet.customcampaign.0.or(campaign_id),
         bounce,
         user_agent: mailjet.agent.0,
         ip: mailjet.ip.0,
+        delivery: sending::known(delivery).filter(|_| kind == Kind::Delivered),
+        geo: place.geo().filter(|_| kind.is_engagement()),
         url: mailjet.url.0,
         provider_event: mailjet.event.0.unwrap_or_default(),
         ..envelope.event(Provider::Mailjet, kind, event_id, occurred_at, raw)

@@ -1,4 +1,4 @@
-use event::{Event, EventId, Kind, Provider};
+use event::{Delivery, Event, EventId, Kind, Provider};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -6,8 +6,9 @@ use super::bounces;
 use super::split::kind;
 use crate::bounce::{Evidence, meaning, numbers};
 use crate::envelope::bytes;
-use crate::json::{self, LenientObject, LenientText, LenientTexts};
-use crate::{Envelope, ParseError, times};
+use crate::json::{self, LenientObject, LenientObjects, LenientText, LenientTexts};
+use crate::place::Place;
+use crate::{Envelope, ParseError, sending, times};
 
 #[derive(Deserialize)]
 struct MandrillEvent<'a> {
@@ -22,6 +23,7 @@ struct MandrillEvent<'a> {
     ip: LenientText<'a>,
     user_agent: LenientText<'a>,
     url: LenientText<'a>,
+    location: LenientObject<Location<'a>>,
     /// Replaces `event` on changes of the reject list and the allow list.
     #[serde(rename = "type")]
     list: LenientText<'a>,
@@ -32,6 +34,8 @@ struct MandrillEvent<'a> {
 struct Message<'a> {
     #[serde(borrow, rename = "_id")]
     id: LenientText<'a>,
+    ts: Option<&'a RawValue>,
+    sender: LenientText<'a>,
     tags: LenientTexts<'a>,
     /// `[]` if it is empty.
     metadata: LenientObject<Metadata<'a>>,
@@ -39,6 +43,25 @@ struct Message<'a> {
     bgtools_code: LenientText<'a>,
     /// The answer of the receiving server.
     diag: LenientText<'a>,
+    /// The attempts so far, the latest last.
+    smtp_events: LenientObjects<Attempt<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Attempt<'a> {
+    #[serde(borrow)]
+    source_ip: LenientText<'a>,
+    destination_ip: LenientText<'a>,
+    /// The answer of the receiving server.
+    diag: LenientText<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Location<'a> {
+    #[serde(borrow)]
+    country_short: LenientText<'a>,
+    region: LenientText<'a>,
+    city: LenientText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -53,15 +76,26 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let kind = kind(mandrill.event.as_deref(), mandrill.msg.bgtools_code.as_deref());
     let occurred_at = envelope.time(kind, times::unix(mandrill.ts))?;
     let event_id = mandrill.event_id(raw.get(), envelope);
-    let message = mandrill.msg.0;
+    let mut message = mandrill.msg.0;
+    let attempt = message.smtp_events.pop().unwrap_or_default();
+    let (is_delivered, is_deferred) = (kind == Kind::Delivered, kind == Kind::Deferred);
+    // A deferral has the answer of the server only in its attempt.
+    let answer = message.diag.take().or_else(|| attempt.diag.0.clone().filter(|_| is_deferred));
+    let delivery = Delivery {
+        server: attempt.destination_ip.0,
+        response: attempt.diag.0.filter(|_| is_delivered),
+        ..Delivery::default()
+    };
     let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
         let described = meaning(bounces::DESCRIPTIONS, message.bounce_description.as_deref());
         let event = meaning(bounces::EVENTS, mandrill.event.as_deref());
         let provider = described.or(event).or(numbers::meaning(message.bgtools_code.as_deref()));
-        let evidence = Evidence { provider, diagnostic: message.diag.0, ..Evidence::default() };
+        let evidence = Evidence { provider, diagnostic: answer, ..Evidence::default() };
         evidence.bounce_or(message.bounce_description.0)
     });
     let metadata = message.metadata.0;
+    let Location { country_short, region, city } = mandrill.location.0;
+    let place = Place { country: country_short.0, region: region.0, city: city.0 };
     Ok(Event {
         message_id: mandrill.id.0.or(message.id.0),
         campaign: metadata.campaign.0.or(metadata.campaign_id.0),
@@ -69,6 +103,11 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         bounce,
         user_agent: mandrill.user_agent.0,
         ip: mandrill.ip.0,
+        sending_ip: attempt.source_ip.0,
+        sent_at: envelope.sent_at(times::unix(message.ts)),
+        sender: sending::sender(message.sender.0),
+        delivery: sending::known(delivery).filter(|_| kind.is_attempt()),
+        geo: place.geo().filter(|_| kind.is_engagement()),
         url: mandrill.url.0,
         provider_event: mandrill.event.0.or(mandrill.list.0).unwrap_or_default(),
         ..envelope.event(Provider::Mandrill, kind, event_id, occurred_at, raw)

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::bounces::was_never_tried;
-use crate::json::{LenientObject, LenientText, OptionalObject};
+use crate::json::{LenientFlag, LenientObject, LenientText, OptionalObject};
 
 /// The fields of all event types. Any of them may be `null`.
 #[derive(Deserialize)]
@@ -27,6 +27,9 @@ pub(super) struct Payload<'a> {
     pub(super) details: LenientText<'a>,
     /// The answer of the receiving server.
     pub(super) output: LenientText<'a>,
+    /// The duration of the delivery in seconds.
+    pub(super) time: Option<&'a RawValue>,
+    pub(super) sent_with_ssl: LenientFlag,
     pub(super) url: LenientText<'a>,
     pub(super) ip_address: LenientText<'a>,
     pub(super) user_agent: LenientText<'a>,
@@ -38,6 +41,9 @@ pub(super) struct Message<'a> {
     direction: LenientText<'a>,
     pub(super) message_id: LenientText<'a>,
     pub(super) to: LenientText<'a>,
+    pub(super) from: LenientText<'a>,
+    /// When Postal took the message in.
+    pub(super) timestamp: Option<&'a RawValue>,
     pub(super) subject: LenientText<'a>,
     pub(super) tag: LenientText<'a>,
 }

@@ -1,9 +1,9 @@
-use event::{Bounce, Event, Kind, Permanence, Provider};
+use event::{Bounce, Delivery, Event, Kind, Permanence, Provider};
 
 use super::bounces;
 use super::event::PostalEvent;
 use crate::bounce::{Evidence, Meaning, meaning};
-use crate::{Envelope, ParseError, json, times};
+use crate::{Envelope, ParseError, json, sending, times};
 
 pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<'a>, ParseError> {
     let (postal, raw) = json::event::<PostalEvent<'a>>(raw)?;
@@ -16,13 +16,24 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let message = postal.message();
     let message_id = message.and_then(|message| message.message_id.0.clone());
     let tag = message.and_then(|message| message.tag.0.clone());
+    let sender = message.and_then(|message| sending::sender(message.from.0.clone()));
+    let sent_at = times::unix(message.and_then(|message| message.timestamp));
     let payload = postal.payload.0;
+    let delivery = Delivery {
+        server: None,
+        response: payload.output.0.filter(|_| kind == Kind::Delivered),
+        tls: payload.sent_with_ssl.0,
+        millis: sending::millis_of_seconds(payload.time),
+    };
     Ok(Event {
         message_id,
         tags: tag.into_iter().collect(),
         bounce,
         user_agent: payload.user_agent.0,
         ip: payload.ip_address.0,
+        sent_at: envelope.sent_at(sent_at),
+        sender,
+        delivery: sending::known(delivery).filter(|_| kind.is_attempt()),
         url: payload.url.0,
         provider_event: postal.event.0.unwrap_or_default(),
         provider_event_id: postal.uuid.0,

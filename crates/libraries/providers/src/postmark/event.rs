@@ -18,6 +18,8 @@ pub(super) struct PostmarkEvent<'a> {
     pub(super) recipient: LenientText<'a>,
     /// The recipient of a bounce or a complaint.
     pub(super) email: LenientText<'a>,
+    /// Only on bounces and complaints.
+    pub(super) from: LenientText<'a>,
     delivered_at: LenientText<'a>,
     bounced_at: LenientText<'a>,
     pub(super) received_at: LenientText<'a>,
@@ -47,6 +49,12 @@ pub(super) struct Metadata<'a> {
 pub(super) struct Geo<'a> {
     #[serde(borrow, rename = "IP")]
     pub(super) ip: LenientText<'a>,
+    #[serde(rename = "CountryISOCode")]
+    pub(super) country: LenientText<'a>,
+    #[serde(rename = "RegionISOCode")]
+    pub(super) region: LenientText<'a>,
+    #[serde(rename = "City")]
+    pub(super) city: LenientText<'a>,
 }
 
 impl PostmarkEvent<'_> {

@@ -1,9 +1,10 @@
-use event::{Event, EventId, Kind, Provider};
+use event::{BounceClass, Delivery, Event, EventId, Kind, Provider};
 
-use super::event::PostmarkEvent;
+use super::event::{Geo, PostmarkEvent};
 use crate::bounce::{Evidence, Meaning};
 use crate::envelope::bytes;
-use crate::{Envelope, ParseError, json, times};
+use crate::place::Place;
+use crate::{Envelope, ParseError, json, sending, times};
 
 /// Postmark's test payloads have this instead of a message id.
 const NO_MESSAGE: &str = "00000000-0000-0000-0000-000000000000";
@@ -13,19 +14,28 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let kind = postmark.kind();
     let occurred_at = envelope.time(kind, times::first(postmark.times()))?;
     let event_id = event_id(&postmark, raw.get(), envelope);
-    let provider = postmark.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
-    let bounce = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped).then(|| {
-        let evidence = Evidence { provider, diagnostic: postmark.details.0, ..Evidence::default() };
+    let provider: Meaning = postmark.bounce_type().map_or_else(Meaning::default, |row| row.meaning);
+    let is_refused = matches!(kind, Kind::Bounced | Kind::Deferred | Kind::Dropped);
+    let is_reply = provider.class == Some(BounceClass::AutoReply);
+    let bounce = (is_refused || is_reply).then(|| {
+        let diagnostic = postmark.details.0.clone();
+        let evidence = Evidence { provider, diagnostic, ..Evidence::default() };
         evidence.bounce_or(postmark.description.0)
     });
     let metadata = postmark.metadata.0;
+    let delivery = Delivery { response: postmark.details.0, ..Delivery::default() };
+    let Geo { ip, country, region, city } = postmark.geo.0;
+    let place = Place { country: country.0, region: region.0, city: city.0 };
     Ok(Event {
         message_id: postmark.message_id.0.filter(|id| id.as_str() != NO_MESSAGE),
         campaign: metadata.campaign.0.or(metadata.campaign_id.0),
         tags: postmark.tag.0.into_iter().collect(),
         bounce,
         user_agent: postmark.user_agent.0,
-        ip: postmark.geo.0.ip.0,
+        ip: ip.0,
+        sender: sending::sender(postmark.from.0),
+        delivery: sending::known(delivery).filter(|_| kind == Kind::Delivered),
+        geo: place.geo().filter(|_| kind.is_engagement()),
         url: postmark.original_link.0,
         provider_event: postmark.record_type.0.unwrap_or_default(),
         provider_event_id: postmark.id.0,

@@ -22,6 +22,9 @@ pub(super) struct ResendEvent<'a> {
 pub(super) struct Data<'a> {
     #[serde(borrow)]
     pub(super) email_id: LenientText<'a>,
+    /// When the message was created.
+    pub(super) created_at: LenientText<'a>,
+    pub(super) from: LenientText<'a>,
     /// The id of a contact or a domain.
     pub(super) id: LenientText<'a>,
     to: LenientTexts<'a>,

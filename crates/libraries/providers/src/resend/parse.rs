@@ -4,7 +4,7 @@ use super::event::ResendEvent;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
 use crate::ses::bounces;
-use crate::{Envelope, ParseError, json, times};
+use crate::{Envelope, ParseError, json, sending, times};
 
 /// Tags that contain the campaign.
 const CAMPAIGN_TAGS: [&str; 2] = ["campaign", "campaign_id"];
@@ -23,6 +23,9 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
     let others = others.map(|(name, value)| Text::from(format!("{name}={value}"))).collect();
     let data = resend.data.0;
     let engagement = if kind == Kind::Clicked { data.click.0 } else { data.open.0 };
+    // On contacts and domains, it is their time.
+    let created_at = data.created_at.as_deref().filter(|_| data.email_id.is_some());
+    let sent_at = envelope.sent_at(times::text(created_at));
     Ok(Event {
         message_id: data.email_id.0,
         campaign: campaign.or(data.broadcast_id.0),
@@ -30,6 +33,8 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         bounce,
         user_agent: engagement.user_agent.0,
         ip: engagement.ip_address.0,
+        sent_at,
+        sender: sending::sender(data.from.0),
         url: engagement.link.0,
         provider_event: resend.event.0.unwrap_or_default(),
         ..envelope.event(Provider::Resend, kind, event_id, occurred_at, raw)

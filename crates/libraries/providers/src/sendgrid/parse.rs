@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use event::{Automation, AutomationReason, Event, Kind, Provider, Text};
+use event::{Automation, AutomationReason, Delivery, Event, Kind, Provider, Text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,7 +9,7 @@ use super::split::kind;
 use crate::bounce::{Evidence, Meaning, meaning};
 use crate::envelope::bytes;
 use crate::json::{self, LenientFlag, LenientText, LenientTexts};
-use crate::{Envelope, ParseError, times};
+use crate::{Envelope, ParseError, sending, times};
 
 /// The sender's unique arguments are at the same level as SendGrid's fields. If a name is used by
 /// both, SendGrid posts its own field.
@@ -34,7 +34,9 @@ struct SendGridEvent<'a> {
     response: LenientText<'a>,
     status: LenientText<'a>,
     sg_machine_open: LenientFlag,
+    /// Of the sending server; on opens, clicks and subscriptions, of the reader.
     ip: LenientText<'a>,
+    tls: LenientFlag,
     useragent: LenientText<'a>,
     url: LenientText<'a>,
 }
@@ -55,8 +57,19 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         }
         _ => None,
     };
+    let response = sendgrid.response.0;
+    let delivery = Delivery {
+        response: response.clone().filter(|_| kind == Kind::Delivered),
+        tls: sendgrid.tls.0,
+        ..Delivery::default()
+    };
+    let (ip, sending_ip) = match kind {
+        Kind::Accepted | Kind::Dropped => (None, sendgrid.ip.0),
+        kind if kind.is_attempt() => (None, sendgrid.ip.0),
+        _ => (sendgrid.ip.0, None),
+    };
     let bounce = terms.map(|provider| {
-        let diagnostic = sendgrid.reason.0.or(sendgrid.response.0);
+        let diagnostic = sendgrid.reason.0.or(response);
         Evidence { provider, status: sendgrid.status.0, diagnostic, late }.bounce()
     });
     // Apple Mail Privacy Protection fetches the pixel whether or not a person reads the message.
@@ -74,7 +87,9 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         automation: is_machine
             .then_some(Automation { reason: AutomationReason::AppleMpp, confidence: 1.0 }),
         user_agent: sendgrid.useragent.0,
-        ip: sendgrid.ip.0,
+        ip,
+        sending_ip,
+        delivery: sending::known(delivery).filter(|_| kind.is_attempt()),
         url: sendgrid.url.0,
         provider_event: sendgrid.event.0.unwrap_or_default(),
         provider_event_id: sendgrid.sg_event_id.0,

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use event::{Kind, Text, addresses, recipient_key};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::bounces;
 use crate::feedback;
@@ -35,15 +36,18 @@ pub(super) struct Mail<'a> {
     #[serde(borrow)]
     pub(super) timestamp: LenientText<'a>,
     pub(super) message_id: LenientText<'a>,
+    /// The address in the `MAIL FROM` of the API or of SMTP.
+    pub(super) source: LenientText<'a>,
     destination: LenientTexts<'a>,
-    common_headers: LenientObject<CommonHeaders<'a>>,
+    pub(super) common_headers: LenientObject<CommonHeaders<'a>>,
     pub(super) tags: LenientObject<BTreeMap<Text<'a>, LenientTexts<'a>>>,
 }
 
 #[derive(Default, Deserialize)]
-struct CommonHeaders<'a> {
+pub(super) struct CommonHeaders<'a> {
     #[serde(borrow)]
     to: LenientTexts<'a>,
+    pub(super) from: LenientTexts<'a>,
 }
 
 /// The details of an event, with the fields of all event types.
@@ -68,6 +72,12 @@ pub(super) struct Report<'a> {
     pub(super) ip_address: LenientText<'a>,
     pub(super) user_agent: LenientText<'a>,
     pub(super) link: LenientText<'a>,
+    /// Only on deliveries.
+    pub(super) smtp_response: LenientText<'a>,
+    /// Only on deliveries.
+    pub(super) processing_time_millis: Option<&'a RawValue>,
+    /// The address of the receiving server, only on notifications of identities.
+    pub(super) remote_mta_ip: LenientText<'a>,
     /// Only on rejects.
     pub(super) reason: LenientText<'a>,
     /// Only on rendering failures.

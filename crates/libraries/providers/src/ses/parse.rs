@@ -1,10 +1,10 @@
-use event::{Bounce, BounceClass, Event, EventId, Kind, Permanence, Provider, Text};
+use event::{Bounce, BounceClass, Delivery, Event, EventId, Kind, Permanence, Provider, Text};
 
 use super::bounces;
-use super::event::SesEvent;
+use super::event::{Report, SesEvent};
 use super::sns::SnsMessage;
 use crate::bounce::{Evidence, Meaning, meaning};
-use crate::{Envelope, ParseError, json, times};
+use crate::{Envelope, ParseError, json, sending, times};
 
 /// The prefix of the tags that SES adds.
 const OWN_TAGS: &str = "ses:";
@@ -42,9 +42,11 @@ pub(crate) fn parse<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<Event<
         tags: custom_tags(&ses),
         bounce: bounce(&ses, kind, envelope.recipient),
         user_agent: engagement.and_then(|report| owned(&report.user_agent)),
-        ip: engagement
-            .and_then(|report| owned(&report.ip_address))
-            .or_else(|| tag(&ses, "ses:outgoing-ip")),
+        ip: engagement.and_then(|report| owned(&report.ip_address)),
+        sending_ip: tag(&ses, "ses:outgoing-ip"),
+        sent_at: envelope.sent_at(times::text(ses.mail.timestamp.as_deref())),
+        sender: sender(&ses),
+        delivery: report.and_then(delivery),
         url: engagement.and_then(|report| owned(&report.link)),
         provider_event: Text::from(ses.event_name().to_owned()),
         provider_event_id: sns.message_id,
@@ -88,6 +90,21 @@ fn bounce(ses: &SesEvent<'_>, kind: Kind, recipient: &str) -> Option<Bounce<'sta
         .or_else(|| owned(&report.error_message));
     let status = details.and_then(|details| owned(&details.status));
     Some(Evidence { provider, status, diagnostic, late: false }.bounce())
+}
+
+fn sender(ses: &SesEvent<'_>) -> Option<Text<'static>> {
+    let from = ses.mail.common_headers.from.first();
+    let written = ses.mail.source.as_ref().or(from).cloned();
+    sending::sender(written).map(Text::into_owned)
+}
+
+fn delivery(report: &Report<'_>) -> Option<Delivery<'static>> {
+    sending::known(Delivery {
+        server: owned(&report.remote_mta_ip),
+        response: owned(&report.smtp_response),
+        tls: None,
+        millis: sending::millis(report.processing_time_millis),
+    })
 }
 
 /// Returns the first value of a message tag.

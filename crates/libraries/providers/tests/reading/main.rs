@@ -6,6 +6,7 @@ mod batches;
 mod ids;
 mod limits;
 mod samples;
+mod sending;
 mod times;
 mod words;
 

@@ -12,7 +12,14 @@ struct City<'a> {
     city: Names<'a>,
     continent: Code<'a>,
     country: Iso<'a>,
+    location: Location<'a>,
     subdivisions: Vec<Iso<'a>>,
+}
+
+#[derive(Serialize)]
+struct Location<'a> {
+    latitude: f64,
+    time_zone: &'a str,
 }
 
 #[derive(Serialize)]
@@ -42,6 +49,9 @@ struct Asn<'a> {
     autonomous_system_organization: &'a str,
 }
 
+/// The time zone of all locations.
+pub const TIME_ZONE: &str = "Europe/Amsterdam";
+
 /// Writes a database of locations. A row has a network, a country, a region and a city.
 pub fn write_cities(path: &Path, rows: &[(&str, &str, &str, &str)]) {
     let rows = rows.iter().map(|&(network, country, region, city)| {
@@ -50,6 +60,7 @@ pub fn write_cities(path: &Path, rows: &[(&str, &str, &str, &str)]) {
             city: Names { names },
             continent: Code { code: "EU" },
             country: Iso { iso_code },
+            location: Location { latitude: 52.4, time_zone: TIME_ZONE },
             subdivisions: vec![Iso { iso_code: region }, Iso { iso_code: "smaller" }],
         };
         (network, row)

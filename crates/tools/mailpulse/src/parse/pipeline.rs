@@ -77,8 +77,9 @@ impl Pipeline {
         for RawEvent { recipient, bytes } in raw_events {
             let envelope = Envelope { source, recipient, received_at, request_id };
             let is_mapped = self.mappings.has(provider, source);
-            let record = RawRecord { provider, envelope, value: bytes, is_mapped };
-            match self.enrichment.read(&record, |event| lines.event(event)) {
+            let is_authentic = true;
+            let record = RawRecord { provider, envelope, value: bytes, is_mapped, is_authentic };
+            match self.enrichment.read(&record, |event, _| lines.event(event)) {
                 Ok(written) => written?,
                 Err(error) => lines.unreadable_event(&error, recipient, bytes)?,
             }
