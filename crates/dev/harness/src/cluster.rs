@@ -26,13 +26,14 @@ pub struct Committed {
     pub metadata: String,
 }
 
-/// Returns a layout with these partition counts, one replica, and dedupe's default horizon.
+/// Returns a layout with these partition counts, one replica, and the time for which dedupe remembers by
+/// default.
 pub const fn layout(recipient_partitions: i32, scope_partitions: i32) -> Layout {
     Layout {
         recipient_partitions,
         scope_partitions,
         replication: 1,
-        dedupe_horizon_hours: 72,
+        dedupe_horizon_hours: 9 * 24,
         max_message_bytes: 20 << 20,
     }
 }

@@ -15,19 +15,21 @@ pub struct Cluster {
     pub topics: Topics,
     /// How the topics are partitioned, replicated and created.
     pub partitions: TopicSettings,
-    /// How long dedupe remembers an event. The retention of its changelog follows from it.
+    /// How long dedupe remembers events and messages. The retention of its changelog follows from it.
     dedupe_horizon: Duration,
 }
 
-/// The only key of `[dedupe]` that the topics depend on.
+/// The only keys of `[dedupe]` that the topics depend on.
 #[derive(Deserialize)]
-struct DedupeHorizon {
+struct DedupeHorizons {
     #[serde(with = "service::units::duration")]
     horizon: Duration,
+    #[serde(with = "service::units::duration")]
+    remember: Duration,
 }
 
 impl Cluster {
-    /// Reads `[kafka]`, `[topics]`, the name of this instance, and dedupe's horizon. With `--check`, it
+    /// Reads `[kafka]`, `[topics]`, the name of this instance, and dedupe's horizons. With `--check`, it
     /// also constructs clients, see [`Connection::check`]; otherwise the service constructs its own.
     ///
     /// # Errors
@@ -40,11 +42,12 @@ impl Cluster {
             let rejected = |error: Error| settings.invalid("kafka.properties", error.to_string());
             connection.check().map_err(rejected)?;
         }
+        let DedupeHorizons { horizon, remember } = settings.section("dedupe")?;
         Ok(Self {
             connection,
             topics: kafka.topics(),
             partitions: settings.section("topics")?,
-            dedupe_horizon: settings.section::<DedupeHorizon>("dedupe")?.horizon,
+            dedupe_horizon: horizon.max(remember),
         })
     }
 

@@ -135,7 +135,7 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// Returns the layout of all topics. `horizon_hours` is how long dedupe remembers.
+    /// Returns the layout of all topics. `horizon_hours` is how long dedupe remembers events and messages.
     pub fn layout(&self, horizon_hours: u32, max_message_bytes: usize) -> Layout {
         Layout {
             recipient_partitions: self.recipient_partitions,
@@ -147,7 +147,8 @@ impl TopicSettings {
     }
 
     /// Returns once all topics exist with the right number of partitions. Creates missing topics if
-    /// `create` is set; otherwise waits a minute for another program to create them.
+    /// `create` is set; otherwise waits a minute for another program to create them. Raises the retention
+    /// of dedupe's changelog if it is too short.
     ///
     /// Do not call this within a runtime: it blocks.
     ///

@@ -1,11 +1,11 @@
-//! Creates topics with explicit partitions and settings, and checks existing ones.
+//! Creates topics with explicit partitions and settings, and checks and repairs existing ones.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-    TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewTopic,
+    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -58,8 +58,9 @@ pub async fn create_topics(
     await_topics(connection, specs, deadline)
 }
 
-/// Compares the settings of existing topics with those that they must have. A setting that the broker
-/// does not tell, because of its rights or its version, is not checked.
+/// Compares the settings of existing topics with those that they must have, and raises those that a
+/// service may raise. A setting that the broker does not tell, because of its rights or its version, is
+/// not checked.
 ///
 /// # Errors
 /// [`Error::TopicSetting`] for the first setting that breaks a promise.
@@ -69,6 +70,35 @@ pub async fn check_settings(
 ) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> =
         connection.client("admin").create().map_err(|error| Error::settings(&error))?;
+    let found = topic_settings(&admin, required).await?;
+    for setting in required {
+        let RequiredSetting { topic, name, wanted, otherwise, .. } = setting;
+        let entries = found.get(topic).map_or(&[][..], |entries| entries);
+        let entry = entries.iter().find(|entry| entry.name == *name);
+        let Some(value) = entry.and_then(|entry| entry.value.as_deref()) else {
+            tracing::warn!(topic, setting = name, "setting of a topic is not known");
+            continue;
+        };
+        if wanted.allows(value) || raise(&admin, setting, value, entries).await {
+            continue;
+        }
+        return Err(Error::TopicSetting(Box::new(WrongTopicSetting {
+            topic: topic.clone(),
+            setting: name,
+            found: value.to_owned(),
+            wanted: setting.raise_to.clone().unwrap_or_else(|| wanted.value()),
+            otherwise,
+            bootstrap: connection.bootstrap.clone(),
+        })));
+    }
+    Ok(())
+}
+
+/// Returns the settings of the topics by the topics' names.
+async fn topic_settings(
+    admin: &AdminClient<DefaultClientContext>,
+    required: &[RequiredSetting],
+) -> Result<HashMap<String, Vec<ConfigEntry>>, Error> {
     let topics: BTreeSet<&str> = required.iter().map(|setting| &*setting.topic).collect();
     let resources: Vec<_> = topics.into_iter().map(ResourceSpecifier::Topic).collect();
     let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
@@ -76,32 +106,48 @@ pub async fn check_settings(
     for result in admin.describe_configs(&resources, &options).await? {
         match result {
             Ok(resource) => {
-                if let OwnedResourceSpecifier::Topic(topic) = &resource.specifier {
-                    for entry in resource.entries {
-                        found.insert((topic.clone(), entry.name), entry.value);
-                    }
+                if let OwnedResourceSpecifier::Topic(topic) = resource.specifier {
+                    found.insert(topic, resource.entries);
                 }
             }
             Err(code) => tracing::warn!(%code, "settings of a topic could not be read"),
         }
     }
-    for RequiredSetting { topic, name, wanted, otherwise } in required {
-        let Some(Some(value)) = found.remove(&(topic.clone(), (*name).to_owned())) else {
-            tracing::warn!(topic, setting = name, "setting of a topic is not known");
-            continue;
-        };
-        if !wanted.allows(&value) {
-            return Err(Error::TopicSetting(Box::new(WrongTopicSetting {
-                topic: topic.clone(),
-                setting: name,
-                found: value,
-                wanted: wanted.value(),
-                otherwise,
-                bootstrap: connection.bootstrap.clone(),
-            })));
+    Ok(found)
+}
+
+/// Raises a setting of an existing topic. Returns whether it now has a value that keeps the promise.
+///
+/// The request replaces all settings of the topic, so it repeats those that somebody has set.
+async fn raise(
+    admin: &AdminClient<DefaultClientContext>,
+    setting: &RequiredSetting,
+    found: &str,
+    entries: &[ConfigEntry],
+) -> bool {
+    let RequiredSetting { topic, name, raise_to, .. } = setting;
+    let Some(raise_to) = raise_to else { return false };
+    let own = entries.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+    let own = own.filter_map(|entry| Some((&*entry.name, entry.value.as_deref()?)));
+    let own = own.filter(|(other, _)| other != name);
+    let config = own
+        .fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |config, (name, value)| {
+            config.set(name, value)
+        });
+    let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
+    let altered = admin.alter_configs([&config.set(name, raise_to)], &options).await;
+    let problem = match altered.as_deref() {
+        Ok([Ok(_)]) => {
+            tracing::warn!(topic, setting = name, found, raised_to = %raise_to,
+                "setting of a topic was too low and has been raised");
+            return true;
         }
-    }
-    Ok(())
+        Ok([Err((_, code)), ..]) => code.to_string(),
+        Ok(_) => "the broker did not answer for the topic".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(topic, setting = name, found, %problem, "setting of a topic could not be raised");
+    false
 }
 
 /// Waits until every partition of all topics has a leader, and checks the numbers of partitions.

@@ -5,36 +5,41 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 1 | version, 2 |
+//! | 1 | version, 3 |
 //! | 8 | writer: a random number for each assignment of the partition |
 //! | 8 | sequence: increases by one from record to record of the partition |
 //! | 4 | number of ids |
 //! | 20 each | id: hour of `occurred_at` (4, hours since the epoch), event id (16) |
-//! | 4 | number of engagements |
-//! | 41 each | engagement: engagement id (16), hour it counts from (4), bits (1: opened 1, clicked 2, by a machine 4 and 8), time of delivery (8, microseconds), start of the latest run of clicks (8, microseconds), links in that run (4, bits) |
+//! | 4 | number of memories |
+//! | 17 or more each | memory: message id (16), length (1), the bytes of `memory_bytes.rs` |
 //!
-//! In version 1, which is read but no longer written, an engagement ends after the bits.
+//! Versions 1 and 2 are read but no longer written. Their memories have no length: it is 5 in version 1
+//! and 25 in version 2, and the bytes are those of earlier releases.
 //!
-//! Applying a record twice has the same result as applying it once, because ids are a set and an
-//! engagement record contains its full state.
+//! Applying a record twice has the same result as applying it once, because ids are a set and a
+//! memory has its full state.
 
 use event::EventId;
 
+use crate::memory_bytes::{LENGTH_V1, LENGTH_V2, MAX_LENGTH};
 use crate::overlay::IdKey;
-use crate::{Engagement, Hour};
+use crate::{Hour, MessageMemory};
 
-const VERSION: u8 = 2;
-/// The version that older binaries wrote.
+const VERSION: u8 = 3;
+/// The versions that earlier releases wrote.
 const VERSION_1: u8 = 1;
+const VERSION_2: u8 = 2;
 const HEADER: usize = 1 + 8 + 8;
 const COUNT: usize = 4;
 const ID: usize = IdKey::LENGTH;
-const ENGAGEMENT: usize = 16 + Engagement::LENGTH;
-const ENGAGEMENT_V1: usize = 16 + Engagement::LENGTH_V1;
+const MESSAGE_ID: usize = 16;
+const MEMORY_V1: usize = MESSAGE_ID + LENGTH_V1;
+const MEMORY_V2: usize = MESSAGE_ID + LENGTH_V2;
 
-/// The maximum size of ids and engagements in one record. It keeps a record below 512 KiB, half of
-/// the brokers' default limit.
-const MAX_PAYLOAD: usize = 512 * 1024 - HEADER - 2 * COUNT;
+/// The maximum size of a record: half of the brokers' default limit.
+const MAX_RECORD: usize = 512 * 1024;
+/// The maximum size of a memory. A record has no further memory if this one might not fit.
+const MAX_MEMORY: usize = MESSAGE_ID + 1 + MAX_LENGTH;
 
 /// A record that this version cannot decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +55,7 @@ pub enum MalformedEntry {
     Length,
 }
 
-/// One changelog record. It borrows the ids and engagements from the record's bytes.
+/// One changelog record. It borrows the ids and memories from the record's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// Identifies the assignment of the partition that wrote the record.
@@ -58,35 +63,41 @@ pub struct Entry<'a> {
     /// The number of the record in the partition's sequence.
     pub sequence: u64,
     ids: &'a [[u8; ID]],
-    engagements: Engagements<'a>,
+    memories: Memories<'a>,
 }
 
-/// The engagements in the format of the record's version.
+/// A message id, and the bytes of its memory.
+type Memory<'a> = (EventId, &'a [u8]);
+
+/// The memories in the format of the record's version. Their bytes have been checked for length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Engagements<'a> {
-    V1(&'a [[u8; ENGAGEMENT_V1]]),
-    V2(&'a [[u8; ENGAGEMENT]]),
+enum Memories<'a> {
+    V1(&'a [[u8; MEMORY_V1]]),
+    V2(&'a [[u8; MEMORY_V2]]),
+    V3(&'a [u8]),
 }
 
 impl<'a> Entry<'a> {
     /// Decodes the value of a changelog record.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MalformedEntry> {
         let (&version, rest) = bytes.split_first().ok_or(MalformedEntry::Length)?;
-        if !matches!(version, VERSION_1 | VERSION) {
+        if !matches!(version, VERSION_1 | VERSION_2 | VERSION) {
             return Err(MalformedEntry::Version(version));
         }
         let (writer, rest) = take_u64(rest)?;
         let (sequence, rest) = take_u64(rest)?;
-        let (ids, rest) = take_array(rest)?;
-        let (engagements, rest) = if version == VERSION_1 {
-            take_array(rest).map(|(engagements, rest)| (Engagements::V1(engagements), rest))?
-        } else {
-            take_array(rest).map(|(engagements, rest)| (Engagements::V2(engagements), rest))?
+        let (count, rest) = take_count(rest)?;
+        let (ids, rest) = take_array(count, rest)?;
+        let (count, rest) = take_count(rest)?;
+        let (memories, rest) = match version {
+            VERSION_1 => take_array(count, rest).map(|(all, rest)| (Memories::V1(all), rest))?,
+            VERSION_2 => take_array(count, rest).map(|(all, rest)| (Memories::V2(all), rest))?,
+            _ => take_memories(count, rest).map(|(all, rest)| (Memories::V3(all), rest))?,
         };
         if !rest.is_empty() {
             return Err(MalformedEntry::Length);
         }
-        Ok(Self { writer, sequence, ids, engagements })
+        Ok(Self { writer, sequence, ids, memories })
     }
 
     /// Returns the hours and ids of the events that were passed on.
@@ -98,27 +109,42 @@ impl<'a> Entry<'a> {
         self.ids.iter().copied().map(IdKey)
     }
 
-    pub(crate) fn engagements(&self) -> impl Iterator<Item = (EventId, Engagement)> + use<'a> {
-        let (v1, v2): (&[[u8; ENGAGEMENT_V1]], &[[u8; ENGAGEMENT]]) = match self.engagements {
-            Engagements::V1(engagements) => (engagements, &[]),
-            Engagements::V2(engagements) => (&[], engagements),
+    /// Returns whether a release wrote the record that stored undated events by their hour only.
+    pub(crate) fn is_of_earlier_release(&self) -> bool {
+        !matches!(self.memories, Memories::V3(_))
+    }
+
+    /// Returns the message ids and the bytes of their memories.
+    pub fn memories(&self) -> impl Iterator<Item = Memory<'a>> + use<'a> {
+        let none: (&[[u8; MEMORY_V1]], &[[u8; MEMORY_V2]], &[u8]) = (&[], &[], &[]);
+        let (v1, v2, mut v3) = match self.memories {
+            Memories::V1(all) => (all, none.1, none.2),
+            Memories::V2(all) => (none.0, all, none.2),
+            Memories::V3(all) => (none.0, none.1, all),
         };
-        let v1 = v1
-            .iter()
-            .filter_map(|engagement| read_engagement(engagement, Engagement::from_bytes_v1));
-        let v2 =
-            v2.iter().filter_map(|engagement| read_engagement(engagement, Engagement::from_bytes));
-        v1.chain(v2)
+        let v1 = v1.iter().filter_map(|memory| split_id(memory));
+        let v2 = v2.iter().filter_map(|memory| split_id(memory));
+        let v3 = std::iter::from_fn(move || {
+            let (memory, rest) = split_memory(v3)?;
+            v3 = rest;
+            Some(memory)
+        });
+        v1.chain(v2).chain(v3)
     }
 }
 
-/// Reads one engagement. It never returns `None`, because the lengths are constants that add up.
-fn read_engagement<const N: usize>(
-    engagement: &[u8],
-    read: fn(&[u8; N]) -> Engagement,
-) -> Option<(EventId, Engagement)> {
-    let (id, engagement) = engagement.split_first_chunk()?;
-    Some((EventId(*id), read(engagement.try_into().ok()?)))
+/// Reads a memory of a fixed length. It never returns `None`, because the lengths are constants.
+fn split_id(memory: &[u8]) -> Option<Memory<'_>> {
+    let (id, memory) = memory.split_first_chunk()?;
+    Some((EventId(*id), memory))
+}
+
+/// Reads a memory that begins with its id and length. Also returns the bytes after it.
+fn split_memory(bytes: &[u8]) -> Option<(Memory<'_>, &[u8])> {
+    let (id, rest) = bytes.split_first_chunk()?;
+    let (&length, rest) = rest.split_first()?;
+    let (memory, rest) = rest.split_at_checked(length.into())?;
+    Some(((EventId(*id), memory), rest))
 }
 
 fn take_u64(bytes: &[u8]) -> Result<(u64, &[u8]), MalformedEntry> {
@@ -126,62 +152,86 @@ fn take_u64(bytes: &[u8]) -> Result<(u64, &[u8]), MalformedEntry> {
     Ok((u64::from_be_bytes(*number), rest))
 }
 
-fn take_array<const N: usize>(bytes: &[u8]) -> Result<(&[[u8; N]], &[u8]), MalformedEntry> {
+fn take_count(bytes: &[u8]) -> Result<(u32, &[u8]), MalformedEntry> {
     let (count, rest) = bytes.split_first_chunk().ok_or(MalformedEntry::Length)?;
-    let length = u64::from(u32::from_be_bytes(*count)) * N as u64;
+    Ok((u32::from_be_bytes(*count), rest))
+}
+
+fn take_array<const N: usize>(
+    count: u32,
+    bytes: &[u8],
+) -> Result<(&[[u8; N]], &[u8]), MalformedEntry> {
+    let length = u64::from(count) * N as u64;
     let length = usize::try_from(length).map_err(|_| MalformedEntry::Length)?;
-    let (items, rest) = rest.split_at_checked(length).ok_or(MalformedEntry::Length)?;
+    let (items, rest) = bytes.split_at_checked(length).ok_or(MalformedEntry::Length)?;
     Ok((items.as_chunks().0, rest))
 }
 
-/// Encodes ids and engagements as records, numbered from `sequence`. Returns no record if both are
+fn take_memories(count: u32, bytes: &[u8]) -> Result<(&[u8], &[u8]), MalformedEntry> {
+    let mut rest = bytes;
+    for _ in 0..count {
+        (_, rest) = split_memory(rest).ok_or(MalformedEntry::Length)?;
+    }
+    Ok(bytes.split_at(bytes.len() - rest.len()))
+}
+
+/// Encodes ids and memories as records, numbered from `sequence`. Returns no record if both are
 /// empty.
 pub(crate) fn encode(
     writer: u64,
     mut sequence: u64,
     mut ids: &[IdKey],
-    mut engagements: &[(EventId, Engagement)],
+    memories: impl Iterator<Item = (EventId, MessageMemory)>,
 ) -> Vec<Vec<u8>> {
+    const MOST_IDS: usize = (MAX_RECORD - HEADER - 2 * COUNT) / ID;
+    let mut memories = memories.peekable();
     let mut records = Vec::new();
-    while !ids.is_empty() || !engagements.is_empty() {
-        let (some_ids, more_ids) = ids.split_at(ids.len().min(MAX_PAYLOAD / ID));
-        let rest = MAX_PAYLOAD - some_ids.len() * ID;
-        let (some_engagements, more_engagements) =
-            engagements.split_at(engagements.len().min(rest / ENGAGEMENT));
-        records.push(record(writer, sequence, some_ids, some_engagements));
-        (ids, engagements, sequence) = (more_ids, more_engagements, sequence + 1);
+    while !ids.is_empty() || memories.peek().is_some() {
+        let (some_ids, more_ids) = ids.split_at(ids.len().min(MOST_IDS));
+        let mut record = Vec::with_capacity(MAX_RECORD);
+        record.push(VERSION);
+        record.extend(writer.to_be_bytes());
+        record.extend(sequence.to_be_bytes());
+        // MAX_RECORD keeps both counts far below u32::MAX.
+        record.extend((some_ids.len() as u32).to_be_bytes());
+        some_ids.iter().for_each(|key| record.extend(key.0));
+        add_memories(&mut record, &mut memories);
+        record.shrink_to_fit();
+        records.push(record);
+        (ids, sequence) = (more_ids, sequence + 1);
     }
     records
 }
 
-fn record(
-    writer: u64,
-    sequence: u64,
-    ids: &[IdKey],
-    engagements: &[(EventId, Engagement)],
-) -> Vec<u8> {
-    let length = HEADER + 2 * COUNT + ids.len() * ID + engagements.len() * ENGAGEMENT;
-    let mut bytes = Vec::with_capacity(length);
-    bytes.push(VERSION);
-    bytes.extend(writer.to_be_bytes());
-    bytes.extend(sequence.to_be_bytes());
-    // MAX_PAYLOAD keeps both counts far below u32::MAX.
-    bytes.extend((ids.len() as u32).to_be_bytes());
-    ids.iter().for_each(|key| bytes.extend(key.0));
-    bytes.extend((engagements.len() as u32).to_be_bytes());
-    for (id, engagement) in engagements {
-        bytes.extend(id.as_bytes());
-        bytes.extend(engagement.to_bytes());
+/// Adds the number of memories and as many memories as fit.
+fn add_memories(
+    record: &mut Vec<u8>,
+    memories: &mut impl Iterator<Item = (EventId, MessageMemory)>,
+) {
+    let count_at = record.len();
+    record.extend([0; COUNT]);
+    let mut count = 0_u32;
+    while record.len() + MAX_MEMORY <= MAX_RECORD
+        && let Some((id, memory)) = memories.next()
+    {
+        let memory = memory.to_bytes();
+        let memory = memory.as_slice();
+        record.extend(id.as_bytes());
+        record.push(memory.len() as u8); // at most MAX_LENGTH
+        record.extend(memory);
+        count += 1;
     }
-    bytes
+    record[count_at..count_at + COUNT].copy_from_slice(&count.to_be_bytes());
 }
 
 #[cfg(test)]
 mod tests {
+    use event::Kind;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::memory_bytes::tests::any_memory;
 
     fn id(seed: u32) -> EventId {
         let mut id = [7; 16];
@@ -189,16 +239,19 @@ mod tests {
         EventId(id)
     }
 
-    fn round_trip(ids: &[IdKey], engagements: &[(EventId, Engagement)]) -> Vec<Vec<u8>> {
-        let records = encode(9, 40, ids, engagements);
+    fn round_trip(ids: &[IdKey], memories: &[(EventId, MessageMemory)]) -> Vec<Vec<u8>> {
+        let records = encode(9, 40, ids, memories.iter().copied());
         let entries: Vec<_> = records.iter().map(|r| Entry::decode(r).unwrap()).collect();
         for (entry, sequence) in entries.iter().zip(40..) {
             assert_eq!((entry.writer, entry.sequence), (9, sequence));
+            assert!(!entry.is_of_earlier_release());
         }
         let read: Vec<_> = entries.iter().flat_map(Entry::keys).collect();
         assert_eq!(read, ids);
-        let read: Vec<_> = entries.iter().flat_map(Entry::engagements).collect();
-        assert_eq!(read, engagements);
+        let read = entries.iter().flat_map(Entry::memories);
+        let read: Vec<_> =
+            read.map(|(id, bytes)| (id, MessageMemory::from_bytes(bytes).unwrap())).collect();
+        assert_eq!(read, memories);
         records
     }
 
@@ -206,31 +259,32 @@ mod tests {
         #[test]
         fn records_round_trip(
             ids in vec((any::<u32>(), any::<[u8; 16]>()), 0..50),
-            engagements in vec((any::<[u8; 16]>(), any::<[u8; Engagement::LENGTH]>()), 0..50),
+            memories in vec((any::<[u8; 16]>(), any_memory()), 0..50),
         ) {
             let ids: Vec<_> =
                 ids.into_iter().map(|(hour, id)| IdKey::new(Hour(hour), &EventId(id))).collect();
-            let engagements: Vec<_> = engagements
-                .into_iter()
-                .map(|(id, bytes)| (EventId(id), Engagement::from_bytes(&bytes)))
-                .collect();
-            round_trip(&ids, &engagements);
+            let memories: Vec<_> =
+                memories.into_iter().map(|(id, memory)| (EventId(id), memory)).collect();
+            round_trip(&ids, &memories);
         }
 
         #[test]
-        fn decoding_arbitrary_bytes_never_panics(bytes in vec(any::<u8>(), 0..200)) {
-            let _ = Entry::decode(&bytes);
+        fn decoding_arbitrary_bytes_never_panics(
+            version in 0..5_u8,
+            bytes in vec(any::<u8>(), 0..200),
+        ) {
+            if let Ok(entry) = Entry::decode(&[&[version], &bytes[..]].concat()) {
+                let _ = (entry.keys().count(), entry.memories().count());
+            }
         }
     }
 
     #[test]
     fn the_layout_is_as_documented() {
         let ids = [IdKey::new(Hour(0x0102_0304), &id(5))];
-        let engagement =
-            Engagement { since: Hour(7), bits: 3, delivered_at: 4, run_start: 5, links: 6 };
-        let engagements = [(id(6), engagement)];
-        let record = encode(8, 9, &ids, &engagements).remove(0);
-        let mut expected = vec![2];
+        let memory = MessageMemory { since: Hour(7), ..MessageMemory::UNKNOWN };
+        let record = encode(8, 9, &ids, [(id(6), memory)].into_iter()).remove(0);
+        let mut expected = vec![3];
         expected.extend([0, 0, 0, 0, 0, 0, 0, 8]);
         expected.extend([0, 0, 0, 0, 0, 0, 0, 9]);
         expected.extend([0, 0, 0, 1]);
@@ -238,37 +292,63 @@ mod tests {
         expected.extend(id(5).0);
         expected.extend([0, 0, 0, 1]);
         expected.extend(id(6).0);
-        expected.extend([0, 0, 0, 7, 3]);
-        let end_of_v1 = expected.len();
-        expected.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 6]);
+        expected.extend([6, 0xf3, 7, 0, 0, 0, 0]);
         assert_eq!(record, expected);
+    }
 
-        let v1 = [&[1], &record[1..end_of_v1]].concat();
-        let entry = Entry::decode(&v1).unwrap();
-        let old = Engagement { since: Hour(7), bits: 3, ..Engagement::UNKNOWN };
-        assert_eq!(entry.keys().collect::<Vec<_>>(), ids);
-        assert_eq!(entry.engagements().collect::<Vec<_>>(), [(id(6), old)]);
+    /// Written by the encoders of earlier releases: one id, and one engagement with an open and a click
+    /// by people.
+    #[test]
+    fn records_of_earlier_releases_are_read() {
+        let mut v2 = vec![2];
+        v2.extend([0, 0, 0, 0, 0, 0, 0, 8]);
+        v2.extend([0, 0, 0, 0, 0, 0, 0, 9]);
+        v2.extend([0, 0, 0, 1]);
+        v2.extend([1, 2, 3, 4]);
+        v2.extend(id(5).0);
+        v2.extend([0, 0, 0, 1]);
+        v2.extend(id(6).0);
+        v2.extend([0, 0, 0, 7, 3]);
+        let end_of_v1 = v2.len();
+        v2.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 6]);
+        let v1 = [&[1], &v2[1..end_of_v1]].concat();
+        for (record, is_delivered) in [(v2, true), (v1, false)] {
+            let entry = Entry::decode(&record).unwrap();
+            assert_eq!((entry.writer, entry.sequence), (8, 9));
+            assert_eq!(entry.ids().collect::<Vec<_>>(), [(Hour(0x0102_0304), id(5))]);
+            assert!(entry.is_of_earlier_release());
+            let (message, bytes) = entry.memories().next().unwrap();
+            assert_eq!((message, entry.memories().count()), (id(6), 1));
+            let memory = MessageMemory::from_bytes(bytes).unwrap();
+            assert_eq!(memory.since, Hour(7));
+            assert!(memory.has(Kind::Opened, false) && memory.has(Kind::Clicked, false));
+            assert_eq!(memory.has(Kind::Delivered, false), is_delivered);
+        }
     }
 
     #[test]
     fn records_are_split_at_512_kib() {
         let ids: Vec<_> = (0..60_000).map(|n| IdKey::new(Hour(n), &id(n))).collect();
-        let engagement = |n| (id(n), Engagement { since: Hour(n), ..Engagement::UNKNOWN });
-        let engagements: Vec<_> = (0..30_000).map(engagement).collect();
-        let records = round_trip(&ids, &engagements);
-        assert_eq!(records.len(), 5, "2.43 MB");
-        assert!(records.iter().all(|record| record.len() <= 512 * 1024));
-        assert!(encode(1, 1, &[], &[]).is_empty());
+        let memory = |n| (id(n), MessageMemory { since: Hour(n), ..MessageMemory::UNKNOWN });
+        let memories: Vec<_> = (0..60_000).map(memory).collect();
+        let records = round_trip(&ids, &memories);
+        assert_eq!(records.len(), 6, "1.2 MB of ids and 1.5 MB of memories");
+        assert!(records.iter().all(|record| record.len() <= MAX_RECORD));
+        assert!(records[..5].iter().all(|record| record.len() > MAX_RECORD - MAX_MEMORY));
+        assert!(encode(1, 1, &[], [].into_iter()).is_empty());
     }
 
     #[test]
     fn damaged_records_are_rejected_with_the_cause() {
-        let record = encode(8, 9, &[IdKey::new(Hour(1), &id(1))], &[]).remove(0);
-        assert_eq!(Entry::decode(&[]), Err(MalformedEntry::Length));
-        assert_eq!(Entry::decode(&record[..30]), Err(MalformedEntry::Length));
+        let memory = (id(2), MessageMemory { since: Hour(1), ..MessageMemory::UNKNOWN });
+        let ids = [IdKey::new(Hour(1), &id(1))];
+        let record = encode(8, 9, &ids, [memory].into_iter()).remove(0);
+        for length in 0..record.len() {
+            assert_eq!(Entry::decode(&record[..length]), Err(MalformedEntry::Length), "{length}");
+        }
         let longer = [&record[..], &[0]].concat();
         assert_eq!(Entry::decode(&longer), Err(MalformedEntry::Length));
-        let newer = [&[3], &record[1..]].concat();
-        assert_eq!(Entry::decode(&newer), Err(MalformedEntry::Version(3)));
+        let newer = [&[4], &record[1..]].concat();
+        assert_eq!(Entry::decode(&newer), Err(MalformedEntry::Version(4)));
     }
 }

@@ -1,4 +1,4 @@
-//! Deletes ids and engagements that are older than the horizon from the disk.
+//! Deletes ids and memories that are older than their horizons from the disk.
 //!
 //! This only frees disk space, at times when it costs little. Expired entries may stay on disk for a
 //! while; look-ups ignore them, because they compare hours with the start of the horizon.
@@ -12,9 +12,9 @@ use fjall::compaction::filter::{
 };
 use fjall::{AbstractTree, Keyspace};
 
-use crate::{Engagement, Hour, StateError};
+use crate::{Hour, MessageMemory, StateError};
 
-/// The first hour within the horizon, for each keyspace of engagements by name. Shared with the
+/// The first hour within the horizon, for each keyspace of memories by name. Shared with the
 /// compaction threads, which read it when they start a compaction.
 #[derive(Debug, Default)]
 pub(crate) struct HorizonStarts(Mutex<HashMap<String, Arc<AtomicU32>>>);
@@ -35,14 +35,14 @@ pub(crate) fn drop_ids(ids: &Keyspace, horizon_start: Hour) -> Result<(), StateE
     Ok(())
 }
 
-/// Drops expired engagements during compaction. Engagements are ordered by id, so new ones spread
-/// over all files of a keyspace, and every file takes part in compactions again and again.
+/// Drops expired memories during compaction. Memories are ordered by id, so new ones spread over all
+/// files of a keyspace, and every file takes part in compactions again and again.
 #[derive(Debug)]
-pub(crate) struct OldEngagements(pub(crate) Arc<AtomicU32>);
+pub(crate) struct OldMemories(pub(crate) Arc<AtomicU32>);
 
-impl Factory for OldEngagements {
+impl Factory for OldMemories {
     fn name(&self) -> &str {
-        "old engagements"
+        "old memories"
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
@@ -55,7 +55,7 @@ struct Before(Hour);
 impl CompactionFilter for Before {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let value = item.value()?;
-        let is_old = Engagement::decode(&value).is_none_or(|engagement| engagement.since < self.0);
+        let is_old = MessageMemory::since_from_bytes(&value).is_none_or(|since| since < self.0);
         Ok(if is_old { Verdict::Remove } else { Verdict::Keep })
     }
 }
@@ -76,20 +76,25 @@ mod tests {
     }
 
     #[test]
-    fn compaction_drops_expired_engagements() {
+    fn compaction_drops_expired_memories() {
         let directory = tempfile::tempdir().unwrap();
         let all = Files::open(directory.path()).unwrap();
         let files = all.partition(0).unwrap();
         for hour in HOURS {
-            let engagement = Engagement { since: Hour(hour), bits: 1, ..Engagement::UNKNOWN };
-            files.engagements.insert(*id(hour).as_bytes(), engagement.to_bytes()).unwrap();
+            let memory = MessageMemory { since: Hour(hour), ..MessageMemory::UNKNOWN };
+            files.memories.insert(*id(hour).as_bytes(), memory.to_bytes().as_slice()).unwrap();
+        }
+        // An earlier release wrote these.
+        for hour in [59, 60] {
+            files.memories.insert(*id(1000 + hour).as_bytes(), [0, 0, 0, hour as u8, 1]).unwrap();
         }
         files.horizon_start.store(60, Ordering::Relaxed);
-        files.engagements.rotate_memtable_and_wait().unwrap();
-        files.engagements.major_compact().unwrap();
-        assert_eq!(files.engagements.len().unwrap(), 40);
-        assert!(!files.engagements.contains_key(id(59).as_bytes()).unwrap());
-        assert!(files.engagements.contains_key(id(60).as_bytes()).unwrap());
+        files.memories.rotate_memtable_and_wait().unwrap();
+        files.memories.major_compact().unwrap();
+        assert_eq!(files.memories.len().unwrap(), 41);
+        let has = |number| files.memories.contains_key(id(number).as_bytes()).unwrap();
+        assert!(!has(59) && has(60));
+        assert!(!has(1059) && has(1060));
     }
 
     #[test]

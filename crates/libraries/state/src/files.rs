@@ -8,9 +8,10 @@ use std::sync::atomic::AtomicU32;
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 
-use crate::expiry::{HorizonStarts, OldEngagements};
+use crate::expiry::{HorizonStarts, OldMemories};
+use crate::overlay::IdKey;
 use crate::{Hour, StateError};
 
 /// The directory of the database below the configured one. It is deleted if the database is
@@ -18,13 +19,16 @@ use crate::{Hour, StateError};
 const DIRECTORY: &str = "ids";
 /// The keyspace of the changelog positions. Existing stores have it under this name.
 const POSITIONS: &str = "places";
-/// The name of a partition's keyspace of engagements, without the partition number. Existing stores
-/// have it under this name.
-const ENGAGEMENTS: &str = "marks-";
+/// The name of a partition's keyspace of memories, without the partition number. Existing stores have
+/// it under this name.
+const MEMORIES: &str = "marks-";
 /// Limits the cache of index, filter and data blocks of all partitions together.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Limits the newest ids of one partition that are in memory and not yet in a file.
-const MEMTABLE_BYTES: u64 = 4 << 20;
+/// Limits the newest ids of one partition that are in memory and not yet in a file. Look-ups in a large
+/// table in memory take longest. Ids are ordered by hour, so files of few ids are cheap to merge.
+const IDS_IN_MEMORY_BYTES: u64 = 1 << 20;
+/// As above for memories. Every file of memories overlaps all others, so fewer are better.
+const MEMORIES_IN_MEMORY_BYTES: u64 = 4 << 20;
 /// The size of one file. A file of ids is deleted when all of its hours are beyond the horizon, so
 /// each level of the tree keeps at most one file of expired ids.
 const TABLE_BYTES: u64 = 4 << 20;
@@ -47,9 +51,10 @@ pub(crate) struct Files {
 pub(crate) struct PartitionFiles {
     /// [`IdKey`](crate::overlay::IdKey) → nothing.
     pub(crate) ids: Keyspace,
-    /// Engagement id → [`Engagement`](crate::Engagement).
-    pub(crate) engagements: Keyspace,
-    /// The first hour within the horizon. Compaction drops engagements of earlier hours.
+    /// Message id → [`MessageMemory`](crate::MessageMemory). An undated event has a memory under its
+    /// event id, of which only the hour is used.
+    pub(crate) memories: Keyspace,
+    /// The first hour within the horizon of memories. Compaction drops memories of earlier hours.
     pub(crate) horizon_start: Arc<AtomicU32>,
 }
 
@@ -64,6 +69,9 @@ pub(crate) struct Position {
     /// offset. A reader starts here and finds the record by its writer and sequence number.
     pub(crate) offset: i64,
     pub(crate) event_hour: Option<Hour>,
+    /// The last hour in which an earlier release may have stored an undated event, which it did by
+    /// hour and id only.
+    pub(crate) undated_until: Option<Hour>,
 }
 
 impl Files {
@@ -94,8 +102,8 @@ impl Files {
             .worker_threads(1)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 keyspace
-                    .starts_with(ENGAGEMENTS)
-                    .then(|| Arc::new(OldEngagements(assigned.of(keyspace))) as Arc<dyn Factory>)
+                    .starts_with(MEMORIES)
+                    .then(|| Arc::new(OldMemories(assigned.of(keyspace))) as Arc<dyn Factory>)
             }))
             .open()?;
         let positions = database.keyspace(POSITIONS, KeyspaceCreateOptions::default)?;
@@ -103,16 +111,24 @@ impl Files {
     }
 
     pub(crate) fn partition(&self, number: i32) -> Result<PartitionFiles, StateError> {
-        let [ids, engagements] = names(number);
+        let [ids, memories] = names(number);
         Ok(PartitionFiles {
-            ids: self.database.keyspace(&ids, options)?,
-            engagements: self.database.keyspace(&engagements, options)?,
-            horizon_start: self.horizon_starts.of(&engagements),
+            ids: self.database.keyspace(&ids, || options(IDS_IN_MEMORY_BYTES))?,
+            memories: self.database.keyspace(&memories, || options(MEMORIES_IN_MEMORY_BYTES))?,
+            horizon_start: self.horizon_starts.of(&memories),
         })
     }
 
     pub(crate) fn position(&self, number: i32) -> Result<Option<Position>, StateError> {
-        Ok(self.positions.get(number.to_be_bytes())?.and_then(|bytes| Position::from_bytes(&bytes)))
+        let Some(bytes) = self.positions.get(number.to_be_bytes())? else { return Ok(None) };
+        if bytes.len() != Position::LENGTH_V1 {
+            return Ok(Position::from_bytes(&bytes));
+        }
+        // An earlier release closed these files.
+        let position = Position::from_bytes_v1(&bytes);
+        let last = self.partition(number)?.ids.last_key_value().map(Guard::key).transpose()?;
+        let undated_until = last.and_then(|key| Some(IdKey(key.as_ref().try_into().ok()?).hour()));
+        Ok(position.map(|position| Position { undated_until, ..position }))
     }
 
     pub(crate) fn put_position(
@@ -134,22 +150,23 @@ impl Files {
     pub(crate) fn discard(&self, number: i32) -> Result<(), StateError> {
         self.positions.remove(number.to_be_bytes())?;
         for name in names(number).iter().filter(|name| self.database.keyspace_exists(name)) {
-            self.database.delete_keyspace(self.database.keyspace(name, options)?)?;
+            let keyspace = self.database.keyspace(name, KeyspaceCreateOptions::default)?;
+            self.database.delete_keyspace(keyspace)?;
         }
         Ok(())
     }
 }
 
 fn names(partition: i32) -> [String; 2] {
-    [format!("ids-{partition}"), format!("{ENGAGEMENTS}{partition}")]
+    [format!("ids-{partition}"), format!("{MEMORIES}{partition}")]
 }
 
 /// Returns the options of a partition's keyspaces. Compression is off because digests do not
 /// compress. A Bloom filter pays off because nearly every look-up is for an id that is not stored.
-fn options() -> KeyspaceCreateOptions {
+fn options(in_memory_bytes: u64) -> KeyspaceCreateOptions {
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
     KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES)
+        .max_memtable_size(in_memory_bytes)
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(filter))
@@ -172,31 +189,45 @@ fn is_damage(error: &fjall::Error) -> bool {
 }
 
 impl Position {
-    const LENGTH: usize = 8 + 8 + 8 + 4;
-    /// Stored in place of the event hour while there is none. No event has this hour.
-    const NO_EVENT_HOUR: u32 = u32::MAX;
+    const LENGTH: usize = Self::LENGTH_V1 + 4;
+    /// The length that earlier releases wrote, without `undated_until`.
+    const LENGTH_V1: usize = 8 + 8 + 8 + 4;
+    /// Stored in place of an hour while there is none. No event has this hour.
+    const NO_HOUR: u32 = u32::MAX;
 
     fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let event_hour = self.event_hour.map_or(Self::NO_EVENT_HOUR, |hour| hour.0);
+        let hour = |hour: Option<Hour>| hour.map_or(Self::NO_HOUR, |hour| hour.0).to_be_bytes();
         let mut bytes = [0; Self::LENGTH];
         bytes[..8].copy_from_slice(&self.writer.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.sequence.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[24..].copy_from_slice(&event_hour.to_be_bytes());
+        bytes[24..28].copy_from_slice(&hour(self.event_hour));
+        bytes[28..].copy_from_slice(&hour(self.undated_until));
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (rest, undated_until) = bytes.split_last_chunk()?;
+        let undated_until = Self::hour(*undated_until);
+        Self::from_bytes_v1(rest).map(|position| Self { undated_until, ..position })
+    }
+
+    fn from_bytes_v1(bytes: &[u8]) -> Option<Self> {
         let (writer, rest) = bytes.split_first_chunk()?;
         let (sequence, rest) = rest.split_first_chunk()?;
         let (offset, rest) = rest.split_first_chunk()?;
-        let event_hour = u32::from_be_bytes(rest.try_into().ok()?);
         Some(Self {
             writer: u64::from_be_bytes(*writer),
             sequence: u64::from_be_bytes(*sequence),
             offset: i64::from_be_bytes(*offset),
-            event_hour: (event_hour != Self::NO_EVENT_HOUR).then_some(Hour(event_hour)),
+            event_hour: Self::hour(rest.try_into().ok()?),
+            undated_until: None,
         })
+    }
+
+    fn hour(bytes: [u8; 4]) -> Option<Hour> {
+        let hour = u32::from_be_bytes(bytes);
+        (hour != Self::NO_HOUR).then_some(Hour(hour))
     }
 }
 
@@ -230,10 +261,29 @@ mod tests {
     #[test]
     fn positions_round_trip() {
         for event_hour in [None, Some(Hour(0)), Some(Hour(495_000))] {
-            let position = Position { writer: u64::MAX, sequence: 3, offset: 4, event_hour };
+            let undated_until = event_hour.map(|hour| Hour(hour.0 + 1));
+            let position =
+                Position { writer: u64::MAX, sequence: 3, offset: 4, event_hour, undated_until };
             assert_eq!(Position::from_bytes(&position.to_bytes()), Some(position));
         }
-        assert_eq!(Position::from_bytes(&[0; 27]), None);
-        assert_eq!(Position::from_bytes(&[0; 29]), None);
+        assert_eq!(Position::from_bytes(&[0; 31]), None);
+        assert_eq!(Position::from_bytes(&[0; 33]), None);
+    }
+
+    #[test]
+    fn with_files_of_an_earlier_release_the_last_hour_of_an_undated_event_is_that_of_the_last_id() {
+        let home = tempfile::tempdir().unwrap();
+        let files = Files::open(home.path()).unwrap();
+        let position =
+            Position { writer: 1, sequence: 3, offset: 4, event_hour: None, undated_until: None };
+        let old = &position.to_bytes()[..Position::LENGTH_V1];
+        files.positions.insert(7_i32.to_be_bytes(), old).unwrap();
+        assert_eq!(files.position(7).unwrap(), Some(position));
+        let ids = files.partition(7).unwrap().ids;
+        for hour in [5, 495_000, 9] {
+            ids.insert(IdKey::new(Hour(hour), &event::EventId([1; 16])).0, []).unwrap();
+        }
+        let undated_until = Some(Hour(495_000));
+        assert_eq!(files.position(7).unwrap(), Some(Position { undated_until, ..position }));
     }
 }

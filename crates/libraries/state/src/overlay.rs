@@ -3,7 +3,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use event::EventId;
 
-use crate::{Engagement, Hour};
+use crate::{Hour, MessageMemory};
 
 /// An event id prefixed with the hour in which its event occurred: the key on disk and in the
 /// changelog.
@@ -42,8 +42,8 @@ pub(crate) struct Overlay {
     new_ids: HashSet<IdKey, BuildHasherDefault<FirstBytes>>,
     /// The ids of `new_ids` in the order of their events.
     pub(crate) ids: Vec<IdKey>,
-    /// The full new state of each engagement that has changed.
-    pub(crate) engagements: HashMap<EventId, Engagement, BuildHasherDefault<FirstBytes>>,
+    /// The full new state of each memory that has changed.
+    pub(crate) memories: HashMap<EventId, MessageMemory, BuildHasherDefault<FirstBytes>>,
     /// The hours of the events that were not duplicates.
     pub(crate) hours: Vec<Hour>,
     /// The number of changelog records that hold these changes.
@@ -62,14 +62,14 @@ impl Overlay {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.hours.is_empty() && self.engagements.is_empty()
+        self.hours.is_empty() && self.memories.is_empty()
     }
 
     /// Removes all changes and keeps the allocated memory for the next batch.
     pub(crate) fn clear(&mut self) {
         self.new_ids.clear();
         self.ids.clear();
-        self.engagements.clear();
+        self.memories.clear();
         self.hours.clear();
         self.records = 0;
     }

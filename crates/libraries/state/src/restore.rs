@@ -1,8 +1,17 @@
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::ops::Range;
+
+use event::EventId;
 
 use crate::files::{Files, Position};
+use crate::overlay::{FirstBytes, IdKey};
 use crate::partition::Partition;
-use crate::{Entry, StateError};
+use crate::{Entry, Horizons, StateError};
+
+/// How many bytes of ids and memories are collected before they are written. A message has several
+/// events within a short time, and only its last memory is written; sorted writes are cheaper, too.
+const COLLECTED_BYTES: usize = 8 << 20;
 
 /// Applies the changelog of one partition to its files, and checks at the same time whether the files
 /// belong to this changelog.
@@ -12,6 +21,37 @@ pub(crate) struct PartitionRestore<'f> {
     partition: Partition,
     trust: Trust,
     has_read: bool,
+    collected: Collected,
+}
+
+/// What was read from the changelog and not yet written.
+#[derive(Default)]
+struct Collected {
+    ids: Vec<IdKey>,
+    /// Where the latest memory of each message is in `bytes`.
+    memories: HashMap<EventId, Range<usize>, BuildHasherDefault<FirstBytes>>,
+    bytes: Vec<u8>,
+}
+
+impl Collected {
+    fn add(&mut self, entry: &Entry<'_>) {
+        self.ids.extend(entry.keys());
+        for (id, memory) in entry.memories() {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(memory);
+            self.memories.insert(id, start..self.bytes.len());
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() + self.ids.len() * IdKey::LENGTH
+    }
+
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.memories.clear();
+        self.bytes.clear();
+    }
 }
 
 /// Whether the files are a prefix of this changelog.
@@ -35,7 +75,7 @@ impl<'f> PartitionRestore<'f> {
     pub(crate) fn resume(
         files: &'f Files,
         number: i32,
-        horizon_hours: u32,
+        horizons: Horizons,
     ) -> Result<Self, StateError> {
         let position = files.position(number)?;
         if position.is_none() {
@@ -43,19 +83,26 @@ impl<'f> PartitionRestore<'f> {
         }
         // A random number, so that no two assignments of a partition have the same one.
         let writer = RandomState::new().hash_one(number);
-        let partition = Partition::new(files.partition(number)?, horizon_hours, writer, position)?;
+        let partition = Partition::new(files.partition(number)?, horizons, writer, position)?;
         let trust = position.map_or(Trust::Empty, Trust::Unverified);
-        Ok(Self { files, number, partition, trust, has_read: false })
+        Ok(Self {
+            files,
+            number,
+            partition,
+            trust,
+            has_read: false,
+            collected: Collected::default(),
+        })
     }
 
     /// Discards the content of the files and starts from nothing.
     pub(crate) fn from_scratch(
         files: &'f Files,
         number: i32,
-        horizon_hours: u32,
+        horizons: Horizons,
     ) -> Result<Self, StateError> {
         files.discard(number)?;
-        Self::resume(files, number, horizon_hours)
+        Self::resume(files, number, horizons)
     }
 
     /// Returns the offset to read the changelog from; `None` means from the beginning.
@@ -86,10 +133,28 @@ impl<'f> PartitionRestore<'f> {
     }
 
     fn write(&mut self, entry: &Entry<'_>) -> Result<(), StateError> {
+        self.collected.add(entry);
+        let position = self.partition.advance(entry);
+        if self.collected.len() >= COLLECTED_BYTES {
+            self.write_collected(&position)?;
+            // Otherwise tables pile up in memory, because reading is faster than writing files.
+            self.partition.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was collected and the position after it, all or nothing.
+    fn write_collected(&mut self, position: &Position) -> Result<(), StateError> {
+        let Collected { ids, memories, bytes } = &mut self.collected;
+        ids.sort_unstable_by_key(|key| key.0);
+        let mut memories: Vec<_> =
+            memories.iter().map(|(&id, range)| (id, &bytes[range.clone()])).collect();
+        memories.sort_unstable_by_key(|(id, _)| *id);
         let mut writes = self.files.write_batch();
-        let position = self.partition.apply(entry, &mut writes);
-        self.files.put_position(&mut writes, self.number, &position);
+        self.partition.write_restored(ids, memories.into_iter(), &mut writes);
+        self.files.put_position(&mut writes, self.number, position);
         writes.commit()?;
+        self.collected.clear();
         Ok(())
     }
 
@@ -101,9 +166,8 @@ impl<'f> PartitionRestore<'f> {
         }
         if let Some(position) = self.partition.position.as_mut().filter(|_| self.has_read) {
             position.offset = next_offset - 1;
-            let mut writes = self.files.write_batch();
-            self.files.put_position(&mut writes, self.number, position);
-            writes.commit()?;
+            let position = *position;
+            self.write_collected(&position)?;
         }
         self.partition.expire()?;
         Ok(Some(self.partition))

@@ -3,24 +3,24 @@ use std::path::Path;
 
 use crate::files::Files;
 use crate::restore::PartitionRestore;
-use crate::{Partition, StateError};
+use crate::{Horizons, Partition, StateError};
 
 /// The state of all partitions that are assigned to this process, in one directory.
 pub struct Store {
     files: Files,
-    horizon_hours: u32,
+    horizons: Horizons,
     partitions: BTreeMap<i32, Partition>,
 }
 
 impl Store {
-    /// Opens the directory and creates it if it does not exist. `horizon_hours` is how far back, in
-    /// event time, a duplicate is recognised. Damaged files are not an error: they are discarded.
+    /// Opens the directory and creates it if it does not exist. Damaged
+    /// files are not an error: they are discarded.
     ///
     /// # Errors
     /// [`StateError::InUse`] if another process has the directory open, [`StateError::Directory`]
     /// or [`StateError::Files`] if an operation on the disk fails.
-    pub fn open(directory: &Path, horizon_hours: u32) -> Result<Self, StateError> {
-        Ok(Self { files: Files::open(directory)?, horizon_hours, partitions: BTreeMap::new() })
+    pub fn open(directory: &Path, horizons: Horizons) -> Result<Self, StateError> {
+        Ok(Self { files: Files::open(directory)?, horizons, partitions: BTreeMap::new() })
     }
 
     /// Restores a partition that has been assigned to this process. Applies the changelog records
@@ -42,15 +42,14 @@ impl Store {
             &mut dyn FnMut(&[u8]) -> Result<(), StateError>,
         ) -> Result<i64, E>,
     ) -> Result<(), E> {
-        let mut restore = PartitionRestore::resume(&self.files, partition, self.horizon_hours)?;
+        let mut restore = PartitionRestore::resume(&self.files, partition, self.horizons)?;
         let next = read(restore.start_offset(), &mut |value| restore.apply(value))?;
         if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);
             return Ok(());
         }
         tracing::warn!(partition, "local state does not match the changelog; discarding it");
-        let mut restore =
-            PartitionRestore::from_scratch(&self.files, partition, self.horizon_hours)?;
+        let mut restore = PartitionRestore::from_scratch(&self.files, partition, self.horizons)?;
         let next = read(None, &mut |value| restore.apply(value))?;
         if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);

@@ -10,10 +10,12 @@ use common::{Log, PARTITION, commit, engage, id, records};
 use event::{EventId, Kind};
 use proptest::prelude::*;
 use record::FirstSeen;
-use state::{Hour, MEDIAN_SAMPLES, Seen, Store};
+use state::{Horizons, Hour, MEDIAN_SAMPLES, Seen, Store};
 use tempfile::TempDir;
 
 const HORIZON: u32 = 10;
+/// The horizon of memories.
+const REMEMBERED: u32 = 25;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -50,7 +52,9 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default, Clone)]
 struct Known {
     events: HashMap<EventId, Memory>,
-    engagements: HashMap<EventId, (Hour, u8)>,
+    /// Message → the hour of its latest event, its kinds of engagement, and whether the memory has been
+    /// beyond its horizon since.
+    messages: HashMap<EventId, (Hour, u8, bool)>,
 }
 
 #[derive(Clone, Copy)]
@@ -98,8 +102,14 @@ impl World {
         Hour(now.map_or(0, |now| now.0.saturating_sub(HORIZON)))
     }
 
+    fn memories_floor(&mut self) -> Hour {
+        let now = self.store().partition(PARTITION).unwrap().event_hour();
+        Hour(now.map_or(0, |now| now.0.saturating_sub(REMEMBERED)))
+    }
+
     fn start(&mut self) {
-        let mut store = Store::open(self.disk.path(), HORIZON).unwrap();
+        let horizons = Horizons::new(HORIZON, REMEMBERED);
+        let mut store = Store::open(self.disk.path(), horizons).unwrap();
         self.log.restore(&mut store);
         self.store = Some(store);
         self.open = self.committed.clone();
@@ -110,6 +120,9 @@ impl World {
         let floor = self.floor();
         let gone = self.open.events.values_mut().filter(|memory| memory.hour < floor);
         gone.for_each(|memory| memory.has_expired = true);
+        let floor = self.memories_floor();
+        let gone = self.open.messages.values_mut().filter(|(hour, ..)| *hour < floor);
+        gone.for_each(|(.., has_expired)| *has_expired = true);
         self.committed = self.open.clone();
     }
 
@@ -129,25 +142,26 @@ impl World {
         seen
     }
 
-    /// Every three consecutive events belong to one engagement. Opens and clicks alternate.
+    /// Every three consecutive events belong to one message. Opens and clicks alternate.
     fn engage(&mut self, number: u64, hour: Hour) {
-        let engagement = id(5_000_000 + number / 3);
+        let message = id(5_000_000 + number / 3);
         let (kind, bit) =
             if number.is_multiple_of(2) { (Kind::Opened, 1) } else { (Kind::Clicked, 2) };
-        let floor = self.floor();
+        let floor = self.memories_floor();
         let partition = self.store().partition(PARTITION).unwrap();
-        let first = engage(partition, &engagement, kind, hour);
-        let known = self.open.engagements.get(&engagement).copied();
-        let (since, bits) = known.filter(|(since, _)| *since >= floor).unwrap_or((hour, 0));
-        let expected = FirstSeen { of_kind: bits & bit == 0, of_engagement: bits == 0 };
-        // An engagement that has expired may still be stored when the event hour comes back.
-        if known.is_none() || floor == Hour(0) {
+        let first = engage(partition, &message, kind, hour);
+        let known = self.open.messages.get(&message).copied();
+        let (since, bits, has_expired) = known.unwrap_or((Hour(0), 0, false));
+        // A memory that has expired may still be stored when the event hour comes back.
+        let is_certain = !has_expired || since < floor;
+        let bits = if since < floor { 0 } else { bits };
+        if is_certain {
+            let expected = FirstSeen { of_kind: bits & bit == 0, of_engagement: bits == 0 };
             assert_eq!(first, expected);
         }
-        if first.of_kind {
-            let bits = if first.of_engagement { bit } else { bits | bit };
-            self.open.engagements.insert(engagement, (since, bits));
-        }
+        let is_new = bits == 0 && is_certain;
+        let (since, bits) = if is_new { (hour, bit) } else { (since.max(hour), bits | bit) };
+        self.open.messages.insert(message, (since, bits, !is_certain));
     }
 
     fn apply(&mut self, step: &Step) {

@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::{Log, PARTITION, commit, engage, id, records};
+use common::{Log, PARTITION, commit, engage, id, observation, records, start_of};
 use event::{EventId, Kind, OccurredAt};
 use record::FirstSeen;
-use state::{Engagement, Hour, MEDIAN_SAMPLES, Seen, StateError, Store};
+use state::{Horizons, Hour, MEDIAN_SAMPLES, MessageMemory, Seen, StateError, Store};
 use tempfile::TempDir;
 
 const HOUR: Hour = Hour(495_000);
 const HORIZON: u32 = 72;
+const HORIZONS: Horizons = Horizons { ids: HORIZON, memories: 120 };
 
 struct Member {
     disk: TempDir,
@@ -44,7 +45,7 @@ impl Member {
 }
 
 fn open(disk: &TempDir, log: &Log) -> (Store, Vec<Option<i64>>) {
-    let mut store = Store::open(disk.path(), HORIZON).unwrap();
+    let mut store = Store::open(disk.path(), HORIZONS).unwrap();
     let start_offsets = log.restore_counting(&mut store);
     (store, start_offsets)
 }
@@ -189,7 +190,7 @@ fn damaged_files_are_discarded() {
 #[test]
 fn a_second_process_cannot_open_the_directory() {
     let member = Member::new(&Log::default());
-    let error = Store::open(member.disk.path(), HORIZON).err().unwrap();
+    let error = Store::open(member.disk.path(), HORIZONS).err().unwrap();
     assert!(matches!(error, StateError::InUse(_)), "{error}");
     assert!(error.to_string().contains("dedupe.directory"));
 }
@@ -197,14 +198,14 @@ fn a_second_process_cannot_open_the_directory() {
 #[test]
 fn a_malformed_changelog_record_stops_the_member() {
     let mut log = Log::default();
-    log.append(vec![b"\x03newer".to_vec()]);
+    log.append(vec![b"\x04newer".to_vec()]);
     let disk = tempfile::tempdir().unwrap();
-    let mut store = Store::open(disk.path(), HORIZON).unwrap();
+    let mut store = Store::open(disk.path(), HORIZONS).unwrap();
     let error = store.restore(PARTITION, |from, apply| log.read(from, apply)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot read the changelog of partition 3: record has version 3, but this binary reads only \
-         versions up to 2; run the release that wrote it, or a newer one"
+        "cannot read the changelog of partition 3: record has version 4, but this binary reads only \
+         versions up to 3; run the release that wrote it, or a newer one"
     );
     assert!(matches!(store.partition(PARTITION), Err(StateError::NotAssigned(PARTITION))));
 }
@@ -248,30 +249,83 @@ fn only_the_first_open_and_the_first_click_are_first() {
 }
 
 #[test]
-fn deliveries_and_runs_of_clicks_survive_restarts_and_a_lost_disk() {
+fn what_is_remembered_of_a_message_survives_restarts_and_a_lost_disk() {
     const SECOND: i64 = 1_000_000;
-    let at = |second: i64| OccurredAt(i64::from(HOUR.0) * 3_600 * SECOND + second * SECOND);
+    let at = |second: i64| OccurredAt(start_of(HOUR).micros() + second * SECOND);
     let mut log = Log::default();
     let mut member = Member::new(&log);
-    let change = |member: &mut Member, change: &dyn Fn(&mut Engagement)| {
+    let change = |member: &mut Member, change: &dyn Fn(&mut MessageMemory)| {
         let partition = member.store.partition(PARTITION).unwrap();
-        let mut engagement = partition.engagement(&id(9)).unwrap();
-        change(&mut engagement);
-        partition.set_engagement(&id(9), engagement);
+        let mut memory = partition.memory(&id(9)).unwrap();
+        change(&mut memory);
+        partition.set_memory(&id(9), memory);
     };
-    change(&mut member, &|engagement| engagement.record_delivery(at(0)));
+    change(&mut member, &|memory| drop(memory.observe(&observation(Kind::Delivered, at(0)))));
     member.insert(id(1));
     commit(&mut member.store, &mut log);
     let (mut member, _) = member.restart(&log);
-    change(&mut member, &|engagement| assert_eq!(engagement.record_link(1, at(5), SECOND), 1));
+    change(&mut member, &|memory| assert_eq!(memory.record_link(1, at(5), SECOND), 1));
     member.insert(id(2));
     commit(&mut member.store, &mut log);
     let mut other = Member::new(&log);
-    let known = other.store.partition(PARTITION).unwrap().engagement(&id(9)).unwrap();
+    let known = other.store.partition(PARTITION).unwrap().memory(&id(9)).unwrap();
+    let here = member.store.partition(PARTITION).unwrap().memory(&id(9)).unwrap();
+    assert_eq!(known, here);
     assert_eq!(known.since_delivery(at(5)), Some(5 * SECOND), "from the changelog");
     assert_eq!({ known }.record_link(2, at(6), SECOND), 2);
-    let other_message = other.store.partition(PARTITION).unwrap().engagement(&id(8)).unwrap();
-    assert_eq!(other_message, Engagement::UNKNOWN);
+    let effect = { known }.observe(&observation(Kind::Bounced, at(7)));
+    assert!(effect.is_late && effect.counts.to_string() == "late_bounces");
+    assert_eq!((effect.seen, effect.sent), (1, Some(at(0))));
+    let other_message = other.store.partition(PARTITION).unwrap().memory(&id(8)).unwrap();
+    assert_eq!(other_message, MessageMemory::UNKNOWN);
+}
+
+/// The bytes of a record as the releases with version 2 wrote it: id 1 in [`HOUR`]; the message with id
+/// 9 was delivered at its beginning and opened by a person.
+fn record_of_earlier_release() -> Vec<u8> {
+    let hour = [0, 7, 0x8d, 0x98];
+    assert_eq!(hour, HOUR.0.to_be_bytes());
+    let mut bytes = vec![2];
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1]); // writer, sequence
+    bytes.extend([0, 0, 0, 1]);
+    bytes.extend(hour);
+    bytes.extend(id(1).0);
+    bytes.extend([0, 0, 0, 1]);
+    bytes.extend(id(9).0);
+    bytes.extend(hour);
+    bytes.push(1); // opened
+    bytes.extend(start_of(HOUR).micros().to_be_bytes());
+    bytes.extend([0x80, 0, 0, 0, 0, 0, 0, 0]); // no run of clicks
+    bytes.extend([0, 0, 0, 0]);
+    bytes
+}
+
+#[test]
+fn the_changelog_of_an_earlier_release_is_restored_and_continued() {
+    let mut log = Log::default();
+    log.append(vec![record_of_earlier_release()]);
+    let member = Member::new(&log);
+    // First from the changelog, then from the files.
+    let (member, _) = member.restart(&log);
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets, [Some(0)]);
+    assert_eq!(member.insert(id(1)), Seen::Duplicate);
+    let partition = member.store.partition(PARTITION).unwrap();
+    assert_eq!(partition.insert_undated(&id(1), Hour(HOUR.0 + 3)).unwrap(), Seen::Duplicate);
+    let at = OccurredAt(start_of(HOUR).micros() + 1_000_000);
+    let mut memory = partition.memory(&id(9)).unwrap();
+    assert_eq!(memory.since_delivery(at), Some(1_000_000));
+    assert_eq!(memory.observe(&observation(Kind::Opened, at)).seen, 2);
+    let bounce = memory.observe(&observation(Kind::Bounced, at));
+    assert_eq!(bounce.counts.to_string(), "late_bounces");
+    partition.set_memory(&id(9), memory);
+    member.commit_event(&mut log, 2);
+    // The last record is of this release now.
+    let (mut member, start_offsets) = member.restart(&log);
+    assert_eq!(start_offsets.len(), 1);
+    let partition = member.store.partition(PARTITION).unwrap();
+    assert_eq!(partition.memory(&id(9)).unwrap(), memory);
+    assert_eq!(partition.insert_undated(&id(1), Hour(HOUR.0 + 3)).unwrap(), Seen::Duplicate);
 }
 
 #[test]
@@ -310,8 +364,24 @@ fn events_older_than_the_horizon_are_not_looked_up_and_are_deleted_from_disk() {
         let now = Hour(HOUR.0 + LAST);
         engage(partition, &event(of_hour).0, Kind::Opened, now).of_engagement
     };
-    assert!(!opened(LAST - HORIZON));
-    assert!(opened(LAST - HORIZON - 1), "an engagement expires by the hour of its first event");
+    let memories = HORIZONS.memories;
+    assert!(!opened(LAST - HORIZON - 1), "memories have a horizon of their own");
+    assert!(!opened(LAST - memories));
+    assert!(opened(LAST - memories - 1), "a memory expires by the hour of its latest event");
+    assert!(!opened(LAST - memories - 1), "the latest event was just now");
+    let partition = member.store.partition(PARTITION).unwrap();
+    assert!(partition.remembers(Hour(HOUR.0 + LAST - memories)));
+    assert!(!partition.remembers(Hour(HOUR.0 + LAST - memories - 1)));
+
+    // A restore writes this changelog in several parts.
+    let mut other = Member::new(&log);
+    let partition = other.store.partition(PARTITION).unwrap();
+    assert_eq!(partition.event_hour(), Some(Hour(HOUR.0 + LAST)));
+    for of_hour in [LAST - HORIZON, LAST - 30, LAST] {
+        let (id, hour) = event(of_hour);
+        assert_eq!(partition.insert(&id, hour).unwrap(), Seen::Duplicate, "{of_hour}");
+        assert!(partition.memory(&id).unwrap().has(Kind::Opened, false), "{of_hour}");
+    }
 
     let written = u64::from(LAST + 1) * EACH * 20;
     let kept = size(&member.disk.path().join("ids/keyspaces"));
@@ -348,4 +418,24 @@ fn an_undated_event_is_a_duplicate_in_any_hour_of_the_horizon() {
     assert_eq!(insert(&mut member, 1, HOUR.0 - 3), Seen::Duplicate);
     assert_eq!(insert(&mut member, 2, HOUR.0 + 3), Seen::First);
     assert_eq!(insert(&mut member, 1, HOUR.0 + HORIZON + 1), Seen::First);
+}
+
+#[test]
+fn an_undated_event_is_one_after_a_rollback_a_restart_and_a_lost_disk() {
+    let mut log = Log::default();
+    let mut member = Member::new(&log);
+    let insert = |member: &mut Member, hour: u32| {
+        member.store.partition(PARTITION).unwrap().insert_undated(&id(1), Hour(hour)).unwrap()
+    };
+    assert_eq!(insert(&mut member, HOUR.0), Seen::First);
+    assert_eq!(insert(&mut member, HOUR.0 + 3), Seen::Duplicate, "within a batch");
+    let aborted = records(&mut member.store);
+    log.abort(&aborted);
+    member.store.roll_back();
+    assert_eq!(insert(&mut member, HOUR.0 + 3), Seen::First, "the batch was rolled back");
+    commit(&mut member.store, &mut log);
+    let (mut member, _) = member.restart(&log);
+    assert_eq!(insert(&mut member, HOUR.0), Seen::Duplicate, "after a restart");
+    let mut other = Member::new(&log);
+    assert_eq!(insert(&mut other, HOUR.0), Seen::Duplicate, "from the changelog");
 }

@@ -1,9 +1,12 @@
 //! `dedupe`: passes the first occurrence of each event from `mail.enriched` to `mail.events`, and
-//! drops and counts duplicates. It marks which opens and clicks are the first of their message and
-//! recipient, and recognises machines by the timing of their opens and clicks. Everything happens
-//! exactly once: events, state and input offsets commit in one Kafka transaction.
+//! drops and counts duplicates. It remembers each message at each recipient, and decides what an event
+//! counts for: whether it is the first of its kind, whether a bounce is late, and what it changes in the
+//! counts of earlier events. It also recognises machines by the timing of their opens and clicks.
+//! Everything happens exactly once: events, state and input offsets commit in one Kafka transaction.
 
 mod heuristics;
+mod judgement;
+mod output_headers;
 mod settings;
 mod stage;
 
@@ -20,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     service.open(settings.admin)?; // all settings are read before a port opens
 
     cluster.prepare()?;
-    let store = Store::open(&settings.directory, settings.horizon_hours())?;
+    let store = Store::open(&settings.directory, settings.horizons())?;
     let partitions = usize::try_from(cluster.partitions.recipient_partitions)?;
     let mark_alive = || service.health.mark_alive();
     let heuristics = settings.heuristics();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka::BatchSettings;
 use serde::Deserialize;
+use state::Horizons;
 
 use crate::heuristics::Heuristics;
 
@@ -27,6 +28,9 @@ pub struct DedupeSettings {
     /// How far back, in event time, a duplicate is recognised.
     #[serde(with = "service::units::duration")]
     horizon: Duration,
+    /// How far back, in event time, the events of a message are remembered.
+    #[serde(with = "service::units::duration")]
+    remember: Duration,
     /// The directory of the local state. Each process needs its own.
     pub directory: PathBuf,
     /// An open or click that follows the delivery sooner than this counts as a machine's.
@@ -40,9 +44,12 @@ pub struct DedupeSettings {
 }
 
 impl DedupeSettings {
-    /// Returns the horizon in whole hours, rounded up, because ids expire by the hour.
-    pub fn horizon_hours(&self) -> u32 {
-        u32::try_from(self.horizon.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX)
+    /// Returns the horizons in whole hours, rounded up, because the state expires by the hour.
+    pub fn horizons(&self) -> Horizons {
+        let hours = |duration: Duration| {
+            u32::try_from(duration.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX)
+        };
+        Horizons::new(hours(self.horizon), hours(self.remember))
     }
 
     /// Returns the limits for recognising machines.

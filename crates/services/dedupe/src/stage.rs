@@ -1,13 +1,15 @@
-use event::{Automation, AutomationReason, EventId, Kind, Provider};
+use event::{Automation, AutomationReason, EventId, Provider};
 use kafka::{
     AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Stage,
     TopicPartition,
 };
 use metrics::counter;
-use record::{EnrichedHeaders, FirstSeen, Reason, Topics, names};
-use state::{Hour, Partition, Seen, StateError, Store};
+use record::{EnrichedHeaders, Reason, Topics, names};
+use state::{Hour, Seen, StateError, Store};
 
 use crate::heuristics::Heuristics;
+use crate::judgement::{Findings, judge};
+use crate::output_headers::OutputHeaders;
 
 /// Passes the first occurrence of every event.
 pub struct Dedupe<'a> {
@@ -18,6 +20,7 @@ pub struct Dedupe<'a> {
     /// Called during a restore, which may take longer than the health check allows.
     mark_alive: &'a dyn Fn(),
     counters: Counters,
+    headers: OutputHeaders,
     /// The value of an event that gets a field `automation`. Kept to reuse its memory.
     value: Vec<u8>,
 }
@@ -30,8 +33,8 @@ impl<'a> Dedupe<'a> {
         partitions: usize,
         mark_alive: &'a dyn Fn(),
     ) -> Self {
-        let (counters, value) = (Counters::new(), Vec::new());
-        Self { store, heuristics, topics, partitions, mark_alive, counters, value }
+        let (counters, headers, value) = (Counters::new(), OutputHeaders::default(), Vec::new());
+        Self { store, heuristics, topics, partitions, mark_alive, counters, headers, value }
     }
 
     /// Looks the event up and stores its id. Returns `None` for a duplicate.
@@ -43,31 +46,22 @@ impl<'a> Dedupe<'a> {
     ) -> Result<Option<Findings>, StateError> {
         let hour = Hour::of(event.occurred_at);
         let partition = self.store.partition(record.partition())?;
+        let id = id_of(event);
         let seen = if event.is_undated {
-            partition.insert_undated(&event.event_id, hour)?
+            partition.insert_undated(&id, hour)?
         } else {
-            partition.insert(&event.event_id, hour)?
+            partition.insert(&id, hour)?
         };
-        Ok(match (seen, event.engagement_id) {
-            (Seen::Duplicate, _) => {
+        match seen {
+            Seen::Duplicate => {
                 out.count(self.counters.duplicates_of(record), 1);
-                None
+                return Ok(None);
             }
-            (Seen::First, Some(engagement)) if event.kind.is_engagement() => {
-                Some(judge_engagement(partition, &self.heuristics, &engagement, event)?)
-            }
-            (Seen::First, Some(engagement))
-                if event.kind == Kind::Delivered && self.heuristics.need_deliveries() =>
-            {
-                store_delivery(partition, &engagement, event)?;
-                Some(Findings::default())
-            }
-            (Seen::First, _) => Some(Findings::default()),
-            (Seen::BeyondHorizon, _) => {
-                out.count(&self.counters.beyond_horizon, 1);
-                Some(Findings::unknown(event.kind))
-            }
-        })
+            Seen::First => {}
+            Seen::BeyondHorizon => out.count(&self.counters.beyond_horizon, 1),
+        }
+        let value = record.value().unwrap_or_default();
+        judge(partition, &self.heuristics, event, value, seen).map(Some)
     }
 
     /// Passes the event on, with the findings in its headers and value.
@@ -77,76 +71,26 @@ impl<'a> Dedupe<'a> {
         findings: &Findings,
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
-        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(2);
-        if findings.is_unjudged {
-            headers.push((names::UNJUDGED, b""));
-        }
-        if let Some(first) = findings.first {
-            headers.push((names::FIRST, first.as_header().as_bytes()));
-        }
+        self.headers.set(findings);
+        let headers = self.headers.as_pairs();
         let (topic, partition) = (&self.topics.events, record.partition());
         let Some(automation) = findings.automation else {
             return out.forward(record, topic, partition, &headers);
         };
-        headers.push((names::MACHINE, b""));
         out.count(&self.counters.automated[automation.reason as usize], 1);
         insert_automation(record.value().unwrap_or_default(), automation, &mut self.value)?;
         out.forward_with_value(record, topic, partition, Some(&self.value), &headers)
     }
 }
 
-/// What dedupe adds to an event that it passes on.
-#[derive(Default)]
-struct Findings {
-    /// What the event is the first of. Only opens and clicks with an engagement id have this.
-    first: Option<FirstSeen>,
-    /// Whether the event may be a duplicate. `archive` then looks for it in its table.
-    is_unjudged: bool,
-    /// Why the event is attributed to a machine. `None` if it is not, or if enrich has already
-    /// attributed it.
-    automation: Option<Automation>,
-}
-
-impl Findings {
-    /// Returns the findings for an event beyond the horizon. It may be a duplicate, and a duplicate
-    /// must not count as first seen.
-    fn unknown(kind: Kind) -> Self {
-        let first = kind.is_engagement().then(FirstSeen::default);
-        Self { first, automation: None, is_unjudged: true }
+/// Returns the id under which an event is remembered. An event that only shadow mode admitted has another
+/// one, so that nobody can forge an event that makes the authentic one a duplicate.
+fn id_of(event: &EnrichedHeaders) -> EventId {
+    let mut id = event.event_id;
+    if !event.authentic {
+        id.0.iter_mut().for_each(|byte| *byte = !*byte);
     }
-}
-
-/// Judges an open or click, and stores it in its engagement.
-fn judge_engagement(
-    partition: &mut Partition,
-    heuristics: &Heuristics,
-    id: &EventId,
-    event: &EnrichedHeaders,
-) -> Result<Findings, StateError> {
-    let known = partition.engagement(id)?;
-    let mut engagement = known;
-    let automation = heuristics.judge(&mut engagement, event);
-    let machine = event.machine || automation.is_some();
-    let first = engagement.record_engagement(event.kind, machine, Hour::of(event.occurred_at));
-    if engagement != known {
-        partition.set_engagement(id, engagement);
-    }
-    Ok(Findings { first: Some(first), automation, is_unjudged: false })
-}
-
-/// Stores the time of a delivery in its engagement.
-fn store_delivery(
-    partition: &mut Partition,
-    id: &EventId,
-    event: &EnrichedHeaders,
-) -> Result<(), StateError> {
-    let known = partition.engagement(id)?;
-    let mut engagement = known;
-    engagement.record_delivery(event.occurred_at);
-    if engagement != known {
-        partition.set_engagement(id, engagement);
-    }
-    Ok(())
+    id
 }
 
 /// Writes the event to `out`, with `automation` as its first field. The event must not have this

@@ -1,9 +1,9 @@
 //! A changelog partition without Kafka, with offsets, transaction markers and retention.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
-use event::{EventId, Kind};
+use event::{Counter, CounterSet, DimensionDigests, EventId, Kind, OccurredAt};
 use record::FirstSeen;
-use state::{Hour, Partition, StateError, Store};
+use state::{Hour, Observation, Partition, StateError, Store};
 
 pub const PARTITION: i32 = 3;
 
@@ -95,12 +95,37 @@ pub fn commit(store: &mut Store, log: &mut Log) {
     store.commit().unwrap();
 }
 
+/// Returns the beginning of an hour.
+pub fn start_of(hour: Hour) -> OccurredAt {
+    OccurredAt(i64::from(hour.0) * 3_600_000_000)
+}
+
+/// Returns an event of a person.
+pub fn observation(kind: Kind, counted_at: OccurredAt) -> Observation {
+    let counters: &[Counter] = match kind {
+        Kind::Delivered => &[Counter::Delivered],
+        Kind::Opened => &[Counter::Opened, Counter::Engaged],
+        Kind::Clicked => &[Counter::Clicked, Counter::Engaged],
+        Kind::Bounced => &[Counter::BouncedHard],
+        _ => &[],
+    };
+    Observation {
+        kind,
+        machine: false,
+        counted_at,
+        sent_at: None,
+        would_count: counters.iter().copied().collect::<CounterSet>(),
+        digests: DimensionDigests::default(),
+        may_be_duplicate: false,
+    }
+}
+
 /// Records an event of a person and returns what it is the first of.
 pub fn engage(partition: &mut Partition, id: &EventId, kind: Kind, hour: Hour) -> FirstSeen {
-    let mut engagement = partition.engagement(id).unwrap();
-    let first = engagement.record_engagement(kind, false, hour);
-    partition.set_engagement(id, engagement);
-    first
+    let mut memory = partition.memory(id).unwrap();
+    let effect = memory.observe(&observation(kind, start_of(hour)));
+    partition.set_memory(id, memory);
+    effect.first
 }
 
 /// Returns ids that are evenly distributed, like digests.

@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use event::{EventId, Kind, Provider};
+use event::{CounterSet, DimensionDigests, EventId, Kind, OccurredAt, Provider};
 use harness::{Launch, Outgoing, Record, Service, layout, records};
-use record::{EnrichedHeaders, FirstSeen, names};
+use record::{EnrichedHeaders, EventHeaders, Tally, names};
+use state::{Effect, MessageMemory, Observation};
 
 pub const PARTITIONS: i32 = 3;
 
@@ -62,11 +63,12 @@ impl Cluster {
             id: id(event.id),
             kind: event.kind,
             occurred_at: event.occurred_at,
-            engagement: event.kind.is_engagement().then(|| id(event.engagement)),
+            engagement: Some(id(event.engagement)),
             link: None,
         };
         let value = format!("value of {}", event.id);
         records::enriched(&self.topics, &event.key, value, &headers)
+            .header(names::WOULD_COUNT, would_count(event.kind))
     }
 
     /// Waits until the group has committed the end of its input.
@@ -85,13 +87,13 @@ impl Cluster {
     }
 
     /// Asserts that the output is the input without duplicates: each partition in its order, with
-    /// the same bytes, and every open and click with what it is the first of. Returns the number of
-    /// records.
+    /// the same bytes, and every event with what it counts for, given those before it. Returns the
+    /// number of records.
     pub fn assert_output(&self) -> usize {
         let input = self.read(&self.topics.enriched);
         let output = self.read_settled(&self.topics.events);
         let mut seen = HashSet::new();
-        let mut engagements = HashMap::<EventId, u8>::new();
+        let mut memories = HashMap::new();
         let mut output_left = output.iter();
         let mut passed = 0;
         for record in &input {
@@ -101,9 +103,7 @@ impl Cluster {
             }
             let out = output_left.next().expect("an event was lost");
             assert_same(record, out);
-            let first = out.header(names::FIRST).map(|v| FirstSeen::from_header(v).unwrap());
-            let expected = expected_first(&event, &mut engagements);
-            assert_eq!(first, expected, "input {}/{}", record.partition, record.offset);
+            assert_effect(out, &expected_effect(&event, &mut memories));
             passed += 1;
         }
         assert_eq!(output_left.next(), None, "an event was passed twice");
@@ -119,20 +119,54 @@ fn assert_same(input: &Record, output: &Record) {
     assert_eq!(output.headers[..input.headers.len()], input.headers, "{origin}");
 }
 
-/// `engagements` has a bit for each kind of an engagement that was seen before.
-fn expected_first(
+/// Returns what an event of this kind counts for if it is the first.
+pub const fn would_count(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Accepted => "injected",
+        Kind::Delivered => "delivered",
+        Kind::Deferred => "deferred,deferrals",
+        Kind::Bounced => "bounced_soft,unclassified",
+        Kind::Dropped => "dropped",
+        Kind::Opened => "opened,engaged",
+        Kind::Clicked => "clicked,engaged",
+        Kind::Complained => "complained",
+        Kind::Unsubscribed => "unsubscribed",
+        Kind::Subscribed | Kind::Verified | Kind::Other => "",
+    }
+}
+
+/// Adds the event to the memory of its message.
+fn expected_effect(
     event: &EnrichedHeaders,
-    engagements: &mut HashMap<EventId, u8>,
-) -> Option<FirstSeen> {
-    let bit = match event.kind {
-        Kind::Opened => 1,
-        Kind::Clicked => 2,
-        _ => return None,
-    };
-    let bits = engagements.entry(event.engagement_id.unwrap()).or_default();
-    let first = FirstSeen { of_kind: *bits & bit == 0, of_engagement: *bits == 0 };
-    *bits |= bit;
-    Some(first)
+    memories: &mut HashMap<EventId, MessageMemory>,
+) -> Effect {
+    let message = event.engagement_id.unwrap();
+    let memory = memories.entry(message).or_insert(MessageMemory::UNKNOWN);
+    memory.observe(&Observation {
+        kind: event.kind,
+        machine: false,
+        counted_at: OccurredAt(event.occurred_at.micros()),
+        sent_at: None,
+        would_count: CounterSet::from_names(would_count(event.kind)).unwrap(),
+        digests: DimensionDigests::default(),
+        may_be_duplicate: false,
+    })
+}
+
+fn assert_effect(out: &Record, expected: &Effect) {
+    let origin = format!("output {}/{}", out.partition, out.offset);
+    let headers = EventHeaders::read(&|name| out.header(name)).unwrap();
+    let Tally { counts, sent, corrections } = Tally::read(&|name| out.header(name)).unwrap();
+    assert_eq!(headers.first, expected.first, "{origin}");
+    assert_eq!(text(out, names::SEEN), Some(expected.seen.to_string()), "{origin}");
+    assert_eq!((counts, sent), (Some(expected.counts), expected.sent), "{origin}");
+    assert_eq!(corrections, expected.corrections, "{origin}");
+    assert_eq!(out.header(names::LATE).is_some(), expected.is_late, "{origin}");
+}
+
+/// Returns the value of a header.
+pub fn text(record: &Record, name: &str) -> Option<String> {
+    record.header(name).map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 
 /// Returns events of 300 recipients. A fifth of them are duplicates, some of the event just before
