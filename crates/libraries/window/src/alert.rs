@@ -93,7 +93,7 @@ pub struct Alert {
     pub threshold: f64,
     /// The numerator of `value`.
     pub numerator: u64,
-    /// The denominator of `value`: messages sent or messages accepted, depending on the metric.
+    /// The denominator of `value`, such as messages sent; it depends on the metric.
     pub volume: u64,
     /// The slide end at which the episode began, UTC microseconds of event time.
     pub started_at: i64,

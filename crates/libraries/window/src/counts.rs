@@ -1,144 +1,87 @@
-use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::fmt;
+use std::ops::{Add, AddAssign, Index, Neg, Sub, SubAssign};
 
-use event::{Kind, Permanence};
+use event::{Counter, CounterSet};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-/// The properties of an event that decide which counters it increments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountedEvent {
-    /// The kind decides the counter; the other fields refine bounces, opens and clicks.
-    pub kind: Kind,
-    /// Whether a bounce is final. `None` counts as undetermined.
-    pub permanence: Option<Permanence>,
-    /// True for a bounce that came after the message had been reported as delivered (out of band).
-    pub late_bounce: bool,
-    /// True if a machine, not a person, opened or clicked.
-    pub machine: bool,
-    /// True for the first open, and for the first click, by a person of this message and recipient.
-    pub first_of_kind: bool,
-    /// True for the first engagement (open or click) by a person of this message and recipient.
-    pub first_engagement: bool,
-}
+const COUNTERS: usize = Counter::ALL.len();
 
-macro_rules! counts {
-    ($($(#[$doc:meta])+ $field:ident),+ $(,)?) => {
-        /// The counters of a pane, a window or a delta.
-        ///
-        /// The JSON form omits zeros. Addition and subtraction wrap around, so they are exact
-        /// inverses in any order: a running sum is zero after every pane was subtracted again.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(default)]
-        pub struct Counts {
-            $($(#[$doc])+ #[serde(skip_serializing_if = "is_zero")] pub $field: u64,)+
-        }
+/// The name of [`Counter::Injected`] in earlier releases.
+const OLD_INJECTED: &str = "accepted";
 
-        impl AddAssign<&Counts> for Counts {
-            fn add_assign(&mut self, other: &Counts) {
-                $(self.$field = self.$field.wrapping_add(other.$field);)+
-            }
-        }
-
-        impl SubAssign<&Counts> for Counts {
-            fn sub_assign(&mut self, other: &Counts) {
-                $(self.$field = self.$field.wrapping_sub(other.$field);)+
-            }
-        }
-    };
-}
-
-counts! {
-    /// Messages the provider accepted for sending. The denominator *sent* is based on them.
-    accepted,
-    /// Messages the recipient's server accepted.
-    delivered,
-    /// Temporary rejections by the recipient's server; the provider retries.
-    deferred,
-    /// Permanent bounces, including late ones.
-    bounced_hard,
-    /// Bounces with a temporary cause, including late ones.
-    bounced_soft,
-    /// Bounces that the provider reports neither as permanent nor as temporary, including late ones.
-    bounced_undetermined,
-    /// The part of all bounces that came after the message was reported as delivered.
-    late_bounces,
-    /// Messages the provider did not attempt to deliver.
-    dropped,
-    /// Opens by people, once per message and recipient.
-    opened,
-    /// Clicks by people, once per message and recipient.
-    clicked,
-    /// Engagements (opens or clicks) by people, once per message and recipient.
-    engaged,
-    /// All opens by machines.
-    machine_opened,
-    /// All clicks by machines.
-    machine_clicked,
-    /// Spam complaints.
-    complained,
-    /// Unsubscribes by recipients.
-    unsubscribed,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
+/// The counts of a pane, a window or a delta, by [`Counter`]. Those of a delta can be negative,
+/// because an event can take back what an earlier one counted for.
+///
+/// The JSON form is an object without zeros. Its keys are the names of the counters. Names that this
+/// release does not know are ignored. Addition and subtraction wrap around, so they are exact inverses
+/// in any order: a running sum is zero after every pane was subtracted again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([i64; COUNTERS]);
 
 impl Counts {
-    /// Returns true if all counters are 0.
+    /// Returns counts with these numbers and zeros otherwise.
+    pub fn of<const N: usize>(numbers: [(Counter, i64); N]) -> Self {
+        let mut counts = Self::default();
+        numbers.into_iter().for_each(|(counter, number)| counts.increase(counter, number));
+        counts
+    }
+
+    /// Returns true if all counts are 0.
     pub fn is_zero(&self) -> bool {
-        *self == Self::default()
+        self.0.iter().all(|count| *count == 0)
     }
 
-    /// Returns the sum of hard, soft and undetermined bounces.
-    pub const fn bounced(&self) -> u64 {
-        self.bounced_hard.wrapping_add(self.bounced_soft).wrapping_add(self.bounced_undetermined)
+    /// Returns the count, or 0 if it is negative.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].max(0).cast_unsigned()
     }
 
-    /// Counts one event. Opens and clicks by people count once per message and recipient, as marked
-    /// in the event; those by machines have their own counters.
-    pub fn add_event(&mut self, event: &CountedEvent) {
-        match event.kind {
-            Kind::Accepted => self.accepted += 1,
-            Kind::Delivered => self.delivered += 1,
-            Kind::Deferred => self.deferred += 1,
-            Kind::Bounced => self.add_bounce(event),
-            Kind::Dropped => self.dropped += 1,
-            Kind::Opened if event.machine => self.machine_opened += 1,
-            Kind::Clicked if event.machine => self.machine_clicked += 1,
-            Kind::Opened => {
-                self.opened += u64::from(event.first_of_kind);
-                self.engaged += u64::from(event.first_engagement);
-            }
-            Kind::Clicked => {
-                self.clicked += u64::from(event.first_of_kind);
-                self.engaged += u64::from(event.first_engagement);
-            }
-            Kind::Complained => self.complained += 1,
-            Kind::Unsubscribed => self.unsubscribed += 1,
-            Kind::Subscribed | Kind::Verified | Kind::Other => {}
-        }
+    /// Returns the sum of the counts of these counters.
+    pub fn sum(&self, counters: &[Counter]) -> u64 {
+        counters.iter().map(|&counter| self.get(counter)).fold(0, u64::saturating_add)
     }
 
-    fn add_bounce(&mut self, event: &CountedEvent) {
-        match event.permanence.unwrap_or(Permanence::Undetermined) {
-            Permanence::Hard => self.bounced_hard += 1,
-            Permanence::Soft => self.bounced_soft += 1,
-            Permanence::Undetermined => self.bounced_undetermined += 1,
-        }
-        self.late_bounces += u64::from(event.late_bounce);
+    /// Adds to one counter.
+    pub fn increase(&mut self, counter: Counter, number: i64) {
+        let count = &mut self.0[counter as usize];
+        *count = count.wrapping_add(number);
+    }
+
+    /// Adds 1 to each counter of the set.
+    pub fn add_each(&mut self, counters: CounterSet) {
+        counters.iter().for_each(|counter| self.increase(counter, 1));
+    }
+
+    /// Returns the counters that are not 0, in numeric order.
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, i64)> {
+        let all = Counter::ALL.iter().copied().zip(self.0);
+        all.filter(|&(_, count)| count != 0)
     }
 }
 
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        *self += &other;
+impl Index<Counter> for Counts {
+    type Output = i64;
+
+    fn index(&self, counter: Counter) -> &i64 {
+        &self.0[counter as usize]
     }
 }
 
-impl SubAssign for Counts {
-    fn sub_assign(&mut self, other: Self) {
-        *self -= &other;
+impl AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count = count.wrapping_add(more);
+        }
+    }
+}
+
+impl SubAssign<&Self> for Counts {
+    fn sub_assign(&mut self, other: &Self) {
+        for (count, less) in self.0.iter_mut().zip(other.0) {
+            *count = count.wrapping_sub(less);
+        }
     }
 }
 
@@ -160,89 +103,198 @@ impl Sub for Counts {
     }
 }
 
+impl Neg for Counts {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self::default() - self
+    }
+}
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (counter, count) in self.iter() {
+            map.serialize_entry(counter.as_str(), &count)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Names)
+    }
+}
+
+/// Reads an object of names and numbers.
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Counts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of counters")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counts, A::Error> {
+        let mut counts = Counts::default();
+        while let Some(Name(counter)) = map.next_key()? {
+            match counter {
+                Some(counter) => counts.0[counter as usize] = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// The name of a counter. It is read without a copy of its text.
+struct Name(Option<Counter>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a counter")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                Ok(Name(match name {
+                    OLD_INJECTED => Some(Counter::Injected),
+                    name => Counter::from_name(name),
+                }))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// The counts of a stored pane. They are never below 0, and most of them are 0, so only the others are
+/// stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaneCounts {
+    /// Bit n is set if the counter with the number n is stored.
+    stored: u32,
+    /// The stored counts, in numeric order of their counters. One pane never counts more than 2^32.
+    numbers: Box<[u32]>,
+}
+
+/// What was really added to a pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Added {
+    pub(crate) counts: Counts,
+    /// The number of subtractions that had nothing to subtract from.
+    pub(crate) without_count: u64,
+}
+
+impl PaneCounts {
+    /// Returns all counts.
+    pub fn to_counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        let mut numbers = self.numbers.iter();
+        for (index, count) in counts.0.iter_mut().enumerate() {
+            if self.stored & 1 << index != 0 {
+                *count = numbers.next().copied().unwrap_or_default().into();
+            }
+        }
+        counts
+    }
+
+    /// Adds a delta. No count falls below 0.
+    pub(crate) fn add(&mut self, delta: &Counts) -> Added {
+        let before = self.to_counts();
+        let mut without_count = 0_u64;
+        let mut after = Counts::default();
+        for (index, count) in after.0.iter_mut().enumerate() {
+            let sum = before.0[index].saturating_add(delta.0[index]);
+            without_count = without_count.saturating_add((-sum).max(0).cast_unsigned());
+            *count = sum.clamp(0, u32::MAX.into());
+        }
+        *self = Self::from(&after);
+        Added { counts: after - before, without_count }
+    }
+}
+
+impl From<&Counts> for PaneCounts {
+    /// Stores the counts. Negative ones become 0.
+    fn from(counts: &Counts) -> Self {
+        let mut stored = 0;
+        let mut numbers = Vec::with_capacity(COUNTERS);
+        for (counter, count) in counts.iter().filter(|(_, count)| *count > 0) {
+            stored |= 1 << counter as u32;
+            numbers.push(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        Self { stored, numbers: numbers.as_slice().into() }
+    }
+}
+
+impl Serialize for PaneCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_counts().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PaneCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Counts::deserialize(deserializer).map(|counts| Self::from(&counts))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PLAIN: CountedEvent = CountedEvent {
-        kind: Kind::Other,
-        permanence: None,
-        late_bounce: false,
-        machine: false,
-        first_of_kind: false,
-        first_engagement: false,
-    };
-
-    fn counted(events: &[CountedEvent]) -> String {
-        let mut counts = Counts::default();
-        events.iter().for_each(|event| counts.add_event(event));
-        serde_json::to_string(&counts).unwrap()
-    }
+    use Counter::{BouncedSoft, Clicked, Delivered, Injected, Opened};
 
     #[test]
-    fn each_kind_has_its_counter() {
-        for (kind, json) in [
-            (Kind::Accepted, r#"{"accepted":1}"#),
-            (Kind::Delivered, r#"{"delivered":1}"#),
-            (Kind::Deferred, r#"{"deferred":1}"#),
-            (Kind::Bounced, r#"{"bounced_undetermined":1}"#),
-            (Kind::Dropped, r#"{"dropped":1}"#),
-            (Kind::Complained, r#"{"complained":1}"#),
-            (Kind::Unsubscribed, r#"{"unsubscribed":1}"#),
-            (Kind::Subscribed, "{}"),
-            (Kind::Other, "{}"),
-        ] {
-            assert_eq!(counted(&[CountedEvent { kind, ..PLAIN }]), json);
+    fn the_json_form_has_the_names_of_counters_and_no_zeros() {
+        let counts = Counts::of([(Injected, 2), (BouncedSoft, -1)]);
+        let json = r#"{"injected":2,"bounced_soft":-1}"#;
+        assert_eq!(serde_json::to_string(&counts).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Counts>(json).unwrap(), counts);
+        assert_eq!(serde_json::to_string(&Counts::default()).unwrap(), "{}");
+        for counter in Counter::ALL {
+            let json = format!(r#"{{"{}":7}}"#, counter.as_str());
+            let counts = serde_json::from_str::<Counts>(&json).unwrap();
+            assert_eq!(counts, Counts::of([(*counter, 7)]));
         }
     }
 
+    /// The changelogs and topics of running installations contain this form.
     #[test]
-    fn bounces_count_by_permanence_and_late_ones_count_as_bounces_too() {
-        let bounce = |permanence, late_bounce| CountedEvent {
-            kind: Kind::Bounced,
-            permanence: Some(permanence),
-            late_bounce,
-            ..PLAIN
-        };
-        assert_eq!(
-            counted(&[
-                bounce(Permanence::Hard, true),
-                bounce(Permanence::Soft, false),
-                bounce(Permanence::Undetermined, false),
-            ]),
-            r#"{"bounced_hard":1,"bounced_soft":1,"bounced_undetermined":1,"late_bounces":1}"#
-        );
-    }
-
-    #[test]
-    fn people_count_once_and_machines_count_separately() {
-        let opened = CountedEvent { kind: Kind::Opened, ..PLAIN };
-        let clicked = CountedEvent { kind: Kind::Clicked, ..PLAIN };
-        assert_eq!(
-            counted(&[
-                CountedEvent {
-                    machine: true,
-                    first_of_kind: true,
-                    first_engagement: true,
-                    ..opened
-                },
-                CountedEvent { machine: true, ..opened },
-                CountedEvent { machine: true, ..clicked },
-                CountedEvent { first_of_kind: true, first_engagement: true, ..opened },
-                opened,
-                CountedEvent { first_of_kind: true, ..clicked },
-                clicked,
-            ]),
-            r#"{"opened":1,"clicked":1,"engaged":1,"machine_opened":2,"machine_clicked":1}"#
-        );
+    fn counts_of_earlier_releases_can_be_read() {
+        let json = r#"{"accepted":3,"delivered":2,"machine_opened":1}"#;
+        let counts: Counts = serde_json::from_str(json).unwrap();
+        let expected = [(Injected, 3), (Delivered, 2), (Counter::MachineOpened, 1)];
+        assert_eq!(counts, Counts::of(expected));
+        let later: Counts = serde_json::from_str(r#"{"opened":1,"read_aloud":[5]}"#).unwrap();
+        assert_eq!(later, Counts::of([(Opened, 1)]), "a counter of a later release is ignored");
+        assert!(serde_json::from_str::<Counts>(r#"{"opened":"1"}"#).is_err());
     }
 
     #[test]
     fn subtraction_undoes_addition_exactly() {
-        let a = Counts { accepted: 3, clicked: 1, ..Counts::default() };
-        let b = Counts { accepted: u64::MAX, opened: 7, ..Counts::default() };
+        let a = Counts::of([(Injected, 3), (Clicked, 1)]);
+        let b = Counts::of([(Injected, i64::MAX), (Opened, 7)]);
         assert_eq!(a + b - a, b);
         assert!((a + b - b - a).is_zero());
-        assert!(!a.is_zero());
+        assert!((a + -a).is_zero() && !a.is_zero());
+    }
+
+    #[test]
+    fn a_pane_never_counts_below_zero() {
+        let mut pane = PaneCounts::default();
+        let two = Counts::of([(Delivered, 2), (Opened, 1)]);
+        assert_eq!(pane.add(&two), Added { counts: two, without_count: 0 });
+        let added = pane.add(&Counts::of([(Delivered, -3), (Opened, 4), (Clicked, -2)]));
+        assert_eq!(added.counts, Counts::of([(Delivered, -2), (Opened, 4)]));
+        assert_eq!(added.without_count, 3);
+        assert_eq!(pane.to_counts(), Counts::of([(Opened, 5)]));
+        let json = r#"{"opened":5}"#;
+        assert_eq!(serde_json::to_string(&pane).unwrap(), json);
+        assert_eq!(serde_json::from_str::<PaneCounts>(json).unwrap(), pane);
     }
 }

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use crate::measurement::{Measurement, Severity};
 use crate::rule::Level;
 use crate::time::ceil;
-use crate::{Metric, PANE, Rule, WindowResult};
+use crate::{Metric, PANE, Rule, Window};
 
 /// The time from a rule's first breach in a scope to its resolution. The changelog stores it as
 /// JSON with the field names of its first release.
@@ -56,7 +56,7 @@ impl Episode {
         rule: &Rule,
         end: i64,
         worst: Option<WorstWindow>,
-        windows: &[WindowResult],
+        windows: &[Window],
     ) -> bool {
         let Some(worst) = worst.filter(|worst| worst.level > Level::Good) else {
             self.measurement = self.measurement.updated(rule.metric, windows);
@@ -93,7 +93,7 @@ pub(crate) struct WorstWindow {
 impl WorstWindow {
     /// Finds the window with the worst rate among those with enough volume. If rates are equal, the
     /// first window counts.
-    pub(crate) fn find(rule: &Rule, windows: &[WindowResult]) -> Option<Self> {
+    pub(crate) fn find(rule: &Rule, windows: &[Window]) -> Option<Self> {
         let mut worst: Option<(Self, f64)> = None;
         for window in windows.iter().filter(|window| rule.widths.contains(&window.width)) {
             let measurement = Measurement::of(rule.metric, window);

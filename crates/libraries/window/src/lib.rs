@@ -4,15 +4,17 @@
 //! in UTC microseconds, so the same input gives the same output at any speed and after any restart.
 //!
 //! From an event to an alert:
-//! 1. The fold stage reads a [`CountedEvent`] from each event, adds it to the [`Counts`] of each
-//!    [`Scope`] of the event, in the pane ([`PaneStart`]) in which the event happened, and publishes
-//!    a [`PaneDelta`] for each of them.
-//! 2. The rate stage applies the deltas to the [`ScopeWindows`] of the scope and advances them to
-//!    the watermark. This yields a [`Slide`] for every slide end at which some window changed.
-//! 3. The rate stage publishes each changed [`WindowResult`] as a [`ScopeRate`].
+//! 1. The fold stage adds what each event counts for, and what it corrects, to the [`Counts`] of each
+//!    [`Scope`] of the event, in the pane ([`PaneStart`]) in which it happened and in the cohort of its
+//!    message, and publishes a [`PaneDelta`] for each of them.
+//! 2. The rate stage applies the deltas to the [`ScopeWindows`] and [`Cohorts`] of the scope, and
+//!    advances the windows to the watermark. This yields a [`Slide`] for every slide end at which some
+//!    window changed.
+//! 3. The rate stage publishes each [`Window`] that is due as a [`ScopeRate`].
 //! 4. [`OpenEpisodes`] evaluates the [`Rule`]s on each slide and yields [`Alert`]s.
 
 mod alert;
+mod cohorts;
 mod counts;
 mod episode;
 mod measurement;
@@ -28,14 +30,17 @@ mod time;
 mod windows;
 
 pub use alert::{Alert, EpisodeId, State};
-pub use counts::{CountedEvent, Counts};
+pub use cohorts::{Cohort, Cohorts};
+pub use counts::{Counts, PaneCounts};
 pub use measurement::Severity;
 pub use metric::Metric;
 pub use open_episodes::OpenEpisodes;
 pub use pane::Pane;
 pub use payload::{PaneDelta, ScopeRate};
-pub use rates::Rates;
+pub use rates::{BOUNCES, Rates, View, accepted_by_recipient, fraction, reports_injected, sent};
 pub use rule::{Direction, Rule, RuleError};
 pub use scope::{Scope, ScopeError, ScopeFields, ScopeKind};
-pub use time::{NotAPaneStart, PANE, PaneStart, Width};
-pub use windows::{Applied, ScopeWindows, Slide, WindowResult};
+pub use time::{HourStart, NotAPaneStart, NotAnHourStart, PANE, PaneStart, Ring, Width};
+pub use windows::{
+    Admission, Advanced, Applied, Emits, ScopeWindows, Slide, Window, WindowKey, WindowResult,
+};

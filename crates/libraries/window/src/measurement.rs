@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use crate::rates::ratio;
-use crate::{Metric, Width, WindowResult};
+use crate::rates::{View, fraction, ratio};
+use crate::{Metric, Width, Window};
 
 /// How far a rate is beyond the thresholds of its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,13 +35,15 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
-    pub(crate) const fn of(metric: Metric, window: &WindowResult) -> Self {
-        let (numerator, volume) = metric.fraction(&window.counts);
+    pub(crate) fn of(metric: Metric, window: &Window) -> Self {
+        let is_known = window.reports_injected || metric != Metric::InjectionLoss;
+        let fraction = is_known.then(|| fraction(metric, &window.counts, View::Arrival));
+        let (numerator, volume) = fraction.unwrap_or_default();
         Self { width: window.width, numerator, volume }
     }
 
     /// Returns the measurement of the window of the same width among `windows`.
-    pub(crate) fn updated(self, metric: Metric, windows: &[WindowResult]) -> Self {
+    pub(crate) fn updated(self, metric: Metric, windows: &[Window]) -> Self {
         let window = windows.iter().find(|window| window.width == self.width);
         window.map_or(self, |window| Self::of(metric, window))
     }

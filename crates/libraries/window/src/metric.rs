@@ -2,81 +2,73 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Counts;
-use crate::rates::{accepted_by_recipient, sent};
-
-/// The rate that a rule compares with its thresholds. The denominator of the rate is the volume that
-/// a rule requires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// All bounces ÷ sent.
-    Bounce,
-    /// Hard bounces ÷ sent.
-    HardBounce,
-    /// Complaints ÷ accepted.
-    Complaint,
-    /// Unsubscribes ÷ accepted.
-    Unsubscribe,
-    /// Messages opened by people ÷ accepted.
-    Open,
-    /// Messages clicked by people ÷ accepted.
-    Click,
-    /// Messages opened or clicked by people ÷ accepted.
-    Engagement,
-}
-
-impl Metric {
-    /// Returns the stable name, as in JSON and TOML.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bounce => "bounce",
-            Self::HardBounce => "hard_bounce",
-            Self::Complaint => "complaint",
-            Self::Unsubscribe => "unsubscribe",
-            Self::Open => "open",
-            Self::Click => "click",
-            Self::Engagement => "engagement",
+macro_rules! metrics {
+    ($($(#[$doc:meta])+ $variant:ident => $name:literal, $display:literal, $denominator:literal;)+) => {
+        /// The rate that a rule compares with its thresholds. The denominator of the rate is the volume
+        /// that a rule requires. [`fraction`](crate::fraction) defines both.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Metric {
+            $($(#[$doc])+ $variant,)+
         }
-    }
 
-    /// Returns the numerator and the denominator, as defined by [`Rates`](crate::Rates).
-    pub const fn fraction(self, counts: &Counts) -> (u64, u64) {
-        match self {
-            Self::Bounce => (counts.bounced(), sent(counts)),
-            Self::HardBounce => (counts.bounced_hard, sent(counts)),
-            Self::Complaint => (counts.complained, accepted_by_recipient(counts)),
-            Self::Unsubscribe => (counts.unsubscribed, accepted_by_recipient(counts)),
-            Self::Open => (counts.opened, accepted_by_recipient(counts)),
-            Self::Click => (counts.clicked, accepted_by_recipient(counts)),
-            Self::Engagement => (counts.engaged, accepted_by_recipient(counts)),
-        }
-    }
+        impl Metric {
+            /// Every metric.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-    /// Returns the word for the messages in the denominator, as used in summaries.
-    pub(crate) const fn denominator_name(self) -> &'static str {
-        match self {
-            Self::Bounce | Self::HardBounce => "sent",
-            Self::Complaint | Self::Unsubscribe | Self::Open | Self::Click | Self::Engagement => {
-                "accepted"
+            /// Returns the stable name, as in JSON and TOML.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// Returns the word for the messages in the denominator, as used in summaries.
+            pub(crate) const fn denominator_name(self) -> &'static str {
+                match self { $(Self::$variant => $denominator),+ }
             }
         }
-    }
+
+        impl fmt::Display for Metric {
+            /// Writes the name as used in summaries, such as `hard bounce rate`.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $display),+ })
+            }
+        }
+    };
 }
 
-impl fmt::Display for Metric {
-    /// Writes the name as used in summaries, such as `hard bounce rate`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bounce => "bounce rate",
-            Self::HardBounce => "hard bounce rate",
-            Self::Complaint => "complaint rate",
-            Self::Unsubscribe => "unsubscribe rate",
-            Self::Open => "open rate",
-            Self::Click => "click rate",
-            Self::Engagement => "engagement",
-        })
-    }
+metrics! {
+    /// Bounces that were not late ÷ sent.
+    Bounce => "bounce", "bounce rate", "sent";
+    /// Hard bounces ÷ sent.
+    HardBounce => "hard_bounce", "hard bounce rate", "sent";
+    /// Soft bounces ÷ sent.
+    SoftBounce => "soft_bounce", "soft bounce rate", "sent";
+    /// Bounces because of the sender ÷ sent.
+    BlockBounce => "block_bounce", "block bounce rate", "sent";
+    /// Bounces of an unknown cause ÷ sent.
+    UndeterminedBounce => "undetermined_bounce", "undetermined bounce rate", "sent";
+    /// Bounces after the delivery ÷ delivered.
+    LateBounce => "late_bounce", "late bounce rate", "delivered";
+    /// Messages deferred ÷ messages that a server has judged at least once.
+    Deferral => "deferral", "deferral rate", "attempted";
+    /// Messages that the recipient's server accepted ÷ sent.
+    Delivery => "delivery", "delivery rate", "sent";
+    /// Complaints ÷ accepted, at mailbox providers that report complaints.
+    Complaint => "complaint", "complaint rate", "accepted by providers that report complaints";
+    /// Complaints ÷ accepted.
+    PlainComplaint => "plain_complaint", "plain complaint rate", "accepted";
+    /// Unsubscribes ÷ accepted.
+    Unsubscribe => "unsubscribe", "unsubscribe rate", "accepted";
+    /// Messages opened by people ÷ accepted.
+    Open => "open", "open rate", "accepted";
+    /// Messages opened by people or machines ÷ accepted.
+    OpenWithMachines => "open_with_machines", "open rate with machines", "accepted";
+    /// Messages clicked by people ÷ accepted.
+    Click => "click", "click rate", "accepted";
+    /// Messages opened or clicked by people ÷ accepted.
+    Engagement => "engagement", "engagement", "accepted";
+    /// Messages injected of which nothing else is known ÷ injected.
+    InjectionLoss => "injection_loss", "injection loss", "injected";
 }
 
 #[cfg(test)]
@@ -85,15 +77,7 @@ mod tests {
 
     #[test]
     fn names_are_the_json_values() {
-        for metric in [
-            Metric::Bounce,
-            Metric::HardBounce,
-            Metric::Complaint,
-            Metric::Unsubscribe,
-            Metric::Open,
-            Metric::Click,
-            Metric::Engagement,
-        ] {
+        for metric in Metric::ALL {
             let json = serde_json::to_string(&metric).unwrap();
             assert_eq!(json, format!("\"{}\"", metric.as_str()));
         }

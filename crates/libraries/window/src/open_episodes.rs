@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::episode::{Episode, WorstWindow};
 use crate::time::floor;
-use crate::{Alert, PANE, Rule, Scope, WindowResult};
+use crate::{Alert, PANE, Rule, Scope, Window};
 
 /// The open episodes of one scope: at most one per rule, however many windows are beyond the rule's
 /// threshold. The JSON form restores them after a restart.
@@ -21,7 +21,8 @@ impl OpenEpisodes {
     }
 
     /// Evaluates the rules on the windows of a scope at the slide end `end`. `windows` holds the
-    /// window of every width at `end`, changed or not. Appends an alert to `out` for each rule that
+    /// window of every width at `end`, changed or not, or none if the rates of the scope are unknown:
+    /// then no rule fires, and open episodes resolve. Appends an alert to `out` for each rule that
     /// fires, becomes critical or resolves.
     ///
     /// Call it for every [`Slide`](crate::Slide) that is not `past`, in ascending order. An episode
@@ -32,7 +33,7 @@ impl OpenEpisodes {
         scope: &Scope,
         rules: &[Rule],
         end: i64,
-        windows: &[WindowResult],
+        windows: &[Window],
         out: &mut Vec<Alert>,
     ) {
         // No window changed between the previous slide and this one, so the episodes that were due
@@ -96,6 +97,7 @@ impl OpenEpisodes {
 
 #[cfg(test)]
 mod tests {
+    use event::Counter::{BouncedSoft, Delivered};
     use event::Provider;
 
     use super::*;
@@ -106,16 +108,19 @@ mod tests {
     fn the_json_form_does_not_change() {
         let scope = Scope::Source { provider: Provider::SendGrid, source: "acme".into() };
         let rules = &Rule::defaults()[..1];
-        let windows = |counts| [WindowResult::new(Width::M5, 50_000_000, counts, 0)];
+        let windows = |counts| {
+            let (width, end) = (Width::M5, 50_000_000);
+            [Window { width, end, revision: 0, counts, reports_injected: true }]
+        };
         let mut episodes = OpenEpisodes::default();
-        let bad = Counts { accepted: 200, bounced_soft: 15, ..Counts::default() };
+        let bad = Counts::of([(Delivered, 185), (BouncedSoft, 15)]);
         episodes.evaluate(&scope, rules, 50_000_000, &windows(bad), &mut Vec::new());
         let json = r##"{"bounce_rate":{"severity":"warning","started_at":50000000,"reading":{"width":"5m","part":15,"volume":200},"held_at":50000000,"metric":"bounce","threshold":0.05,"runbook":"docs/runbooks.md#bounce-rate"}}"##;
         assert_eq!(serde_json::to_string(&episodes).unwrap(), json);
         assert_eq!(serde_json::from_str::<OpenEpisodes>(json).unwrap(), episodes);
 
         // Late events revoke the breach: the episode is good, but resolves at the next slide end.
-        let good = Counts { accepted: 400, bounced_soft: 15, ..Counts::default() };
+        let good = Counts::of([(Delivered, 385), (BouncedSoft, 15)]);
         episodes.evaluate(&scope, rules, 50_000_000, &windows(good), &mut Vec::new());
         let json = r##"{"bounce_rate":{"severity":"warning","started_at":50000000,"reading":{"width":"5m","part":15,"volume":400},"held_at":50000000,"good_since":60000000,"metric":"bounce","threshold":0.05,"runbook":"docs/runbooks.md#bounce-rate"}}"##;
         assert_eq!(serde_json::to_string(&episodes).unwrap(), json);

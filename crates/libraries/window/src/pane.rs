@@ -2,18 +2,18 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Counts, PaneStart};
+use crate::{PaneCounts, PaneStart};
 
 /// The counts of one pane of one scope, as stored in the changelog of the rate stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pane {
     /// The first moment of the pane.
     pub start: PaneStart,
     /// The number of deltas that came after a window that contains the pane had been emitted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub corrections: u32,
-    /// The events that happened in the pane.
-    pub counts: Counts,
+    /// What happened in the pane.
+    pub counts: PaneCounts,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
@@ -21,8 +21,9 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The panes of one scope, sorted by their start, without empty panes. Events are almost in order, so
-/// almost every delta belongs to the last pane; the pane of a late delta is found by binary search.
+/// The panes of one ring of a scope, sorted by their start. Panes in which nothing happened are absent. Events are almost in order, so
+/// almost every delta belongs to the last pane; the pane of a late delta is found by binary
+/// search.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panes(VecDeque<Pane>);
 
@@ -42,7 +43,7 @@ impl Panes {
         };
         let created = self.0.get(index).is_none_or(|pane| pane.start != start);
         if created {
-            self.0.insert(index, Pane { start, corrections: 0, counts: Counts::default() });
+            self.0.insert(index, Pane { start, corrections: 0, counts: PaneCounts::default() });
         }
         (&mut self.0[index], created)
     }
@@ -61,6 +62,10 @@ impl Panes {
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Pane> {
         self.0.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Removes the oldest panes, for which `expired` is true, and returns their starts.

@@ -18,12 +18,12 @@ pub enum Direction {
 /// In TOML (keys that may be omitted are commented out):
 /// ```toml
 /// name = "bounce_rate"
-/// metric = "bounce"           # bounce hard_bounce complaint unsubscribe open click engagement
+/// metric = "bounce"           # a name of [`Metric`]
 /// direction = "over"          # or "under"
 /// threshold = 0.05            # a warning fires beyond this rate
 /// # critical = 0.10           # default: twice the threshold for "over", half of it for "under"
 /// # min_volume = 0            # windows with a smaller denominator (sent or accepted) are ignored
-/// # widths = ["1m", "5m", "15m", "60m"]
+/// # widths = ["1m", "5m", "15m", "60m"]    # also "24h"
 /// # resolve_ratio = 1.0       # 0.8 resolves at 80 % of the threshold (for "under": at 125 %)
 /// # resolve_after = "0s"      # event time for which the rate must stay there; units s, m, h
 /// # runbook = ""              # a link
@@ -82,8 +82,11 @@ pub enum RuleError {
     )]
     Critical(String),
     /// No widths are given, so the rule could never fire.
-    #[error("rule `{0}`: widths must name at least one of 1m, 5m, 15m, 60m")]
+    #[error("rule `{0}`: widths must name at least one of 1m, 5m, 15m, 60m, 24h")]
     NoWidths(String),
+    /// A cohort is not judged, because it is never complete.
+    #[error("rule `{0}`: rules judge windows, not cohorts; remove `cohort` from widths")]
+    Cohort(String),
     /// `resolve_ratio` is outside (0, 1].
     #[error("rule `{0}`: resolve_ratio must be greater than 0 and at most 1")]
     ResolveRatio(String),
@@ -100,6 +103,7 @@ impl RuleError {
             Self::Threshold(_) => "rule_threshold_invalid",
             Self::Critical(_) => "rule_critical_invalid",
             Self::NoWidths(_) => "rule_without_widths",
+            Self::Cohort(_) => "rule_of_cohorts",
             Self::ResolveRatio(_) => "rule_resolve_ratio_invalid",
             Self::ResolveAfter(_) => "rule_resolve_after_invalid",
         }
@@ -128,7 +132,7 @@ struct RuleFields {
 }
 
 fn all_widths() -> Vec<Width> {
-    Width::ALL.to_vec()
+    Width::OF_RULES.to_vec()
 }
 
 const fn default_resolve_ratio() -> f64 {
@@ -171,6 +175,7 @@ impl TryFrom<RuleFields> for Rule {
             }
             _ if !ordered => Err(RuleError::Critical(name)),
             _ if fields.widths.is_empty() => Err(RuleError::NoWidths(name)),
+            _ if fields.widths.contains(&Width::Cohort) => Err(RuleError::Cohort(name)),
             _ if !(fields.resolve_ratio > 0.0 && fields.resolve_ratio <= 1.0) => {
                 Err(RuleError::ResolveRatio(name))
             }
@@ -196,7 +201,7 @@ impl Rule {
     pub fn defaults() -> Vec<Self> {
         use Direction::{Over, Under};
         use Metric::{Bounce, Complaint, Engagement, Open};
-        const ALL: &[Width] = &Width::ALL;
+        const ALL: &[Width] = &Width::OF_RULES;
         const HOUR: &[Width] = &[Width::M60];
         [
             ("bounce_rate", Bounce, Over, 0.05, 0.10, 200, ALL),
@@ -261,7 +266,7 @@ mod tests {
     fn omitted_keys_have_the_documented_defaults() {
         let rule = read("direction = \"over\"\nthreshold = 0.05").unwrap();
         assert_eq!((rule.critical, rule.min_volume, rule.resolve_ratio), (0.1, 0, 1.0));
-        assert_eq!((rule.widths, rule.resolve_after), (Width::ALL.to_vec(), 0));
+        assert_eq!((rule.widths, rule.resolve_after), (Width::OF_RULES.to_vec(), 0));
         let rule = read("direction = \"under\"\nthreshold = 0.5").unwrap();
         assert_eq!(rule.critical, 0.25);
     }
@@ -287,6 +292,7 @@ mod tests {
             ("direction = \"under\"\nthreshold = 0.5\ncritical = 0.6", "critical must be"),
             ("direction = \"over\"\nthreshold = 0.5\nwidths = []", "widths must name"),
             ("direction = \"over\"\nthreshold = 0.5\nwidths = [\"2m\"]", "unknown variant"),
+            ("direction = \"over\"\nthreshold = 0.5\nwidths = [\"cohort\"]", "not cohorts"),
             ("direction = \"over\"\nthreshold = 0.5\nresolve_ratio = 1.5", "resolve_ratio must"),
             ("direction = \"over\"\nthreshold = 0.5\nresolve_after = \"30\"", "resolve_after must"),
             ("direction = \"over\"\nthreshold = 0.5\nresolve_after = \"\"", "resolve_after must"),

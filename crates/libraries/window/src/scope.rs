@@ -1,6 +1,6 @@
 use std::fmt;
 
-use event::{Provider, Text};
+use event::{Dimension, Provider, Text};
 use serde::{Deserialize, Serialize};
 
 /// The set of events that a rate is computed from. Every rule is evaluated for each scope, because
@@ -20,26 +20,50 @@ pub enum Scope {
     },
     /// The events of a source for the recipients at one mailbox provider.
     MailboxProvider {
-        /// The email service provider.
         provider: Provider,
-        /// The name of the configured source under that provider.
         source: String,
         /// The operator of the recipients' mailboxes, such as `gmail` or `outlook`.
         mailbox_provider: String,
     },
     /// The events of one campaign of a source.
     Campaign {
-        /// The email service provider.
         provider: Provider,
-        /// The name of the configured source under that provider.
         source: String,
         /// The name or number of the campaign, as the sender wrote it.
         campaign: String,
     },
+    /// The events of a source for the mail from one organizational domain.
+    SenderDomain {
+        provider: Provider,
+        source: String,
+        /// The organizational domain of the sender's address.
+        sender_domain: String,
+    },
+    /// The events of a source for the mail that one server sent.
+    SendingIp {
+        provider: Provider,
+        source: String,
+        /// The address of the server, or the stream if the provider does not tell the address.
+        sending_ip: String,
+    },
+    /// The events of a source for the mail that one server sent to one mailbox provider.
+    MailboxProviderSendingIp {
+        provider: Provider,
+        source: String,
+        mailbox_provider: String,
+        sending_ip: String,
+    },
+    /// The events of one tenant, of all sources.
+    Tenant {
+        /// The tenant, from the operator's look-up table.
+        tenant: String,
+    },
+    /// The events of one tenant for the recipients at one mailbox provider.
+    TenantMailboxProvider { tenant: String, mailbox_provider: String },
 }
 
 /// The kind of a [`Scope`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
     /// The kind of [`Scope::Source`].
@@ -48,15 +72,88 @@ pub enum ScopeKind {
     MailboxProvider,
     /// The kind of [`Scope::Campaign`].
     Campaign,
+    /// The kind of [`Scope::SenderDomain`].
+    SenderDomain,
+    /// The kind of [`Scope::SendingIp`].
+    SendingIp,
+    /// The kind of [`Scope::MailboxProviderSendingIp`].
+    MailboxProviderSendingIp,
+    /// The kind of [`Scope::Tenant`].
+    Tenant,
+    /// The kind of [`Scope::TenantMailboxProvider`].
+    TenantMailboxProvider,
 }
 
 impl ScopeKind {
-    /// Returns the stable name, as in JSON.
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Source,
+        Self::MailboxProvider,
+        Self::Campaign,
+        Self::SenderDomain,
+        Self::SendingIp,
+        Self::MailboxProviderSendingIp,
+        Self::Tenant,
+        Self::TenantMailboxProvider,
+    ];
+
+    /// Returns the stable name, as in JSON and TOML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::MailboxProvider => "mailbox_provider",
             Self::Campaign => "campaign",
+            Self::SenderDomain => "sender_domain",
+            Self::SendingIp => "sending_ip",
+            Self::MailboxProviderSendingIp => "mailbox_provider_sending_ip",
+            Self::Tenant => "tenant",
+            Self::TenantMailboxProvider => "tenant_mailbox_provider",
+        }
+    }
+
+    /// Returns the first part of a [`Scope::key`].
+    const fn key_part(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::MailboxProvider => "mailbox",
+            Self::Campaign => "campaign",
+            Self::SenderDomain => "sender",
+            Self::SendingIp => "ip",
+            Self::MailboxProviderSendingIp => "mailbox-ip",
+            Self::Tenant => "tenant",
+            Self::TenantMailboxProvider => "tenant-mailbox",
+        }
+    }
+
+    /// Returns the dimensions whose values the scope has, in the order of its key.
+    pub const fn dimensions(self) -> &'static [Dimension] {
+        use Dimension as D;
+        match self {
+            Self::Source => &[],
+            Self::MailboxProvider => &[D::MailboxProvider],
+            Self::Campaign => &[D::Campaign],
+            Self::SenderDomain => &[D::SenderDomain],
+            Self::SendingIp => &[D::SendingIp],
+            Self::MailboxProviderSendingIp => &[D::MailboxProvider, D::SendingIp],
+            Self::Tenant => &[D::Tenant],
+            Self::TenantMailboxProvider => &[D::Tenant, D::MailboxProvider],
+        }
+    }
+
+    /// Returns whether the scope belongs to one source.
+    pub const fn has_source(self) -> bool {
+        !matches!(self, Self::Tenant | Self::TenantMailboxProvider)
+    }
+
+    /// Returns whether the messages of the scope are also counted by the hour in which they were sent.
+    pub const fn has_cohorts(self) -> bool {
+        match self {
+            Self::Source
+            | Self::MailboxProvider
+            | Self::Campaign
+            | Self::SenderDomain
+            | Self::Tenant => true,
+            Self::SendingIp | Self::MailboxProviderSendingIp | Self::TenantMailboxProvider => false,
         }
     }
 }
@@ -67,17 +164,30 @@ impl ScopeKind {
 pub struct ScopeFields<'a> {
     #[serde(rename = "scope")]
     pub kind: ScopeKind,
-    /// The email service provider.
-    pub provider: Provider,
-    /// The name of the configured source under that provider.
-    #[serde(borrow)]
-    pub source: Text<'a>,
-    /// Present in the kind [`ScopeKind::MailboxProvider`].
+    /// The email service provider; absent for tenants.
+    #[serde(default)]
+    pub provider: Option<Provider>,
+    /// The name of the configured source under that provider; absent for tenants.
+    #[serde(borrow, default)]
+    pub source: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub mailbox_provider: Option<Text<'a>>,
-    /// Present in the kind [`ScopeKind::Campaign`].
     #[serde(borrow, default)]
     pub campaign: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub sender_domain: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub sending_ip: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub tenant: Option<Text<'a>>,
+}
+
+impl ScopeFields<'_> {
+    /// Returns true if provider and source are there exactly if the kind has them.
+    pub const fn is_complete(&self) -> bool {
+        let has_source = self.kind.has_source();
+        self.provider.is_some() == has_source && self.source.is_some() == has_source
+    }
 }
 
 /// The text is not the key of a scope.
@@ -86,86 +196,153 @@ pub struct ScopeFields<'a> {
 pub struct ScopeError(pub String);
 
 impl Scope {
-    /// The name of the mailbox provider or campaign of [`Self::other`].
+    /// The name that [`Self::other`] has in its dimensions.
     pub const OTHER: &str = "(other)";
+
+    /// Returns the scope of this kind for a source and values of dimensions, or `None` if it needs a
+    /// value that is missing.
+    pub fn new<'v>(
+        kind: ScopeKind,
+        provider: Provider,
+        source: &str,
+        value: impl Fn(Dimension) -> Option<&'v str>,
+    ) -> Option<Self> {
+        let source = || source.to_owned();
+        let value = |dimension| value(dimension).map(str::to_owned);
+        let mailbox_provider = || value(Dimension::MailboxProvider);
+        let sending_ip = || value(Dimension::SendingIp);
+        let tenant = || value(Dimension::Tenant);
+        Some(match kind {
+            ScopeKind::Source => Self::Source { provider, source: source() },
+            ScopeKind::MailboxProvider => {
+                let mailbox_provider = mailbox_provider()?;
+                Self::MailboxProvider { provider, source: source(), mailbox_provider }
+            }
+            ScopeKind::Campaign => {
+                let campaign = value(Dimension::Campaign)?;
+                Self::Campaign { provider, source: source(), campaign }
+            }
+            ScopeKind::SenderDomain => {
+                let sender_domain = value(Dimension::SenderDomain)?;
+                Self::SenderDomain { provider, source: source(), sender_domain }
+            }
+            ScopeKind::SendingIp => {
+                let sending_ip = sending_ip()?;
+                Self::SendingIp { provider, source: source(), sending_ip }
+            }
+            ScopeKind::MailboxProviderSendingIp => {
+                let (mailbox_provider, sending_ip) = (mailbox_provider()?, sending_ip()?);
+                let source = source();
+                Self::MailboxProviderSendingIp { provider, source, mailbox_provider, sending_ip }
+            }
+            ScopeKind::Tenant => Self::Tenant { tenant: tenant()? },
+            ScopeKind::TenantMailboxProvider => {
+                let (tenant, mailbox_provider) = (tenant()?, mailbox_provider()?);
+                Self::TenantMailboxProvider { tenant, mailbox_provider }
+            }
+        })
+    }
 
     pub const fn kind(&self) -> ScopeKind {
         match self {
             Self::Source { .. } => ScopeKind::Source,
             Self::MailboxProvider { .. } => ScopeKind::MailboxProvider,
             Self::Campaign { .. } => ScopeKind::Campaign,
+            Self::SenderDomain { .. } => ScopeKind::SenderDomain,
+            Self::SendingIp { .. } => ScopeKind::SendingIp,
+            Self::MailboxProviderSendingIp { .. } => ScopeKind::MailboxProviderSendingIp,
+            Self::Tenant { .. } => ScopeKind::Tenant,
+            Self::TenantMailboxProvider { .. } => ScopeKind::TenantMailboxProvider,
         }
     }
 
-    /// Returns the email service provider.
-    pub const fn provider(&self) -> Provider {
+    /// Returns the provider and the name of the source, unless the scope spans all sources.
+    pub fn of_source(&self) -> Option<(Provider, &str)> {
         match self {
-            Self::Source { provider, .. }
-            | Self::MailboxProvider { provider, .. }
-            | Self::Campaign { provider, .. } => *provider,
+            Self::Source { provider, source }
+            | Self::MailboxProvider { provider, source, .. }
+            | Self::Campaign { provider, source, .. }
+            | Self::SenderDomain { provider, source, .. }
+            | Self::SendingIp { provider, source, .. }
+            | Self::MailboxProviderSendingIp { provider, source, .. } => Some((*provider, source)),
+            Self::Tenant { .. } | Self::TenantMailboxProvider { .. } => None,
         }
     }
 
-    /// Returns the name of the source.
-    pub fn source(&self) -> &str {
-        match self {
-            Self::Source { source, .. }
-            | Self::MailboxProvider { source, .. }
-            | Self::Campaign { source, .. } => source,
+    /// Returns the email service provider, unless the scope spans all sources.
+    pub fn provider(&self) -> Option<Provider> {
+        self.of_source().map(|(provider, _)| provider)
+    }
+
+    /// Returns the name of the source, unless the scope spans all sources.
+    pub fn source(&self) -> Option<&str> {
+        self.of_source().map(|(_, source)| source)
+    }
+
+    /// Returns the value of the scope in a dimension.
+    pub fn value(&self, dimension: Dimension) -> Option<&str> {
+        use Dimension as D;
+        match (self, dimension) {
+            (
+                Self::MailboxProvider { mailbox_provider, .. }
+                | Self::MailboxProviderSendingIp { mailbox_provider, .. }
+                | Self::TenantMailboxProvider { mailbox_provider, .. },
+                D::MailboxProvider,
+            ) => Some(mailbox_provider),
+            (Self::Campaign { campaign, .. }, D::Campaign) => Some(campaign),
+            (Self::SenderDomain { sender_domain, .. }, D::SenderDomain) => Some(sender_domain),
+            (
+                Self::SendingIp { sending_ip, .. }
+                | Self::MailboxProviderSendingIp { sending_ip, .. },
+                D::SendingIp,
+            ) => Some(sending_ip),
+            (Self::Tenant { tenant } | Self::TenantMailboxProvider { tenant, .. }, D::Tenant) => {
+                Some(tenant)
+            }
+            _ => None,
         }
     }
 
-    /// Returns the mailbox provider of a [`Scope::MailboxProvider`].
-    pub fn mailbox_provider(&self) -> Option<&str> {
-        match self {
-            Self::MailboxProvider { mailbox_provider, .. } => Some(mailbox_provider),
-            Self::Source { .. } | Self::Campaign { .. } => None,
-        }
+    /// Returns the names and values of the scope's dimensions.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let dimensions = self.kind().dimensions().iter();
+        dimensions.filter_map(|dimension| Some((dimension.as_str(), self.value(*dimension)?)))
     }
 
-    /// Returns the campaign of a [`Scope::Campaign`].
-    pub fn campaign(&self) -> Option<&str> {
-        match self {
-            Self::Campaign { campaign, .. } => Some(campaign),
-            Self::Source { .. } | Self::MailboxProvider { .. } => None,
-        }
-    }
-
-    /// Returns the scope that counts the events of this one if the source has too many scopes: of the
-    /// same kind, with the name [`Self::OTHER`]. Returns `None` for that scope itself, and for a source.
+    /// Returns the scope that counts the events of this one if there are too many scopes: of the same
+    /// kind, with the name [`Self::OTHER`]. Returns `None` for that scope itself, and for a source.
     pub fn other(&self) -> Option<Self> {
-        let other = match self.clone() {
-            Self::Source { .. } => return None,
-            Self::MailboxProvider { provider, source, .. } => {
-                Self::MailboxProvider { provider, source, mailbox_provider: Self::OTHER.to_owned() }
-            }
-            Self::Campaign { provider, source, .. } => {
-                Self::Campaign { provider, source, campaign: Self::OTHER.to_owned() }
-            }
-        };
+        // Tenants have no source, so neither value is used.
+        let (provider, source) = self.of_source().unwrap_or((Provider::Generic, ""));
+        let other = Self::new(self.kind(), provider, source, |_| Some(Self::OTHER))?;
         (other != *self).then_some(other)
     }
 
+    /// Returns the scope whose deliveries tell whether the rates of this one are known: its source, or
+    /// its tenant.
+    pub fn whole(&self) -> Self {
+        match (self.of_source(), self.value(Dimension::Tenant)) {
+            (Some((provider, source)), _) => Self::Source { provider, source: source.to_owned() },
+            (None, tenant) => Self::Tenant { tenant: tenant.unwrap_or_default().to_owned() },
+        }
+    }
+
     /// Returns the text form, which is the key of Kafka records: `source/sendgrid/acme`,
-    /// `mailbox/sendgrid/acme/gmail`, `campaign/sendgrid/acme/spring%20sale`.
+    /// `mailbox/sendgrid/acme/gmail`, `campaign/sendgrid/acme/spring%20sale`, `tenant/acme`.
     ///
     /// Every byte outside the unreserved set of RFC 3986 is percent-encoded, so each scope has
     /// exactly one key and different scopes have different keys.
     pub fn key(&self) -> String {
-        let (kind, provider, source, last) = match self {
-            Self::Source { provider, source } => ("source", provider, source, None),
-            Self::MailboxProvider { provider, source, mailbox_provider } => {
-                ("mailbox", provider, source, Some(mailbox_provider))
-            }
-            Self::Campaign { provider, source, campaign } => {
-                ("campaign", provider, source, Some(campaign))
-            }
-        };
-        let mut key = format!("{kind}/{provider}/");
-        percent_encode(source, &mut key);
-        if let Some(last) = last {
+        let mut key = self.kind().key_part().to_owned();
+        if let Some((provider, source)) = self.of_source() {
             key.push('/');
-            percent_encode(last, &mut key);
+            key.push_str(provider.as_str());
+            key.push('/');
+            percent_encode(source, &mut key);
+        }
+        for dimension in self.kind().dimensions() {
+            key.push('/');
+            percent_encode(self.value(*dimension).unwrap_or_default(), &mut key);
         }
         key
     }
@@ -183,21 +360,21 @@ impl Scope {
     /// Parses a key, also if it percent-encodes other bytes than `key` does.
     fn parse_lenient(key: &str) -> Option<Self> {
         let mut parts = key.split('/');
-        let kind = parts.next()?;
-        let provider = parts.next()?.parse().ok()?;
-        let source = percent_decode(parts.next()?)?;
-        let last = parts.next().map(percent_decode);
-        if parts.next().is_some() {
+        let part = parts.next()?;
+        let kind = ScopeKind::ALL.into_iter().find(|kind| kind.key_part() == part)?;
+        let (provider, source) = if kind.has_source() {
+            (parts.next()?.parse().ok()?, percent_decode(parts.next()?)?)
+        } else {
+            (Provider::Generic, String::new())
+        };
+        let values = parts.map(percent_decode).collect::<Option<Vec<_>>>()?;
+        if values.len() != kind.dimensions().len() {
             return None;
         }
-        match (kind, last) {
-            ("source", None) => Some(Self::Source { provider, source }),
-            ("mailbox", Some(last)) => {
-                Some(Self::MailboxProvider { provider, source, mailbox_provider: last? })
-            }
-            ("campaign", Some(last)) => Some(Self::Campaign { provider, source, campaign: last? }),
-            _ => None,
-        }
+        Self::new(kind, provider, &source, |dimension| {
+            let position = kind.dimensions().iter().position(|other| *other == dimension)?;
+            Some(&values[position])
+        })
     }
 }
 
@@ -250,11 +427,17 @@ mod tests {
     use super::*;
 
     fn scopes() -> impl Strategy<Value = Scope> {
-        (0..3, select(&Provider::ALL[..]), any::<String>(), any::<String>()).prop_map(
-            |(kind, provider, source, last)| match kind {
-                0 => Scope::Source { provider, source },
-                1 => Scope::MailboxProvider { provider, source, mailbox_provider: last },
-                _ => Scope::Campaign { provider, source, campaign: last },
+        let texts = (any::<String>(), any::<String>(), any::<String>());
+        (select(&ScopeKind::ALL[..]), select(&Provider::ALL[..]), texts).prop_map(
+            |(kind, provider, (source, first, second))| {
+                let scope = Scope::new(kind, provider, &source, |dimension| {
+                    Some(if kind.dimensions().first() == Some(&dimension) {
+                        &first
+                    } else {
+                        &second
+                    })
+                });
+                scope.unwrap()
             },
         )
     }
@@ -276,10 +459,20 @@ mod tests {
             prop_assert_eq!(fields.kind, scope.kind());
             let kind = serde_json::to_value(&scope).unwrap()["scope"].clone();
             prop_assert_eq!(kind, fields.kind.as_str());
+            prop_assert!(fields.is_complete());
             prop_assert_eq!(fields.provider, scope.provider());
-            prop_assert_eq!(&*fields.source, scope.source());
-            prop_assert_eq!(fields.mailbox_provider.as_deref(), scope.mailbox_provider());
-            prop_assert_eq!(fields.campaign.as_deref(), scope.campaign());
+            prop_assert_eq!(fields.source.as_deref(), scope.source());
+            for (dimension, value) in [
+                (Dimension::MailboxProvider, &fields.mailbox_provider),
+                (Dimension::Campaign, &fields.campaign),
+                (Dimension::SenderDomain, &fields.sender_domain),
+                (Dimension::SendingIp, &fields.sending_ip),
+                (Dimension::Tenant, &fields.tenant),
+            ] {
+                prop_assert_eq!(value.as_deref(), scope.value(dimension));
+                let has_value = scope.kind().dimensions().contains(&dimension);
+                prop_assert_eq!(value.is_some(), has_value);
+            }
         }
 
         #[test]
@@ -289,7 +482,7 @@ mod tests {
 
         #[test]
         fn parsed_texts_are_the_key_of_their_scope(
-            key in "(source|mailbox|campaign|x)/(ses|sendgrid|y)(/[a%/0-9A-Fa-f ]{0,6}){0,3}",
+            key in "(source|mailbox|campaign|sender|ip|mailbox-ip|tenant|tenant-mailbox|x)/(ses|sendgrid|y)(/[a%/0-9A-Fa-f ]{0,6}){0,3}",
         ) {
             if let Ok(scope) = Scope::parse(&key) {
                 prop_assert_eq!(scope.key(), key);
@@ -305,6 +498,23 @@ mod tests {
             campaign: "50% off/é".into(),
         };
         assert_eq!(campaign.key(), "campaign/sendgrid/acme/50%25%20off%2F%C3%A9");
+        // Fixed, because episode ids and changelogs contain keys.
+        let keys = ScopeKind::ALL.map(|kind| {
+            let scope =
+                Scope::new(kind, Provider::Ses, "acme", |dimension| Some(dimension.as_str()));
+            scope.unwrap().key()
+        });
+        let expected = [
+            "source/ses/acme",
+            "mailbox/ses/acme/mailbox_provider",
+            "campaign/ses/acme/campaign",
+            "sender/ses/acme/sender_domain",
+            "ip/ses/acme/sending_ip",
+            "mailbox-ip/ses/acme/mailbox_provider/sending_ip",
+            "tenant/tenant",
+            "tenant-mailbox/tenant/mailbox_provider",
+        ];
+        assert_eq!(keys, expected);
         for wrong in [
             "",
             "source",
@@ -318,8 +528,35 @@ mod tests {
             "source/sendgrid/%2",
             "source/sendgrid/a b",
             "source/sendgrid/%FF",
+            "tenant",
+            "tenant/a/b",
+            "tenant-mailbox/a",
+            "mailbox-ip/sendgrid/acme/gmail",
         ] {
             assert_eq!(Scope::parse(wrong), Err(ScopeError(wrong.into())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_counts_in_a_scope_of_the_same_kind() {
+        for kind in ScopeKind::ALL {
+            let scope = Scope::new(kind, Provider::Ses, "acme", |_| Some("a")).unwrap();
+            let Some(other) = scope.other() else {
+                assert_eq!(kind, ScopeKind::Source);
+                continue;
+            };
+            assert_eq!((other.kind(), other.of_source()), (kind, scope.of_source()));
+            let values = kind.dimensions().iter().map(|dimension| other.value(*dimension));
+            assert!(values.into_iter().all(|value| value == Some(Scope::OTHER)));
+            assert_eq!(other.other(), None);
+        }
+    }
+
+    #[test]
+    fn the_names_of_kinds_are_the_json_values() {
+        for kind in ScopeKind::ALL {
+            let json = format!("\"{}\"", kind.as_str());
+            assert_eq!(serde_json::from_str::<ScopeKind>(&json).unwrap(), kind);
         }
     }
 }

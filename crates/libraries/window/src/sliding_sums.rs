@@ -1,7 +1,9 @@
 use crate::pane::Panes;
+use crate::time::Ring;
 use crate::{Counts, Pane, Width};
 
-const WIDTHS: usize = Width::ALL.len();
+pub(crate) const WIDTHS: usize = Width::ALL.len();
+pub(crate) const RINGS: usize = Ring::ALL.len();
 
 /// The sum of the panes in one window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,23 +15,42 @@ pub(crate) struct WindowSum {
 }
 
 impl WindowSum {
-    pub(crate) fn add(&mut self, pane: &Pane) {
-        self.counts += &pane.counts;
-        self.corrections = self.corrections.wrapping_add(pane.corrections);
+    pub(crate) fn add(&mut self, counts: &Counts, corrections: u32) {
+        self.counts += counts;
+        self.corrections = self.corrections.wrapping_add(corrections);
     }
 
-    fn subtract(&mut self, pane: &Pane) {
-        self.counts -= &pane.counts;
+    pub(crate) fn add_pane(&mut self, pane: &Pane) {
+        self.add(&pane.counts.to_counts(), pane.corrections);
+    }
+
+    fn subtract_pane(&mut self, pane: &Pane) {
+        self.counts -= &pane.counts.to_counts();
         self.corrections = self.corrections.wrapping_sub(pane.corrections);
     }
+}
+
+/// Returns the first slide end after `end` at which a window changes.
+pub(crate) fn next_end(panes: &[Panes; RINGS], end: i64) -> Option<i64> {
+    let of = |ring: Ring| &panes[ring as usize];
+    let enters = Ring::ALL.into_iter().filter_map(|ring| {
+        let next = of(ring).get(of(ring).index(|start| ring.end(start) <= end))?;
+        Some(ring.end(next.start))
+    });
+    let leaves = Width::ALL.into_iter().filter_map(|width| {
+        let panes = of(width.ring());
+        let next = panes.get(panes.index(|start| width.left_by(start) <= end))?;
+        Some(width.left_by(next.start))
+    });
+    enters.chain(leaves).min()
 }
 
 /// A slide end at which some window contains other panes than at the slide end before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Change {
     pub(crate) end: i64,
-    /// True if a pane entered. It enters the windows of all widths at the same slide end.
-    pub(crate) pane_entered: bool,
+    /// By ring: true if a pane entered. It enters the windows of all widths at the same slide end.
+    pub(crate) entered: [bool; RINGS],
     /// By width: true if a pane entered or left.
     pub(crate) changed: [bool; WIDTHS],
 }
@@ -37,12 +58,13 @@ pub(crate) struct Change {
 /// The sums of the windows of all widths, which slide over the panes of a scope.
 ///
 /// Each pane changes the windows at one slide end where it enters, and at one slide end per width
-/// where it leaves. A cursor into the panes for each of these five cases finds the next change, so
-/// the cost does not depend on the event time between two changes.
+/// where it leaves. A cursor into the panes for each of these cases finds the next change, so the cost
+/// does not depend on the event time between two changes.
 pub(crate) struct SlidingSums<'a> {
-    panes: &'a Panes,
-    /// The index of the first pane that has not entered the windows.
-    entering: usize,
+    /// By ring.
+    panes: &'a [Panes; RINGS],
+    /// By ring: the index of the first pane that has not entered the windows.
+    entering: [usize; RINGS],
     /// By width: the index of the oldest pane that has not left the window.
     leaving: [usize; WIDTHS],
     /// By width: the sum of the panes between the two indices.
@@ -51,55 +73,71 @@ pub(crate) struct SlidingSums<'a> {
 
 impl<'a> SlidingSums<'a> {
     /// Continues from the slide end `end`, at which the windows have these sums.
-    pub(crate) fn resume(panes: &'a Panes, end: i64, sums: [WindowSum; WIDTHS]) -> Self {
+    pub(crate) fn resume(panes: &'a [Panes; RINGS], end: i64, sums: [WindowSum; WIDTHS]) -> Self {
+        let of = |ring: Ring| &panes[ring as usize];
         Self {
             panes,
-            entering: panes.index(|start| start.end() <= end),
-            leaving: Width::ALL.map(|width| panes.index(|start| start.leaves(width) <= end)),
+            entering: Ring::ALL.map(|ring| of(ring).index(|start| ring.end(start) <= end)),
+            leaving: Width::ALL
+                .map(|width| of(width.ring()).index(|start| width.left_by(start) <= end)),
             sums,
         }
     }
 
     /// Computes the sums of the windows at the slide end `end` from the panes.
-    pub(crate) fn at(panes: &'a Panes, end: i64) -> Self {
+    pub(crate) fn at(panes: &'a [Panes; RINGS], end: i64) -> Self {
         let mut sliding = Self::resume(panes, end, [WindowSum::default(); WIDTHS]);
-        for (sum, &leaving) in sliding.sums.iter_mut().zip(&sliding.leaving) {
-            panes.range(leaving..sliding.entering).for_each(|pane| sum.add(pane));
+        for (index, width) in Width::ALL.into_iter().enumerate() {
+            let ring = width.ring() as usize;
+            let inside = sliding.leaving[index]..sliding.entering[ring];
+            panes[ring].range(inside).for_each(|pane| sliding.sums[index].add_pane(pane));
         }
         sliding
     }
 
     /// Returns the next slide end at which a window changes.
-    pub(crate) fn next_end(&self) -> Option<i64> {
-        let enters = self.panes.get(self.entering).map(|pane| pane.start.end());
-        let leaves = Width::ALL.into_iter().zip(self.leaving).filter_map(|(width, index)| {
-            self.panes.get(index).map(|pane| pane.start.leaves(width))
+    fn next_end(&self) -> Option<i64> {
+        let enters = Ring::ALL.into_iter().filter_map(|ring| {
+            let pane = self.panes[ring as usize].get(self.entering[ring as usize])?;
+            Some(ring.end(pane.start))
         });
-        enters.into_iter().chain(leaves).min()
+        let leaves = Width::ALL.into_iter().zip(self.leaving).filter_map(|(width, index)| {
+            let pane = self.panes[width.ring() as usize].get(index)?;
+            Some(width.left_by(pane.start))
+        });
+        enters.chain(leaves).min()
     }
 
     /// Slides to the next slide end at which a window changes, if it is not after `last`.
     pub(crate) fn next_change(&mut self, last: i64) -> Option<Change> {
         let end = self.next_end().filter(|&end| end <= last)?;
-        let entered = self.panes.get(self.entering).filter(|pane| pane.start.end() == end);
-        let mut changed = [entered.is_some(); WIDTHS];
-        if let Some(pane) = entered {
-            self.sums.iter_mut().for_each(|sum| sum.add(pane));
-            self.entering += 1;
-        }
-        for (index, width) in Width::ALL.into_iter().enumerate() {
-            let oldest = self.panes.get(self.leaving[index]);
-            if let Some(pane) = oldest.filter(|pane| pane.start.leaves(width) == end) {
-                self.sums[index].subtract(pane);
-                self.leaving[index] += 1;
-                changed[index] = true;
+        let mut change = Change { end, entered: [false; RINGS], changed: [false; WIDTHS] };
+        for ring in Ring::ALL {
+            let next = self.panes[ring as usize].get(self.entering[ring as usize]);
+            let Some(pane) = next.filter(|pane| ring.end(pane.start) == end) else { continue };
+            change.entered[ring as usize] = true;
+            self.entering[ring as usize] += 1;
+            let counts = pane.counts.to_counts();
+            for (index, width) in Width::ALL.into_iter().enumerate() {
+                if width.ring() == ring {
+                    self.sums[index].add(&counts, pane.corrections);
+                    change.changed[index] = true;
+                }
             }
         }
-        Some(Change { end, pane_entered: entered.is_some(), changed })
+        for (index, width) in Width::ALL.into_iter().enumerate() {
+            let oldest = self.panes[width.ring() as usize].get(self.leaving[index]);
+            if let Some(pane) = oldest.filter(|pane| width.left_by(pane.start) == end) {
+                self.sums[index].subtract_pane(pane);
+                self.leaving[index] += 1;
+                change.changed[index] = true;
+            }
+        }
+        Some(change)
     }
 
     /// Returns the current sums, by width.
-    pub(crate) const fn sums(&self) -> [WindowSum; WIDTHS] {
-        self.sums
+    pub(crate) const fn sums(&self) -> &[WindowSum; WIDTHS] {
+        &self.sums
     }
 }

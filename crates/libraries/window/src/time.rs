@@ -6,12 +6,22 @@ use serde::{Deserialize, Serialize};
 /// The duration of a pane and the distance between slide ends, in microseconds.
 pub const PANE: i64 = 10_000_000;
 
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
+/// In microseconds.
+const HOUR: i64 = 60 * MINUTE;
+
 /// The pane start that is farthest from the epoch, in both directions (about 73,000 years). Adding a
 /// width and an allowed lateness to it cannot overflow.
 const FARTHEST: i64 = i64::MAX / PANE / 4 * PANE;
 
 /// Rounds event time down to a slide end. Every slide end is also a pane start.
 pub(crate) const fn floor(micros: i64) -> i64 {
+    floor_to(micros, PANE)
+}
+
+/// Rounds event time down to a multiple of `step`.
+pub(crate) const fn floor_to(micros: i64, step: i64) -> i64 {
     let within = if micros > FARTHEST {
         FARTHEST
     } else if micros < -FARTHEST {
@@ -19,7 +29,7 @@ pub(crate) const fn floor(micros: i64) -> i64 {
     } else {
         micros
     };
-    within.div_euclid(PANE) * PANE
+    within.div_euclid(step) * step
 }
 
 /// Rounds event time up to a slide end.
@@ -39,9 +49,9 @@ impl PaneStart {
         Self(floor(moment.0))
     }
 
-    /// Returns the pane that starts `micros`, a multiple of [`PANE`], before a slide end.
-    pub(crate) const fn before(end: i64, micros: i64) -> Self {
-        Self(floor(end - micros))
+    /// Returns the pane that starts at a slide end.
+    pub(crate) const fn at(end: i64) -> Self {
+        Self(floor(end))
     }
 
     /// Returns the microseconds since the Unix epoch.
@@ -52,11 +62,6 @@ impl PaneStart {
     /// Returns the first moment after the pane. It is the end of the first window that contains it.
     pub const fn end(self) -> i64 {
         self.0 + PANE
-    }
-
-    /// Returns the first slide end whose window of this width no longer contains the pane.
-    pub const fn leaves(self, width: Width) -> i64 {
-        self.end() + width.micros()
     }
 }
 
@@ -82,7 +87,109 @@ impl TryFrom<i64> for PaneStart {
     }
 }
 
-/// The event time that a window spans. The text forms are `1m`, `5m`, `15m` and `60m`.
+/// The first moment of an hour: UTC microseconds since the Unix epoch. A cohort contains the messages
+/// that were sent in one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct HourStart(i64);
+
+impl HourStart {
+    /// Returns the hour that contains `moment`. A moment more than 73,000 years from the epoch belongs
+    /// to the outermost hour.
+    pub const fn of(moment: OccurredAt) -> Self {
+        Self(floor_to(moment.0, HOUR))
+    }
+
+    /// Returns the microseconds since the Unix epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the hour that ends at `end`.
+    pub(crate) const fn before(end: i64) -> Self {
+        Self(floor_to(end - 1, HOUR))
+    }
+
+    /// Returns the first moment after the hour.
+    pub const fn end(self) -> i64 {
+        self.0 + HOUR
+    }
+}
+
+impl From<HourStart> for i64 {
+    fn from(start: HourStart) -> Self {
+        start.0
+    }
+}
+
+/// The number is not the start of an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the start of an hour within 73,000 years of the epoch")]
+pub struct NotAnHourStart(pub i64);
+
+impl TryFrom<i64> for HourStart {
+    type Error = NotAnHourStart;
+
+    fn try_from(micros: i64) -> Result<Self, NotAnHourStart> {
+        let is_start = floor_to(micros, HOUR) == micros;
+        if is_start { Ok(Self(micros)) } else { Err(NotAnHourStart(micros)) }
+    }
+}
+
+/// The panes of one duration that a scope keeps. The index in arrays is `ring as usize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ring {
+    /// Panes of ten seconds, for the windows of up to an hour.
+    Fine,
+    /// Panes of five minutes, for the windows of a day.
+    Day,
+}
+
+impl Ring {
+    pub const ALL: [Self; 2] = [Self::Fine, Self::Day];
+
+    /// Returns the stable name, as in metric labels: the duration of a pane.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "10s",
+            Self::Day => "5m",
+        }
+    }
+
+    /// Returns the duration of a pane, in microseconds.
+    pub const fn pane(self) -> i64 {
+        match self {
+            Self::Fine => PANE,
+            Self::Day => 5 * MINUTE,
+        }
+    }
+
+    /// Returns how long after its end a pane is kept, in microseconds. Until then it accepts deltas.
+    pub const fn keeps(self) -> i64 {
+        match self {
+            Self::Fine => 70 * MINUTE,
+            Self::Day => 26 * HOUR,
+        }
+    }
+
+    /// Returns the pane of this ring that contains a pane of ten seconds.
+    pub const fn pane_of(self, pane: PaneStart) -> PaneStart {
+        PaneStart(floor_to(pane.0, self.pane()))
+    }
+
+    /// Returns the first moment after a pane. It is the end of the first window that contains it.
+    pub const fn end(self, start: PaneStart) -> i64 {
+        start.0 + self.pane()
+    }
+
+    /// Returns the time at which a pane expires.
+    pub const fn expiry(self, start: PaneStart) -> i64 {
+        self.end(start) + self.keeps()
+    }
+}
+
+/// The event time that a window spans, or `cohort`. The text forms are `1m`, `5m`, `15m`, `60m`, `24h`
+/// and `cohort`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Width {
     /// One minute.
@@ -97,38 +204,40 @@ pub enum Width {
     /// One hour.
     #[serde(rename = "60m")]
     M60,
+    /// One day. This window slides every five minutes, the others every ten seconds.
+    #[serde(rename = "24h")]
+    H24,
+    /// Not a window: the messages that were sent in one hour, whenever they were opened or bounced.
+    #[serde(rename = "cohort")]
+    Cohort,
 }
 
 impl Width {
-    /// All widths, the shortest first.
-    pub const ALL: [Self; 4] = [Self::M1, Self::M5, Self::M15, Self::M60];
+    /// The widths of windows, the shortest first.
+    pub const ALL: [Self; 5] = [Self::M1, Self::M5, Self::M15, Self::M60, Self::H24];
 
-    /// The widest width. It determines how long a pane is needed.
-    pub const WIDEST: Self = Self::M60;
+    /// The widths of a rule that names none.
+    pub const OF_RULES: [Self; 4] = [Self::M1, Self::M5, Self::M15, Self::M60];
 
-    /// Returns the width in minutes.
-    pub const fn minutes(self) -> i64 {
-        match self {
-            Self::M1 => 1,
-            Self::M5 => 5,
-            Self::M15 => 15,
-            Self::M60 => 60,
-        }
-    }
+    /// The widths of the windows that follow each other without overlap from the epoch on, so that
+    /// their sums are the counts of any time: each minute, each hour and each day.
+    pub const TUMBLING: [Self; 3] = [Self::M1, Self::M60, Self::H24];
 
-    /// Returns the width in seconds.
+    /// Returns the width in seconds. A cohort has none: 0.
     pub const fn seconds(self) -> u32 {
         match self {
             Self::M1 => 60,
             Self::M5 => 300,
             Self::M15 => 900,
             Self::M60 => 3600,
+            Self::H24 => 86_400,
+            Self::Cohort => 0,
         }
     }
 
     /// Returns the width in microseconds.
     pub const fn micros(self) -> i64 {
-        self.minutes() * 60_000_000
+        self.seconds() as i64 * 1_000_000
     }
 
     /// Returns the stable name, as in JSON and TOML.
@@ -138,7 +247,27 @@ impl Width {
             Self::M5 => "5m",
             Self::M15 => "15m",
             Self::M60 => "60m",
+            Self::H24 => "24h",
+            Self::Cohort => "cohort",
         }
+    }
+
+    /// Returns the ring whose panes the window consists of.
+    pub const fn ring(self) -> Ring {
+        match self {
+            Self::M1 | Self::M5 | Self::M15 | Self::M60 | Self::Cohort => Ring::Fine,
+            Self::H24 => Ring::Day,
+        }
+    }
+
+    /// Returns the first slide end whose window no longer contains the pane of its ring.
+    pub const fn left_by(self, pane: PaneStart) -> i64 {
+        self.ring().end(pane) + self.micros()
+    }
+
+    /// Returns the end of the tumbling window that contains a pane of its ring.
+    pub const fn tumbling_end(self, pane: PaneStart) -> i64 {
+        floor_to(pane.0, self.micros()) + self.micros()
     }
 }
 
@@ -171,7 +300,14 @@ mod tests {
         for moment in [i64::MIN, i64::MAX] {
             let pane = PaneStart::of(OccurredAt(moment));
             assert_eq!(PaneStart::try_from(pane.micros()), Ok(pane));
-            assert_eq!(pane.leaves(Width::M60) - pane.end(), 3_600_000_000);
+            assert_eq!(Width::M60.left_by(pane) - pane.end(), 3_600_000_000);
+            let day = Ring::Day.pane_of(pane);
+            assert_eq!(Width::H24.left_by(day) - Ring::Day.end(day), 86_400_000_000);
+            assert!(Ring::Day.expiry(day) > Width::H24.left_by(day));
+            assert_eq!(
+                HourStart::try_from(HourStart::of(OccurredAt(moment)).0).map(HourStart::end),
+                Ok(HourStart::of(OccurredAt(moment)).0 + HOUR)
+            );
         }
         assert_eq!(ceil(i64::MAX), floor(i64::MAX));
     }
@@ -185,10 +321,21 @@ mod tests {
 
     #[test]
     fn width_names_are_the_json_values() {
-        for width in Width::ALL {
+        for width in Width::ALL.into_iter().chain([Width::Cohort]) {
             assert_eq!(serde_json::to_string(&width).unwrap(), format!("\"{width}\""));
-            assert_eq!(width.as_str(), format!("{}m", width.minutes()));
             assert_eq!(i64::from(width.seconds()) * 1_000_000, width.micros());
         }
+    }
+
+    #[test]
+    fn a_ring_keeps_the_panes_of_its_windows() {
+        for width in Width::ALL {
+            assert!(width.ring().keeps() > width.micros(), "{width}");
+            assert_eq!(width.micros() % width.ring().pane(), 0, "{width}");
+        }
+        let pane = PaneStart::of(OccurredAt(3599 * 1_000_000));
+        assert_eq!(Ring::Day.pane_of(pane).micros(), 3300 * 1_000_000);
+        assert_eq!(Width::M60.tumbling_end(pane), HOUR);
+        assert_eq!(Width::M1.tumbling_end(PaneStart::at(HOUR)), HOUR + MINUTE);
     }
 }

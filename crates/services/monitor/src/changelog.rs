@@ -3,14 +3,18 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `pane/<start>/<scope key>` | a [`window::Pane`], or a tombstone after it expired |
+//! | `pane/<start>/<scope key>` | a [`window::Pane`] of ten seconds, or a tombstone after it expired |
+//! | `day/<start>/<scope key>` | the same for five minutes |
+//! | `cohort/<start of hour>/<scope key>` | a [`window::Cohort`], or a tombstone after it expired |
+//! | `waiting/<scope key>` | the corrected windows of a source that are published when the minute is over, or a tombstone if there are none |
+//! | `deliveries/<scope key>` | the latest hour in which the source or tenant has delivered a message |
 //! | `episodes/<scope key>` | [`window::OpenEpisodes`], or a tombstone if none is open |
 //! | `mark` | [`LastCommit`] |
 //!
 //! All values are JSON.
 
 use serde::{Deserialize, Serialize};
-use window::PaneStart;
+use window::{HourStart, PaneStart, Ring};
 
 use crate::clock::ShardClock;
 
@@ -26,7 +30,10 @@ pub(crate) struct LastCommit {
 /// The key of a record in the changelog. Scopes are represented by their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangelogKey<'a> {
-    Pane(PaneStart, &'a str),
+    Pane(Ring, PaneStart, &'a str),
+    Cohort(HourStart, &'a str),
+    Waiting(&'a str),
+    Deliveries(&'a str),
     Episodes(&'a str),
     LastCommit,
 }
@@ -41,7 +48,11 @@ pub(crate) struct UnknownKey(String);
 impl<'a> ChangelogKey<'a> {
     pub(crate) fn to_text(self) -> String {
         match self {
-            Self::Pane(start, scope) => format!("pane/{}/{scope}", start.micros()),
+            Self::Pane(Ring::Fine, start, scope) => format!("pane/{}/{scope}", start.micros()),
+            Self::Pane(Ring::Day, start, scope) => format!("day/{}/{scope}", start.micros()),
+            Self::Cohort(start, scope) => format!("cohort/{}/{scope}", start.micros()),
+            Self::Waiting(scope) => format!("waiting/{scope}"),
+            Self::Deliveries(scope) => format!("deliveries/{scope}"),
             Self::Episodes(scope) => format!("episodes/{scope}"),
             Self::LastCommit => "mark".to_owned(),
         }
@@ -53,14 +64,25 @@ impl<'a> ChangelogKey<'a> {
         if text == "mark" {
             return Ok(Self::LastCommit);
         }
-        if let Some(scope) = text.strip_prefix("episodes/") {
-            return Ok(Self::Episodes(scope));
+        let (kind, rest) = text.split_once('/').ok_or_else(unknown)?;
+        match kind {
+            "episodes" => return Ok(Self::Episodes(rest)),
+            "deliveries" => return Ok(Self::Deliveries(rest)),
+            "waiting" => return Ok(Self::Waiting(rest)),
+            _ => {}
         }
-        let (start, scope) =
-            text.strip_prefix("pane/").and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
+        let (start, scope) = rest.split_once('/').ok_or_else(unknown)?;
         let start: i64 = start.parse().map_err(|_| unknown())?;
-        let start = PaneStart::try_from(start).map_err(|_| unknown())?;
-        Ok(Self::Pane(start, scope))
+        let pane = || PaneStart::try_from(start).map_err(|_| unknown());
+        match kind {
+            "pane" => Ok(Self::Pane(Ring::Fine, pane()?, scope)),
+            "day" => Ok(Self::Pane(Ring::Day, pane()?, scope)),
+            "cohort" => {
+                let hour = HourStart::try_from(start).map_err(|_| unknown())?;
+                Ok(Self::Cohort(hour, scope))
+            }
+            _ => Err(unknown()),
+        }
     }
 }
 
@@ -76,16 +98,28 @@ mod tests {
         let pane = PaneStart::of(OccurredAt(1_700_000_000_000_000));
         for (key, text) in [
             (
-                ChangelogKey::Pane(pane, scope),
+                ChangelogKey::Pane(Ring::Fine, pane, scope),
                 "pane/1700000000000000/campaign/mailgun/shop/spring%2Fsale%201",
             ),
+            (
+                ChangelogKey::Pane(Ring::Day, Ring::Day.pane_of(pane), scope),
+                "day/1699999800000000/campaign/mailgun/shop/spring%2Fsale%201",
+            ),
+            (
+                ChangelogKey::Cohort(HourStart::of(OccurredAt(1_700_000_000_000_000)), scope),
+                "cohort/1699999200000000/campaign/mailgun/shop/spring%2Fsale%201",
+            ),
+            (ChangelogKey::Deliveries("source/ses/acme"), "deliveries/source/ses/acme"),
+            (ChangelogKey::Waiting("source/ses/acme"), "waiting/source/ses/acme"),
             (ChangelogKey::Episodes(scope), "episodes/campaign/mailgun/shop/spring%2Fsale%201"),
             (ChangelogKey::LastCommit, "mark"),
         ] {
             assert_eq!(key.to_text(), text);
             assert_eq!(ChangelogKey::parse(text.as_bytes()).unwrap(), key);
         }
-        for wrong in ["pane/7/source/mailgun/shop", "pane/x/y", "pane", "else", ""] {
+        for wrong in
+            ["pane/7/source/mailgun/shop", "pane/x/y", "pane", "else", "else/0/a", "cohort/7/a", ""]
+        {
             assert!(ChangelogKey::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

@@ -23,7 +23,7 @@ struct PartitionState {
     publishing: Option<PartitionProgress>,
 }
 
-/// Decides which events of a partition are late.
+/// How far event time has come in a partition.
 #[derive(Debug, Clone, Copy, Default)]
 struct PartitionClock {
     progress: PartitionProgress,
@@ -34,7 +34,6 @@ struct PartitionClock {
 /// The event partitions that this member owns.
 pub(crate) struct EventPartitions {
     out_of_orderness: i64,
-    allowed_lateness: i64,
     idle_after: Duration,
     gone_after: Duration,
     owned: BTreeMap<i32, PartitionState>,
@@ -44,7 +43,6 @@ impl EventPartitions {
     pub(crate) fn new(settings: &MonitorSettings) -> Self {
         Self {
             out_of_orderness: settings.out_of_orderness(),
-            allowed_lateness: settings.allowed_lateness(),
             idle_after: settings.idle_after,
             gone_after: settings.gone_after(),
             owned: BTreeMap::new(),
@@ -68,14 +66,13 @@ impl EventPartitions {
         self.owned.remove(&partition);
     }
 
-    /// Updates the watermark with the time of an event. Returns false if the event is older than the
-    /// watermark minus the allowed lateness, so it must not be counted. The result depends only on
-    /// the order of events in the partition, not on the number of members or of restarts.
+    /// Updates the watermark with the time of an event. The result depends only on the order of events
+    /// in the partition, not on the number of members or of restarts.
     ///
     /// An event whose time is that of its receipt (see [`EventTime::is_reliable`]) moves the
     /// watermark only by as much as the receipt of events has advanced. Otherwise one such event
     /// could make all events of other sources late that are still on their way.
-    pub(crate) fn admit(&mut self, partition: i32, time: EventTime) -> bool {
+    pub(crate) fn observe(&mut self, partition: i32, time: EventTime) {
         let EventTime { counted_at, received_at, is_reliable } = time;
         let PartitionClock { progress, latest_receipt } =
             &mut self.owned.entry(partition).or_default().current;
@@ -86,12 +83,11 @@ impl EventPartitions {
         let reached = counted_at.saturating_sub(self.out_of_orderness);
         let Some(watermark) = progress.watermark else {
             progress.watermark = Some(reached);
-            return true;
+            return;
         };
         let elapsed = received_at.saturating_sub(receipt_before);
         let furthest = if is_reliable { i64::MAX } else { watermark.saturating_add(elapsed) };
         progress.watermark = Some(watermark.max(reached.min(furthest)));
-        counted_at >= watermark.saturating_sub(self.allowed_lateness)
     }
 
     /// Updates the activity of a partition that has had no unread record for `duration`.
@@ -155,12 +151,10 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    /// Returns partition 0 with an out-of-orderness of 5 s and an allowed lateness of 60 s; it is
-    /// idle after 1 s and gone after 10 s.
+    /// Returns partition 0 with an out-of-orderness of 5 s; it is idle after 1 s and gone after 10 s.
     fn partitions() -> EventPartitions {
         let mut partitions = EventPartitions {
             out_of_orderness: 5 * SECOND,
-            allowed_lateness: 60 * SECOND,
             idle_after: Duration::from_secs(1),
             gone_after: Duration::from_secs(10),
             owned: BTreeMap::new(),
@@ -184,38 +178,32 @@ mod tests {
     }
 
     #[test]
-    fn an_event_older_than_the_watermark_minus_the_allowed_lateness_is_late() {
-        let mut partitions = partitions();
-        assert!(partitions.admit(0, at(-9 * SECOND)), "no event is late before the first one");
-        assert!(partitions.admit(0, at(1000 * SECOND)));
-        assert!(partitions.admit(0, at(935 * SECOND)));
-        assert!(!partitions.admit(0, at(935 * SECOND - 1)));
-        let watermark = partitions.offset_metadata(0);
-        assert_eq!(watermark, "995000000 1000000000", "a late event moved the watermark");
-    }
-
-    #[test]
-    fn lateness_is_the_same_for_the_next_owner() {
+    fn the_watermark_is_behind_the_newest_event_and_the_same_for_the_next_owner() {
         let mut before = partitions();
-        before.admit(0, at(1000 * SECOND));
+        for second in [1000, 935, -9] {
+            before.observe(0, at(second * SECOND));
+            let watermark = before.offset_metadata(0);
+            assert_eq!(watermark, "995000000 1000000000", "a late event moved the watermark");
+        }
         let mut after = partitions();
         after.assign(0, &before.offset_metadata(0));
-        assert!(!after.admit(0, at(900 * SECOND)));
+        after.observe(0, at(900 * SECOND));
+        assert_eq!(after.offset_metadata(0), "995000000 1000000000");
     }
 
     #[test]
     fn a_rolled_back_batch_has_no_effect() {
         let mut partitions = partitions();
-        partitions.admit(0, at(100 * SECOND));
+        partitions.observe(0, at(100 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(95), Activity::Active)]);
         partitions.committed();
 
-        partitions.admit(0, at(2000 * SECOND));
+        partitions.observe(0, at(2000 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(1995), Activity::Active)]);
         partitions.rolled_back();
 
         assert_eq!(unpublished(&mut partitions), [], "the committed progress is published");
-        assert!(partitions.admit(0, at(101 * SECOND)), "the rolled back event moved the watermark");
+        partitions.observe(0, at(101 * SECOND));
         assert_eq!(partitions.offset_metadata(0), "96000000 101000000");
     }
 
@@ -234,18 +222,18 @@ mod tests {
             let micros = second * SECOND;
             EventTime { counted_at: micros, received_at: micros, is_reliable: false }
         };
-        assert!(partitions.admit(0, received(9_000)));
+        partitions.observe(0, received(9_000));
         for _ in 0..1_000 {
-            assert!(partitions.admit(0, undated(9_020)));
+            partitions.observe(0, undated(9_020));
         }
         assert_eq!(unpublished(&mut partitions), [(0, Some(115), Activity::Active)]);
-        assert!(partitions.admit(0, received(9_020)), "an event on its way is not late");
+        partitions.observe(0, received(9_020));
 
         let mut next_owner = self::partitions();
         next_owner.assign(0, &partitions.offset_metadata(0));
-        assert!(next_owner.admit(0, undated(9_030)));
+        next_owner.observe(0, undated(9_030));
         assert_eq!(next_owner.offset_metadata(0), "125000000 9030000000");
-        assert!(next_owner.admit(0, undated(9_000)));
+        next_owner.observe(0, undated(9_000));
         let unchanged = "an earlier receipt moves nothing";
         assert_eq!(next_owner.offset_metadata(0), "125000000 9030000000", "{unchanged}");
     }
@@ -255,18 +243,19 @@ mod tests {
         let mut partitions = partitions();
         partitions.assign(0, &(995 * SECOND).to_string());
         assert_eq!(partitions.offset_metadata(0), (995 * SECOND).to_string());
-        assert!(!partitions.admit(0, at(900 * SECOND)));
+        partitions.observe(0, at(900 * SECOND));
+        assert_eq!(partitions.offset_metadata(0), "995000000 900000000");
     }
 
     #[test]
     fn a_watermark_is_published_once_it_enters_another_pane() {
         let mut partitions = partitions();
-        partitions.admit(0, at(16 * SECOND));
+        partitions.observe(0, at(16 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
         partitions.committed();
-        partitions.admit(0, at(24 * SECOND));
+        partitions.observe(0, at(24 * SECOND));
         assert_eq!(unpublished(&mut partitions), []);
-        partitions.admit(0, at(25 * SECOND));
+        partitions.observe(0, at(25 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(20), Activity::Active)]);
     }
 
@@ -283,7 +272,7 @@ mod tests {
         assert_eq!(idle_for(1000), [(0, None, Activity::Idle)]);
         assert_eq!(idle_for(1001), []);
         assert_eq!(idle_for(10_000), [(0, None, Activity::Gone)]);
-        partitions.admit(0, at(16 * SECOND));
+        partitions.observe(0, at(16 * SECOND));
         assert_eq!(unpublished(&mut partitions), [(0, Some(11), Activity::Active)]);
     }
 }

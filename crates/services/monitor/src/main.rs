@@ -16,6 +16,9 @@
 mod batch_counts;
 mod changelog;
 mod clock;
+#[cfg(test)]
+mod day;
+mod deliveries;
 mod event_partitions;
 mod fold;
 mod rate;

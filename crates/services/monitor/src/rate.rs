@@ -9,12 +9,13 @@ use kafka::{
 };
 use record::{Reason, Topics};
 use serde::Deserialize;
-use window::{Alert, Counts, PaneDelta, PaneStart, ScopeError};
+use window::{Alert, Counts, HourStart, PaneDelta, PaneStart, Ring, ScopeError};
 
 use crate::clock::ClockSettings;
+use crate::deliveries::Deliveries;
 use crate::restore::ShardRestore;
 use crate::settings::MonitorSettings;
-use crate::shard::{DeltaOutcome, Shard, ShardSettings, Transitions};
+use crate::shard::{Counted, DeltaOutcome, Shard, ShardSettings, Transitions};
 use crate::watermarks::Watermarks;
 
 /// The changelog lost records, or it does not belong to the committed offsets. The rates would be
@@ -41,8 +42,50 @@ pub(crate) struct Rate {
     transitions: Transitions,
     /// The alerts of the current batch. They are logged when it is committed.
     batch_alerts: Vec<Alert>,
-    late_events: CommittedCounter,
+    max_scope_bytes: usize,
+    meters: Meters,
+}
+
+/// The metrics of the stage.
+struct Meters {
+    /// The events that were too late for each ring, and for the cohorts.
+    late_events: [CommittedCounter; 3],
+    corrections_without_count: CommittedCounter,
     scopes: metrics::Gauge,
+    scope_bytes: metrics::Gauge,
+    sources_without_deliveries: metrics::Gauge,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let late_events = |ring: &'static str| {
+            CommittedCounter::new(metrics::counter!("mailpulse_monitor_late_events_total",
+                "component" => Rate::STAGE.code(), "ring" => ring))
+        };
+        let [fine, day] = Ring::ALL.map(Ring::as_str);
+        Self {
+            late_events: [fine, day, "cohort"].map(late_events),
+            corrections_without_count: CommittedCounter::new(metrics::counter!(
+                "mailpulse_monitor_corrections_without_count_total"
+            )),
+            scopes: metrics::gauge!("mailpulse_monitor_scopes"),
+            scope_bytes: metrics::gauge!("mailpulse_monitor_scope_bytes"),
+            sources_without_deliveries: metrics::gauge!(
+                "mailpulse_monitor_sources_without_deliveries"
+            ),
+        }
+    }
+
+    fn count(&self, counted: &Counted, out: &mut Output<'_>) {
+        for (counter, &events) in self.late_events.iter().zip(&counted.late) {
+            if events > 0 {
+                out.count(counter, events);
+            }
+        }
+        if counted.without_count > 0 {
+            out.count(&self.corrections_without_count, counted.without_count);
+        }
+    }
 }
 
 impl Rate {
@@ -52,8 +95,6 @@ impl Rate {
         pane_partitions: usize,
         settings: &MonitorSettings,
     ) -> Self {
-        let late_events = metrics::counter!("mailpulse_monitor_late_events_total",
-            "component" => Self::STAGE.code());
         Self {
             panes_topic: topics.panes.clone(),
             pane_partitions,
@@ -62,20 +103,27 @@ impl Rate {
             changelog: topics.monitor_changelog.clone(),
             shard_settings: ShardSettings {
                 rules: settings.rule.clone(),
-                pane_lateness: settings.pane_lateness(),
+                publish: settings.publish,
                 clock: ClockSettings {
                     event_partitions,
                     slack: settings.slack(),
                     out_of_orderness: settings.out_of_orderness(),
                 },
                 scopes_per_source: settings.scopes_per_shard(pane_partitions),
+                memory_is_full: false,
             },
             shards: BTreeMap::new(),
             transitions: Transitions::default(),
             batch_alerts: Vec::new(),
-            late_events: CommittedCounter::new(late_events),
-            scopes: metrics::gauge!("mailpulse_monitor_scopes"),
+            max_scope_bytes: settings.max_scope_bytes,
+            meters: Meters::new(),
         }
+    }
+
+    /// Notes whether the scopes use all the memory that they may use.
+    fn measure_memory(&mut self) {
+        let bytes: usize = self.shards.values().map(Shard::bytes).sum();
+        self.shard_settings.memory_is_full = bytes >= self.max_scope_bytes;
     }
 
     fn publish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
@@ -118,6 +166,7 @@ impl Stage for Rate {
         let shard = shard.finish(&self.shard_settings)?;
         tracing::info!(%partition, scopes = shard.len(), commits, "monitor state restored");
         self.shards.insert(number, shard);
+        self.measure_memory();
         Ok(())
     }
 
@@ -135,27 +184,21 @@ impl Stage for Rate {
             return Err(kafka::Error::state(problem));
         };
         match receive(shard, record, &self.shard_settings, &mut self.transitions) {
-            Ok(Received::Watermarks | Received::Delta(DeltaOutcome::Counted, _)) => {
+            Ok(Received::Progress) => Ok(Outcome::Counted),
+            Ok(Received::Delta(DeltaOutcome::Counted(counted), _)) => {
+                self.meters.count(&counted, out);
                 Ok(Outcome::Counted)
             }
-            Ok(Received::Delta(DeltaOutcome::BelongsTo(scope), DeltaFields { pane, counts })) => {
+            Ok(Received::Delta(DeltaOutcome::BelongsTo(scope), delta)) => {
                 let counter = metrics::counter!("mailpulse_monitor_scopes_limited_total",
-                    "source" => scope.source().to_owned());
+                    "source" => scope.source().unwrap_or(scope.kind().as_str()).to_owned());
                 out.count(&CommittedCounter::new(counter), 1);
+                let DeltaFields { pane, cohort, counts } = delta;
                 let key = scope.key();
-                let delta = serde_json::to_vec(&PaneDelta { scope, pane, counts });
-                send(
-                    out,
-                    &self.panes_topic,
-                    None,
-                    &key,
-                    Some(&delta.map_err(kafka::Error::state)?),
-                )?;
+                let delta = serde_json::to_vec(&PaneDelta { scope, pane, cohort, counts });
+                let value = delta.map_err(kafka::Error::state)?;
+                send(out, &self.panes_topic, None, &key, Some(&value))?;
                 Ok(Outcome::Counted)
-            }
-            Ok(Received::Delta(DeltaOutcome::TooLate { events }, _)) => {
-                out.count(&self.late_events, events);
-                Ok(Outcome::Dropped)
             }
             Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
         }
@@ -171,6 +214,7 @@ impl Stage for Rate {
                 send(out, &self.changelog, Some(partition), &key, value.as_deref())?;
             }
         }
+        self.measure_memory();
         Ok(())
     }
 
@@ -188,7 +232,17 @@ impl Stage for Rate {
                 "alert published"
             );
         }
-        self.scopes.set(self.shards.values().map(Shard::len).sum::<usize>() as f64);
+        for source in self.shards.values_mut().flat_map(Shard::take_unlogged) {
+            tracing::warn!(
+                %source,
+                "the source has sent no delivered event for 24 hours, so its rates are unknown and no \
+                 rule judges it; switch on delivery events at the provider"
+            );
+        }
+        let sum = |of: fn(&Shard) -> usize| self.shards.values().map(of).sum::<usize>() as f64;
+        self.meters.scopes.set(sum(Shard::len));
+        self.meters.scope_bytes.set(sum(Shard::bytes));
+        self.meters.sources_without_deliveries.set(sum(Shard::sources_without_deliveries));
         Ok(())
     }
 
@@ -205,6 +259,8 @@ impl Stage for Rate {
 #[derive(Deserialize)]
 struct DeltaFields {
     pane: PaneStart,
+    #[serde(default)]
+    cohort: Option<HourStart>,
     counts: Counts,
 }
 
@@ -219,12 +275,14 @@ enum InvalidRecord {
 }
 
 /// What a record was, and what the shard did with it.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 enum Received {
-    Watermarks,
+    /// Watermarks or deliveries.
+    Progress,
     Delta(DeltaOutcome, DeltaFields),
 }
 
-/// Passes the watermarks or the delta of a record to the shard.
+/// Passes the watermarks, deliveries or delta of a record to the shard.
 fn receive(
     shard: &mut Shard,
     record: &Record<'_>,
@@ -234,11 +292,15 @@ fn receive(
     let value = record.value().unwrap_or_default();
     if record.key() == Watermarks::KEY {
         shard.receive(&serde_json::from_slice(value)?, settings, transitions);
-        return Ok(Received::Watermarks);
+        return Ok(Received::Progress);
+    }
+    if record.key() == Deliveries::KEY {
+        shard.receive_deliveries(&serde_json::from_slice(value)?);
+        return Ok(Received::Progress);
     }
     let delta: DeltaFields = serde_json::from_slice(value)?;
     let key = std::str::from_utf8(record.key())?;
-    let outcome = shard.apply(key, delta.pane, &delta.counts, settings)?;
+    let outcome = shard.apply(key, delta.pane, delta.cohort, &delta.counts, settings)?;
     Ok(Received::Delta(outcome, delta))
 }
 

@@ -2,22 +2,22 @@
 
 use std::fmt;
 
-use event::{Kind, OccurredAt, Permanence, Provider, ReceivedAt, Text};
+use event::{Counter, CounterSet, Dimension, Event, OccurredAt, Provider, ReceivedAt, Text};
 use record::{FirstSeen, HeaderError};
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use window::{CountedEvent, Scope};
 
-/// The fields of an event that decide its scopes, its pane and its counters.
+/// The fields of an event that decide its scopes and its pane.
 pub(crate) struct RatedEvent<'a> {
-    kind: Kind,
     pub(crate) provider: Provider,
     pub(crate) source: Text<'a>,
     occurred_at: OccurredAt,
     received_at: ReceivedAt,
-    pub(crate) mailbox_provider: Option<Text<'a>>,
-    pub(crate) campaign: Option<Text<'a>>,
-    bounce: Option<BounceFields>,
-    is_automatic: bool,
+    mailbox_provider: Option<Text<'a>>,
+    campaign: Option<Text<'a>>,
+    stream: Option<Text<'a>>,
+    tenant: Option<Text<'a>>,
+    sender_domain: Option<Text<'a>>,
+    sending_ip: Option<Text<'a>>,
 }
 
 /// When an event happened, in UTC microseconds.
@@ -29,13 +29,6 @@ pub(crate) struct EventTime {
     /// Whether the event counts at the provider's time: the provider sent one, and it is not in the
     /// future.
     pub(crate) is_reliable: bool,
-}
-
-#[derive(serde::Deserialize)]
-struct BounceFields {
-    permanence: Permanence,
-    #[serde(default)]
-    late: bool,
 }
 
 impl<'a> RatedEvent<'a> {
@@ -67,43 +60,52 @@ impl<'a> RatedEvent<'a> {
         self.occurred_at.not_after(self.received_at)
     }
 
-    /// Returns the properties that decide the counters. `first` returns the header `first`; it is
-    /// only called for opens and clicks.
-    pub(crate) fn counted<'h>(
-        &self,
-        first: impl FnOnce() -> Option<&'h [u8]>,
-    ) -> Result<CountedEvent, HeaderError> {
-        let first = match self.kind.is_engagement().then(first).flatten() {
-            Some(header) => FirstSeen::from_header(header)?,
-            None => FirstSeen::default(),
+    /// Returns the value in a dimension, as [`Dimension::of`] does.
+    pub(crate) fn value(&self, dimension: Dimension) -> Option<&str> {
+        let value = match dimension {
+            Dimension::MailboxProvider => &self.mailbox_provider,
+            Dimension::Campaign => &self.campaign,
+            Dimension::SenderDomain => &self.sender_domain,
+            Dimension::SendingIp if self.sending_ip.is_some() => &self.sending_ip,
+            Dimension::SendingIp => &self.stream,
+            Dimension::Tenant => &self.tenant,
         };
-        Ok(CountedEvent {
-            kind: self.kind,
-            permanence: self.bounce.as_ref().map(|bounce| bounce.permanence),
-            late_bounce: self.bounce.as_ref().is_some_and(|bounce| bounce.late),
-            machine: self.is_automatic,
-            first_of_kind: first.of_kind,
-            first_engagement: first.of_engagement,
-        })
+        value.as_deref()
     }
+}
 
-    /// Returns the scopes of the event.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
-        let provider = self.provider;
-        let source = || self.source.to_string();
-        let source_scope = Scope::Source { provider, source: source() };
-        let mailbox = self.mailbox_provider.as_ref().map(|name| Scope::MailboxProvider {
-            provider,
-            source: source(),
-            mailbox_provider: name.to_string(),
-        });
-        let campaign = self.campaign.as_ref().map(|name| Scope::Campaign {
-            provider,
-            source: source(),
-            campaign: name.to_string(),
-        });
-        std::iter::once(source_scope).chain(mailbox).chain(campaign)
+/// Why an event of an earlier release cannot be counted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotCountable {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+}
+
+/// Returns what an event counts for that an earlier release of `dedupe` passed on. `first` is the
+/// header `first`.
+///
+/// That release remembered opens and clicks only, so everything else counts each time.
+pub(crate) fn counts_of_earlier_release(
+    value: &[u8],
+    first: Option<&[u8]>,
+) -> Result<CounterSet, NotCountable> {
+    let event: Event<'_> = serde_json::from_slice(value)?;
+    if !event.authentic {
+        return Ok(CounterSet::EMPTY);
     }
+    let mut counts = event.would_count(false);
+    if event.kind.is_engagement() {
+        let first = first.map(FirstSeen::from_header).transpose()?.unwrap_or_default();
+        if !first.of_kind {
+            counts = counts.without(Counter::Opened).without(Counter::Clicked);
+        }
+        if !first.of_engagement {
+            counts = counts.without(Counter::Engaged);
+        }
+    }
+    Ok(counts)
 }
 
 /// A visitor that reads the fields of an event's JSON and stops at the first field after all those
@@ -113,16 +115,19 @@ struct LeadingFields<'r, 'a>(&'r mut Option<RatedEvent<'a>>);
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
-    Kind,
     Provider,
     Source,
     OccurredAt,
     ReceivedAt,
     MailboxProvider,
     Campaign,
-    Bounce,
-    Automation,
-    /// The first field after those that rates depend on. Every event has it.
+    Stream,
+    Tenant,
+    SenderDomain,
+    SendingIp,
+    /// The fields after those that rates depend on. Every event has at least the last of them.
+    // `automation` is not among them, because dedupe may have written it as the first field.
+    #[serde(alias = "authentic", alias = "tags", alias = "bounce")]
     ProviderEvent,
     #[serde(other)]
     Other,
@@ -136,21 +141,22 @@ impl<'a> Visitor<'a> for LeadingFields<'_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let (mut kind, mut provider, mut source) = (None, None, None);
+        let (mut provider, mut source) = (None, None);
         let (mut occurred_at, mut received_at) = (None, None);
-        let (mut mailbox_provider, mut campaign, mut bounce) = (None, None, None);
-        let mut automation: Option<IgnoredAny> = None;
+        let (mut mailbox_provider, mut campaign, mut stream) = (None, None, None);
+        let (mut tenant, mut sender_domain, mut sending_ip) = (None, None, None);
         while let Some(field) = map.next_key()? {
             match field {
-                Field::Kind => kind = Some(map.next_value()?),
                 Field::Provider => provider = Some(map.next_value()?),
                 Field::Source => source = Some(map.next_value()?),
                 Field::OccurredAt => occurred_at = Some(map.next_value()?),
                 Field::ReceivedAt => received_at = Some(map.next_value()?),
                 Field::MailboxProvider => mailbox_provider = map.next_value()?,
                 Field::Campaign => campaign = map.next_value()?,
-                Field::Bounce => bounce = map.next_value()?,
-                Field::Automation => automation = map.next_value()?,
+                Field::Stream => stream = map.next_value()?,
+                Field::Tenant => tenant = map.next_value()?,
+                Field::SenderDomain => sender_domain = map.next_value()?,
+                Field::SendingIp => sending_ip = map.next_value()?,
                 Field::ProviderEvent => break,
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
@@ -158,15 +164,16 @@ impl<'a> Visitor<'a> for LeadingFields<'_, 'a> {
             }
         }
         *self.0 = Some(RatedEvent {
-            kind: kind.ok_or_else(|| A::Error::missing_field("kind"))?,
             provider: provider.ok_or_else(|| A::Error::missing_field("provider"))?,
             source: source.ok_or_else(|| A::Error::missing_field("source"))?,
             occurred_at: occurred_at.ok_or_else(|| A::Error::missing_field("occurred_at"))?,
             received_at: received_at.ok_or_else(|| A::Error::missing_field("received_at"))?,
             mailbox_provider,
             campaign,
-            bounce,
-            is_automatic: automation.is_some(),
+            stream,
+            tenant,
+            sender_domain,
+            sending_ip,
         });
         Ok(())
     }
@@ -174,81 +181,63 @@ impl<'a> Visitor<'a> for LeadingFields<'_, 'a> {
 
 #[cfg(test)]
 mod tests {
-    use event::{
-        Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Event, EventId, Geo,
-    };
-    use serde_json::value::RawValue;
+    use serde_json::json;
 
     use super::*;
 
-    fn event(raw: &RawValue) -> Event<'_> {
-        Event {
-            event_id: EventId([7; 16]),
-            kind: Kind::Clicked,
-            provider: Provider::Ses,
-            source: "acme".into(),
-            occurred_at: OccurredAt(20),
-            received_at: ReceivedAt(10),
-            time_fault: None,
-            recipient: Some("ada@example.com".into()),
-            recipient_domain: Some("example.com".into()),
-            mailbox_provider: Some("gmail".into()),
-            message_id: Some("m1".into()),
-            campaign: Some("spring \"sale\"".into()),
-            stream: Some("broadcast".into()),
-            tenant: Some("acme".into()),
-            tags: vec!["a".into(), "b".into()],
-            bounce: Some(Bounce {
-                permanence: Permanence::Soft,
-                class: BounceClass::Other,
-                side: BounceSide::Unknown,
-                status: Some("4.2.2".into()),
-                diagnostic: Some("full".into()),
-                late: true,
-            }),
-            automation: Some(Automation { reason: AutomationReason::Bot, confidence: 0.5 }),
-            user_agent: Some("curl".into()),
-            ip: Some("192.0.2.1".into()),
-            url: Some("https://example.com".into()),
-            provider_event: "Click".into(),
-            provider_event_id: Some("1".into()),
-            request_id: "r".into(),
-            client: Some(Client { name: Some("Chrome".into()), ..Client::default() }),
-            geo: Some(Geo { asn: Some(64_496), ..Geo::default() }),
-            labels: [("team".into(), "growth".into())].into(),
-            raw,
-        }
+    /// Returns the JSON of an event with every field, in the order that [`event::Event`] guarantees.
+    fn full() -> String {
+        let json = json!({
+            "event_id": "07070707070707070707070707070707", "kind": "clicked", "provider": "ses",
+            "source": "acme", "occurred_at": 20, "received_at": 10,
+            "recipient": "ada@example.com", "recipient_domain": "example.com",
+            "mailbox_provider": "gmail", "message_id": "m1", "campaign": "spring \"sale\"",
+            "stream": "broadcast", "tenant": "acme", "sender_domain": "example.org",
+            "sending_ip": "192.0.2.1", "tags": ["a", "b"],
+            "bounce": {
+                "permanence": "soft", "class": "other", "side": "unknown", "status": "4.2.2",
+                "diagnostic": "full", "late": true,
+            },
+            "automation": {"reason": "bot", "confidence": 0.5},
+            "user_agent": "curl", "ip": "192.0.2.1", "url": "https://example.com",
+            "provider_event": "Click", "provider_event_id": "1", "request_id": "r",
+            "raw": {"kind": "other", "source": "no"},
+        });
+        let text = json.to_string();
+        let event: Event<'_> = serde_json::from_str(&text).unwrap();
+        serde_json::to_string(&event).unwrap()
     }
 
-    /// Checks the order of the fields that [`event::Event`] guarantees.
     #[test]
     fn the_leading_fields_suffice() {
-        let raw = RawValue::from_string(r#"{"kind":"other"}"#.into()).unwrap();
-        let json = serde_json::to_vec(&event(&raw)).unwrap();
-        let end = json.len() - 1;
-        for value in [&json[..], &json[..end]] {
-            let event = RatedEvent::read(value).unwrap();
+        let json = full();
+        let all: Event<'_> = serde_json::from_str(&json).unwrap();
+        for value in [&json[..], &json[..json.len() - 1]] {
+            let event = RatedEvent::read(value.as_bytes()).unwrap();
             assert_eq!(event.counted_at(), OccurredAt(10), "the time is after the receipt");
-            assert_eq!(event.mailbox_provider.as_deref(), Some("gmail"));
-            let keys: Vec<_> = event.scopes().map(|scope| scope.key()).collect();
-            assert_eq!(
-                keys,
-                [
-                    "source/ses/acme",
-                    "mailbox/ses/acme/gmail",
-                    "campaign/ses/acme/spring%20%22sale%22",
-                ]
-            );
-            let expected = CountedEvent {
-                kind: Kind::Clicked,
-                permanence: Some(Permanence::Soft),
-                late_bounce: true,
-                machine: true,
-                first_of_kind: true,
-                first_engagement: false,
-            };
-            assert_eq!(event.counted(|| Some(b"kind")), Ok(expected));
+            assert_eq!((event.provider, &*event.source), (Provider::Ses, "acme"));
+            for dimension in Dimension::ALL {
+                assert!(event.value(dimension).is_some(), "{dimension:?}");
+                assert_eq!(event.value(dimension), dimension.of(&all));
+            }
         }
+        let without_ip = json.replace(r#""sending_ip":"192.0.2.1","#, "");
+        let event = RatedEvent::read(without_ip.as_bytes()).unwrap();
+        assert_eq!(event.value(Dimension::SendingIp), Some("broadcast"));
+    }
+
+    #[test]
+    fn dedupe_may_have_written_automation_as_the_first_field() {
+        let json = full();
+        let automation = r#""automation":{"reason":"bot","confidence":0.5},"#;
+        let without = json.replace(automation, "");
+        let first = format!("{{{automation}{}", without.strip_prefix('{').unwrap());
+        assert_ne!(first, json);
+        let event = RatedEvent::read(first.as_bytes()).unwrap();
+        assert_eq!(
+            (&*event.source, event.value(Dimension::SendingIp)),
+            ("acme", Some("192.0.2.1"))
+        );
     }
 
     #[test]
@@ -259,8 +248,8 @@ mod tests {
         };
         let (is_data, text) = problem(r#"{"kind":"opened","provider":"ses","raw":1}"#);
         assert!(is_data && text.contains("missing field `source`"), "{text}");
-        let (is_data, text) = problem(r#"{"kind":"open"}"#);
-        assert!(is_data && text.contains("unknown variant `open`"), "{text}");
+        let (is_data, text) = problem(r#"{"provider":"sess"}"#);
+        assert!(is_data && text.contains("unknown variant `sess`"), "{text}");
         let (is_data, text) = problem("[1]");
         assert!(is_data && text.contains("expected an event"), "{text}");
         for json in ["", "{", "nonsense", r#"{"kind":"opened""#] {
@@ -269,14 +258,27 @@ mod tests {
     }
 
     #[test]
-    fn only_opens_and_clicks_read_the_header() {
-        let read = |kind: &str| {
-            let json = format!(
-                r#"{{"kind":"{kind}","provider":"ses","source":"s","occurred_at":1,"received_at":1}}"#
-            );
-            let event = RatedEvent::read(json.as_bytes()).unwrap();
-            event.counted(|| Some(b"nonsense")).is_ok()
+    fn what_an_earlier_release_passed_on_counts_by_its_value_and_the_header_first() {
+        let counts = |json: &str, first: Option<&[u8]>| {
+            counts_of_earlier_release(json.as_bytes(), first).map(|counts| counts.to_string())
         };
-        assert_eq!(["delivered", "opened", "clicked"].map(read), [true, false, false]);
+        let by_machine = full();
+        let clicked = by_machine.replace(r#""automation":{"reason":"bot","confidence":0.5},"#, "");
+        assert_ne!(clicked, by_machine);
+        for (first, expected) in [
+            (&b"kind,engagement"[..], "clicked,engaged"),
+            (b"kind", "clicked"),
+            (b"engagement", "engaged"),
+            (b"", ""),
+        ] {
+            assert_eq!(counts(&clicked, Some(first)).unwrap(), expected);
+        }
+        assert_eq!(counts(&by_machine, Some(b"")).unwrap(), "machine_clicked");
+        assert!(counts(&clicked, Some(b"nonsense")).is_err());
+        let bounced = clicked.replace("clicked", "bounced");
+        let ignored = Some(&b"nonsense"[..]);
+        assert_eq!(counts(&bounced, ignored).unwrap(), "late_bounces,unclassified");
+        let unauthentic = bounced.replace(r#""tags""#, r#""authentic":false,"tags""#);
+        assert_eq!(counts(&unauthentic, None).unwrap(), "");
     }
 }

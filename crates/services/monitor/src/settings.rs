@@ -5,12 +5,27 @@ use std::time::Duration;
 
 use kafka::BatchSettings;
 use serde::Deserialize;
-use window::Rule;
+use window::{Rule, ScopeKind};
 
 /// An event partition that has been idle for this many times `idle_after` is gone. With the default
 /// that is a minute: if the service that writes to the partition crashes, it takes about that long
 /// until the group notices, the transaction is ended and another member has taken over.
 const GONE_AFTER_IDLE: u32 = 12;
+
+/// The shortest time by which event time may run ahead of an idle partition. Windows of an hour are
+/// corrected for twice that time.
+const LEAST_SLACK: Duration = Duration::from_secs(5 * 60);
+
+/// Which windows of which scopes are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Publish {
+    /// Those of sources that add up to any time, all windows of a scope while one of its alerts is
+    /// open, and the windows that caused a transition.
+    Changes,
+    /// Also every other window that changes.
+    All,
+}
 
 /// The keys are explained in `deploy/mailpulse.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,10 +40,11 @@ pub(crate) struct MonitorSettings {
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]
-    allowed_lateness: Duration,
-    #[serde(with = "service::units::duration")]
     pub(crate) idle_after: Duration,
+    scopes: Vec<ScopeKind>,
     max_scopes_per_source: usize,
+    pub(crate) max_scope_bytes: usize,
+    pub(crate) publish: Publish,
     pub(crate) rule: Vec<Rule>,
 }
 
@@ -49,14 +65,17 @@ impl MonitorSettings {
         micros(self.out_of_orderness)
     }
 
-    /// Returns by how much an event may be older than the watermark of its partition and still be
-    /// counted by fold, in microseconds of event time.
-    pub(crate) fn allowed_lateness(&self) -> i64 {
-        micros(self.allowed_lateness)
+    /// Returns the kinds of scopes that have rates. Sources always have.
+    pub(crate) fn scopes(&self) -> Vec<ScopeKind> {
+        let mut scopes = self.scopes.clone();
+        scopes.push(ScopeKind::Source);
+        scopes.sort_unstable();
+        scopes.dedup();
+        scopes
     }
 
-    /// Returns how many mailbox providers and campaigns of one source a shard keeps. Scopes are spread
-    /// evenly over the shards.
+    /// Returns how many scopes of one source, besides the source itself, a shard keeps. Scopes are
+    /// spread evenly over the shards.
     pub(crate) fn scopes_per_shard(&self, shards: usize) -> usize {
         self.max_scopes_per_source.div_ceil(shards.max(1))
     }
@@ -69,13 +88,7 @@ impl MonitorSettings {
     /// Returns how far the event time of a shard may run ahead of an idle partition, in microseconds.
     /// With live traffic, the partition is behind by at most the time for which it has been idle.
     pub(crate) fn slack(&self) -> i64 {
-        self.allowed_lateness().max(micros(self.gone_after()))
-    }
-
-    /// Returns how long after its end a pane accepts deltas, in microseconds of event time. Chosen so
-    /// that rate accepts everything fold admitted, except from a partition already declared gone.
-    pub(crate) fn pane_lateness(&self) -> i64 {
-        self.allowed_lateness().saturating_add(self.slack())
+        micros(LEAST_SLACK.max(self.gone_after()))
     }
 }
 

@@ -1,25 +1,41 @@
 //! The state of one partition of `mail.panes`: its scopes and its clock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use event::{Counter, OccurredAt};
 use window::{
-    Alert, Counts, OpenEpisodes, Pane, PaneStart, Rule, Scope, ScopeError, ScopeRate, ScopeWindows,
+    Admission, Alert, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, OpenEpisodes, Pane,
+    PaneStart, Ring, Rule, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Slide, Width,
+    Window, WindowKey,
 };
 
 use crate::changelog::{ChangelogKey, LastCommit};
 use crate::clock::{ClockSettings, ShardClock};
+use crate::deliveries::Deliveries;
+use crate::settings::Publish;
 use crate::watermarks::Watermarks;
+
+/// The rates of a source are unknown if the last hour in which it has delivered a message ended longer
+/// ago than this, in microseconds of event time: 24 hours.
+const DELIVERIES_EXPECTED: i64 = 24 * 3_600_000_000;
+
+/// The estimated memory of a scope without panes, and of a pane or cohort, in bytes. Most panes have
+/// few counts.
+const SCOPE_BYTES: usize = 2048;
+const PANE_BYTES: usize = 80;
 
 /// The settings of all shards.
 #[derive(Debug)]
 pub(crate) struct ShardSettings {
     pub(crate) rules: Vec<Rule>,
-    /// How long after its end a pane accepts deltas, in microseconds.
-    pub(crate) pane_lateness: i64,
+    pub(crate) publish: Publish,
     pub(crate) clock: ClockSettings,
-    /// How many mailbox providers and campaigns of one source a shard keeps.
+    /// How many scopes of one source, besides the source itself, a shard keeps.
     pub(crate) scopes_per_source: usize,
+    /// Whether the scopes of the process use as much memory as they may.
+    pub(crate) memory_is_full: bool,
 }
 
 /// The key of a scope. Records and the maps of a shard use it.
@@ -28,10 +44,41 @@ type ScopeKey = Arc<str>;
 struct ScopeState {
     key: ScopeKey,
     scope: Scope,
+    /// The key of its source or tenant; see [`Scope::whole`].
+    whole: ScopeKey,
     windows: ScopeWindows,
+    cohorts: Cohorts,
     episodes: OpenEpisodes,
     /// The time at which the scope must be advanced. [`Shard::due`] contains the same time.
     due: Option<i64>,
+    /// The estimated memory. [`Shard::bytes`] contains it.
+    bytes: usize,
+    unwritten: Unwritten,
+}
+
+/// The parts of a scope that changed since the last commit. Their values are read when the changelog
+/// records are written.
+#[derive(Default)]
+struct Unwritten {
+    panes: BTreeSet<(Ring, PaneStart)>,
+    cohorts: BTreeSet<HourStart>,
+    waiting: bool,
+    episodes: bool,
+}
+
+/// The parts of a scope from the changelog.
+#[derive(Default)]
+pub(crate) struct RestoredScope {
+    pub(crate) panes: BTreeMap<(Ring, PaneStart), Pane>,
+    pub(crate) cohorts: BTreeMap<HourStart, Cohort>,
+    pub(crate) waiting: BTreeSet<WindowKey>,
+    pub(crate) episodes: OpenEpisodes,
+}
+
+impl RestoredScope {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.panes.is_empty() && self.cohorts.is_empty() && self.episodes.is_empty()
+    }
 }
 
 /// The changes that a shard publishes.
@@ -46,29 +93,25 @@ pub(crate) struct Transitions {
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeltaOutcome {
-    /// The delta was added to its pane.
-    Counted,
-    /// The pane does not accept deltas any more.
-    TooLate {
-        /// The number of events in the delta, each counted for one scope only.
-        events: u64,
-    },
+    /// The delta was added as far as the rings still have its pane.
+    Counted(Counted),
     /// The scope is new, and its source has as many scopes as it may have. The delta belongs to this
     /// scope, which may be in another shard.
     BelongsTo(Scope),
 }
 
+/// What could not be counted. Each event is in one delta of its source and may also be in deltas of
+/// other scopes, where it is not counted again: these numbers are 0 there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// The number of events that were too late for each ring, and for the cohorts.
+    pub(crate) late: [u64; 3],
+    /// The number of corrections of something that the pane does not count.
+    pub(crate) without_count: u64,
+}
+
 /// Key and value of a changelog record. `None` is a tombstone.
 pub(crate) type ChangelogRecord = (String, Option<Vec<u8>>);
-
-/// The parts of the shard that changed since the last commit. Their values are read when the
-/// changelog records are written.
-#[derive(Default)]
-struct Unwritten {
-    panes: BTreeSet<(ScopeKey, PaneStart)>,
-    episodes: BTreeSet<ScopeKey>,
-    clock: bool,
-}
 
 #[derive(Default)]
 pub(crate) struct Shard {
@@ -77,54 +120,82 @@ pub(crate) struct Shard {
     /// See [`LastCommit::commits`].
     commits: u64,
     scopes: HashMap<ScopeKey, ScopeState>,
-    /// The number of mailbox providers and campaigns of each source.
-    scopes_of_source: HashMap<Box<str>, usize>,
+    /// The number of scopes of each group of [`limited_group`].
+    scopes_of_group: HashMap<Box<str>, usize>,
+    /// The estimated memory of all scopes.
+    bytes: usize,
     /// The scopes by the time at which they must be advanced. A scope costs nothing before.
     due: BTreeSet<(i64, ScopeKey)>,
-    unwritten: Unwritten,
+    /// The latest hour in which each source or tenant has delivered a message.
+    deliveries: HashMap<ScopeKey, HourStart>,
+    /// The sources whose rates are unknown, although something happens.
+    without_deliveries: BTreeSet<ScopeKey>,
+    /// Those of them that have not been logged.
+    unlogged: Vec<ScopeKey>,
+    /// What changed since the last commit: scopes, parts of scopes that no longer exist, the latest
+    /// hours of deliveries, and the clock.
+    changed: BTreeSet<ScopeKey>,
+    tombstones: Vec<String>,
+    changed_deliveries: BTreeSet<ScopeKey>,
+    /// The sources and tenants with newer deliveries since the last advance, with what was known before.
+    newly_known: Vec<(ScopeKey, Option<HourStart>)>,
+    clock_changed: bool,
 }
 
 impl Shard {
     /// Returns a shard without scopes, as of its last commit.
-    pub(crate) fn new(last_commit: LastCommit) -> Self {
-        Self { clock: last_commit.clock, commits: last_commit.commits, ..Self::default() }
+    pub(crate) fn new(last_commit: LastCommit, deliveries: Deliveries) -> Self {
+        let deliveries = deliveries.0.into_iter().map(|(scope, hour)| (scope.into(), hour));
+        Self {
+            clock: last_commit.clock,
+            commits: last_commit.commits,
+            deliveries: deliveries.collect(),
+            ..Self::default()
+        }
     }
 
     /// Adds a scope from the changelog.
     pub(crate) fn restore_scope(
         &mut self,
         key: &str,
-        panes: impl IntoIterator<Item = Pane>,
-        episodes: OpenEpisodes,
+        restored: RestoredScope,
         settings: &ShardSettings,
     ) -> Result<(), ScopeError> {
-        let windows = ScopeWindows::from_panes(panes, settings.pane_lateness, self.clock.now());
+        let RestoredScope { panes, cohorts, waiting, episodes } = restored;
         // The rules may have changed with the restart, so open episodes are evaluated once.
         let at_once = (!episodes.is_empty()).then_some(i64::MIN);
-        let state = ScopeState::new(key, windows, episodes)?;
+        let mut state = ScopeState::new(key, settings)?;
+        // A changelog of an earlier release does not tell when the source has delivered a message.
+        for pane in panes.values() {
+            if pane.counts.to_counts().get(Counter::Delivered) > 0 {
+                self.note_delivery(&state.whole, pane.start);
+            }
+        }
+        let panes = panes.into_iter().map(|((ring, _), pane)| (ring, pane));
+        let emits = emits(&state.scope, settings);
+        state.windows = ScopeWindows::restore(panes, waiting, emits, self.clock.now());
+        state.cohorts = Cohorts::from_cohorts(cohorts);
+        state.episodes = episodes;
         let key = state.key.clone();
         self.insert(state);
         self.reschedule(&key, settings, at_once);
         Ok(())
     }
 
-    /// Adds the counts to a pane of a scope.
+    /// Adds the counts to a pane and to a cohort of a scope.
     pub(crate) fn apply(
         &mut self,
         key: &str,
         pane: PaneStart,
+        cohort: Option<HourStart>,
         counts: &Counts,
         settings: &ShardSettings,
     ) -> Result<DeltaOutcome, ScopeError> {
-        if counts.is_zero() {
-            return Ok(DeltaOutcome::Counted);
-        }
         let now = self.clock.now();
         let state = match self.scopes.get_mut(key) {
             Some(state) => state,
             None => {
-                let windows = ScopeWindows::new(settings.pane_lateness);
-                let state = ScopeState::new(key, windows, OpenEpisodes::default())?;
+                let state = ScopeState::new(key, settings)?;
                 if self.has_too_many(key, settings)
                     && let Some(other) = state.scope.other()
                 {
@@ -133,42 +204,77 @@ impl Shard {
                 self.insert(state)
             }
         };
-        let key = state.key.clone();
-        if state.windows.apply(now, pane, counts) == window::Applied::TooLate {
-            let events = count_events(&state.scope, counts);
-            if state.is_empty() {
-                self.remove(&key);
-            }
-            return Ok(DeltaOutcome::TooLate { events });
+        let (counted, changes_due) = state.apply(now, pane, cohort, counts);
+        let (key, whole, due) = (state.key.clone(), state.whole.clone(), state.due);
+        if state.is_empty() {
+            self.remove(&key);
+            return Ok(DeltaOutcome::Counted(counted));
         }
-        // A new pane can only make the scope due earlier.
-        let due = state.due;
-        self.reschedule(&key, settings, due);
-        self.unwritten.panes.insert((key, pane));
-        Ok(DeltaOutcome::Counted)
+        if counts.get(Counter::Delivered) > 0 && self.note_delivery(&whole, pane) {
+            self.changed_deliveries.insert(whole);
+        }
+        if changes_due {
+            // A new pane can only make the scope due earlier.
+            self.reschedule(&key, settings, due);
+        }
+        self.changed.insert(key);
+        Ok(DeltaOutcome::Counted(counted))
     }
 
     fn has_too_many(&self, key: &str, settings: &ShardSettings) -> bool {
-        let source = limited_source(key);
-        let scopes = source.and_then(|source| self.scopes_of_source.get(source)).copied();
-        scopes.unwrap_or(0) >= settings.scopes_per_source
+        let Some(group) = limited_group(key) else { return false };
+        let scopes = self.scopes_of_group.get(group).copied().unwrap_or(0);
+        // If the memory is full, a source that has fewer scopes than the average may still have more.
+        let all: usize = self.scopes_of_group.values().sum();
+        let share = all.checked_div(self.scopes_of_group.len()).unwrap_or(0).max(1);
+        let limit = if settings.memory_is_full { share } else { usize::MAX };
+        scopes >= settings.scopes_per_source.min(limit)
     }
 
     fn insert(&mut self, state: ScopeState) -> &mut ScopeState {
-        if let Some(source) = limited_source(&state.key) {
-            *self.scopes_of_source.entry(source.into()).or_default() += 1;
+        if let Some(group) = limited_group(&state.key) {
+            *self.scopes_of_group.entry(group.into()).or_default() += 1;
         }
         self.scopes.entry(state.key.clone()).insert_entry(state).into_mut()
     }
 
     fn remove(&mut self, key: &ScopeKey) {
-        if self.scopes.remove(key).is_some()
-            && let Some(source) = limited_source(key)
-            && let Some(scopes) = self.scopes_of_source.get_mut(source)
+        let Some(state) = self.scopes.remove(key) else { return };
+        self.bytes -= state.bytes;
+        self.tombstones.extend(state.unwritten_keys());
+        self.changed.remove(key);
+        self.without_deliveries.remove(key);
+        if let Some(group) = limited_group(key)
+            && let Some(scopes) = self.scopes_of_group.get_mut(group)
         {
             *scopes -= 1;
             if *scopes == 0 {
-                self.scopes_of_source.remove(source);
+                self.scopes_of_group.remove(group);
+            }
+        }
+    }
+
+    /// Notes that a source or tenant has delivered a message. Returns false if a later hour is known.
+    fn note_delivery(&mut self, whole: &ScopeKey, pane: PaneStart) -> bool {
+        let hour = HourStart::of(OccurredAt(pane.micros()));
+        let known = self.deliveries.get(whole).copied();
+        let is_newer = known.is_none_or(|known| known < hour);
+        if is_newer {
+            self.deliveries.insert(whole.clone(), hour);
+            self.newly_known.push((whole.clone(), known));
+        }
+        is_newer
+    }
+
+    /// Takes into account when sources and tenants have delivered messages.
+    pub(crate) fn receive_deliveries(&mut self, deliveries: &Deliveries) {
+        for (scope, hour) in &deliveries.0 {
+            let scope = ScopeKey::from(scope.as_str());
+            let known = self.deliveries.get(&scope).copied();
+            if known.is_none_or(|known| known < *hour) {
+                self.deliveries.insert(scope.clone(), *hour);
+                self.newly_known.push((scope.clone(), known));
+                self.changed_deliveries.insert(scope);
             }
         }
     }
@@ -181,7 +287,7 @@ impl Shard {
         out: &mut Transitions,
     ) {
         // Progress that does not move the clock now affects how far it moves later.
-        self.unwritten.clock = true;
+        self.clock_changed = true;
         let before = self.clock.now();
         if self.clock.update(watermarks, settings.clock) {
             self.advance_due_from(before, settings, out);
@@ -191,7 +297,31 @@ impl Shard {
     /// Advances the scopes that are due at the current time. At the end of a batch these are the
     /// scopes with late deltas. After this call, the changelog records restore the shard exactly.
     pub(crate) fn advance_due(&mut self, settings: &ShardSettings, out: &mut Transitions) {
+        self.publish_known_cohorts(settings);
         self.advance_due_from(self.clock.now(), settings, out);
+    }
+
+    /// If all changes are published, the rates of a cohort may have been unknown, because a record about
+    /// deliveries came after it. Such a cohort is published again.
+    fn publish_known_cohorts(&mut self, settings: &ShardSettings) {
+        let newly_known = std::mem::take(&mut self.newly_known);
+        if settings.publish != Publish::All {
+            return;
+        }
+        let now = self.clock.now();
+        for (whole, before) in newly_known {
+            let (before, after) =
+                (HasDeliveries(before), HasDeliveries(self.deliveries.get(&whole).copied()));
+            let of_whole = self.scopes.values_mut().filter(|state| state.whole == whole);
+            let mut changed = Vec::new();
+            for state in of_whole {
+                let is_newly_known = |end| after.at(end) && !before.at(end);
+                if state.cohorts.publish_again(is_newly_known) {
+                    changed.push(state.key.clone());
+                }
+            }
+            changed.iter().for_each(|key| self.reschedule(key, settings, Some(now)));
+        }
     }
 
     /// Advances the scopes that are due, from the time `from` to the current time.
@@ -213,23 +343,26 @@ impl Shard {
         let now = self.clock.now();
         let Some(state) = self.scopes.get_mut(key) else { return };
         state.due = None;
-        let ScopeState { scope, windows, episodes, .. } = state;
-        let mut slides = Vec::new();
-        let expired = windows.advance_slides(from, now, &mut slides);
-        let before = episodes.clone();
-        for slide in &slides {
-            let rate = |&window| (key.clone(), ScopeRate { scope: scope.clone(), window });
-            out.windows.extend(slide.changed().map(rate));
-            if !slide.past {
-                let windows = &slide.windows;
-                episodes.evaluate(scope, &settings.rules, slide.end, windows, &mut out.alerts);
+        let latest = self.deliveries.get(&state.whole).copied();
+        let mut published =
+            Published { has_deliveries: HasDeliveries(latest), ..Default::default() };
+        let has_sent = state.advance(from, now, settings, &mut published, out);
+        let scope = &state.scope;
+        let has_deliveries = published.has_deliveries;
+        out.windows.extend(published.windows.into_values().map(|window| {
+            let window = window.result(has_deliveries.at(window.end));
+            (key.clone(), ScopeRate { scope: scope.clone(), window })
+        }));
+        if scope.kind() == ScopeKind::Source
+            && let Some(has_sent) = has_sent
+        {
+            if has_deliveries.at(now) || !has_sent {
+                self.without_deliveries.remove(key);
+            } else if self.without_deliveries.insert(key.clone()) {
+                self.unlogged.push(key.clone());
             }
         }
-        episodes.resolve_due(scope, &settings.rules, now, &mut out.alerts);
-        if *episodes != before {
-            self.unwritten.episodes.insert(key.clone());
-        }
-        self.unwritten.panes.extend(expired.into_iter().map(|pane| (key.clone(), pane)));
+        self.changed.insert(key.clone());
         if state.is_empty() {
             self.remove(key);
         } else {
@@ -237,12 +370,15 @@ impl Shard {
         }
     }
 
-    /// Computes when the scope is due. If `latest` is given, the scope is due then or earlier.
+    /// Computes when the scope is due, and its memory. If `latest` is given, the scope is due then or
+    /// earlier.
     fn reschedule(&mut self, key: &ScopeKey, settings: &ShardSettings, latest: Option<i64>) {
         let now = self.clock.now();
         let Some(state) = self.scopes.get_mut(key) else { return };
-        let times = [state.windows.due(now), state.episodes.due(&settings.rules), latest];
-        let due = times.into_iter().flatten().min();
+        let bytes = state.estimated_bytes();
+        self.bytes = self.bytes - state.bytes + bytes;
+        state.bytes = bytes;
+        let due = state.next_due(now, settings).into_iter().chain(latest).min();
         if due == state.due {
             return;
         }
@@ -257,22 +393,22 @@ impl Shard {
 
     /// Returns the changelog records of everything that changed since the last commit.
     pub(crate) fn changelog_records(&mut self) -> Result<Vec<ChangelogRecord>, kafka::Error> {
-        let Unwritten { panes, episodes, clock } = std::mem::take(&mut self.unwritten);
-        if panes.is_empty() && episodes.is_empty() && !clock {
-            return Ok(Vec::new());
+        let mut records: Vec<ChangelogRecord> =
+            std::mem::take(&mut self.tombstones).into_iter().map(|key| (key, None)).collect();
+        for scope in std::mem::take(&mut self.changed) {
+            if let Some(state) = self.scopes.get_mut(&scope) {
+                state.write(&mut records).map_err(kafka::Error::state)?;
+            }
         }
-        let mut records = Vec::with_capacity(panes.len() + episodes.len() + 1);
-        for (scope, start) in panes {
-            let pane = self.scopes.get(&scope).and_then(|state| state.windows.pane(start));
-            let value = pane.map(serde_json::to_vec).transpose().map_err(kafka::Error::state)?;
-            records.push((ChangelogKey::Pane(start, &scope).to_text(), value));
+        for scope in std::mem::take(&mut self.changed_deliveries) {
+            let hour =
+                serde_json::to_vec(&self.deliveries.get(&scope)).map_err(kafka::Error::state)?;
+            records.push((ChangelogKey::Deliveries(&scope).to_text(), Some(hour)));
         }
-        for scope in episodes {
-            let open = self.scopes.get(&scope).map(|state| &state.episodes);
-            let open = open.filter(|episodes| !episodes.is_empty());
-            let value = open.map(serde_json::to_vec).transpose().map_err(kafka::Error::state)?;
-            records.push((ChangelogKey::Episodes(&scope).to_text(), value));
+        if records.is_empty() && !std::mem::take(&mut self.clock_changed) {
+            return Ok(records);
         }
+        self.clock_changed = false;
         self.commits += 1;
         let last_commit = LastCommit { commits: self.commits, clock: self.clock.clone() };
         let value = serde_json::to_vec(&last_commit).map_err(kafka::Error::state)?;
@@ -289,40 +425,312 @@ impl Shard {
     pub(crate) fn len(&self) -> usize {
         self.scopes.len()
     }
+
+    /// Returns the estimated memory of all scopes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the number of sources whose rates are unknown, although something happens.
+    pub(crate) fn sources_without_deliveries(&self) -> usize {
+        self.without_deliveries.len()
+    }
+
+    /// Returns those of them that were not returned before.
+    pub(crate) fn take_unlogged(&mut self) -> Vec<ScopeKey> {
+        std::mem::take(&mut self.unlogged)
+    }
+}
+
+/// Whether a source or tenant sends `delivered` events: the latest hour in which it did.
+#[derive(Debug, Clone, Copy, Default)]
+struct HasDeliveries(Option<HourStart>);
+
+impl HasDeliveries {
+    fn at(self, end: i64) -> bool {
+        self.0.is_some_and(|hour| hour.end() + DELIVERIES_EXPECTED >= end)
+    }
+}
+
+/// The windows of a scope to publish, each once.
+#[derive(Default)]
+struct Published {
+    windows: BTreeMap<(i64, Width), Window>,
+    has_deliveries: HasDeliveries,
+}
+
+impl Published {
+    fn add(&mut self, window: &Window) {
+        if let Entry::Vacant(entry) = self.windows.entry((window.end, window.width)) {
+            entry.insert(*window);
+        }
+    }
 }
 
 impl ScopeState {
-    fn new(key: &str, windows: ScopeWindows, episodes: OpenEpisodes) -> Result<Self, ScopeError> {
-        Ok(Self { key: key.into(), scope: Scope::parse(key)?, windows, episodes, due: None })
+    fn new(key: &str, settings: &ShardSettings) -> Result<Self, ScopeError> {
+        let scope = Scope::parse(key)?;
+        Ok(Self {
+            key: key.into(),
+            whole: scope.whole().key().into(),
+            windows: ScopeWindows::new(emits(&scope, settings)),
+            cohorts: Cohorts::default(),
+            episodes: OpenEpisodes::default(),
+            scope,
+            due: None,
+            bytes: 0,
+            unwritten: Unwritten::default(),
+        })
+    }
+
+    /// Returns also whether the scope may be due at another time.
+    fn apply(
+        &mut self,
+        now: i64,
+        pane: PaneStart,
+        cohort: Option<HourStart>,
+        counts: &Counts,
+    ) -> (Counted, bool) {
+        let events = if self.scope.kind() == ScopeKind::Source { count_events(counts) } else { 0 };
+        let mut counted = Counted::default();
+        let applied = self.windows.apply(now, pane, counts);
+        let had_unpublished = self.cohorts.has_unpublished();
+        let cohorts = self.cohorts.len();
+        let mut without_count = applied.without_count;
+        for (ring, admission) in Ring::ALL.into_iter().zip(applied.rings) {
+            if admission == Admission::TooLate {
+                counted.late[ring as usize] = events;
+            } else {
+                self.unwritten.panes.insert((ring, ring.pane_of(pane)));
+            }
+        }
+        if let Some(hour) = cohort {
+            let (admission, of_cohort) = self.cohorts.apply(now, hour, counts);
+            without_count = without_count.max(of_cohort);
+            if admission == Admission::TooLate {
+                counted.late[Ring::ALL.len()] = events;
+            } else {
+                self.unwritten.cohorts.insert(hour);
+            }
+        }
+        if self.scope.kind() == ScopeKind::Source {
+            counted.without_count = without_count;
+        }
+        let changes_due = applied.changes_due()
+            || self.cohorts.len() != cohorts
+            || self.cohorts.has_unpublished() != had_unpublished;
+        (counted, changes_due)
+    }
+
+    /// Advances the scope. Returns whether messages were sent in the newest windows, or `None` if none
+    /// has changed.
+    fn advance(
+        &mut self,
+        from: i64,
+        now: i64,
+        settings: &ShardSettings,
+        published: &mut Published,
+        out: &mut Transitions,
+    ) -> Option<bool> {
+        let waiting = self.windows.waiting().clone();
+        let advanced = self.windows.advance(from, now);
+        self.unwritten.waiting |= waiting != *self.windows.waiting();
+        let before = (!self.episodes.is_empty()).then(|| self.episodes.clone());
+        for slide in &advanced.slides {
+            let alerts = self.evaluate(slide, settings, published.has_deliveries, &mut out.alerts);
+            let first_alert = out.alerts.len() - alerts.transitions;
+            match settings.publish {
+                Publish::All => slide.changed().for_each(|window| published.add(window)),
+                // A late event corrects the newest windows at once, but they are published once.
+                Publish::Changes if alerts.open && slide.end > from => {
+                    slide.changed().for_each(|window| published.add(window));
+                }
+                Publish::Changes => {}
+            }
+            for alert in &out.alerts[first_alert..] {
+                let caused = slide.windows.iter().find(|window| window.width == alert.width);
+                caused.into_iter().for_each(|window| published.add(window));
+            }
+        }
+        advanced.tumbled.iter().for_each(|window| published.add(window));
+        self.episodes.resolve_due(&self.scope, &settings.rules, now, &mut out.alerts);
+        if before.unwrap_or_default() != self.episodes {
+            self.unwritten.episodes = true;
+        }
+        for (ring, expired) in Ring::ALL.into_iter().zip(advanced.expired) {
+            self.unwritten.panes.extend(expired.into_iter().map(|pane| (ring, pane)));
+        }
+        self.unwritten.cohorts.extend(self.cohorts.expire(now));
+        if self.publishes_cohorts(from, now, settings) {
+            for window in self.cohorts.publish() {
+                self.unwritten.cohorts.insert(window.hour());
+                published.add(&window);
+            }
+        }
+        let newest = advanced.slides.last()?;
+        Some(newest.windows.iter().any(|window| has_sent(&window.counts)))
+    }
+
+    /// Evaluates the rules on the newest windows. If the rates are unknown, no window is judged: nothing
+    /// fires, and an open episode stays open, because a source whose mail is all refused delivers
+    /// nothing either.
+    fn evaluate(
+        &mut self,
+        slide: &Slide,
+        settings: &ShardSettings,
+        has_deliveries: HasDeliveries,
+        out: &mut Vec<Alert>,
+    ) -> Evaluated {
+        if slide.past {
+            return Evaluated { open: false, transitions: 0 };
+        }
+        let (was_open, before) = (!self.episodes.is_empty(), out.len());
+        if has_deliveries.at(slide.end) {
+            self.episodes.evaluate(&self.scope, &settings.rules, slide.end, &slide.windows, out);
+        }
+        Evaluated { open: was_open || !self.episodes.is_empty(), transitions: out.len() - before }
+    }
+
+    /// Returns whether changed cohorts are published in an advance.
+    fn publishes_cohorts(&self, from: i64, now: i64, settings: &ShardSettings) -> bool {
+        let hour = |time| HourStart::of(OccurredAt(time));
+        match settings.publish {
+            Publish::All => true,
+            Publish::Changes => self.scope.kind() == ScopeKind::Source && hour(from) < hour(now),
+        }
+    }
+
+    fn next_due(&self, now: i64, settings: &ShardSettings) -> Option<i64> {
+        let cohorts = match settings.publish {
+            _ if !self.cohorts.has_unpublished() => None,
+            Publish::All => Some(now),
+            Publish::Changes if self.scope.kind() == ScopeKind::Source => {
+                Some(HourStart::of(OccurredAt(now)).end())
+            }
+            Publish::Changes => None,
+        };
+        let expiry = self.cohorts.due();
+        let times = [self.windows.due(now), self.episodes.due(&settings.rules), cohorts, expiry];
+        times.into_iter().flatten().min()
     }
 
     /// Returns true if the shard can forget the scope.
     fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.episodes.is_empty()
+        self.windows.is_empty() && self.cohorts.is_empty() && self.episodes.is_empty()
+    }
+
+    fn estimated_bytes(&self) -> usize {
+        let panes = self.windows.len() + self.cohorts.len();
+        SCOPE_BYTES + 3 * self.key.len() + PANE_BYTES * panes
+    }
+
+    /// Returns the changelog keys of what has changed.
+    fn unwritten_keys(&self) -> impl Iterator<Item = String> {
+        let Unwritten { panes, cohorts, waiting, episodes } = &self.unwritten;
+        let key = &*self.key;
+        let panes = panes.iter().map(|(ring, start)| ChangelogKey::Pane(*ring, *start, key));
+        let cohorts = cohorts.iter().map(|hour| ChangelogKey::Cohort(*hour, key));
+        let waiting = waiting.then_some(ChangelogKey::Waiting(key));
+        let episodes = episodes.then_some(ChangelogKey::Episodes(key));
+        panes.chain(cohorts).chain(waiting).chain(episodes).map(ChangelogKey::to_text)
+    }
+
+    /// Appends the changelog records of what has changed.
+    fn write(&mut self, records: &mut Vec<ChangelogRecord>) -> Result<(), serde_json::Error> {
+        let Unwritten { panes, cohorts, waiting, episodes } = std::mem::take(&mut self.unwritten);
+        let key = &*self.key;
+        for (ring, start) in panes {
+            let value = self.windows.pane(ring, start).map(serde_json::to_vec).transpose()?;
+            records.push((ChangelogKey::Pane(ring, start, key).to_text(), value));
+        }
+        for hour in cohorts {
+            let value = self.cohorts.cohort(hour).map(serde_json::to_vec).transpose()?;
+            records.push((ChangelogKey::Cohort(hour, key).to_text(), value));
+        }
+        if waiting {
+            let windows = self.windows.waiting();
+            let value = (!windows.is_empty()).then(|| serde_json::to_vec(windows)).transpose()?;
+            records.push((ChangelogKey::Waiting(key).to_text(), value));
+        }
+        if episodes {
+            let open = (!self.episodes.is_empty()).then_some(&self.episodes);
+            let value = open.map(serde_json::to_vec).transpose()?;
+            records.push((ChangelogKey::Episodes(key).to_text(), value));
+        }
+        Ok(())
     }
 }
 
-/// Returns provider and source of the key of a mailbox provider or campaign, `kind/provider/source/name`.
-fn limited_source(key: &str) -> Option<&str> {
-    let (_, rest) = key.split_once('/')?;
-    let (source, _name) = rest.rsplit_once('/')?;
-    source.contains('/').then_some(source)
+/// What an evaluation of the rules has found.
+struct Evaluated {
+    /// Whether an episode was open before or is open now.
+    open: bool,
+    /// The number of alerts.
+    transitions: usize,
 }
 
-/// Returns the number of events in a delta, or 0 if the scope is not a source. Each event is in one
-/// delta of its source and may also be in deltas of other scopes, where it must not count again.
-fn count_events(scope: &Scope, counts: &Counts) -> u64 {
-    let Scope::Source { .. } = scope else { return 0 };
-    // `late_bounces` and `engaged` are left out: the bounces, opens and clicks contain them.
-    counts.accepted
-        + counts.delivered
-        + counts.deferred
-        + counts.bounced()
-        + counts.dropped
-        + counts.opened
-        + counts.clicked
-        + counts.machine_opened
-        + counts.machine_clicked
-        + counts.complained
-        + counts.unsubscribed
+fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {
+    Emits { past: settings.publish == Publish::All, tumbling: scope.kind() == ScopeKind::Source }
+}
+
+/// Returns whether a provider has tried to deliver messages. Opens and complaints can be about mail of
+/// other days.
+fn has_sent(counts: &Counts) -> bool {
+    [Counter::Injected, Counter::Deferrals].iter().any(|&it| counts.get(it) > 0)
+        || counts.sum(&window::BOUNCES) > 0
+}
+
+/// Returns what limits the number of scopes of a key: provider and source, or for a tenant the kind of
+/// scope, `tenant` or `tenant-mailbox`. Sources are not limited.
+fn limited_group(key: &str) -> Option<&str> {
+    let (kind, rest) = key.split_once('/')?;
+    match kind {
+        "source" => None,
+        "tenant" | "tenant-mailbox" => Some(kind),
+        _ => {
+            let source = rest.find('/')? + 1;
+            let end = rest[source..].find('/')?;
+            Some(&rest[..source + end])
+        }
+    }
+}
+
+/// Returns the number of events in a delta, as far as they count for something. Each counter here
+/// belongs to another kind or cause of events.
+fn count_events(counts: &Counts) -> u64 {
+    use Counter as C;
+    let events = [
+        C::Injected,
+        C::Delivered,
+        C::Deferrals,
+        C::AutoReplies,
+        C::LateBounces,
+        C::Dropped,
+        C::Suppressed,
+        C::Opened,
+        C::Clicked,
+        C::MachineOpened,
+        C::MachineClicked,
+        C::Complained,
+        C::Unsubscribed,
+    ];
+    counts.sum(&events).saturating_add(counts.sum(&BOUNCES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scopes_of_a_source_and_those_of_tenants_are_limited() {
+        for (key, group) in [
+            ("source/ses/acme", None),
+            ("campaign/ses/acme/a%2Fb", Some("ses/acme")),
+            ("mailbox-ip/ses/acme/gmail/192.0.2.1", Some("ses/acme")),
+            ("tenant/acme", Some("tenant")),
+            ("tenant-mailbox/acme/gmail", Some("tenant-mailbox")),
+        ] {
+            assert_eq!(limited_group(key), group, "{key}");
+        }
+    }
 }

@@ -59,23 +59,27 @@ fn a_member_killed_repeatedly_changes_nothing() {
 }
 
 #[test]
-fn an_event_beyond_the_allowed_lateness_is_counted_and_changes_nothing() {
+fn an_event_that_is_too_late_for_the_windows_of_an_hour_still_counts_for_the_day() {
     let stage = Stage::new("late");
     let member = stage.member("a");
     let at = |second: i64| TestEvent {
         at: T0 + second * SECOND,
         ..TestEvent::new("acme", Kind::Delivered, "ada@example.com")
     };
-    // The watermark reaches second 1195; the allowed lateness is 600 s.
-    let (in_time, late) = ([at(0), at(1200), at(595)], [at(594), at(0)]);
-    stage.publish(&in_time);
-    stage.publish(&late);
-    let late_events = || member.metric("mailpulse_monitor_late_events_total", &[]);
+    stage.publish(&[at(0), at(5000), at(8800), at(8900)]);
+    let mut published = stage.published();
+    // Event time is now between seconds 8810 and 8900. A pane is kept for 70 minutes, 4200 seconds.
+    published.await_window("source/sendgrid/acme", "60m", T0 + 8810 * SECOND);
+    stage.publish(&[at(4590), at(0), at(4700)]);
+    let late_events =
+        |ring| member.metric("mailpulse_monitor_late_events_total", &[("ring", ring)]);
     eventually("both late events to be counted", DEADLINE, || {
-        seen(late_events(), |counted| *counted >= 2.0)
+        seen(late_events("10s"), |counted| *counted >= 2.0)
     });
-    stage.assert_published(&Expected::of(&in_time));
-    assert_eq!(late_events(), 2.0);
+    stage.publish_ticks(T0 + 180 * MINUTE);
+    let source = published.await_delivered("source", "24h", 7);
+    assert_eq!(source.len(), 1);
+    assert_eq!((late_events("10s"), late_events("5m")), (2.0, 0.0));
 }
 
 #[test]

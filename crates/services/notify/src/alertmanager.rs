@@ -2,15 +2,16 @@
 //! (<https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml>).
 //!
 //! Alertmanager identifies an alert by its labels. They must therefore be the same when the alert
-//! fires and when it resolves: `alertname` (the rule), `severity`, `scope`, `provider`, `source`, and
-//! `mailbox_provider` or `campaign` if the scope has one. Everything else is an annotation. The
-//! episode id is an annotation too, because a silence or an inhibition should also match the next
+//! fires and when it resolves: `alertname` (the rule), `severity`, `scope`, and as far as the scope has
+//! them `provider`, `source`, `mailbox_provider`, `campaign`, `sender_domain`, `sending_ip` and `tenant`.
+//! Everything else is an annotation. The episode id is an annotation too, because a silence or an inhibition should also match the next
 //! episode.
 //!
 //! `severity` is a label because routes depend on it, and because Alertmanager does not notify again
 //! if only annotations change. If an episode becomes critical, the request that fires the critical
 //! alert therefore also ends the warning. To get one page per episode, group by all labels except the
-//! severity: `group_by: [alertname, scope, provider, source, mailbox_provider, campaign]`.
+//! severity: `group_by: [alertname, scope, provider, source, mailbox_provider, campaign, sender_domain,
+//! sending_ip, tenant]`.
 //!
 //! Every member of an Alertmanager cluster must receive every alert. Configure a channel for each.
 
@@ -92,11 +93,10 @@ fn labels(alert: &Alert, severity: Severity) -> BTreeMap<&'static str, String> {
         ("alertname", alert.rule.clone()),
         ("severity", severity.as_str().to_owned()),
         ("scope", scope.kind().as_str().to_owned()),
-        ("provider", scope.provider().to_string()),
-        ("source", scope.source().to_owned()),
     ]);
-    labels.extend(scope.mailbox_provider().map(|name| ("mailbox_provider", name.to_owned())));
-    labels.extend(scope.campaign().map(|name| ("campaign", name.to_owned())));
+    labels.extend(scope.provider().map(|provider| ("provider", provider.to_string())));
+    labels.extend(scope.source().map(|source| ("source", source.to_owned())));
+    labels.extend(scope.values().map(|(name, value)| (name, value.to_owned())));
     labels
 }
 

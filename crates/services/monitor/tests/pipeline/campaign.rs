@@ -4,7 +4,10 @@ use event::{
     Automation, AutomationReason, Bounce, BounceClass, BounceSide, Event, EventId, IdBuilder, Kind,
     OccurredAt, Permanence, Provider, ReceivedAt, Text,
 };
+use record::names;
 use serde_json::value::RawValue;
+
+use crate::offline::counters;
 
 pub const SECOND: i64 = 1_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -24,6 +27,13 @@ pub struct TestEvent {
     pub machine: bool,
     /// The value of the header `first`, on opens and clicks.
     pub first: &'static str,
+    /// Whether this release of dedupe passed the event on. Otherwise monitor has to find out itself
+    /// what it counts for.
+    pub is_judged: bool,
+    /// When the message was sent, if it is judged.
+    pub sent: Option<i64>,
+    /// The time of a soft bounce of the same message that has become a deferral. Its campaign is another.
+    pub corrects: Option<i64>,
     pub recipient: String,
 }
 
@@ -39,6 +49,9 @@ impl TestEvent {
             late_bounce: false,
             machine: false,
             first: "",
+            is_judged: true,
+            sent: None,
+            corrects: None,
             recipient: recipient.into(),
         }
     }
@@ -47,6 +60,20 @@ impl TestEvent {
 
     pub fn id(&self, number: usize) -> EventId {
         IdBuilder::new("test").part(&number.to_le_bytes()).part(self.recipient.as_bytes()).finish()
+    }
+
+    /// Returns the headers that this release of dedupe adds.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        if !self.is_judged {
+            return Vec::new();
+        }
+        let corrections = self.corrects.map(|at| {
+            let changes = format!("mailbox_provider,tenant:-bounced_soft@{at},+deferred@{at}");
+            (names::CORRECTIONS, changes)
+        });
+        let sent = self.sent.map(|sent| (names::SENT, sent.to_string()));
+        let counts = (names::COUNTS, counters(self).join(","));
+        [counts].into_iter().chain(sent).chain(corrections).collect()
     }
 
     /// Returns the value of its record in `mail.events`.
@@ -75,7 +102,10 @@ impl TestEvent {
             message_id: Some("m1".into()),
             campaign: self.campaign.map(Text::from),
             stream: None,
-            tenant: None,
+            tenant: self.campaign.map(|_| "tenant".into()),
+            sender_domain: None,
+            sending_ip: None,
+            authentic: true,
             tags: vec!["a".into()],
             bounce: (self.kind == Kind::Bounced).then_some(bounce),
             automation: self.machine.then_some(automation),
@@ -86,6 +116,11 @@ impl TestEvent {
             provider_event_id: None,
             request_id: "r1".into(),
             client: None,
+            sent_at: None,
+            claimed_at: None,
+            sender: None,
+            delivery: None,
+            signals: Vec::new(),
             geo: None,
             labels: Default::default(),
             raw: &raw.unwrap(),
@@ -95,8 +130,8 @@ impl TestEvent {
 }
 
 /// Returns 45 minutes of four sources in the order of arrival. Events arrive up to 4 s out of order;
-/// those of `tardy` up to nine minutes late. For five minutes, most messages of `acme` to one mailbox
-/// provider bounce.
+/// those of `tardy` up to four minutes late. For five minutes, most messages of `acme` to one mailbox
+/// provider bounce. Some soft bounces become deferrals half a minute later.
 pub fn events(count: usize) -> Vec<TestEvent> {
     let mut random = Random(7);
     let mut arriving: Vec<(i64, TestEvent)> = (0..count)
@@ -109,10 +144,30 @@ pub fn events(count: usize) -> Vec<TestEvent> {
                     event.kind = Kind::Bounced;
                 }
             }
-            let delay = if event.source == "tardy" { 9 * MINUTE } else { 4 * SECOND };
+            let delay = if event.source == "tardy" { 4 * MINUTE } else { 4 * SECOND };
             (event.at + random.up_to(delay), event)
         })
         .collect();
+    for number in 0..count / 50 {
+        let at = T0 + random.up_to(45 * MINUTE);
+        let bounced = TestEvent {
+            at,
+            mailbox: Some("gmail"),
+            campaign: Some("welcome"),
+            permanence: Permanence::Soft,
+            sent: Some(at - random.up_to(90 * MINUTE)),
+            ..TestEvent::new("bolt", Kind::Bounced, format!("r{}@example.com", number % 997))
+        };
+        let delivered = TestEvent {
+            at: at + 30 * SECOND,
+            kind: Kind::Delivered,
+            campaign: Some("spring sale"),
+            corrects: Some(at),
+            ..bounced.clone()
+        };
+        arriving.push((at, bounced));
+        arriving.push((at + 31 * SECOND, delivered));
+    }
     arriving.sort_by_key(|&(order, _)| order);
     arriving.into_iter().map(|(_, event)| event).collect()
 }
@@ -147,6 +202,8 @@ fn random_event(random: &mut Random, number: usize) -> TestEvent {
         late_bounce: random.up_to(5) == 0,
         machine,
         first: random.one_of(&["", "kind", "kind,engagement"]),
+        is_judged: !number.is_multiple_of(3),
+        sent: (number % 3 > 1).then(|| T0 - random.up_to(90 * MINUTE)),
         ..TestEvent::new(source, kind, recipient)
     }
 }

@@ -9,16 +9,21 @@ use serde_json::Value;
 use crate::campaign::{MINUTE, SECOND, TestEvent};
 
 const PANE: i64 = 10 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+/// The widths that rules judge.
 const WIDTHS: [(&str, i64); 4] =
-    [("1m", MINUTE), ("5m", 5 * MINUTE), ("15m", 15 * MINUTE), ("60m", 60 * MINUTE)];
+    [("1m", MINUTE), ("5m", 5 * MINUTE), ("15m", 15 * MINUTE), ("60m", HOUR)];
+/// The windows of a day consist of larger panes.
+const DAY: (&str, i64) = ("24h", 24 * HOUR);
+const DAY_PANE: i64 = 5 * MINUTE;
 
 /// The rule of the tests, see [`crate::stage`].
 pub const THRESHOLD: f64 = 0.2;
 pub const CRITICAL: f64 = 0.4;
-pub const MIN_VOLUME: u64 = 15;
+pub const MIN_VOLUME: i64 = 15;
 
 /// Counters by their JSON names; counters at zero are absent.
-pub type Counts = BTreeMap<String, u64>;
+pub type Counts = BTreeMap<String, i64>;
 /// Scope key, width and end.
 pub type Window = (String, String, i64);
 /// Scope key, time, state and severity.
@@ -33,16 +38,32 @@ pub struct Expected {
 impl Expected {
     pub fn of(events: &[TestEvent]) -> Self {
         let mut panes: BTreeMap<String, BTreeMap<i64, Counts>> = BTreeMap::new();
+        let mut cohorts: BTreeMap<Window, Counts> = BTreeMap::new();
         for event in events {
-            for name in counters(event) {
+            let own = counters(event).into_iter().map(|name| (name, event.at, 1));
+            let corrections = event.corrects.into_iter().filter(|_| event.is_judged);
+            let corrections =
+                corrections.flat_map(|at| [("bounced_soft", at, -1), ("deferred", at, 1)]);
+            for (is_correction, (name, at, number)) in
+                own.map(|change| (false, change)).chain(corrections.map(|change| (true, change)))
+            {
                 for scope in scopes(event) {
-                    let pane = event.at / PANE * PANE;
-                    let counts = panes.entry(scope).or_default().entry(pane).or_default();
-                    *counts.entry(name.to_owned()).or_default() += 1;
+                    if is_correction && scope.starts_with("campaign") {
+                        continue;
+                    }
+                    let pane = at / PANE * PANE;
+                    let pane = panes.entry(scope.clone()).or_default().entry(pane).or_default();
+                    *pane.entry(name.to_owned()).or_default() += number;
+                    if let Some(sent) = event.sent.filter(|_| event.is_judged) {
+                        let end = sent / HOUR * HOUR + HOUR;
+                        let cohort = cohorts.entry((scope, "cohort".to_owned(), end)).or_default();
+                        *cohort.entry(name.to_owned()).or_default() += number;
+                    }
                 }
             }
         }
-        let mut expected = Self { rates: BTreeMap::new(), alerts: BTreeSet::new() };
+        let rates = cohorts.into_iter().map(|(window, counts)| (window, without_zeros(counts)));
+        let mut expected = Self { rates: rates.collect(), alerts: BTreeSet::new() };
         for (scope, panes) in &panes {
             expected.add_rates(scope, panes);
             expected.add_alerts(scope, panes);
@@ -50,14 +71,21 @@ impl Expected {
         expected
     }
 
-    /// A window is published whenever a pane enters or leaves it.
+    /// A window is published whenever a pane enters or leaves it, and those of a source also if
+    /// something happened in a full minute, hour or day.
     fn add_rates(&mut self, scope: &str, panes: &BTreeMap<i64, Counts>) {
-        for (width, micros) in WIDTHS {
-            let entered = panes.keys().map(|pane| pane + PANE);
-            let left = panes.keys().map(|pane| pane + PANE + micros);
-            for end in entered.chain(left) {
-                let window = (scope.to_owned(), width.to_owned(), end);
-                self.rates.insert(window, sum(panes, end, micros));
+        let mut add = |width: &str, end: i64, micros: i64| {
+            let window = (scope.to_owned(), width.to_owned(), end);
+            self.rates.insert(window, sum(panes, end, micros));
+        };
+        for (width, micros) in WIDTHS.into_iter().chain([DAY]) {
+            let size = if width == DAY.0 { DAY_PANE } else { PANE };
+            for pane in panes.keys().map(|pane| pane / size * size) {
+                add(width, pane + size, micros);
+                add(width, pane + size + micros, micros);
+                if scope.starts_with("source/") && ["1m", "60m", "24h"].contains(&width) {
+                    add(width, pane / micros * micros + micros, micros);
+                }
             }
         }
     }
@@ -100,7 +128,11 @@ fn sum(panes: &BTreeMap<i64, Counts>, end: i64, width: i64) -> Counts {
             *sum.entry(name.clone()).or_default() += count;
         }
     }
-    sum
+    without_zeros(sum)
+}
+
+fn without_zeros(counts: Counts) -> Counts {
+    counts.into_iter().filter(|(_, count)| *count != 0).collect()
 }
 
 fn level(counts: &Counts) -> u8 {
@@ -113,10 +145,10 @@ fn level(counts: &Counts) -> u8 {
 }
 
 /// Returns the numbers of bounced and of sent messages.
-fn bounce_rate(counts: &Counts) -> Option<(u64, u64)> {
+fn bounce_rate(counts: &Counts) -> Option<(i64, i64)> {
     let of = |name: &str| counts.get(name).copied().unwrap_or(0);
     let bounced = of("bounced_hard") + of("bounced_soft") + of("bounced_undetermined");
-    let sent = if of("accepted") > 0 { of("accepted") } else { of("delivered") + bounced };
+    let sent = of("delivered") + bounced;
     (sent > 0).then_some((bounced, sent))
 }
 
@@ -136,35 +168,34 @@ fn scopes(event: &TestEvent) -> Vec<String> {
     scopes.extend(
         campaign.map(|name| format!("campaign/sendgrid/{source}/{}", name.replace(' ', "%20"))),
     );
+    scopes.extend(campaign.map(|_| "tenant/tenant".to_owned()));
     scopes
 }
 
 /// Returns the counters that an event increments.
-fn counters(event: &TestEvent) -> Vec<&'static str> {
+pub fn counters(event: &TestEvent) -> Vec<&'static str> {
     let first = |name| event.first.split(',').any(|first| first == name);
-    let mut counters = match event.kind {
-        Kind::Opened | Kind::Clicked if event.machine => Vec::new(),
-        Kind::Opened | Kind::Clicked if first("engagement") => vec!["engaged"],
-        Kind::Bounced if event.late_bounce => vec!["late_bounces"],
-        _ => Vec::new(),
-    };
-    counters.extend(match event.kind {
-        Kind::Accepted => Some("accepted"),
-        Kind::Delivered => Some("delivered"),
-        Kind::Deferred => Some("deferred"),
-        Kind::Dropped => Some("dropped"),
-        Kind::Complained => Some("complained"),
-        Kind::Unsubscribed => Some("unsubscribed"),
-        Kind::Bounced => Some(match event.permanence {
-            Permanence::Hard => "bounced_hard",
-            Permanence::Soft => "bounced_soft",
-            Permanence::Undetermined => "bounced_undetermined",
-        }),
-        Kind::Opened if event.machine => Some("machine_opened"),
-        Kind::Clicked if event.machine => Some("machine_clicked"),
-        Kind::Opened => first("kind").then_some("opened"),
-        Kind::Clicked => first("kind").then_some("clicked"),
-        Kind::Subscribed | Kind::Verified | Kind::Other => None,
-    });
-    counters
+    let engaged = first("engagement").then_some("engaged");
+    match event.kind {
+        Kind::Accepted => vec!["injected"],
+        Kind::Delivered => vec!["delivered"],
+        Kind::Deferred => vec!["deferred", "deferrals"],
+        Kind::Dropped => vec!["dropped"],
+        Kind::Complained => vec!["complained"],
+        Kind::Unsubscribed => vec!["unsubscribed"],
+        Kind::Bounced if event.late_bounce => vec!["late_bounces", "unclassified"],
+        Kind::Bounced => vec![
+            match event.permanence {
+                Permanence::Hard => "bounced_hard",
+                Permanence::Soft => "bounced_soft",
+                Permanence::Undetermined => "bounced_undetermined",
+            },
+            "unclassified",
+        ],
+        Kind::Opened if event.machine => vec!["machine_opened"],
+        Kind::Clicked if event.machine => vec!["machine_clicked"],
+        Kind::Opened => first("kind").then_some("opened").into_iter().chain(engaged).collect(),
+        Kind::Clicked => first("kind").then_some("clicked").into_iter().chain(engaged).collect(),
+        Kind::Subscribed | Kind::Verified | Kind::Other => Vec::new(),
+    }
 }

@@ -63,7 +63,10 @@ impl Stage {
         let record = |(number, event): (usize, &TestEvent)| {
             let headers = (event.id(number), event.kind, event.at);
             let (topics, value) = (&self.cluster.topics, event.json(number));
-            records::event(topics, &event.recipient, value, headers, event.first).headers(further)
+            let record = records::event(topics, &event.recipient, value, headers, event.first);
+            let tally = event.headers();
+            let tally = tally.iter().map(|(name, value)| (*name, value.as_bytes()));
+            record.headers(&tally.collect::<Vec<_>>()).headers(further)
         };
         let records: Vec<Outgoing> = events.iter().enumerate().map(record).collect();
         self.cluster.produce(&records);
@@ -128,6 +131,14 @@ impl Published<'_> {
             }
             looked_at = published.rates.len();
             windows.len() >= count
+        });
+    }
+
+    /// Waits until a window has been published.
+    pub fn await_window(&mut self, scope: &str, width: &str, end: i64) {
+        self.read_until(&format!("the window of {width} that ends at {end}"), |published| {
+            let mut rates = published.rates.iter();
+            rates.any(|(of, rate)| of == scope && rate["width"] == width && rate["end"] == end)
         });
     }
 
@@ -234,7 +245,7 @@ fn settings() -> String {
         # Small batches, so that a member can be killed between many commits.
         batch_records = 100
         out_of_orderness = \"5s\"
-        allowed_lateness = \"10m\"
+        publish = \"all\"
         idle_after = \"1s\"
         [[monitor.rule]]
         name = \"bounces\"
