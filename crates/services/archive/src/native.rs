@@ -223,10 +223,36 @@ macro_rules! nullable {
 }
 
 nullable! {
+    /// `Nullable(UInt32)`.
+    NullableU32(u32) = "Nullable(UInt32)";
     /// `Nullable(Float64)`.
     NullableF64(f64) = "Nullable(Float64)";
     /// `Nullable(DateTime64(6, 'UTC'))`.
     NullableMicros(i64) = "Nullable(DateTime64(6, 'UTC'))";
+}
+
+/// `Nullable(Bool)`.
+#[derive(Debug, Default)]
+pub struct NullableBools {
+    nulls: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl NullableBools {
+    /// Adds a value.
+    pub fn push(&mut self, value: Option<bool>) {
+        self.nulls.push(u8::from(value.is_none()));
+        self.values.push(u8::from(value.unwrap_or_default()));
+    }
+}
+
+impl Column for NullableBools {
+    const TYPE: &'static str = "Nullable(Bool)";
+
+    fn write(&mut self, out: &mut BlockWriter) {
+        out.append(&mut self.nulls);
+        out.append(&mut self.values);
+    }
 }
 
 /// `Map(String, String)`. The values need not be UTF-8, and a key may occur several times.

@@ -1,7 +1,8 @@
-use event::Text;
+use event::{Provider, Text};
 use serde::Deserialize;
 use window::{ScopeFields, Width};
 
+use super::rates::{incomplete_scope, text};
 use super::{Coordinates, RowError};
 use crate::native::{F64, LowCardinality, Micros, NullableF64, Strings, U16, U32, U64, columns};
 
@@ -15,6 +16,9 @@ columns! {
         source: LowCardinality,
         mailbox_provider: LowCardinality,
         campaign: LowCardinality,
+        sender_domain: LowCardinality,
+        sending_ip: LowCardinality,
+        tenant: LowCardinality,
         severity: LowCardinality,
         state: LowCardinality,
         metric: LowCardinality,
@@ -66,13 +70,19 @@ impl Alerts {
     pub fn push(&mut self, at: Coordinates, value: &[u8]) -> Result<(), RowError> {
         let scope: ScopeFields<'_> = serde_json::from_slice(value)?;
         let alert: Alert<'_> = serde_json::from_slice(value)?;
+        if !scope.is_complete() {
+            return Err(incomplete_scope());
+        }
         self.episode_id.push(alert.episode_id.as_bytes());
         self.rule.push(&alert.rule);
         self.scope.push(scope.kind.as_str());
-        self.provider.push(scope.provider.as_str());
-        self.source.push(&scope.source);
-        self.mailbox_provider.push(scope.mailbox_provider.as_deref().unwrap_or_default());
-        self.campaign.push(scope.campaign.as_deref().unwrap_or_default());
+        self.provider.push(scope.provider.map_or("", Provider::as_str));
+        self.source.push(text(&scope.source));
+        self.mailbox_provider.push(text(&scope.mailbox_provider));
+        self.campaign.push(text(&scope.campaign));
+        self.sender_domain.push(text(&scope.sender_domain));
+        self.sending_ip.push(text(&scope.sending_ip));
+        self.tenant.push(text(&scope.tenant));
         self.severity.push(&alert.severity);
         self.state.push(&alert.state);
         self.metric.push(&alert.metric);

@@ -20,8 +20,16 @@ pub fn event(n: usize) -> Vec<u8> {
         }
         _ => "",
     };
+    let delivery = match kind {
+        event::Kind::Delivered => {
+            r#""delivery":{"server":"mx","response":"250","tls":true,"millis":7},"#
+        }
+        event::Kind::Deferred => r#""signals":["auth","listed"],"authentic":false,"#,
+        _ => "",
+    };
+    let sent_at = occurred_at - 5;
     format!(
-        r#"{{"event_id":"{n:032x}","kind":"{kind}","provider":"sendgrid","source":"{source}","occurred_at":{occurred_at},"received_at":{},"recipient":"u{n}@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m{n}","campaign":"c{}","tags":["t"],{bounce}"provider_event":"{kind}","request_id":"r","raw":{{"n":{n}}}}}"#,
+        r#"{{"event_id":"{n:032x}","kind":"{kind}","provider":"sendgrid","source":"{source}","occurred_at":{occurred_at},"received_at":{},"recipient":"u{n}@example.com","recipient_domain":"example.com","mailbox_provider":"other","message_id":"m{n}","campaign":"c{}","sender_domain":"acme.example","sending_ip":"198.51.100.7","tags":["t"],{bounce}"sent_at":{sent_at},"claimed_at":9,"sender":"news@acme.example",{delivery}"provider_event":"{kind}","request_id":"r","raw":{{"n":{n}}}}}"#,
         occurred_at + 1,
         n % 7,
     )
@@ -29,7 +37,17 @@ pub fn event(n: usize) -> Vec<u8> {
 }
 
 pub fn first_header(n: usize) -> Vec<(&'static str, &'static [u8])> {
-    if n.is_multiple_of(2) { vec![("first", b"kind,engagement")] } else { vec![] }
+    if !n.is_multiple_of(2) {
+        return vec![];
+    }
+    vec![
+        ("first", b"kind,engagement"),
+        ("seen", b"3"),
+        ("late", b""),
+        ("sent", b"1789999999000001"),
+        ("counts", b"delivered,engaged"),
+        ("corrections", b"campaign:-bounced_soft@1789999999000000,+deferred@1789999998000000"),
+    ]
 }
 
 /// Produces the events `from..to`, spread over the two partitions.
@@ -94,6 +112,16 @@ fn rows_equal_records() {
         AND tags = ['t'] AND (bounce_status = '5.1.1') = (kind = 'bounced') \
         AND first_of_kind = (kind IN ('opened', 'clicked') AND n % 2 = 0) \
         AND first_engagement = first_of_kind AND provider_event = kind \
+        AND seen = if(n % 2 = 0, 3, 0) AND late = (n % 2 = 0) \
+        AND isNull(sent) = (n % 2 = 1) AND counts = if(n % 2 = 0, ['delivered', 'engaged'], []) \
+        AND startsWith(corrections, 'campaign:-') = (n % 2 = 0) \
+        AND (n % 2 = 1 OR toUnixTimestamp64Micro(assumeNotNull(sent)) = 1789999999000001) \
+        AND toUnixTimestamp64Micro(assumeNotNull(sent_at)) = 1790000000000000 + n * 60000000 - 5 \
+        AND toUnixTimestamp64Micro(assumeNotNull(claimed_at)) = 9 AND sender = 'news@acme.example' \
+        AND sender_domain = 'acme.example' AND sending_ip = '198.51.100.7' \
+        AND (delivery_server, delivery_response) = if(kind = 'delivered', ('mx', '250'), ('', '')) \
+        AND (isNull(delivery_tls) OR delivery_tls) AND isNull(delivery_millis) = (kind != 'delivered') \
+        AND signals = if(kind = 'deferred', ['auth', 'listed'], []) AND authentic = (kind != 'deferred') \
         AND raw = concat('{\"n\":', toString(n), '}') AND kafka_partition = n % 2";
     let right: u64 = stack.database.one(&format!(
         "SELECT countIf({checks}) FROM (SELECT *, toUInt64(reinterpretAsUInt128(reverse(unhex(event_id)))) AS n FROM events)"

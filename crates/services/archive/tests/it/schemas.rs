@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archive::tables::{Alerts, Coordinates, Rates, Table};
 use event::{
-    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Device, Event, EventId,
-    Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt, TimeFault,
+    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Counter, Delivery,
+    Device, Dimension, Event, EventId, Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt,
+    TimeFault,
 };
 use serde_json::Value;
 
@@ -50,6 +51,9 @@ fn full() -> Value {
         campaign: text("c"),
         stream: text("s"),
         tenant: text("t"),
+        sender_domain: text("acme.example"),
+        sending_ip: text("198.51.100.7"),
+        authentic: false,
         tags: vec!["t".into()],
         bounce: Some(Bounce {
             permanence: Permanence::Hard,
@@ -73,7 +77,18 @@ fn full() -> Value {
             city: text("Amsterdam"),
             asn: Some(64_496),
             network: text("Example Net"),
+            time_zone: text("Europe/Amsterdam"),
         }),
+        sent_at: Some(OccurredAt(3)),
+        claimed_at: Some(OccurredAt(4)),
+        sender: text("news@mail.acme.example"),
+        delivery: Some(Delivery {
+            server: text("mx.example.com"),
+            response: text("250 OK"),
+            tls: Some(true),
+            millis: Some(1_180),
+        }),
+        signals: vec!["listed".into()],
         labels: [("team".into(), "growth".into())].into(),
         raw: &raw,
     };
@@ -89,7 +104,7 @@ fn events_and_their_schema_have_the_same_fields() {
     let (schema, full) = (schema("event"), full());
     assert_valid(&schema, &full);
     assert_eq!(keys(&schema["properties"]), keys(&full));
-    for inner in ["bounce", "automation", "client", "geo"] {
+    for inner in ["bounce", "automation", "client", "delivery", "geo"] {
         assert_eq!(keys(&schema["properties"][inner]["properties"]), keys(&full[inner]), "{inner}");
     }
     let mut least = full.clone();
@@ -130,20 +145,32 @@ fn the_schema_names_every_value_of_every_enum() {
 #[test]
 fn rates_match_their_schema_and_can_be_read() {
     let schema = schema("rate");
-    let counts = window::Counts { accepted: 9, bounced_hard: 1, ..Default::default() };
-    let of_window = serde_json::to_value(window::ScopeRate {
-        scope: window::Scope::Campaign {
-            provider: Provider::Ses,
-            source: "acme".into(),
-            campaign: "spring".into(),
-        },
-        window: window::WindowResult::new(window::Width::M5, 30_000_000, counts, 1),
-    })
-    .unwrap();
-    for value in [parsed(RATE), of_window] {
-        assert_valid(&schema, &value);
-        push_rate(&value).unwrap();
+    let counts = window::Counts::of([(Counter::Delivered, 9), (Counter::BouncedHard, 1)]);
+    let rate = |kind| {
+        let value = |dimension: Dimension| Some(dimension.as_str());
+        let scope = window::Scope::new(kind, Provider::Ses, "acme", value).unwrap();
+        let window = window::WindowResult::new(window::Width::M5, 30_000_000, counts, 1);
+        serde_json::to_value(window::ScopeRate { scope, window }).unwrap()
+    };
+    let of_window = window::ScopeKind::ALL.map(rate);
+    for value in of_window.iter().chain([&parsed(RATE)]) {
+        assert_valid(&schema, value);
+        push_rate(value).unwrap();
     }
+    for (number, field) in [(0, "tenant"), (6, "source"), (6, "provider")] {
+        let mut value = of_window[number].clone();
+        let other = if field == "provider" { "ses" } else { "x" };
+        value.as_object_mut().unwrap().insert(field.to_owned(), other.into());
+        assert!(!is_valid(&schema, &value), "with {field}: {value}");
+    }
+    for lacking in ["source", "provider"] {
+        let mut value = parsed(RATE);
+        value.as_object_mut().unwrap().remove(lacking);
+        assert!(!is_valid(&schema, &value) && push_rate(&value).is_err(), "without {lacking}");
+    }
+    let named: Vec<String> =
+        serde_json::from_value(schema["properties"]["scope"]["enum"].clone()).unwrap();
+    assert_eq!(named, window::ScopeKind::ALL.map(window::ScopeKind::as_str));
     for wrong in ["scope", "counts", "revision", "end", "width"] {
         let mut value = parsed(RATE);
         value.as_object_mut().unwrap().remove(wrong);
@@ -151,8 +178,20 @@ fn rates_match_their_schema_and_can_be_read() {
         assert!(push_rate(&value).is_err(), "without {wrong}");
     }
     let counters = keys(&schema["properties"]["counts"]["properties"]);
+    assert!(
+        counters
+            .iter()
+            .copied()
+            .eq(Counter::ALL.iter().map(|it| it.as_str()).collect::<BTreeSet<_>>())
+    );
     let columns: BTreeSet<&str> = Rates::COLUMNS.iter().map(|(name, _)| *name).collect();
-    assert!(counters.is_subset(&columns), "{counters:?}");
+    let column = |name: &&str| if *name == "injected" { "accepted" } else { *name }.to_owned();
+    assert!(counters.iter().all(|name| columns.contains(column(name).as_str())), "{counters:?}");
+    for metric in window::Metric::ALL {
+        let name = metric.as_str();
+        assert!(schema["properties"]["rates"]["properties"].get(name).is_some(), "{name}");
+        assert!(columns.contains(format!("{name}_rate").as_str()), "{name}");
+    }
 }
 
 fn push_rate(value: &Value) -> Result<(), archive::tables::RowError> {
@@ -200,10 +239,89 @@ fn every_field_of_an_event_is_a_column() {
         }
     }
     // Columns from headers, and the position in Kafka.
-    let further = ["first_of_kind", "first_engagement", "kafka_partition", "kafka_offset"];
+    let further = [
+        "first_of_kind",
+        "first_engagement",
+        "seen",
+        "late",
+        "sent",
+        "counts",
+        "corrections",
+        "kafka_partition",
+        "kafka_offset",
+    ];
     fields.extend(further.map(str::to_owned));
     let columns: BTreeSet<_> = Table::Events.columns().iter().map(|(n, _)| n.to_string()).collect();
     assert_eq!(columns, fields);
+}
+
+#[test]
+fn rows_from_before_a_column_was_added_are_authentic() {
+    let stack = Stack::without_topics();
+    let database = &stack.database;
+    database.create();
+    let before =
+        archive::schema::MIGRATIONS.iter().take_while(|file| file.name != "0008_sending.sql");
+    for statement in before.flat_map(archive::schema::Migration::statements) {
+        database.execute(statement);
+    }
+    database.execute("INSERT INTO events (event_id, ip) VALUES ('a', '198.51.100.7')");
+    stack.migrate();
+    let row: (bool, u32, bool, Option<String>, Vec<String>) =
+        database.one("SELECT authentic, seen, late, toString(sent), signals FROM events");
+    assert_eq!(row, (true, 0, false, None, vec![]));
+}
+
+/// A soft bounce, and the delivery that makes it a deferral.
+#[test]
+fn the_view_of_counts_adds_corrections_at_their_own_times() {
+    let stack = Stack::without_topics();
+    let database = &stack.database;
+    database.create();
+    stack.migrate();
+    database.execute(
+        "INSERT INTO events (event_id, source, occurred_at, received_at, sent, counts, corrections) \
+         VALUES ('a', 'acme', '1970-01-01 00:01:40', '1970-01-01 00:03:20', '1970-01-01 00:00:50', ['bounced_soft'], ''), \
+         ('b', 'acme', '1970-01-01 00:05:00', '1970-01-01 00:03:20', '1970-01-01 00:00:50', ['delivered', 'deferred_settled'], \
+          'campaign,tenant:-bounced_soft@100000000,+deferred@100000000'), \
+         ('c', 'acme', '1970-01-01 00:05:00', '1970-01-01 00:03:20', NULL, [], '')",
+    );
+    let sums = "sum(sent), sum(delivered), sum(bounced_soft), sum(deferred), sum(deferred_settled), \
+                sum(accepted_by_recipient)";
+    let of = |second: u32| -> (i64, i64, i64, i64, i64, i64) {
+        database.one(&format!(
+            "SELECT {sums} FROM message_counts WHERE source = 'acme' \
+             AND toUnixTimestamp(message_sent_at) = 50 AND toUnixTimestamp(counted_at) = {second}"
+        ))
+    };
+    assert_eq!(of(100), (0, 0, 0, 1, 0, 0), "the bounce was a deferral");
+    assert_eq!(of(200), (1, 1, 0, 0, 1, 1), "the delivery counts when it was received");
+    for counter in Counter::ALL {
+        database.execute(&format!("SELECT sum({}) FROM message_counts", counter.as_str()));
+    }
+}
+
+#[test]
+fn the_key_of_rates_can_be_extended_twice_and_old_rows_stay() {
+    let stack = Stack::without_topics();
+    let database = &stack.database;
+    database.create();
+    let all = archive::schema::MIGRATIONS.iter();
+    let before = all.clone().take_while(|file| file.name != "0009_rates.sql");
+    for statement in before.flat_map(archive::schema::Migration::statements) {
+        database.execute(statement);
+    }
+    database.execute(
+        "INSERT INTO rates (scope, source, width_seconds, window_end, accepted) \
+         VALUES ('source', 'acme', 60, 60, 7)",
+    );
+    let file = all.clone().find(|file| file.name == "0009_rates.sql").unwrap();
+    for statement in [file, file].into_iter().flat_map(archive::schema::Migration::statements) {
+        database.execute(statement);
+    }
+    let row: (u64, String, u64, Option<f64>) =
+        database.one("SELECT injected, tenant, bounced_block, delivery_rate FROM rates FINAL");
+    assert_eq!(row, (7, String::new(), 0, None));
 }
 
 #[test]
@@ -213,7 +331,8 @@ fn tables_have_the_columns_that_archive_sends_and_one_that_clickhouse_fills() {
     for table in Table::ALL {
         let described = stack.database.bytes(
             &format!(
-                "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}'",
+                "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' \
+                 AND default_kind != 'ALIAS'",
                 stack.database.name,
                 table.name()
             ),
