@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use devstack::shared_clickhouse;
 use support::{read, root, sources};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
+    "docs/metrics.md",
     "docs/operations.md",
     "docs/runbooks.md",
     "docs/sources.md",

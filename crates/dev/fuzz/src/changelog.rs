@@ -1,9 +1,10 @@
 //! Values that stages read: of the changelogs, `mail.events`, `mail.panes`, `mail.rates` and
 //! `mail.alerts`. The first byte chooses the kind of value.
 
+use event::CounterSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use state::Entry;
+use state::{Entry, MessageMemory};
 use window::{Alert, OpenEpisodes, Pane, PaneDelta, Scope, ScopeRate, WindowResult};
 
 /// Checks that every value that can be read is unchanged after it is written and read again, so
@@ -27,8 +28,8 @@ fn check_value(data: &[u8]) -> bool {
     }
 }
 
-/// A value of dedupe's changelog has 25 bytes, 20 for each event id, and 21 (version 1) or 41
-/// (version 2) for each engagement.
+/// A value of dedupe's changelog has 25 bytes, 20 for each event id, and for each memory of a message 21
+/// (version 1), 41 (version 2), or 17 and its length (version 3).
 fn check_entry(record: &[u8]) -> bool {
     let Ok(entry) = Entry::decode(record) else { return false };
     let ids = &record[21..];
@@ -37,11 +38,28 @@ fn check_entry(record: &[u8]) -> bool {
     for ((hour, id), bytes) in entry.ids().zip(ids.chunks(20)) {
         assert_eq!([&hour.0.to_be_bytes()[..], &id.0].concat(), bytes);
     }
-    let engagement = if record[0] == 1 { 21 } else { 41 };
-    assert_eq!((record.len() - 25 - 20 * entry.ids().len()) % engagement, 0);
+    let mut memories = &record[25 + 20 * entry.ids().len()..];
+    for (id, memory) in entry.memories() {
+        let length_at = if record[0] < 3 { 0 } else { 1 };
+        assert_eq!(memories[..16], id.0);
+        assert_eq!(&memories[16 + length_at..][..memory.len()], memory);
+        memories = &memories[16 + length_at + memory.len()..];
+        check_memory(memory);
+    }
+    assert!(memories.is_empty());
     assert!(Entry::decode(&record[..record.len() - 1]).is_err(), "the length is checked");
     assert!(Entry::decode(&[record, &[0]].concat()).is_err(), "the length is checked");
     true
+}
+
+/// What can be read of a message counts for each thing at most once.
+fn check_memory(bytes: &[u8]) {
+    let Some(memory) = MessageMemory::from_bytes(bytes) else { return };
+    let mut seen = CounterSet::EMPTY;
+    for (counter, _) in memory.contributions() {
+        assert!(!seen.contains(counter), "{counter:?}");
+        seen = seen.with(counter);
+    }
 }
 
 fn check_json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(

@@ -1,9 +1,9 @@
 //! Headers of records. The input has lines `name: value`.
 
-use event::{Kind, Provider};
+use event::{CounterSet, Kind, Provider};
 use record::{
     DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, Origin, RawHeaders, Reason, Stage,
-    names,
+    Tally, names,
 };
 
 use crate::head_and_body;
@@ -22,6 +22,7 @@ pub fn check(data: &[u8]) {
         |name: &str| headers.iter().rfind(|(key, _)| *key == name).map(|(_, value)| *value);
     check_raw(&of_name);
     check_event(&of_name);
+    check_tally(&of_name);
     check_dead_letter(&headers);
     for text in headers.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()) {
         check_codes(text);
@@ -51,9 +52,24 @@ fn check_event<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
     assert_eq!(Some(enriched.kind.as_str().as_bytes()), headers(names::KIND));
     let engagement = enriched.engagement_id.map(|id| id.0.to_vec());
     assert_eq!(engagement.as_deref(), headers(names::ENGAGEMENT_ID));
+    assert_eq!(enriched.authentic, headers(names::UNAUTHENTIC).is_none());
+    if let Some(digests) = headers(names::DIMENSION_DIGESTS) {
+        assert_eq!(enriched.digests.to_bytes(), digests);
+    }
+    if let Some(counters) = enriched.would_count {
+        assert_eq!(CounterSet::from_names(&counters.to_string()), Some(counters));
+    }
     if let (Ok(event), Some(first)) = (event, headers(names::FIRST)) {
         assert_eq!(event.first.as_header().as_bytes(), first);
     }
+}
+
+fn check_tally<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
+    let Ok(tally) = Tally::read(headers) else { return };
+    let (counts, corrections) = (tally.counts.map(|it| it.to_string()), tally.corrections);
+    let rewritten = corrections.as_ref().map(ToString::to_string);
+    assert_eq!(rewritten.map(|text| text.parse()).transpose(), Ok(corrections));
+    assert_eq!(counts.map(|names| CounterSet::from_names(&names)), tally.counts.map(Some));
 }
 
 fn check_dead_letter(original: &[Header<'_>]) {

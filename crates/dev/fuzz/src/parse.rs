@@ -1,6 +1,6 @@
 //! Bodies of every provider, split and parsed. The first byte chooses the provider.
 
-use event::{Event, EventId, Provider, ReceivedAt};
+use event::{Event, EventId, Provider, ReceivedAt, TimeFault};
 use providers::{Envelope, ParseError};
 
 use crate::split::{OwnedRawEvent, raw_events};
@@ -44,6 +44,7 @@ fn check_of(provider: Provider, body: &[u8]) {
             assert_eq!(event.kind, kind, "split and parse disagree");
             assert_eq!(event.raw.get().as_bytes(), raw.trim_ascii(), "the bytes changed");
             check_round_trip(event);
+            check_sending(event);
             event.event_id
         }) else {
             continue;
@@ -73,6 +74,20 @@ impl Attempt {
         let envelope = Envelope { source: "acme", recipient, received_at, request_id };
         providers::parse(provider, raw, &envelope).map(|event| then(&event))
     }
+}
+
+/// No time that counts is implausible, and a sender is an address that can be compared.
+fn check_sending(event: &Event<'_>) {
+    let received_at = event.received_at;
+    assert!(event.sent_at.is_none_or(|time| time.is_plausible(received_at)));
+    assert_eq!(event.claimed_at.is_some(), event.time_fault == Some(TimeFault::Implausible));
+    assert!(event.claimed_at.is_none_or(|time| !time.is_plausible(received_at)));
+    let is_lower = |sender: &str| !sender.bytes().any(|byte| byte.is_ascii_uppercase());
+    let is_address = |sender: &str| !event::domain_of(sender).is_empty() && is_lower(sender);
+    assert!(event.sender.as_deref().is_none_or(is_address), "{:?}", event.sender);
+    assert!(event.delivery.as_ref().is_none_or(|delivery| !delivery.is_empty()));
+    assert!(event.kind.is_attempt() || event.delivery.is_none());
+    assert!(event.kind.is_engagement() || event.geo.is_none());
 }
 
 /// `enrich` writes an event, and `archive` reads it.

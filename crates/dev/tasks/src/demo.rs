@@ -34,8 +34,7 @@ const FEWER_INSERTS: &str = "batch_wait = \"1s\"\n";
 /// The demo posts five hours of mail in a minute. The few seconds by which a killed service is late are
 /// most of an hour of event time, so windows wait that long. The last windows close when no event has
 /// arrived for a while.
-const COMPRESSED_TIME: &str =
-    "out_of_orderness = \"90m\"\nallowed_lateness = \"90m\"\nidle_after = \"1s\"\n";
+const COMPRESSED_TIME: &str = "out_of_orderness = \"90m\"\nidle_after = \"1s\"\n";
 
 /// The highest number of requests per second. It keeps this ratio on a fast machine.
 const PACE: u32 = 200;

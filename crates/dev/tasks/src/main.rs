@@ -16,6 +16,7 @@ mod run_name;
 mod scrape;
 mod suite;
 mod supervisor;
+mod truth;
 
 use clap::{Parser, Subcommand};
 
@@ -42,7 +43,9 @@ enum Task {
     Record(recording::RecordArguments),
     /// Start the services on recorded installations of earlier releases, and compare the results.
     Upgrade(recording::UpgradeArguments),
-    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run.
+    /// Post mail of which everything is known, and compare every metric with the truth.
+    Truth(truth::Arguments),
+    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run and a short truth run.
     Test(suite::Arguments),
 }
 
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Task::Chaos(arguments) => chaos::chaos(&arguments),
         Task::Record(arguments) => recording::record(&arguments),
         Task::Upgrade(arguments) => recording::upgrade(&arguments),
+        Task::Truth(arguments) => truth::truth(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }
 }

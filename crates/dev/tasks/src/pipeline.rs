@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
 use event::Provider;
-use testkit::Credentials;
+use testkit::{Credentials, SOURCES};
 
 use crate::binaries::{self, SERVICES};
 use crate::clickhouse::Database;
@@ -29,6 +29,8 @@ pub(crate) struct Layout {
     pub(crate) extra_members: Vec<Member>,
     /// Sources besides those of the testkit, with the same keys.
     pub(crate) extra_sources: Vec<(Provider, &'static str)>,
+    /// Additional keys of sources, by name.
+    pub(crate) source_keys: BTreeMap<&'static str, String>,
     /// Start Kafka and ClickHouse as child processes, which can be killed.
     pub(crate) own_servers: bool,
 }
@@ -36,7 +38,15 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn new(task: &'static str) -> Self {
         let (keys, members, extra_members) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { task, keys, members, extra_members, extra_sources: Vec::new(), own_servers: false }
+        Self {
+            task,
+            keys,
+            members,
+            extra_members,
+            extra_sources: Vec::new(),
+            source_keys: BTreeMap::new(),
+            own_servers: false,
+        }
     }
 }
 
@@ -250,10 +260,10 @@ impl Addresses<'_> {
         for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
             section(name, keys)?;
         }
-        toml += &credentials.sources_toml();
-        for &(provider, name) in &layout.extra_sources {
+        for (provider, name) in SOURCES.iter().chain(&layout.extra_sources).copied() {
             toml.push('\n');
             toml += &credentials.source_toml(provider, name);
+            toml += layout.source_keys.get(name).map_or("", String::as_str);
         }
         Ok(toml)
     }

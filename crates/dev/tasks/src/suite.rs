@@ -1,4 +1,5 @@
-//! `cargo xtask test`: all tests on one Kafka and one ClickHouse, and then a short chaos run.
+//! `cargo xtask test`: all tests on one Kafka and one ClickHouse, and then a short chaos run and a short
+//! truth run.
 //!
 //! Most tests wait, for groups to form and sessions to expire. So several test programs run at the same
 //! time, which cargo does not do.
@@ -17,10 +18,12 @@ use crate::binaries::cargo;
 use crate::chaos;
 use crate::phase::Phase;
 use crate::pipeline::report;
+use crate::truth;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Arguments of `cargo test`, for example `-p dedupe`. Then only these tests run, without chaos.
+    /// Arguments of `cargo test`, for example `-p dedupe`. Then only these tests run, without chaos
+    /// and truth.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo: Vec<String>,
 }
@@ -55,6 +58,7 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     totals.print();
     ensure!(totals.failed == 0 && totals.failed_programs.is_empty(), "some tests failed");
     chaos::chaos(&chaos::Arguments::short())?;
+    truth::truth(&truth::Arguments::short())?;
     println!("{}", totals.result());
     Ok(())
 }

@@ -6,11 +6,12 @@ use crate::needs::Needs;
 pub(crate) enum Task {
     Demo,
     Up,
-    /// All tests, then chaos.
+    /// All tests, then chaos and truth.
     Test,
     /// Tests that the user has selected.
     TestSome,
     Chaos,
+    Truth,
     Record,
     Upgrade,
     Bench,
@@ -39,6 +40,7 @@ impl Invocation {
             (Some("test"), 1) => Task::Test,
             (Some("test"), _) => Task::TestSome,
             (Some("chaos"), _) => Task::Chaos,
+            (Some("truth"), _) => Task::Truth,
             (Some("bench"), _) => Task::Bench,
             (Some("record"), _) => Task::Record,
             (Some("upgrade"), _) => Task::Upgrade,
@@ -94,12 +96,18 @@ impl Invocation {
             Task::Test => {
                 phase("start Kafka and ClickHouse, and run all tests", "10 min");
                 phase("a short chaos run", "5 min");
+                phase("a short truth run", "2 min");
             }
             Task::TestSome => phase("start Kafka and ClickHouse, and run cargo test", "varies"),
             Task::Chaos => {
                 phase(start, "20 s");
                 phase("kill, freeze and stop everything", "--short 3 min, else --minutes");
                 phase("wait for the last events and prove the ledger", "1-3 min");
+            }
+            Task::Truth => {
+                phase(start, "20 s");
+                phase("post a week of mail", "--short 1 min, else 5 min");
+                phase("compare every metric with the truth", "20 s");
             }
             Task::Record => {
                 phase(start, "20 s");
@@ -144,7 +152,8 @@ mod tests {
 
     #[test]
     fn cargo_always_selects_the_whole_workspace() {
-        for task in ["demo", "up", "test", "test -p dedupe", "chaos", "record", "upgrade", "bench"]
+        for task in
+            ["demo", "up", "test", "test -p dedupe", "chaos", "truth", "record", "upgrade", "bench"]
         {
             let arguments = parse(task).unwrap().cargo_arguments();
             assert!(arguments.starts_with(&["build", "--workspace", "--bins"]), "{task}");
@@ -159,6 +168,7 @@ mod tests {
             "test",
             "test -p dedupe",
             "chaos",
+            "truth --short",
             "record /tmp/recording",
             "upgrade",
             "bench",

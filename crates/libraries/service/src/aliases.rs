@@ -1,4 +1,5 @@
-//! Settings that were renamed. Their old names still work, with a warning at start.
+//! Settings that were renamed or removed. Old names still work and removed settings are ignored, with a
+//! warning at start.
 
 use std::collections::BTreeSet;
 
@@ -24,9 +25,18 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("archive.refusals_to_hold", "archive.refusal_limit"),
 ];
 
-/// Renamed settings that are used by their old names.
+/// The dotted key of a setting that no longer exists, and what has replaced it.
+pub(crate) const REMOVED: &[(&str, &str)] = &[(
+    "monitor.allowed_lateness",
+    "a late event counts as long as monitor holds its pane, which is 70 minutes to 8 days",
+)];
+
+/// Renamed settings that are used by their old names, and removed settings that are set.
 #[derive(Clone, Default)]
-pub(crate) struct OldNames(BTreeSet<(&'static str, &'static str)>);
+pub(crate) struct OldNames {
+    renamed: BTreeSet<(&'static str, &'static str)>,
+    removed: BTreeSet<(&'static str, &'static str)>,
+}
 
 impl OldNames {
     /// Moves the settings of a file that have old names out of `file`. Returns each one under its
@@ -39,6 +49,13 @@ impl OldNames {
         file: &mut Table,
         origin: &str,
     ) -> Result<Vec<(Table, String)>, SettingsError> {
+        for &(old, replacement) in REMOVED {
+            let (section, key) = split(old);
+            let table = file.get_mut(section).and_then(Value::as_table_mut);
+            if table.and_then(|table| table.remove(key)).is_some() {
+                self.removed.insert((old, replacement));
+            }
+        }
         let mut renamed = Vec::new();
         for &(old, new) in ALIASES {
             let ((section, old_key), (_, new_key)) = (split(old), split(new));
@@ -47,7 +64,7 @@ impl OldNames {
             if table.contains_key(new_key) {
                 return Err(SettingsError::both_names(old, new, origin));
             }
-            self.0.insert((old, new));
+            self.renamed.insert((old, new));
             let value = Table::from_iter([(new_key.to_owned(), value)]);
             let value = Table::from_iter([(section.to_owned(), Value::Table(value))]);
             renamed.push((value, format!("{origin}, where it is called `{old}`")));
@@ -72,13 +89,25 @@ impl OldNames {
         if is_set(&present) {
             return Err(SettingsError::both_names(old, new, "environment"));
         }
-        self.0.insert((old, new));
+        self.renamed.insert((old, new));
         Ok(present)
     }
 
+    /// Returns whether the environment calls a removed setting `key`, which is then to be ignored.
+    pub(crate) fn ignores(&mut self, key: &[String]) -> bool {
+        let removed = REMOVED.iter().find(|(old, _)| key.join(".") == *old);
+        self.removed.extend(removed);
+        removed.is_some()
+    }
+
     /// Returns the old and new names in use.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.0.iter().copied()
+    pub(crate) fn renamed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.renamed.iter().copied()
+    }
+
+    /// Returns the removed settings that are set, and what has replaced them.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.removed.iter().copied()
     }
 }
 
@@ -171,6 +200,18 @@ mod tests {
         let new = "[dedupe]\nrefusal_limit = 5\n";
         assert_eq!(number(old, "dedupe.refusal_limit"), Some(9));
         assert_eq!(number(new, "dedupe.refusals_to_hold"), Some(9));
+    }
+
+    #[test]
+    fn a_removed_setting_is_ignored_in_the_file_and_in_the_environment() {
+        for &(old, replacement) in REMOVED {
+            let (section, key) = split(old);
+            let settings = load(&format!("[{section}]\n{key} = \"10m\"\n"), &[]).unwrap();
+            assert_eq!(settings.removed().collect::<Vec<_>>(), [(old, replacement)]);
+            let settings = load("", &[(variable(old), "10m".to_owned())]).unwrap();
+            assert_eq!(settings.removed().collect::<Vec<_>>(), [(old, replacement)]);
+            assert_eq!(load("", &[]).unwrap().removed().count(), 0);
+        }
     }
 
     #[test]

@@ -222,13 +222,25 @@ pub const METRICS: &[Metric] = &[
     // monitor
     counter(
         "mailpulse_monitor_late_events_total",
-        "Events that came too late to count in a window, by component.",
+        "Events that came too late to count in the windows of a ring: 10s (windows of up to an hour), 5m \
+         (windows of a day) or cohort.",
+    ),
+    counter(
+        "mailpulse_monitor_corrections_without_count_total",
+        "Corrections of counts that monitor does not have, for example because the scope was in (other) \
+         when they were counted.",
     ),
     gauge("mailpulse_monitor_scopes", Unit::Count, "Scopes held in memory."),
+    gauge("mailpulse_monitor_scope_bytes", Unit::Bytes, "Estimated memory of the scopes."),
+    gauge(
+        "mailpulse_monitor_sources_without_deliveries",
+        Unit::Count,
+        "Sources that have sent no delivered event for 24 hours, so that their rates are unknown.",
+    ),
     counter(
         "mailpulse_monitor_scopes_limited_total",
-        "Deltas that were counted for the campaign or mailbox provider (other), because their source has \
-         as many scopes as monitor.max_scopes_per_source allows.",
+        "Deltas that were counted for a scope with the name (other), because of \
+         monitor.max_scopes_per_source or monitor.max_scope_bytes.",
     ),
     counter(
         "mailpulse_monitor_alert_transitions_total",

@@ -67,6 +67,12 @@ pub struct SourceTable {
     pub rate: Option<NonZeroU32>,
     /// The limit of events at once. Default: `rate`.
     pub burst: Option<NonZeroU32>,
+    /// The address that sends the mail of the source. `enrich` reads this key and the next two.
+    pub sender: Option<String>,
+    /// The JSON pointer to the address that sends.
+    pub sender_pointer: Option<String>,
+    /// The mailbox providers that report complaints to the source.
+    pub feedback_loops: Option<Vec<String>>,
     /// The options of the provider, which the crate `providers` reads.
     #[serde(flatten)]
     pub options: toml::Table,

@@ -116,11 +116,20 @@ impl Settings {
 
     /// Returns the old and new names of the settings that are used by their old names.
     pub fn renamed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.old_names.iter()
+        self.old_names.renamed()
     }
 
-    /// Writes a warning to the log for every setting that is used by its old name.
+    /// Returns the settings that are set and no longer exist, and what has replaced them.
+    pub fn removed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.old_names.removed()
+    }
+
+    /// Writes a warning to the log for every setting that is used by its old name or that no longer
+    /// exists.
     pub fn warn_about_old_names(&self) {
+        for (old, replacement) in self.removed() {
+            tracing::warn!("setting `{old}` is no longer used: {replacement}; remove it");
+        }
         for (old, new) in self.renamed() {
             tracing::warn!("setting `{old}` is now called `{new}`; the old name still works");
         }
@@ -158,6 +167,9 @@ impl Settings {
             variables.keys().filter_map(|name| merge::environment_key(name)).collect();
         for (name, text) in &variables {
             let Some(key) = merge::environment_key(name) else { continue };
+            if self.old_names.ignores(&key) {
+                continue;
+            }
             let is_set = |key: &[String]| keys.iter().any(|set| set == key);
             let key = self.old_names.resolve(key, is_set)?;
             let over = merge::environment_value(&self.values, &key, text, name)?;

@@ -21,10 +21,11 @@ struct Monitor {
     #[serde(with = "service::units::duration")]
     out_of_orderness: Duration,
     #[serde(with = "service::units::duration")]
-    allowed_lateness: Duration,
-    #[serde(with = "service::units::duration")]
     idle_after: Duration,
+    scopes: Vec<String>,
     max_scopes_per_source: usize,
+    max_scope_bytes: usize,
+    publish: String,
     rule: Vec<Rule>,
 }
 
@@ -128,7 +129,8 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     assert_eq!(monitor.batch_wait, Duration::from_millis(50));
     assert_eq!(monitor.refusal_limit, 1000);
     assert_eq!(monitor.out_of_orderness, Duration::from_secs(5));
-    assert_eq!(monitor.allowed_lateness, Duration::from_secs(600));
+    assert_eq!((monitor.scopes.len(), monitor.publish.as_str()), (5, "changes"));
+    assert_eq!(monitor.max_scope_bytes, 256 << 20);
     assert_eq!(monitor.idle_after, Duration::from_secs(5));
     assert_eq!(monitor.max_scopes_per_source, 10_000);
     let names: Vec<_> = monitor.rule.iter().map(|rule| rule.name.as_str()).collect();
@@ -356,6 +358,37 @@ fn sources_are_read_with_the_options_of_their_provider() {
     assert_eq!((postmark.shadow, postmark.rate.unwrap().get(), postmark.burst), (true, 5, None));
     assert_eq!(postmark.options.keys().collect::<Vec<_>>(), ["scheme"]);
     assert!(brevo.secrets.is_empty() && brevo.options.is_empty() && !brevo.shadow);
+}
+
+#[test]
+fn sources_say_who_sends_and_who_reports_complaints() {
+    let file = "[[source]]\nprovider = \"sendgrid\"\nname = \"a\"\n\
+                sender = \"news@acme.example\"\nsender_pointer = \"/brand/from\"\n\
+                feedback_loops = [\"yahoo\"]\n\
+                [[source]]\nprovider = \"brevo\"\nname = \"a\"\n";
+    let sources = load(file, &[]).unwrap().sources().unwrap();
+    let [sendgrid, brevo] = &sources[..] else { panic!("{sources:?}") };
+    assert_eq!(sendgrid.sender.as_deref(), Some("news@acme.example"));
+    assert_eq!(sendgrid.sender_pointer.as_deref(), Some("/brand/from"));
+    assert_eq!(sendgrid.feedback_loops.as_deref(), Some(&["yahoo".to_owned()][..]));
+    assert!(sendgrid.options.is_empty(), "no options of the provider");
+    assert_eq!((&brevo.sender, &brevo.feedback_loops), (&None, &None));
+    let wrong = file.replace("[\"yahoo\"]", "\"yahoo\"");
+    let error = load(&wrong, &[]).unwrap().sources().unwrap_err().to_string();
+    assert!(error.contains("source[0].feedback_loops"), "{error}");
+}
+
+#[test]
+fn events_of_shadow_mode_do_not_count_by_default() {
+    #[derive(Debug, Deserialize)]
+    struct Enrich {
+        count_unauthentic: bool,
+        mx_lookups: bool,
+    }
+    let read = |file: &str| load(file, &[]).unwrap().section::<Enrich>("enrich").unwrap();
+    let enrich = read("");
+    assert!(!enrich.count_unauthentic && !enrich.mx_lookups);
+    assert!(read("[enrich]\ncount_unauthentic = true\n").count_unauthentic);
 }
 
 #[test]

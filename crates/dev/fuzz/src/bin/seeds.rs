@@ -109,7 +109,12 @@ fn headers() -> std::io::Result<()> {
     for seed in [raw, event, dead_letter, redriven] {
         folder.add(None, seed.as_bytes())?;
     }
-    folder.add(None, [raw, event, dead_letter, dead_letter, redriven].concat().as_bytes())
+    folder.add(None, [raw, event, dead_letter, dead_letter, redriven].concat().as_bytes())?;
+    let counted = "unauthentic: \nsent-at: 1795255199000000\nwould-count: opened,engaged\n\
+                   dimension-digests: 0123456789\nseen: 1\nsent: 1795255199000000\n\
+                   counts: opened\n\
+                   corrections: campaign:-bounced_soft@1795255200000000,+deferred@-5\n";
+    folder.add(None, [raw, event, counted].concat().as_bytes())
 }
 
 fn changelog() -> std::io::Result<()> {

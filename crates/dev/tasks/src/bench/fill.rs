@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use event::{
-    Bounce, BounceClass, BounceSide, Event, EventId, IdBuilder, Kind, OccurredAt, Permanence,
-    Provider, ReceivedAt, domain_of,
+    Bounce, BounceClass, BounceSide, DimensionDigests, Event, EventId, IdBuilder, Kind, OccurredAt,
+    Permanence, Provider, ReceivedAt, domain_of,
 };
 use kafka::{Batch, PreparedHeaders, Publisher, PublisherSettings};
 use record::{FirstSeen, names};
@@ -32,19 +32,34 @@ const CHUNK: u64 = 50_000;
 /// `dedupe` reads only headers.
 const NO_CONTENT: &[u8] = b"{}";
 
-/// Produces different events without content to `mail.enriched`.
+/// The events of each message in [`enriched`], and what they count for.
+const EVENTS_OF_MESSAGE: [(Kind, &str); 3] = [
+    (Kind::Accepted, "injected"),
+    (Kind::Delivered, "delivered,delivered_fbl"),
+    (Kind::Opened, "opened,engaged"),
+];
+
+/// Produces different events without content to `mail.enriched`, three of each message.
 pub(crate) fn enriched(namespace: &Namespace<'_>, ids: u64) -> anyhow::Result<()> {
     fill(namespace, "filling mail.enriched", ids, ID_HOURS, |batch, n, occurred_at| {
         let id = event_id(n);
+        let message = n / 3;
+        let (kind, would_count) = EVENTS_OF_MESSAGE[n as usize % 3];
+        let message_id = IdBuilder::new("bench message").part(&message.to_le_bytes()).finish();
+        // The mailbox provider, the campaign and the sender's domain.
+        let digests = DimensionDigests([1, 2, 3, 0, 0]);
         let occurred_at = occurred_at.to_string();
         let headers = PreparedHeaders::new(&[
             (names::EVENT_ID, id.as_bytes()),
-            (names::KIND, Kind::Delivered.as_str().as_bytes()),
+            (names::KIND, kind.as_str().as_bytes()),
             (names::OCCURRED_AT, occurred_at.as_bytes()),
             (names::PROVIDER, Provider::Generic.as_str().as_bytes()),
             (names::SOURCE, b"bench-0"),
+            (names::ENGAGEMENT_ID, message_id.as_bytes()),
+            (names::WOULD_COUNT, would_count.as_bytes()),
+            (names::DIMENSION_DIGESTS, &digests.to_bytes()),
         ]);
-        let key = format!("reader-{n:010}@example.org");
+        let key = format!("reader-{message:010}@example.org");
         Ok(batch.send(&namespace.topics.enriched, key.as_bytes(), NO_CONTENT, &headers)?)
     })
 }
@@ -86,6 +101,9 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         campaign: Some(format!("campaign-{}", n / SOURCES % CAMPAIGNS).into()),
         stream: None,
         tenant: None,
+        sender_domain: None,
+        sending_ip: None,
+        authentic: true,
         tags: vec!["load".into(), "newsletter".into()],
         bounce: (kind == Kind::Bounced).then(hard_bounce),
         automation: None,
@@ -96,18 +114,27 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         provider_event_id: None,
         request_id: "bench".into(),
         client: None,
+        sent_at: None,
+        claimed_at: None,
+        sender: None,
+        delivery: None,
+        signals: Vec::new(),
         geo: None,
         labels: Default::default(),
         raw,
     };
     let (value, at) = (serde_json::to_vec(&event)?, occurred_at.to_string());
     let first = FirstSeen { of_kind: true, of_engagement: kind == Kind::Opened };
+    let counts = event.would_count(true).to_string();
     let mut headers: Vec<(&str, &[u8])> = vec![
         (names::EVENT_ID, event.event_id.as_bytes()),
         (names::KIND, kind.as_str().as_bytes()),
         (names::OCCURRED_AT, at.as_bytes()),
         (names::PROVIDER, event.provider.as_str().as_bytes()),
         (names::SOURCE, source.as_bytes()),
+        (names::SEEN, b"1"),
+        (names::SENT, at.as_bytes()),
+        (names::COUNTS, counts.as_bytes()),
     ];
     if kind.is_engagement() {
         headers.push((names::FIRST, first.as_header().as_bytes()));

@@ -19,8 +19,8 @@ use crate::{binaries, scrape};
 /// The partitions of topics keyed by recipient, as in the default settings.
 pub(crate) const RECIPIENT_PARTITIONS: i32 = 6;
 pub(crate) const SCOPE_PARTITIONS: i32 = 3;
-/// How long `dedupe` remembers events, as in the default settings.
-const HORIZON_HOURS: u32 = 72;
+/// How long `dedupe` remembers messages, as in the default settings.
+const HORIZON_HOURS: u32 = 9 * 24;
 /// How often metrics are read. A service needs a fraction of a millisecond to return them.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
 /// A leg that makes no progress for this time has failed.
@@ -28,7 +28,7 @@ pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An hour of mail passes in seconds, so a short disorder is minutes of event time.
-const COMPRESSED_TIME: &str = "out_of_orderness = \"5m\"\nallowed_lateness = \"30m\"\n";
+const COMPRESSED_TIME: &str = "out_of_orderness = \"5m\"\n";
 
 /// The servers, and the services to start.
 pub(crate) struct Servers {

@@ -102,7 +102,8 @@ pub(crate) fn ids(servers: &Servers, ids: u64, report: &mut Report) -> anyhow::R
     let figure = figure(leg, "dedupe", ids, &service, &progress)?.budget(BUDGET_DEDUPE);
     namespace.stop(service)?;
     report.add(figure.note(format!(
-        "records without content and without duplicates; ids over {} hours of event time",
+        "records without content and without duplicates, three of each message; ids over {} hours of \
+         event time",
         fill::ID_HOURS
     )));
     restore(&namespace, "dedupe, started with its files", ids, report)?;

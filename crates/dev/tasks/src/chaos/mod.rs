@@ -24,7 +24,7 @@ use anyhow::{Context, bail, ensure};
 
 pub(crate) use self::balance::{Balance, Errors};
 pub(crate) use self::mail::closing;
-pub(crate) use self::offline::PANE;
+pub(crate) use self::offline::{Before, PANE};
 pub(crate) use self::prove::settle_windows;
 pub(crate) use self::report::keep_logs;
 
@@ -312,10 +312,7 @@ impl Scale {
     /// the length of an outage.
     fn monitor(&self) -> String {
         let minutes = self.out_of_orderness() / MINUTE;
-        format!(
-            "out_of_orderness = \"{minutes}m\"\nallowed_lateness = \"{minutes}m\"\n\
-             idle_after = \"2h\"\n"
-        )
+        format!("out_of_orderness = \"{minutes}m\"\nidle_after = \"2h\"\npublish = \"all\"\n")
     }
 
     /// Returns a start so long ago that all event time of the run is in the past, even if servers need

@@ -3,111 +3,273 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attack::GENUINE;
+use event::Counter;
 use window::{Direction, Metric, Rule, Width};
+
+use super::attack::GENUINE;
 
 /// The length of a pane in microseconds, which is also the step of windows.
 pub(crate) const PANE: i64 = 10_000_000;
+/// The length of the panes of which the windows of a day consist, in microseconds.
+const DAY_PANE: i64 = 300_000_000;
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
 
-/// The counters of a window: columns of the table `rates`, and the condition of their events.
-pub(crate) const COUNTERS: [(&str, &str); 15] = [
-    ("accepted", "kind = 'accepted'"),
-    ("delivered", "kind = 'delivered'"),
-    ("deferred", "kind = 'deferred'"),
-    ("bounced_hard", "kind = 'bounced' AND bounce_permanence = 'hard'"),
-    ("bounced_soft", "kind = 'bounced' AND bounce_permanence = 'soft'"),
-    ("bounced_undetermined", "kind = 'bounced' AND bounce_permanence NOT IN ('hard', 'soft')"),
-    ("late_bounces", "kind = 'bounced' AND bounce_late"),
-    ("dropped", "kind = 'dropped'"),
-    ("opened", "kind = 'opened' AND automation_reason = '' AND first_of_kind"),
-    ("clicked", "kind = 'clicked' AND automation_reason = '' AND first_of_kind"),
-    ("engaged", "kind IN ('opened', 'clicked') AND automation_reason = '' AND first_engagement"),
-    ("machine_opened", "kind = 'opened' AND automation_reason != ''"),
-    ("machine_clicked", "kind = 'clicked' AND automation_reason != ''"),
-    ("complained", "kind = 'complained'"),
-    ("unsubscribed", "kind = 'unsubscribed'"),
+/// The columns of the table `rates` with the counters, in the order of [`Counts`].
+pub(crate) fn columns() -> String {
+    let column = |counter: &Counter| match counter {
+        Counter::Injected => "accepted",
+        other => other.as_str(),
+    };
+    Counter::ALL.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// In the order of [`Counter::ALL`].
+pub(crate) type Counts = [i64; Counter::ALL.len()];
+
+/// The columns of the table `rates` that make up a scope. Parts that a scope does not have are empty.
+pub(crate) const SCOPE: [&str; 8] = [
+    "scope",
+    "provider",
+    "source",
+    "mailbox_provider",
+    "campaign",
+    "sender_domain",
+    "sending_ip",
+    "tenant",
 ];
 
-/// In the order of [`COUNTERS`].
-pub(crate) type Counts = [u64; COUNTERS.len()];
-
-/// A scope: its kind, provider, source, mailbox provider and campaign, as in the first columns of
-/// `rates`. Parts that it does not have are empty.
+/// In the order of [`SCOPE`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Scope(pub(crate) [String; 5]);
+pub(crate) struct Scope(pub(crate) [String; SCOPE.len()]);
 
-/// Returns the query for [`timelines`]: counters by pane and by all parts of a scope. An event counts at
-/// its own time, or when it was received if that was earlier. An event that was archived twice counts
-/// once here; another part of the comparison reports it.
-pub(crate) fn query() -> String {
-    let counters = COUNTERS.map(|(_, condition)| format!("countIf({condition})")).join(", ");
+/// What an earlier release had done when it was upgraded, as conditions in SQL.
+pub(crate) struct Before {
+    /// The rows of `events` that it had counted.
+    pub(crate) counted: String,
+    /// The rows of `rates` that it had published.
+    pub(crate) published: String,
+}
+
+/// What an event counts for: what `dedupe` decided, or for events that an earlier release passed on, what
+/// follows from the row.
+const COUNTS: &str = "if(notEmpty(counts) OR seen > 0 OR NOT authentic, counts, \
+    arrayDistinct(arrayFilter(name -> name != '', arrayConcat([multiIf( \
+        kind = 'accepted', 'injected', \
+        kind IN ('delivered', 'deferred', 'complained', 'unsubscribed'), toString(kind), \
+        kind IN ('bounced', 'dropped') AND bounce_class = 'suppressed', 'suppressed', \
+        kind = 'dropped', 'dropped', \
+        kind = 'bounced' AND bounce_class = 'auto_reply', 'auto_replies', \
+        kind = 'bounced' AND bounce_late, 'late_bounces', \
+        kind = 'bounced' AND bounce_side = 'sender', 'bounced_block', \
+        kind = 'bounced' AND bounce_permanence = 'hard', 'bounced_hard', \
+        kind = 'bounced' AND bounce_permanence = 'soft', 'bounced_soft', \
+        kind = 'bounced', 'bounced_undetermined', \
+        kind = 'opened' AND automation_reason != '', 'machine_opened', \
+        kind = 'clicked' AND automation_reason != '', 'machine_clicked', \
+        kind IN ('opened', 'clicked') AND first_of_kind, toString(kind), ''), \
+    if(kind = 'deferred', 'deferrals', ''), \
+    if(kind IN ('opened', 'clicked') AND automation_reason = '' AND first_engagement, 'engaged', ''), \
+    if(is_refused AND kind = 'bounced' AND bounce_class IN ('', 'other'), 'unclassified', ''), \
+    if(is_refused AND bounce_class = 'authentication', 'auth_refused', ''), \
+    if(is_refused AND bounce_class = 'rate_limited', 'throttled', '')], \
+    if(is_refused, arrayMap(signal -> multiIf(signal = 'auth', 'auth_refused', signal = 'listed', \
+        'listed', 'throttled'), signals), [])))))";
+
+/// What an event counted for in releases that had fewer counters.
+const OLD_COUNTS: &str = "arrayFilter(name -> name != '', [multiIf( \
+        kind = 'accepted', 'injected', \
+        kind IN ('delivered', 'deferred', 'dropped', 'complained', 'unsubscribed'), toString(kind), \
+        kind = 'bounced' AND bounce_permanence = 'hard', 'bounced_hard', \
+        kind = 'bounced' AND bounce_permanence = 'soft', 'bounced_soft', \
+        kind = 'bounced', 'bounced_undetermined', \
+        kind = 'opened' AND automation_reason != '', 'machine_opened', \
+        kind = 'clicked' AND automation_reason != '', 'machine_clicked', \
+        kind IN ('opened', 'clicked') AND first_of_kind, toString(kind), ''), \
+    if(kind = 'bounced' AND bounce_late, 'late_bounces', ''), \
+    if(kind IN ('opened', 'clicked') AND automation_reason = '' AND first_engagement, 'engaged', '')])";
+
+/// Returns the query for [`timelines`]: the sum of every counter by pane, cohort and all parts of a scope.
+/// An event counts at its own time, or when it was received if that was earlier; a correction counts at
+/// the time of what it corrects. An event that was archived twice counts once here; another part of the
+/// comparison reports it.
+pub(crate) fn query(before: Option<&Before>) -> String {
+    let old = before.map_or("false", |before| before.counted.as_str());
+    let group = "provider, source, mailbox_provider, campaign, sender_domain, tenant, is_old";
     format!(
-        "SELECT provider, source, mailbox_provider, campaign, \
-         intDiv(toUnixTimestamp64Micro(least(occurred_at, received_at)), {PANE}) * {PANE} AS pane, \
-         {counters} FROM (SELECT * FROM events WHERE {GENUINE} \
-         ORDER BY kafka_partition, kafka_offset LIMIT 1 BY event_id) \
-         GROUP BY provider, source, mailbox_provider, campaign, pane FORMAT TSV"
+        "WITH rows AS (SELECT *, {old} AS is_old, least(occurred_at, received_at) AS counted_at, \
+            kind = 'deferred' OR kind = 'bounced' AND NOT bounce_class IN ('auto_reply', 'suppressed') \
+                AS is_refused, \
+            CAST(if(is_old, {OLD_COUNTS}, {COUNTS}) AS Array(String)) AS counters, \
+            if(sent > received_at + INTERVAL 1 HOUR, counted_at, sent) AS sent_or_counted, \
+            if(is_old OR sent IS NULL, '', toString(intDiv(toUnixTimestamp64Micro( \
+                assumeNotNull(sent_or_counted)), {HOUR}) * {HOUR})) AS cohort \
+            FROM (SELECT * FROM events WHERE {GENUINE} \
+            ORDER BY kafka_partition, kafka_offset LIMIT 1 BY event_id)) \
+        SELECT {group}, change.1 AS dimensions, intDiv(change.2, {PANE}) * {PANE} AS pane, cohort, \
+            change.3 AS counter, sum(change.4) \
+        FROM (SELECT {group}, cohort, arrayJoin(arrayConcat( \
+            arrayMap(name -> ('*', toUnixTimestamp64Micro(counted_at), name, toInt64(1)), counters), \
+            arrayMap(change -> (splitByChar(':', corrections)[1], \
+                toInt64OrZero(splitByChar('@', change)[2]), \
+                substring(splitByChar('@', change)[1], 2), \
+                if(startsWith(change, '-'), toInt64(-1), toInt64(1))), \
+                arrayFilter(change -> change != '' AND NOT is_old, \
+                    splitByChar(',', splitByChar(':', corrections)[2]))))) AS change FROM rows) \
+        GROUP BY {group}, dimensions, pane, cohort, counter FORMAT TSV"
     )
 }
 
-/// The panes of a scope, with running sums.
+/// What has happened in a scope.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
+    panes: Panes,
+    day_panes: Panes,
+    /// By the end of the hour in which the messages were sent.
+    cohorts: BTreeMap<i64, Counts>,
+    /// Whether sums of its windows give the counts of any time, because they are published for every
+    /// minute, hour and day.
+    tumbles: bool,
+    /// The hours in which its source or tenant has delivered a message.
+    deliveries: BTreeSet<i64>,
+}
+
+/// The panes of one length, with running sums.
+#[derive(Debug, Default)]
+struct Panes {
     starts: Vec<i64>,
     /// The sums of all panes before the one of the same index. It has one more element than `starts`.
     sums: Vec<Counts>,
 }
 
+/// Counts by the start of a pane and the cohort.
+type Cells = BTreeMap<(i64, Option<i64>), Counts>;
+
 /// Returns the timeline of every scope, from the answer to [`query`]. Returns `None` if the answer is
 /// malformed.
 pub(crate) fn timelines(answer: &str) -> Option<BTreeMap<Scope, Timeline>> {
-    let mut panes: BTreeMap<Scope, BTreeMap<i64, Counts>> = BTreeMap::new();
+    let mut cells: BTreeMap<Scope, Cells> = BTreeMap::new();
+    let mut deliveries: BTreeMap<Scope, BTreeSet<i64>> = BTreeMap::new();
     for line in answer.lines() {
-        let mut fields = line.split('\t');
-        let mut text = || fields.next();
-        let (provider, source, mailbox, campaign) = (text()?, text()?, text()?, text()?);
-        let pane: i64 = text()?.parse().ok()?;
-        let mut counts = Counts::default();
-        for count in &mut counts {
-            *count = text()?.parse().ok()?;
-        }
-        if counts == Counts::default() {
-            continue;
-        }
-        let of_campaign = ["campaign", provider, source, "", campaign];
-        for scope in [
-            ["source", provider, source, "", ""],
-            ["mailbox_provider", provider, source, mailbox, ""],
-        ]
-        .into_iter()
-        // Some providers do not send the campaign.
-        .chain((!campaign.is_empty()).then_some(of_campaign))
-        {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let (&[provider, source, mailbox, campaign, sender, tenant], more) =
+            fields.split_first_chunk()?;
+        let &[old, dimensions, pane, cohort, counter, number] = more else { return None };
+        let pane: i64 = pane.parse().ok()?;
+        let cohort = if cohort.is_empty() { None } else { Some(cohort.parse().ok()?) };
+        let (counter, number) = (Counter::from_name(counter)?, number.parse::<i64>().ok()?);
+        let applies =
+            |dimension| dimensions == "*" || dimensions.split(',').any(|it| it == dimension);
+        for (dimension, value, scope) in [
+            ("", provider, ["source", provider, source, "", "", "", "", ""]),
+            (
+                "mailbox_provider",
+                mailbox,
+                ["mailbox_provider", provider, source, mailbox, "", "", "", ""],
+            ),
+            ("campaign", campaign, ["campaign", provider, source, "", campaign, "", "", ""]),
+            ("sender_domain", sender, ["sender_domain", provider, source, "", "", sender, "", ""]),
+            ("tenant", tenant, ["tenant", "", "", "", "", "", "", tenant]),
+        ] {
+            let is_new_kind = matches!(dimension, "sender_domain" | "tenant");
+            let is_counted = dimension.is_empty() || applies(dimension);
+            if value.is_empty() || !is_counted || (is_new_kind && is_true(old)) {
+                continue;
+            }
             let scope = Scope(scope.map(str::to_owned));
-            let there = panes.entry(scope).or_default().entry(pane).or_default();
-            there.iter_mut().zip(counts).for_each(|(there, more)| *there += more);
+            if counter == Counter::Delivered && number > 0 && matches!(dimension, "" | "tenant") {
+                deliveries.entry(scope.clone()).or_default().insert(pane.div_euclid(HOUR) * HOUR);
+            }
+            let cell = cells.entry(scope).or_default().entry((pane, cohort)).or_default();
+            cell[counter as usize] += number;
         }
     }
-    Some(panes.into_iter().map(|(scope, panes)| (scope, Timeline::new(panes))).collect())
+    let timelines = cells.into_iter().map(|(scope, cells)| {
+        let deliveries = deliveries.get(&scope.whole()).cloned().unwrap_or_default();
+        let tumbles = scope.0[0] == "source";
+        (scope, Timeline { tumbles, deliveries, ..Timeline::new(&cells) })
+    });
+    Some(timelines.collect())
+}
+
+/// Whether ClickHouse's text of a number or a Bool is true.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "true")
+}
+
+impl Scope {
+    /// Returns the source or tenant to which the scope belongs.
+    fn whole(&self) -> Self {
+        let [kind, provider, source, .., tenant] = self.0.each_ref().map(String::as_str);
+        Self(
+            match kind {
+                "tenant" => ["tenant", "", "", "", "", "", "", tenant],
+                _ => ["source", provider, source, "", "", "", "", ""],
+            }
+            .map(str::to_owned),
+        )
+    }
+
+    /// Returns the condition for its rows.
+    pub(crate) fn condition(&self) -> String {
+        let equal =
+            SCOPE.iter().zip(&self.0).map(|(column, value)| format!("{column} = '{value}'"));
+        equal.collect::<Vec<_>>().join(" AND ")
+    }
+}
+
+impl Panes {
+    fn new<'c>(length: i64, cells: impl Iterator<Item = (i64, &'c Counts)>) -> Self {
+        let mut by_start: BTreeMap<i64, Counts> = BTreeMap::new();
+        for (pane, counts) in cells {
+            add(by_start.entry(pane.div_euclid(length) * length).or_default(), counts);
+        }
+        let mut panes = Self { starts: Vec::new(), sums: vec![Counts::default()] };
+        let mut sum = Counts::default();
+        for (start, counts) in by_start {
+            add(&mut sum, &counts);
+            panes.starts.push(start);
+            panes.sums.push(sum);
+        }
+        panes
+    }
+
+    fn before(&self, moment: i64) -> Counts {
+        self.sums[self.starts.partition_point(|start| *start < moment)]
+    }
+}
+
+fn add(sum: &mut Counts, more: &Counts) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
 impl Timeline {
-    fn new(panes: BTreeMap<i64, Counts>) -> Self {
-        let mut timeline = Self { starts: Vec::new(), sums: vec![Counts::default()] };
-        let mut sum = Counts::default();
-        for (start, counts) in panes {
-            sum.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
-            timeline.starts.push(start);
-            timeline.sums.push(sum);
+    fn new(cells: &Cells) -> Self {
+        let of_panes = || cells.iter().map(|((pane, _), counts)| (*pane, counts));
+        let mut cohorts: BTreeMap<i64, Counts> = BTreeMap::new();
+        for ((_, cohort), counts) in cells {
+            if let Some(start) = cohort {
+                add(cohorts.entry(start + HOUR).or_default(), counts);
+            }
         }
-        timeline
+        Self {
+            panes: Panes::new(PANE, of_panes()),
+            day_panes: Panes::new(DAY_PANE, of_panes()),
+            cohorts,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the panes of which the windows consist, and their length.
+    fn panes(&self, width: Width) -> (&Panes, i64) {
+        if width == Width::H24 { (&self.day_panes, DAY_PANE) } else { (&self.panes, PANE) }
     }
 
     /// Returns the counters of the window that ends at `end`.
     fn window(&self, end: i64, width: Width) -> Counts {
-        let before = |moment: i64| self.sums[self.starts.partition_point(|start| *start < moment)];
-        let mut counts = before(end);
-        let left = before(end - width.micros());
+        let (panes, _) = self.panes(width);
+        let mut counts = panes.before(end);
+        let left = panes.before(end - width.micros());
         counts.iter_mut().zip(left).for_each(|(count, left)| *count -= left);
         counts
     }
@@ -115,34 +277,79 @@ impl Timeline {
     /// Returns the ends, up to a moment, at which a window of this width changed, because a pane entered
     /// or left it.
     fn ends(&self, width: Width, until: i64) -> BTreeSet<i64> {
-        let entered = self.starts.iter().map(|start| start + PANE);
-        let left = self.starts.iter().map(|start| start + PANE + width.micros());
+        let (panes, length) = self.panes(width);
+        let entered = panes.starts.iter().map(|start| start + length);
+        let left = panes.starts.iter().map(|start| start + length + width.micros());
         entered.chain(left).filter(|end| *end <= until).collect()
+    }
+
+    /// Returns the ends, up to a moment, of the minutes, hours or days in which something happened.
+    fn tumbling_ends(&self, width: Width, until: i64) -> BTreeSet<i64> {
+        if !self.tumbles || !matches!(width, Width::M1 | Width::M60 | Width::H24) {
+            return BTreeSet::new();
+        }
+        let width = width.micros();
+        let starts = self.panes.starts.iter();
+        starts
+            .map(|start| (start.div_euclid(width) + 1) * width)
+            .filter(|end| *end <= until)
+            .collect()
     }
 
     /// Returns every window that must have been published, as TSV: width in seconds, end, counters.
     pub(crate) fn windows(&self, until: i64) -> Vec<String> {
         let mut windows = Vec::new();
         for width in Width::ALL {
-            for end in self.ends(width, until) {
-                let counts = self.window(end, width).map(|count| count.to_string()).join("\t");
-                windows.push(format!("{}\t{end}\t{counts}", width.micros() / 1_000_000));
-            }
+            let mut ends = self.ends(width, until);
+            ends.append(&mut self.tumbling_ends(width, until));
+            windows.extend(ends.into_iter().map(|end| row(width, end, &self.window(end, width))));
         }
+        let cohorts = self.cohorts.iter();
+        windows.extend(cohorts.map(|(end, counts)| row(Width::Cohort, *end, counts)));
         windows
     }
 
-    /// Returns the transitions of all episodes. Rules are evaluated whenever a window changes.
-    pub(crate) fn transitions(&self, rules: &[Rule], until: i64) -> Vec<Transition> {
+    /// Returns the windows that must have been published by an installation that was upgraded, and those
+    /// that may have been: the earlier release published no windows of full minutes, and had no windows
+    /// of a day.
+    pub(crate) fn windows_after_upgrade(&self, until: i64) -> (Vec<String>, Vec<String>) {
+        let (mut must, mut may) = (Vec::new(), Vec::new());
+        for width in Width::OF_RULES {
+            let ends = self.ends(width, until);
+            let further = self.tumbling_ends(width, until);
+            may.extend(
+                further.difference(&ends).map(|&end| row(width, end, &self.window(end, width))),
+            );
+            must.extend(ends.into_iter().map(|end| row(width, end, &self.window(end, width))));
+        }
+        (must, may)
+    }
+
+    /// Returns the transitions of all episodes. Rules are evaluated whenever a window changes. Until
+    /// `old_until`, an earlier release evaluated them.
+    pub(crate) fn transitions(
+        &self,
+        rules: &[Rule],
+        until: i64,
+        old_until: i64,
+    ) -> Vec<Transition> {
         let ends: BTreeSet<i64> =
             Width::ALL.into_iter().flat_map(|width| self.ends(width, until)).collect();
         let mut open: BTreeMap<&str, (i64, Level)> = BTreeMap::new();
         let mut transitions = Vec::new();
         for at in ends {
-            let windows = Width::ALL.map(|width| (width, self.window(at, width)));
+            let windows = Width::ALL.map(|width| {
+                let (_, length) = self.panes(width);
+                (width, self.window(at.div_euclid(length) * length, width))
+            });
             for rule in rules {
                 let name = rule.name.as_str();
-                let level = level(rule, &windows);
+                let level = match at {
+                    _ if at <= old_until => level(rule, &windows, parts_of_earlier_release),
+                    _ if self.is_known(at) => level(rule, &windows, parts),
+                    // Nothing fires, and nothing resolves.
+                    _ => continue,
+                };
                 let (started_at, worst) = open.get(name).copied().unwrap_or((at, Level::Good));
                 let state = if level > worst {
                     open.insert(name, (started_at, level));
@@ -159,6 +366,16 @@ impl Timeline {
         }
         transitions
     }
+
+    /// Returns whether the source or tenant has delivered a message in the last 24 hours.
+    fn is_known(&self, at: i64) -> bool {
+        self.deliveries.range(at - DAY - HOUR..at).next().is_some()
+    }
+}
+
+fn row(width: Width, end: i64, counts: &Counts) -> String {
+    let counts = counts.map(|count| count.to_string()).join("\t");
+    format!("{}\t{end}\t{counts}", width.seconds())
 }
 
 /// The beginning, escalation or end of an episode.
@@ -172,18 +389,21 @@ pub(crate) struct Transition {
 }
 
 impl Transition {
-    /// Returns the row in the form of [`ALERTS`].
+    /// Returns the row in the form of [`alerts`].
     pub(crate) fn row(&self, scope: &Scope) -> String {
         let Self { rule, state, severity, started_at, at } = self;
         format!("{rule}\t{}\t{state}\t{severity}\t{started_at}\t{at}", scope.0.join("\t"))
     }
 }
 
-/// The query of all transitions, in the form of [`Transition::row`].
-pub(crate) const ALERTS: &str = "
-    SELECT rule, scope, provider, source, mailbox_provider, campaign, state, severity,
-        toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(at)
-    FROM alerts WHERE source != 'hostile' FORMAT TSV";
+/// Returns the query of all transitions, in the form of [`Transition::row`].
+pub(crate) fn alerts() -> String {
+    let scope = SCOPE.join(", ");
+    format!(
+        "SELECT rule, {scope}, state, severity, toUnixTimestamp64Micro(started_at), \
+         toUnixTimestamp64Micro(at) FROM alerts WHERE {GENUINE} FORMAT TSV"
+    )
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
@@ -202,16 +422,20 @@ impl Level {
 }
 
 /// Returns the worst level of a rule's windows that have enough volume.
-fn level(rule: &Rule, windows: &[(Width, Counts)]) -> Level {
+fn level(
+    rule: &Rule,
+    windows: &[(Width, Counts)],
+    parts: fn(Metric, &Counts) -> (i64, i64),
+) -> Level {
     let selected = windows.iter().filter(|(width, _)| rule.widths.contains(width));
     let levels = selected.filter_map(|(_, counts)| {
         let (part, volume) = parts(rule.metric, counts);
-        let rate = part as f64 / volume as f64;
+        let rate = (part as f64 / volume as f64).min(1.0);
         let beyond = |threshold: f64| match rule.direction {
             Direction::Over => rate > threshold,
             Direction::Under => rate < threshold,
         };
-        let enough = volume > 0 && volume >= rule.min_volume;
+        let enough = volume > 0 && volume.cast_unsigned() >= rule.min_volume;
         enough.then(|| match (beyond(rule.critical), beyond(rule.threshold)) {
             (true, _) => Level::Critical,
             (false, true) => Level::Warning,
@@ -221,22 +445,56 @@ fn level(rule: &Rule, windows: &[(Width, Counts)]) -> Level {
     levels.max().unwrap_or(Level::Good)
 }
 
-/// Returns the numerator and denominator of a rate. Bounces are relative to sent messages, the others to
-/// messages that the recipient's server accepted.
-fn parts(metric: Metric, counts: &Counts) -> (u64, u64) {
-    let [accepted, delivered, _, hard, soft, undetermined, late, _, more @ ..] = *counts;
-    let [opened, clicked, engaged, _, _, complained, unsubscribed] = more;
-    let bounced = hard + soft + undetermined;
-    let sent = if accepted > 0 { accepted } else { delivered + bounced };
-    let arrived = delivered.saturating_sub(late);
+/// Returns the numerator and denominator of a rate, as `docs/metrics.md` defines them.
+fn parts(metric: Metric, counts: &Counts) -> (i64, i64) {
+    let of = |counter: Counter| counts[counter as usize];
+    let bounces = of(Counter::BouncedHard)
+        + of(Counter::BouncedSoft)
+        + of(Counter::BouncedBlock)
+        + of(Counter::BouncedUndetermined);
+    let delivered = of(Counter::Delivered);
+    let sent = delivered + bounces;
+    let attempted = (sent + of(Counter::Deferred) - of(Counter::DeferredSettled)).max(0);
     match metric {
-        Metric::Bounce => (bounced, sent),
-        Metric::HardBounce => (hard, sent),
-        Metric::Complaint => (complained, arrived),
-        Metric::Unsubscribe => (unsubscribed, arrived),
-        Metric::Open => (opened, arrived),
-        Metric::Click => (clicked, arrived),
-        Metric::Engagement => (engaged, arrived),
+        Metric::Bounce => (bounces, sent),
+        Metric::HardBounce => (of(Counter::BouncedHard), sent),
+        Metric::SoftBounce => (of(Counter::BouncedSoft), sent),
+        Metric::BlockBounce => (of(Counter::BouncedBlock), sent),
+        Metric::UndeterminedBounce => (of(Counter::BouncedUndetermined), sent),
+        Metric::LateBounce => (of(Counter::LateBounces), delivered),
+        Metric::Deferral => (of(Counter::Deferred), attempted),
+        Metric::Delivery => (delivered, sent),
+        Metric::Complaint => (of(Counter::Complained), of(Counter::DeliveredFbl)),
+        Metric::PlainComplaint => (of(Counter::Complained), delivered),
+        Metric::Unsubscribe => (of(Counter::Unsubscribed), delivered),
+        Metric::Open => (of(Counter::Opened), delivered),
+        Metric::OpenWithMachines => (of(Counter::Opened) + of(Counter::MachineOpened), delivered),
+        Metric::Click => (of(Counter::Clicked), delivered),
+        Metric::Engagement => (of(Counter::Engaged), delivered),
+        Metric::InjectionLoss => {
+            let injected = of(Counter::Injected);
+            ((injected - attempted).max(0), injected)
+        }
+    }
+}
+
+/// Returns the same as releases before those definitions computed it.
+fn parts_of_earlier_release(metric: Metric, counts: &Counts) -> (i64, i64) {
+    let of = |counter: Counter| counts[counter as usize];
+    let bounces =
+        of(Counter::BouncedHard) + of(Counter::BouncedSoft) + of(Counter::BouncedUndetermined);
+    let (injected, delivered) = (of(Counter::Injected), of(Counter::Delivered));
+    let sent = if injected > 0 { injected } else { delivered + bounces };
+    let arrived = (delivered - of(Counter::LateBounces)).max(0);
+    match metric {
+        Metric::Bounce => (bounces, sent),
+        Metric::HardBounce => (of(Counter::BouncedHard), sent),
+        Metric::Complaint => (of(Counter::Complained), arrived),
+        Metric::Unsubscribe => (of(Counter::Unsubscribed), arrived),
+        Metric::Open => (of(Counter::Opened), arrived),
+        Metric::Click => (of(Counter::Clicked), arrived),
+        Metric::Engagement => (of(Counter::Engaged), arrived),
+        _ => (0, 0),
     }
 }
 
@@ -247,16 +505,31 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    /// Returns a line of the answer.
-    fn cell(mailbox: &str, campaign: &str, pane: i64, accepted: u64, hard: u64) -> String {
+    /// Returns lines of the answer.
+    fn cell(mailbox: &str, campaign: &str, pane: i64, delivered: i64, hard: i64) -> String {
         let pane = pane * PANE;
-        format!(
-            "ses\tnews\t{mailbox}\t{campaign}\t{pane}\t{accepted}\t0\t0\t{hard}\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\n"
-        )
+        let line = |counter: &str, number: i64| {
+            let (old, cohort) = (0, if campaign.is_empty() { "" } else { "3600000000" });
+            format!(
+                "ses\tnews\t{mailbox}\t{campaign}\t\t\t{old}\t*\t{pane}\t{cohort}\t{counter}\t{number}\n"
+            )
+        };
+        line("delivered", delivered) + &line("bounced_hard", hard)
     }
 
     fn source(timelines: &BTreeMap<Scope, Timeline>) -> &Timeline {
-        &timelines[&Scope(["source", "ses", "news", "", ""].map(str::to_owned))]
+        &timelines[&Scope(["source", "ses", "news", "", "", "", "", ""].map(str::to_owned))]
+    }
+
+    /// Returns windows of one width as end, delivered messages and hard bounces.
+    fn of_width(windows: &[String], width: u32) -> Vec<(i64, i64, i64)> {
+        let rows = windows.iter().map(|window| {
+            window.split('\t').map(|field| field.parse().unwrap()).collect::<Vec<i64>>()
+        });
+        let rows = rows.filter(|fields| fields[0] == i64::from(width));
+        let count = |fields: &[i64], counter: Counter| fields[2 + counter as usize];
+        rows.map(|it| (it[1], count(&it, Counter::Delivered), count(&it, Counter::BouncedHard)))
+            .collect()
     }
 
     #[test]
@@ -267,21 +540,35 @@ mod tests {
         let without = super::timelines(&cell("gmail", "", 0, 2, 0)).unwrap();
         assert_eq!(without.len(), 2, "source and mailbox provider");
         let windows = source(&timelines).windows(i64::MAX);
-        let minute: Vec<&str> = windows
-            .iter()
-            .filter_map(|window| window.strip_prefix("60\t"))
-            .map(|window| window.strip_suffix(&"\t0".repeat(11)).unwrap())
-            .collect();
+        let second = 1_000_000;
         assert_eq!(
-            minute,
+            of_width(&windows, 60),
             [
-                "10000000\t2\t0\t0\t0",
-                "20000000\t5\t0\t0\t1",
-                "70000000\t3\t0\t0\t1",
-                "80000000\t0\t0\t0\t0",
+                (10 * second, 2, 0),
+                (20 * second, 5, 1),
+                (60 * second, 5, 1),
+                (70 * second, 3, 1),
+                (80 * second, 0, 0),
             ]
         );
-        assert_eq!(source(&timelines).windows(20_000_000).len(), 8, "two ends of four widths");
+        assert_eq!(
+            of_width(&windows, 86_400),
+            [(300 * second, 5, 1), (86_400 * second, 5, 1), (86_700 * second, 0, 0)]
+        );
+        assert_eq!(of_width(&windows, 0), [(7200 * second, 5, 1)]);
+        let until_20 = source(&timelines).windows(20 * second);
+        assert_eq!(until_20.len(), 2 * 4 + 1, "two ends of four widths, and the cohort");
+    }
+
+    #[test]
+    fn a_correction_counts_only_in_its_dimensions() {
+        let correction = "ses\tnews\tgmail\tspring\t\t\t0\tcampaign\t0\t\tdelivered\t-1\n";
+        let answer = cell("gmail", "spring", 0, 2, 0) + correction;
+        for (scope, timeline) in timelines(&answer).unwrap() {
+            let expected = if scope.0[0] == "mailbox_provider" { 2 } else { 1 };
+            let windows = timeline.windows(i64::MAX);
+            assert_eq!(of_width(&windows, 300)[0], (PANE, expected, 0), "{scope:?}");
+        }
     }
 
     #[test]
@@ -300,12 +587,15 @@ mod tests {
     #[test]
     fn an_episode_fires_turns_critical_and_resolves() {
         let cells: String = (0..30)
-            .map(|pane| cell("gmail", "spring", pane, 100, if pane < 10 { 7 } else { 0 }))
+            .map(|pane| {
+                let bounced = if pane < 10 { 7 } else { 0 };
+                cell("gmail", "spring", pane, 100 - bounced, bounced)
+            })
             .collect();
         let more = cells + &cell("gmail", "spring", 8, 0, 60);
         let timelines = timelines(&more).unwrap();
         let rules = &Rule::defaults()[..1];
-        let transitions = source(&timelines).transitions(rules, i64::MAX);
+        let transitions = source(&timelines).transitions(rules, i64::MAX, i64::MIN);
         let seen: Vec<_> =
             transitions.iter().map(|t| (t.state, t.severity, t.started_at, t.at)).collect();
         // 200 messages are sent after two panes, and 60 more bounce in the ninth. The window of 15
@@ -314,8 +604,16 @@ mod tests {
         assert_eq!(seen[1], ("firing", "critical", 2 * PANE, 9 * PANE));
         assert_eq!(seen.last().unwrap().0, "resolved");
         assert_eq!(seen.len(), 3, "{seen:?}");
-        let until = source(&timelines).transitions(rules, 3 * MINUTE).len();
+        let until = source(&timelines).transitions(rules, 3 * MINUTE, i64::MIN).len();
         assert_eq!(until, 2, "still open");
+    }
+
+    #[test]
+    fn nothing_is_judged_without_deliveries() {
+        let cells: String = (0..30).map(|pane| cell("gmail", "", pane, 0, 100)).collect();
+        let timelines = timelines(&cells).unwrap();
+        let rules = &Rule::defaults()[..1];
+        assert_eq!(source(&timelines).transitions(rules, i64::MAX, i64::MIN), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use window::Rule;
 use super::attack::GENUINE;
 use super::balance::{Balance, Errors, Matched, in_order};
 use super::mail::Answers;
-use super::offline::{self, Scope, Timeline};
+use super::offline::{self, Before, SCOPE, Scope, Timeline};
 use crate::clickhouse::Database;
 
 /// Returns texts in the form of [`super::mail::row_of`].
@@ -40,15 +40,16 @@ pub(crate) async fn prove(
     dead_letters(&mut balance, database, answers).await?;
     order(&mut balance, database, answers).await?;
     rollups(&mut balance, database).await?;
-    let cells = database.text(&offline::query()).await?;
+    let cells = database.text(&offline::query(None)).await?;
     let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
-    windows(&mut balance, database, &timelines, until).await?;
-    alerts(&mut balance, database, &timelines, &Rule::defaults(), until).await?;
+    windows(&mut balance, database, &timelines, until, None).await?;
+    alerts(&mut balance, database, &timelines, &Rule::defaults(), until, None).await?;
     Ok(balance)
 }
 
 /// Compares what follows from the rows alone: records archived twice, first seen engagements, sums,
 /// windows, and the alerts of these rules. Repeats it until it balances or the deadline has passed.
+/// `before` is what an earlier release had done.
 ///
 /// # Errors
 /// If a query fails.
@@ -57,6 +58,7 @@ pub(crate) async fn settle_windows(
     database: &Database,
     rules: &[Rule],
     until: i64,
+    before: &Before,
     deadline: Instant,
 ) -> anyhow::Result<()> {
     loop {
@@ -67,10 +69,10 @@ pub(crate) async fn settle_windows(
         firsts(&mut found, database, "first_of_kind", "kind").await?;
         firsts(&mut found, database, "first_engagement", "'any'").await?;
         rollups(&mut found, database).await?;
-        let cells = database.text(&offline::query()).await?;
+        let cells = database.text(&offline::query(Some(before))).await?;
         let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
-        windows(&mut found, database, &timelines, until).await?;
-        alerts(&mut found, database, &timelines, rules, until).await?;
+        windows(&mut found, database, &timelines, until, Some(before)).await?;
+        alerts(&mut found, database, &timelines, rules, until, Some(before)).await?;
         if found.is_balanced() || Instant::now() > deadline {
             balance.0.extend(found.0);
             return Ok(());
@@ -265,20 +267,24 @@ async fn windows(
     database: &Database,
     timelines: &BTreeMap<Scope, Timeline>,
     until: i64,
+    before: Option<&Before>,
 ) -> anyhow::Result<()> {
     const PART: &str = "windows";
     let (mut once, mut due, mut published) = (0, 0, 0);
     let (mut lost, mut unknown) = (Errors::default(), Errors::default());
-    let columns = offline::COUNTERS.map(|(name, _)| name).join(", ");
+    let columns = offline::columns();
+    // An upgraded installation does not know the first day and the first cohorts completely.
+    let compared = if before.is_some() { "width_seconds BETWEEN 1 AND 3600" } else { "true" };
     for (scope, timeline) in timelines {
-        let [kind, provider, source, mailbox, campaign] = &scope.0;
         let sql = format!(
             "SELECT width_seconds, toUnixTimestamp64Micro(window_end), {columns} \
-             FROM rates FINAL WHERE scope = '{kind}' AND provider = '{provider}' \
-             AND source = '{source}' AND mailbox_provider = '{mailbox}' \
-             AND campaign = '{campaign}' FORMAT TSV"
+             FROM rates FINAL WHERE {} AND {compared} FORMAT TSV",
+            scope.condition()
         );
-        let windows = timeline.windows(until);
+        let (windows, optional) = match before {
+            Some(_) => timeline.windows_after_upgrade(until),
+            None => (timeline.windows(until), Vec::new()),
+        };
         let found = database.text(&sql).await?;
         let of = scope.0.join("/");
         due += windows.len() as u64;
@@ -294,6 +300,11 @@ async fn windows(
                 }),
             }
         }
+        for (window, expected) in optional.iter().filter_map(|row| window_of(row)) {
+            if found.get(&window) == Some(&expected) {
+                found.remove(&window);
+            }
+        }
         found.iter().for_each(|((width, end), counts)| {
             unknown.add(|| format!("{of} {width} s to {end}: found {counts}"));
         });
@@ -301,10 +312,31 @@ async fn windows(
     balance.line(PART, "windows that equal the recomputed ones", once, due);
     balance.none(PART, "windows missing or with other counts", &lost);
     balance.none(PART, "published windows that are not expected", &unknown);
-    let scopes = "SELECT uniqExact(scope, provider, source, mailbox_provider, campaign) \
-                  FROM rates WHERE source != 'hostile'";
-    balance.line(PART, "scopes", database.count(scopes).await?, published);
+    let scopes = format!(
+        "SELECT uniqExact({}) FROM rates WHERE source != 'hostile' AND {compared}",
+        SCOPE.join(", ")
+    );
+    balance.line(PART, "scopes", database.count(&scopes).await?, published);
     Ok(())
+}
+
+/// Returns the last window of each scope that an earlier release had published.
+async fn old_ends(
+    database: &Database,
+    before: Option<&Before>,
+) -> anyhow::Result<HashMap<String, i64>> {
+    let Some(Before { published, .. }) = before else { return Ok(HashMap::new()) };
+    let scope = SCOPE.join(", ");
+    let sql = format!(
+        "SELECT max(toUnixTimestamp64Micro(window_end)), {scope} FROM rates WHERE {published} \
+         GROUP BY {scope} FORMAT TSV"
+    );
+    let answer = database.text(&sql).await?;
+    let ends = answer.lines().filter_map(|line| {
+        let (end, scope) = line.split_once('\t')?;
+        Some((scope.to_owned(), end.parse().ok()?))
+    });
+    Ok(ends.collect())
 }
 
 /// Splits a row into width and end of the window, and its counters.
@@ -320,11 +352,14 @@ async fn alerts(
     timelines: &BTreeMap<Scope, Timeline>,
     rules: &[Rule],
     until: i64,
+    before: Option<&Before>,
 ) -> anyhow::Result<()> {
     const PART: &str = "alerts";
+    let old_ends = old_ends(database, before).await?;
     let (mut expected, mut began, mut ended) = (Vec::new(), 0, 0);
     for (scope, timeline) in timelines {
-        for transition in timeline.transitions(rules, until) {
+        let old_until = old_ends.get(&scope.0.join("\t")).copied().unwrap_or(i64::MIN);
+        for transition in timeline.transitions(rules, until, old_until) {
             began +=
                 u64::from(transition.state == "firing" && transition.at == transition.started_at);
             ended += u64::from(transition.state == "resolved");
@@ -337,7 +372,7 @@ async fn alerts(
     balance.line(PART, "episodes", database.count(episodes).await?, began);
     balance.line(PART, "fired", database.count(fired).await?, began);
     balance.line(PART, "resolved", database.count(resolved).await?, ended);
-    let found = database.text(offline::ALERTS).await?;
+    let found = database.text(&offline::alerts()).await?;
     let matched = Matched::of(expected.iter().map(|row| (row.as_str(), &"")), &found);
     let transitions = expected.len() as u64;
     balance.line(PART, "transitions that equal the recomputed ones", matched.once, transitions);

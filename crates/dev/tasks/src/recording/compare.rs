@@ -11,7 +11,7 @@ use super::expected::{Cluster, Expected, Topic};
 use super::installation::Installation;
 use super::tables;
 use super::totals::{POLL, PROCESSING_TIMEOUT};
-use crate::chaos::{self, Balance, Errors, PANE};
+use crate::chaos::{self, Balance, Before, Errors, PANE};
 use crate::clickhouse::Database;
 
 /// Returns every event with the columns that do not depend on the order in which topics are read, except
@@ -163,7 +163,8 @@ pub(crate) async fn windows_and_alerts(
     let until = (expected.closing_at - expected.out_of_orderness).div_euclid(PANE) * PANE;
     let rules: Vec<Rule> = serde_json::from_value(expected.rules.clone())?;
     let deadline = Instant::now() + PROCESSING_TIMEOUT;
-    chaos::settle_windows(balance, database, &rules, until, deadline).await?;
+    let before = before(expected)?;
+    chaos::settle_windows(balance, database, &rules, until, &before, deadline).await?;
     let migrations = tables::migrations(database).await?;
     let (mut changed, all) = (Errors::default(), expected.migrations.len() as u64);
     for migration in expected.migrations.iter().filter(|it| !migrations.contains(it)) {
@@ -172,6 +173,31 @@ pub(crate) async fn windows_and_alerts(
     balance.line("migrations", "recorded migrations that are unchanged", all - changed.count, all);
     balance.none("migrations", "recorded migrations that have changed", &changed);
     episodes(balance, running, expected).await
+}
+
+/// Returns what the recorded release had counted and published.
+fn before(expected: &Expected) -> anyhow::Result<Before> {
+    /// Returns the condition for rows of a partition before an offset.
+    fn rows(partition: &str, offset: i64) -> String {
+        format!("(kafka_partition = {partition} AND kafka_offset < {offset})")
+    }
+    let any = |rows: Vec<String>| match rows.join(" OR ") {
+        none if none.is_empty() => "false".to_owned(),
+        some => format!("({some})"),
+    };
+    let cluster = &expected.cluster;
+    let fold = cluster.groups.iter().filter(|(group, _)| group.ends_with("monitor-fold"));
+    let counted = fold.flat_map(|(_, committed)| committed).map(|(partition, committed)| {
+        let (_, number) = partition.rsplit_once('/').context("topic/partition")?;
+        Ok(rows(number, committed.offset))
+    });
+    let rates = cluster.topics.iter().filter(|(topic, _)| topic.ends_with("mail.rates"));
+    let published = rates.flat_map(|(_, topic)| topic.ends.iter().enumerate());
+    let published = published.map(|(number, end)| rows(&number.to_string(), *end));
+    Ok(Before {
+        counted: any(counted.collect::<anyhow::Result<_>>()?),
+        published: any(published.collect()),
+    })
 }
 
 async fn episodes(

@@ -97,6 +97,8 @@ impl Installation {
         let mut environment: Vec<_> = self.environment.clone().into_iter().collect();
         let admin_key = format!("MAILPULSE__{}__ADMIN", member.service.to_uppercase());
         environment.push((admin_key, admin.clone()));
+        // Every window is compared. Earlier releases published all of them.
+        environment.push(("MAILPULSE__MONITOR__PUBLISH".to_owned(), "all".to_owned()));
         let plan = Plan {
             member,
             binary: self.binaries.join(member.service),

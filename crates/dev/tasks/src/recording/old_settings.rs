@@ -41,7 +41,7 @@ pub(crate) fn check(balance: &mut Balance, running: &Installation) -> anyhow::Re
     Ok(())
 }
 
-/// Each start of a service must have logged one warning for each old name.
+/// Each start of a service must have logged one warning for each setting that was renamed or removed.
 pub(crate) fn warnings(
     balance: &mut Balance,
     running: &Installation,
@@ -53,7 +53,8 @@ pub(crate) fn warnings(
         // On a busy machine, the supervisor may have restarted a service.
         let starts = log.matches("service started").count();
         for name in old_names {
-            let warnings = log.matches(&format!("setting `{name}` is now called")).count();
+            let warning = |text| log.matches(&format!("setting `{name}` is {text}")).count();
+            let warnings = warning("now called") + warning("no longer used");
             if starts > 0 && warnings == starts {
                 once += 1;
             } else {

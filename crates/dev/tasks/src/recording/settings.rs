@@ -339,6 +339,11 @@ mod tests {
         "batch_bytes",
         "ca_file",
         "max_scopes_per_source",
+        "max_scope_bytes",
+        "scopes",
+        "publish",
+        "remember",
+        "count_unauthentic",
     ];
 
     #[test]
