@@ -45,7 +45,7 @@ demo *args:
 up:
     cargo xtask up
 
-# Run all tests on real Kafka and ClickHouse, and then a short chaos run.
+# Run all tests on real Kafka and ClickHouse, and then short runs of chaos and truth.
 test *args:
     cargo xtask test {{args}}
 
@@ -56,6 +56,10 @@ bench *args:
 # Kill, freeze and stop everything by a seeded schedule, and compare the results.
 chaos *args:
     cargo xtask chaos {{args}}
+
+# Post mail of which everything is known, and compare every metric with the truth.
+truth *args:
+    cargo xtask truth {{args}}
 
 # Run the checks of CI.
 ci:
