@@ -61,6 +61,11 @@ chaos *args:
 truth *args:
     cargo xtask truth {{args}}
 
+# Write the components of every binary as CycloneDX files beside their Cargo.toml. Needs cargo install
+# cargo-cyclonedx.
+sbom:
+    cargo cyclonedx --format json --describe binaries
+
 # Run the checks of CI.
 ci:
     bash .ci/run

@@ -224,6 +224,7 @@ pub(super) async fn compare(
         unknown.extend(rows.into_keys().filter(|scope| scope.0[2] != CLOSING.1));
     }
     events(&mut comparison, database, expected.truth).await?;
+    dates(&mut comparison, database).await?;
     for scope in unknown {
         comparison.check(&scope, || "the scope".to_owned(), "", "absent", "present", false);
     }
@@ -280,6 +281,37 @@ async fn events(
         comparison.totals += 1;
         comparison.counts(scope, &|| "total of all events".to_owned(), total, found, None);
     }
+    Ok(())
+}
+
+/// Checks that events dated 1970 and 2299 are stored when they were received, and that rows and hourly sums
+/// agree.
+async fn dates(comparison: &mut Comparison, database: &Database) -> anyhow::Result<()> {
+    const CHECKS: [(&str, &str); 5] = [
+        ("events in the future", "SELECT count() FROM events WHERE occurred_at > now() + 3660"),
+        ("events before the run", "SELECT count() FROM events WHERE occurred_at < now() - 2592000"),
+        ("hours in the future", "SELECT count() FROM events_hourly WHERE hour > now() + 3660"),
+        (
+            "counts in the future",
+            "SELECT count() FROM message_counts WHERE counted_at > now() + 60",
+        ),
+        (
+            "events missing in the hourly sums",
+            "SELECT toInt64(count()) - (SELECT toInt64(sum(events)) FROM events_hourly) FROM events",
+        ),
+    ];
+    let all = Scope(Default::default());
+    for (name, sql) in CHECKS {
+        let found = database.text(&format!("{sql} FORMAT TSV")).await?;
+        let found = found.trim();
+        comparison.check(&all, || "all sources".to_owned(), name, "0", found, found == "0");
+    }
+    const DATED: &str = "SELECT countIf(time_fault = 'implausible') > 0 AND \
+                         countIf(time_fault = 'out_of_range') > 0 FROM events FORMAT TSV";
+    let found = database.text(DATED).await?;
+    let are_there = found.trim() == "1";
+    let name = "events dated 1970 and 2299";
+    comparison.check(&all, || "all sources".to_owned(), name, "some", "none", are_there);
     Ok(())
 }
 
