@@ -7,12 +7,13 @@
 //! new requests wait until it is empty, and then go to Kafka again.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use spool::{Cause, Spool, SpoolError};
 use tokio::sync::Notify;
 
+use crate::lock::lock;
 use crate::spool_writer::{SpoolMetrics, SpoolWriter};
 
 /// When the backlog has at most this many bytes, new requests wait until it is empty.
@@ -237,7 +238,7 @@ impl Backlog {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn spool(&self) -> MutexGuard<'_, Spool> {
@@ -272,10 +273,6 @@ impl Drop for SpoolTicket<'_> {
             self.0.changed.notify_waiters();
         }
     }
-}
-
-pub(crate) fn lock(spool: &Mutex<Spool>) -> MutexGuard<'_, Spool> {
-    spool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +11,8 @@ use lru::LruCache;
 use providers::Certificate;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// The maximum length of a response. A certificate has a few kilobytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -150,10 +152,6 @@ impl Drop for Turn<'_> {
             fetching.remove(self.url);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Builds the client. Only tests pass a builder with a resolver or a root certificate of their own.

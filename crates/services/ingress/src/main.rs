@@ -23,6 +23,7 @@ mod gzip;
 mod handler;
 mod heavy_work;
 mod limits;
+mod lock;
 mod open_connections;
 mod problem;
 mod publish_segment;

@@ -3,12 +3,13 @@
 //! Otherwise a few clients could open all connections, send nothing, and keep everyone else out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limit;
+use crate::lock::lock;
 use crate::timed_stream::Phase;
 
 /// After this time another connection is closed, if the one before did not make room.
@@ -94,10 +95,6 @@ impl Drop for OpenConnection {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +102,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
     const NEVER: Duration = Duration::from_millis(50);
 
-    /// Returns how many of the connections were told to close.
+    /// Returns for each connection whether it was told to close.
     async fn closed(connections: &[OpenConnection]) -> Vec<bool> {
         let mut closed = Vec::new();
         for connection in connections {

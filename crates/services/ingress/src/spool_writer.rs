@@ -6,7 +6,8 @@ use metrics::{Counter, Gauge, counter, gauge};
 use spool::{Cause, Spool, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backlog::{SpoolErrorCode, lock};
+use crate::backlog::SpoolErrorCode;
+use crate::lock::lock;
 
 /// The size in bytes from which a group of requests is written without waiting for more.
 const GROUP_BYTES: usize = 4 << 20;

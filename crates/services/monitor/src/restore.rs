@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(apply("source/ses/acme"), counted);
         assert_eq!(apply("tenant/acme"), counted, "the first of its kind");
         assert_eq!(apply("tenant/globex"), other("tenant/%28other%29"));
-        // Who has used the memory up is limited, and others are not.
+        // Only a source, or a kind of tenants, with more scopes than the average is limited.
         assert_eq!(apply("tenant/%28other%29"), counted);
         assert_eq!(apply("ip/ses/acme/192.0.2.1"), counted);
         assert_eq!(apply("tenant/initech"), other("tenant/%28other%29"));

@@ -29,7 +29,7 @@ pub(super) struct Source {
     pub(super) senders: &'static [(&'static str, &'static str)],
 }
 
-/// The mailbox providers, among those of the run, that report complaints to whoever enrols.
+/// The mailbox providers of this run that report complaints by default.
 const USUAL_LOOPS: &[&str] = &["yahoo", "outlook"];
 
 const SENDERS: &[(&str, &str)] = &[
