@@ -2,8 +2,8 @@
 
 use event::{CounterSet, Kind, Provider};
 use record::{
-    DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, Origin, RawHeaders, Reason, Stage,
-    Tally, names,
+    DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, ForDedupe, Origin, RawHeaders, Reason,
+    Stage, Tally, names,
 };
 
 use crate::head_and_body;
@@ -53,8 +53,12 @@ fn check_event<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
     let engagement = enriched.engagement_id.map(|id| id.0.to_vec());
     assert_eq!(engagement.as_deref(), headers(names::ENGAGEMENT_ID));
     assert_eq!(enriched.authentic, headers(names::UNAUTHENTIC).is_none());
-    if let Some(digests) = headers(names::DIMENSION_DIGESTS) {
-        assert_eq!(enriched.digests.to_bytes(), digests);
+    let EnrichedHeaders { would_count, digests, sent_at, .. } = enriched;
+    if let Some(value) = headers(names::FOR_DEDUPE) {
+        let rewritten = ForDedupe { would_count, digests, sent_at };
+        assert_eq!(rewritten.write(&mut [0; ForDedupe::MAX_BYTES]), value);
+    } else if let Some(value) = headers(names::DIMENSION_DIGESTS) {
+        assert_eq!(digests.to_bytes(), value);
     }
     if let Some(counters) = enriched.would_count {
         assert_eq!(CounterSet::from_names(&counters.to_string()), Some(counters));
@@ -70,6 +74,12 @@ fn check_tally<'a>(headers: &impl Fn(&str) -> Option<&'a [u8]>) {
     let rewritten = corrections.as_ref().map(ToString::to_string);
     assert_eq!(rewritten.map(|text| text.parse()).transpose(), Ok(corrections));
     assert_eq!(counts.map(|names| CounterSet::from_names(&names)), tally.counts.map(Some));
+    let Some(counts) = tally.counts else { return };
+    let mut value = Vec::new();
+    Tally::write(tally.seen, tally.sent, counts, &mut value);
+    let rewritten = Tally::read(&|name: &str| (name == names::TALLY).then_some(value.as_slice()));
+    let (seen, sent) = (tally.seen, tally.sent);
+    assert_eq!(rewritten, Ok(Tally { seen, sent, counts: Some(counts), corrections: None }));
 }
 
 fn check_dead_letter(original: &[Header<'_>]) {

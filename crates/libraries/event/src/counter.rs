@@ -122,6 +122,16 @@ impl CounterSet {
         Counter::ALL.iter().copied().filter(move |&counter| self.contains(counter))
     }
 
+    /// Returns the set as bits: bit n is the counter with the number n. Numbers never change.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Reads the set from bits. Returns `None` if a bit is not a counter.
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits >> Counter::ALL.len() == 0 { Some(Self(bits)) } else { None }
+    }
+
     /// Reads names that are separated by commas. Returns `None` if one is not a counter.
     pub fn from_names(names: &str) -> Option<Self> {
         let mut names = names.split(',').filter(|name| !name.is_empty());

@@ -8,6 +8,8 @@ use event::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::ForDedupe;
+
 /// Names of record headers.
 pub mod names {
     /// The provider's name in lower case.
@@ -38,25 +40,26 @@ pub mod names {
     pub const LINK: &str = "link";
     /// Present and empty on an event that only the shadow mode of its source admitted.
     pub const UNAUTHENTIC: &str = "unauthentic";
-    /// When the provider began to send the message: UTC microseconds in decimal. Only on events that
-    /// carry this time.
+    /// What only `dedupe` needs: [`super::ForDedupe`], 15 or 23 bytes.
+    pub const FOR_DEDUPE: &str = "for-dedupe";
+    /// What `dedupe` has found out about the event: `seen;sent;counts`, such as
+    /// `1;1795255200000000;delivered,delivered_fbl`. See [`super::Tally`].
+    pub const TALLY: &str = "tally";
+    /// The send time, in records that an earlier release of `enrich` wrote; now in `for-dedupe`.
     pub const SENT_AT: &str = "sent-at";
-    /// What the event counts for if it is the first of its kind for its message and recipient: names of
-    /// [`event::Counter`], separated by commas. From `enrich` to `dedupe`.
+    /// What the event would count for, as names, in records that an earlier release of `enrich` wrote; now
+    /// in `for-dedupe`.
     pub const WOULD_COUNT: &str = "would-count";
-    /// The [`event::DimensionDigests`] of the event, 10 bytes. From `enrich` to `dedupe`.
+    /// The digests of the dimensions, in records that an earlier release of `enrich` wrote; now in
+    /// `for-dedupe`.
     pub const DIMENSION_DIGESTS: &str = "dimension-digests";
-    /// The how-manieth event of its kind this is for its message and recipient, in decimal; 1 is the
-    /// first. Opens and clicks by people and by machines are numbered separately. Absent if the event
-    /// names no message, or if nothing is remembered about it.
+    /// [`super::Tally::seen`], in records that an earlier release of `dedupe` wrote; now in `tally`.
     pub const SEEN: &str = "seen";
-    /// When the message was sent, as far as `dedupe` knows: UTC microseconds in decimal. The same on all
-    /// events of a message and recipient.
+    /// [`super::Tally::sent`], in records that an earlier release of `dedupe` wrote; now in `tally`.
     pub const SENT: &str = "sent";
     /// Present and empty on a bounce that happened after the delivery of its message.
     pub const LATE: &str = "late";
-    /// What the event counts for: names of [`event::Counter`], separated by commas. From `dedupe` to
-    /// `monitor`.
+    /// [`super::Tally::counts`], in records that an earlier release of `dedupe` wrote; now in `tally`.
     pub const COUNTS: &str = "counts";
     /// What the event changes in the counts of earlier events; see [`super::Corrections`].
     pub const CORRECTIONS: &str = "corrections";
@@ -199,6 +202,10 @@ impl EnrichedHeaders {
                 .transpose()
         };
         let occurred_at = OccurredAt(number_header(headers, names::OCCURRED_AT)?);
+        let ForDedupe { would_count, digests, sent_at } = match headers(names::FOR_DEDUPE) {
+            Some(value) => ForDedupe::read(value)?,
+            None => for_dedupe_of_earlier_release(headers)?,
+        };
         Ok(Self {
             event_id: id(names::EVENT_ID)?.ok_or(HeaderError(names::EVENT_ID))?,
             kind: text_header(headers, names::KIND)?
@@ -209,18 +216,28 @@ impl EnrichedHeaders {
                 .map_or(ReceivedAt(occurred_at.micros()), |time| ReceivedAt(time.micros())),
             is_undated: headers(names::TIME_FAULT).is_some(),
             engagement_id: id(names::ENGAGEMENT_ID)?,
-            sent_at: time(headers, names::SENT_AT)?,
-            would_count: counters(headers, names::WOULD_COUNT)?,
-            digests: match headers(names::DIMENSION_DIGESTS) {
-                Some(bytes) => DimensionDigests::from_bytes(bytes)
-                    .ok_or(HeaderError(names::DIMENSION_DIGESTS))?,
-                None => DimensionDigests::default(),
-            },
+            sent_at,
+            would_count,
+            digests,
             authentic: headers(names::UNAUTHENTIC).is_none(),
             machine: headers(names::MACHINE).is_some(),
             link: headers(names::LINK).map(link).transpose()?,
         })
     }
+}
+
+/// Reads the headers that an earlier release of `enrich` wrote instead of `for-dedupe`.
+fn for_dedupe_of_earlier_release<'a>(
+    headers: &impl Fn(&str) -> Option<&'a [u8]>,
+) -> Result<ForDedupe, HeaderError> {
+    let digests = match headers(names::DIMENSION_DIGESTS) {
+        Some(bytes) => {
+            DimensionDigests::from_bytes(bytes).ok_or(HeaderError(names::DIMENSION_DIGESTS))?
+        }
+        None => DimensionDigests::default(),
+    };
+    let would_count = counters(headers, names::WOULD_COUNT)?;
+    Ok(ForDedupe { would_count, digests, sent_at: time(headers, names::SENT_AT)? })
 }
 
 /// Reads an optional header with a time.
@@ -277,13 +294,20 @@ impl FirstSeen {
     }
 }
 
-/// What an event counts for, as `dedupe` decided.
+/// What `dedupe` has found out about an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// `None` if an earlier release of `dedupe` passed the event on.
-    pub counts: Option<CounterSet>,
-    /// When the message was sent.
+    /// The how-manieth event of its kind this is for its message and recipient; 1 is the first. Opens and
+    /// clicks by people and by machines are numbered separately. `None` if the event names no message,
+    /// or if nothing is remembered about it.
+    pub seen: Option<u16>,
+    /// When the message was sent, as far as `dedupe` knows. The same on all events of a message and
+    /// recipient.
     pub sent: Option<OccurredAt>,
+    /// What the event counts for. `None` if a release of `dedupe` that did not decide this passed the event
+    /// on.
+    pub counts: Option<CounterSet>,
+    /// What it changes in the counts of earlier events.
     pub corrections: Option<Corrections>,
 }
 
@@ -297,8 +321,54 @@ impl Tally {
             Some(_) => Some(text_header(headers, names::CORRECTIONS)?.parse()?),
             None => None,
         };
-        let counts = counters(headers, names::COUNTS)?;
-        Ok(Self { counts, sent: time(headers, names::SENT)?, corrections })
+        if let Some(value) = headers(names::TALLY) {
+            let parsed = std::str::from_utf8(value).ok().and_then(Self::parse);
+            return parsed
+                .map(|tally| Self { corrections, ..tally })
+                .ok_or(HeaderError(names::TALLY));
+        }
+        let seen = match headers(names::SEEN) {
+            Some(_) => Some(
+                text_header(headers, names::SEEN)?.parse().map_err(|_| HeaderError(names::SEEN))?,
+            ),
+            None => None,
+        };
+        let sent = time(headers, names::SENT)?;
+        Ok(Self { seen, sent, counts: counters(headers, names::COUNTS)?, corrections })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split(';');
+        let (seen, sent, counts) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_complete = fields.next().is_none();
+        let seen = if seen.is_empty() { None } else { Some(seen.parse().ok()?) };
+        let sent = if sent.is_empty() { None } else { Some(OccurredAt(sent.parse().ok()?)) };
+        let counts = Some(CounterSet::from_names(counts)?);
+        is_complete.then_some(Self { seen, sent, counts, corrections: None })
+    }
+
+    /// Writes the value of the header `tally` to `out`: everything but the corrections.
+    pub fn write(
+        seen: Option<u16>,
+        sent: Option<OccurredAt>,
+        counts: CounterSet,
+        out: &mut Vec<u8>,
+    ) {
+        let mut digits = itoa::Buffer::new();
+        if let Some(seen) = seen {
+            out.extend_from_slice(digits.format(seen).as_bytes());
+        }
+        out.push(b';');
+        if let Some(sent) = sent {
+            out.extend_from_slice(digits.format(sent.micros()).as_bytes());
+        }
+        out.push(b';');
+        for (number, counter) in counts.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(counter.as_str().as_bytes());
+        }
     }
 }
 
@@ -397,6 +467,51 @@ mod tests {
             }
         }
         assert!(FirstSeen::from_header(b"yes").is_err());
+    }
+
+    #[test]
+    fn a_tally_is_read_as_it_was_written() {
+        let counts = CounterSet::from_names("delivered,delivered_fbl").unwrap_or_default();
+        for seen in [None, Some(1), Some(u16::MAX)] {
+            for sent in [None, Some(OccurredAt(-5)), Some(OccurredAt(1_795_255_200_000_000))] {
+                for counts in [counts, CounterSet::EMPTY] {
+                    let mut value = Vec::new();
+                    Tally::write(seen, sent, counts, &mut value);
+                    let lookup = |name: &str| (name == names::TALLY).then_some(value.as_slice());
+                    let tally = Tally { seen, sent, counts: Some(counts), corrections: None };
+                    assert_eq!(Tally::read(&lookup), Ok(tally));
+                }
+            }
+        }
+        for wrong in [&b""[..], b";", b";;;", b"x;;", b";x;", b";;x", b"70000;;", b";;\xff"] {
+            let lookup = |name: &str| (name == names::TALLY).then_some(wrong);
+            assert_eq!(Tally::read(&lookup), Err(HeaderError(names::TALLY)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_earlier_releases_are_read() {
+        let lookup = |name: &str| -> Option<&'static [u8]> {
+            match name {
+                names::SEEN => Some(b"3".as_slice()),
+                names::SENT => Some(b"-5"),
+                names::COUNTS => Some(b"opened,engaged"),
+                names::EVENT_ID => Some(&[7; 16]),
+                names::KIND => Some(b"opened"),
+                names::OCCURRED_AT => Some(b"5"),
+                names::SENT_AT => Some(b"4"),
+                names::WOULD_COUNT => Some(b"opened"),
+                names::DIMENSION_DIGESTS => Some(b"0123456789"),
+                _ => None,
+            }
+        };
+        let tally = Tally::read(&lookup).unwrap();
+        assert_eq!((tally.seen, tally.sent), (Some(3), Some(OccurredAt(-5))));
+        assert_eq!(tally.counts, CounterSet::from_names("opened,engaged"));
+        let enriched = EnrichedHeaders::read(&lookup).unwrap();
+        assert_eq!(enriched.sent_at, Some(OccurredAt(4)));
+        assert_eq!(enriched.would_count, CounterSet::from_names("opened"));
+        assert_eq!(enriched.digests.to_bytes(), *b"0123456789");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use record::names;
+use record::{Tally, names};
 
 use crate::judgement::Findings;
 
@@ -19,16 +19,11 @@ impl OutputHeaders {
         self.text.clear();
         self.headers.clear();
         let Findings { seen, sent, counts, corrections, first, .. } = findings;
-        if let Some(seen) = seen {
-            self.add(names::SEEN, format_args!("{seen}"));
-        }
-        if let Some(sent) = sent {
-            self.add(names::SENT, format_args!("{}", sent.micros()));
-        }
+        Tally::write(*seen, *sent, *counts, &mut self.text);
+        self.headers.push((names::TALLY, 0..self.text.len()));
         if findings.is_late {
             self.add(names::LATE, format_args!(""));
         }
-        self.add(names::COUNTS, format_args!("{counts}"));
         if let Some(corrections) = corrections {
             self.add(names::CORRECTIONS, format_args!("{corrections}"));
         }
@@ -59,7 +54,7 @@ impl OutputHeaders {
 #[cfg(test)]
 mod tests {
     use event::{Automation, AutomationReason, CounterSet, OccurredAt};
-    use record::{FirstSeen, Tally};
+    use record::FirstSeen;
 
     use super::*;
 
@@ -86,10 +81,8 @@ mod tests {
         };
         let written = headers(&findings);
         let expected = [
-            ("seen", "1"),
-            ("sent", "-5"),
+            ("tally", "1;-5;late_bounces"),
             ("late", ""),
-            ("counts", "late_bounces"),
             ("corrections", corrections),
             ("unjudged", ""),
             ("first", "kind"),
@@ -100,13 +93,13 @@ mod tests {
             written.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes())
         };
         let tally = Tally::read(&look_up).unwrap();
-        let Findings { sent, counts, corrections, .. } = findings;
-        assert_eq!(tally, Tally { counts: Some(counts), sent, corrections });
+        let Findings { seen, sent, counts, corrections, .. } = findings;
+        assert_eq!(tally, Tally { seen, sent, counts: Some(counts), corrections });
     }
 
     #[test]
     fn an_event_that_counts_for_nothing_says_so() {
         let written = headers(&Findings::default());
-        assert_eq!(written, [("counts", String::new())]);
+        assert_eq!(written, [("tally", ";;".to_owned())]);
     }
 }

@@ -1,7 +1,7 @@
 use enrich::{Enrichment, RawRecord};
 use event::{CounterSet, DimensionDigests, Event, IdBuilder, Kind};
 use kafka::{Inputs, Outcome, Outgoing, Output, Record, Stage, TopicSettings};
-use record::{Topics, names};
+use record::{ForDedupe, Topics, names};
 
 /// Turns raw events into canonical events. It keeps no state between records, apart from look-up
 /// tables and a buffer.
@@ -13,7 +13,7 @@ pub(crate) struct Enrich {
 }
 
 /// The greatest number of headers of a record of `mail.enriched`.
-const MAX_HEADERS: usize = 14;
+const MAX_HEADERS: usize = 12;
 
 impl Enrich {
     pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
@@ -66,8 +66,7 @@ fn publish(
 ) -> Result<(), kafka::Error> {
     value.clear();
     serde_json::to_writer(&mut *value, event).map_err(kafka::Error::state)?;
-    let (mut digits, mut received_at, mut sent_at) =
-        (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+    let (mut digits, mut received_at) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(MAX_HEADERS);
     headers.push((names::EVENT_ID, event.event_id.as_bytes()));
     headers.push((names::KIND, event.kind.as_str().as_bytes()));
@@ -82,15 +81,11 @@ fn publish(
     if let Some(engagement) = &engagement {
         headers.push((names::ENGAGEMENT_ID, engagement.as_bytes()));
     }
-    if let Some(time) = event.sent_at {
-        headers.push((names::SENT_AT, sent_at.format(time.micros()).as_bytes()));
-    }
-    let would_count = would_count.map(|counters| counters.to_string());
-    if let Some(counters) = &would_count {
-        headers.push((names::WOULD_COUNT, counters.as_bytes()));
-    }
-    let digests = DimensionDigests::of(event).to_bytes();
-    headers.push((names::DIMENSION_DIGESTS, &digests));
+    let digests = DimensionDigests::of(event);
+    let mut for_dedupe = [0; ForDedupe::MAX_BYTES];
+    let value_for_dedupe =
+        ForDedupe { would_count, digests, sent_at: event.sent_at }.write(&mut for_dedupe);
+    headers.push((names::FOR_DEDUPE, value_for_dedupe));
     if !event.authentic {
         headers.push((names::UNAUTHENTIC, b""));
     }

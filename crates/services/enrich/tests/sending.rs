@@ -45,9 +45,9 @@ fn headers(record: &Record) -> EnrichedHeaders {
     EnrichedHeaders::read(&|name| record.header(name)).unwrap()
 }
 
-/// The names of what the event would count for; `None` without the header.
+/// The names of what the event would count for; `None` if it counts for nothing.
 fn would_count(record: &Record) -> Option<String> {
-    record.header(names::WOULD_COUNT).map(|names| String::from_utf8(names.to_vec()).unwrap())
+    headers(record).would_count.map(|counters| counters.to_string())
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn headers_have_everything_by_which_dedupe_counts() {
         assert_eq!(headers.sent_at, event.sent_at);
         assert_eq!(headers.authentic, event.authentic);
         assert_eq!(headers.digests, DimensionDigests::of(&event));
-        assert!(record.header(names::DIMENSION_DIGESTS).is_some());
+        assert!(record.header(names::FOR_DEDUPE).is_some());
         assert!(record.header(names::RECEIVED_AT).is_some());
     }
 

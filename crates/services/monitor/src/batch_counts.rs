@@ -1,8 +1,7 @@
 //! The events of one batch, counted by scope, pane and cohort.
 
-use std::collections::HashMap;
-
 use event::{CounterSet, Dimension, DimensionSet, OccurredAt};
+use foldhash::{HashMap, HashMapExt};
 use record::Corrections;
 use window::{Counts, HourStart, PaneStart, Scope, ScopeKind};
 

@@ -4,7 +4,7 @@
 //! | key | value |
 //! |---|---|
 //! | `pane/<start>/<scope key>` | a [`window::Pane`] of ten seconds, or a tombstone after it expired |
-//! | `day/<start>/<scope key>` | the same for five minutes |
+//! | `day/<start>/<scope key>` | the same for five minutes, unless it is the sum of panes of ten seconds in the changelog |
 //! | `cohort/<start of hour>/<scope key>` | a [`window::Cohort`], or a tombstone after it expired |
 //! | `waiting/<scope key>` | the corrected windows of a source that are published when the minute is over, or a tombstone if there are none |
 //! | `deliveries/<scope key>` | the latest hour in which the source or tenant has delivered a message |

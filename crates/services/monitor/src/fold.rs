@@ -135,8 +135,9 @@ impl Stage for Fold {
             }
             Err(error) => return out.dead_letter(record, Reason::NotJson, &error.to_string()),
         };
-        let header = |name: &str| record.header(name);
-        let Tally { counts, sent, corrections } = match Tally::read(&header) {
+        let headers = record.look_up();
+        let header = |name: &str| headers.get(name);
+        let Tally { counts, sent, corrections, .. } = match Tally::read(&header) {
             Ok(tally) => tally,
             Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
         };

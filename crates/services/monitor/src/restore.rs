@@ -126,7 +126,7 @@ mod tests {
     /// A record of `mail.panes`.
     #[derive(Debug, Clone)]
     enum Input {
-        /// The number of a source, a second, deliveries and bounces.
+        /// The number of a source, a second, deliveries and bounces; fewer than 0 are corrections.
         Delta(u8, i64, i64, i64),
         /// A source, and the seconds at which messages were opened and sent.
         Opened(u8, i64, i64),
@@ -218,7 +218,7 @@ mod tests {
             4 => Just(Activity::Active), 1 => Just(Activity::Idle), 1 => Just(Activity::Gone)
         ];
         prop_oneof![
-            3 => (0..2_u8, 0..900_i64, 0..4_i64, 0..4_i64)
+            3 => (0..2_u8, 0..900_i64, 0..4_i64, -2..4_i64)
                 .prop_map(|(source, at, good, bad)| Input::Delta(source, at, good, bad)),
             1 => (0..2_u8, 0..900_i64, -9000..900_i64)
                 .prop_map(|(source, at, sent)| Input::Opened(source, at, sent)),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use event::{Counter, OccurredAt};
 use window::{
-    Admission, Alert, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, OpenEpisodes, Pane,
-    PaneStart, Ring, Rule, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Slide, Width,
-    Window, WindowKey,
+    Admission, Alert, Applied, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, OpenEpisodes,
+    Pane, PaneStart, Ring, Rule, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Slide,
+    Width, Window, WindowKey,
 };
 
 use crate::changelog::{ChangelogKey, LastCommit};
@@ -53,6 +53,8 @@ struct ScopeState {
     due: Option<i64>,
     /// The estimated memory. [`Shard::bytes`] contains it.
     bytes: usize,
+    /// The panes of the day that are in the changelog. See [`ScopeState::must_write_day`].
+    written_days: BTreeSet<PaneStart>,
     unwritten: Unwritten,
 }
 
@@ -171,7 +173,8 @@ impl Shard {
                 self.note_delivery(&state.whole, pane.start);
             }
         }
-        let panes = panes.into_iter().map(|((ring, _), pane)| (ring, pane));
+        state.written_days = written_days(&panes);
+        let panes = with_days(panes).into_iter().map(|((ring, _), pane)| (ring, pane));
         let emits = emits(&state.scope, settings);
         state.windows = ScopeWindows::restore(panes, waiting, emits, self.clock.now());
         state.cohorts = Cohorts::from_cohorts(cohorts);
@@ -479,6 +482,7 @@ impl ScopeState {
             scope,
             due: None,
             bytes: 0,
+            written_days: BTreeSet::new(),
             unwritten: Unwritten::default(),
         })
     }
@@ -500,7 +504,7 @@ impl ScopeState {
         for (ring, admission) in Ring::ALL.into_iter().zip(applied.rings) {
             if admission == Admission::TooLate {
                 counted.late[ring as usize] = events;
-            } else {
+            } else if ring == Ring::Fine || self.must_write_day(now, pane, &applied) {
                 self.unwritten.panes.insert((ring, ring.pane_of(pane)));
             }
         }
@@ -520,6 +524,21 @@ impl ScopeState {
             || self.cohorts.len() != cohorts
             || self.cohorts.has_unpublished() != had_unpublished;
         (counted, changes_due)
+    }
+
+    /// Returns whether a pane of the day that a delta has changed must be written to the changelog. As long
+    /// as the fine ring has everything that the pane counts, a restore adds its panes up; see
+    /// [`with_days`]. A pane that was written once is written whenever it changes.
+    fn must_write_day(&mut self, now: i64, pane: PaneStart, applied: &Applied) -> bool {
+        let day = Ring::Day.pane_of(pane);
+        let is_sum = Ring::Fine.expiry(pane) > now
+            && applied.rings[Ring::Day as usize] != Admission::Corrects
+            // A pane of ten seconds had less than was subtracted, but that of the day may have it.
+            && applied.without_count == 0;
+        if !is_sum {
+            self.written_days.insert(day);
+        }
+        self.written_days.contains(&day)
     }
 
     /// Advances the scope. Returns whether messages were sent in the newest windows, or `None` if none
@@ -557,9 +576,16 @@ impl ScopeState {
         if before.unwrap_or_default() != self.episodes {
             self.unwritten.episodes = true;
         }
-        for (ring, expired) in Ring::ALL.into_iter().zip(advanced.expired) {
-            self.unwritten.panes.extend(expired.into_iter().map(|pane| (ring, pane)));
+        let [fine, days] = advanced.expired;
+        for start in fine {
+            self.unwritten.panes.insert((Ring::Fine, start));
+            let day = Ring::Day.pane_of(start);
+            if self.windows.pane(Ring::Day, day).is_some() && self.written_days.insert(day) {
+                self.unwritten.panes.insert((Ring::Day, day));
+            }
         }
+        let written = days.into_iter().filter(|day| self.written_days.remove(day));
+        self.unwritten.panes.extend(written.map(|day| (Ring::Day, day)));
         self.unwritten.cohorts.extend(self.cohorts.expire(now));
         if self.publishes_cohorts(from, now, settings) {
             for window in self.cohorts.publish() {
@@ -667,6 +693,29 @@ struct Evaluated {
     open: bool,
     /// The number of alerts.
     transitions: usize,
+}
+
+/// Returns the panes of the day that the changelog contains.
+fn written_days(panes: &BTreeMap<(Ring, PaneStart), Pane>) -> BTreeSet<PaneStart> {
+    let days = panes.keys().filter(|(ring, _)| *ring == Ring::Day);
+    days.map(|(_, start)| *start).collect()
+}
+
+/// Adds the panes of the day that the changelog does not contain: they are the sums of panes of the fine
+/// ring. No late delta has come to them, because then they would be written.
+fn with_days(mut panes: BTreeMap<(Ring, PaneStart), Pane>) -> BTreeMap<(Ring, PaneStart), Pane> {
+    let mut missing: BTreeMap<PaneStart, Counts> = BTreeMap::new();
+    for (&(ring, start), pane) in &panes {
+        let day = Ring::Day.pane_of(start);
+        if ring == Ring::Fine && !panes.contains_key(&(Ring::Day, day)) {
+            *missing.entry(day).or_default() += &pane.counts.to_counts();
+        }
+    }
+    panes.extend(missing.into_iter().map(|(start, counts)| {
+        let pane = Pane { start, corrections: 0, counts: (&counts).into() };
+        ((Ring::Day, start), pane)
+    }));
+    panes
 }
 
 fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {

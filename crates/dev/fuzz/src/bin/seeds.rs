@@ -114,7 +114,15 @@ fn headers() -> std::io::Result<()> {
                    dimension-digests: 0123456789\nseen: 1\nsent: 1795255199000000\n\
                    counts: opened\n\
                    corrections: campaign:-bounced_soft@1795255200000000,+deferred@-5\n";
-    folder.add(None, [raw, event, counted].concat().as_bytes())
+    folder.add(None, [raw, event, counted].concat().as_bytes())?;
+    let for_dedupe = [b"\x01\x02\x00\x00\x000123456789".as_slice()].concat();
+    let now = [
+        event.as_bytes(),
+        b"for-dedupe: ",
+        &for_dedupe,
+        b"\ntally: 1;1795255199000000;delivered\n",
+    ];
+    folder.add(None, &now.concat())
 }
 
 fn changelog() -> std::io::Result<()> {

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use event::{
-    Bounce, BounceClass, BounceSide, DimensionDigests, Event, EventId, IdBuilder, Kind, OccurredAt,
-    Permanence, Provider, ReceivedAt, domain_of,
+    Bounce, BounceClass, BounceSide, CounterSet, DimensionDigests, Event, EventId, IdBuilder, Kind,
+    OccurredAt, Permanence, Provider, ReceivedAt, domain_of,
 };
 use kafka::{Batch, PreparedHeaders, Publisher, PublisherSettings};
-use record::{FirstSeen, names};
+use record::{FirstSeen, ForDedupe, Tally, names};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use testkit::load::event_batch;
@@ -48,6 +48,9 @@ pub(crate) fn enriched(namespace: &Namespace<'_>, ids: u64) -> anyhow::Result<()
         let message_id = IdBuilder::new("bench message").part(&message.to_le_bytes()).finish();
         // The mailbox provider, the campaign and the sender's domain.
         let digests = DimensionDigests([1, 2, 3, 0, 0]);
+        let would_count = CounterSet::from_names(would_count);
+        let for_dedupe = ForDedupe { would_count, digests, sent_at: None };
+        let mut buffer = [0; ForDedupe::MAX_BYTES];
         let occurred_at = occurred_at.to_string();
         let headers = PreparedHeaders::new(&[
             (names::EVENT_ID, id.as_bytes()),
@@ -56,8 +59,7 @@ pub(crate) fn enriched(namespace: &Namespace<'_>, ids: u64) -> anyhow::Result<()
             (names::PROVIDER, Provider::Generic.as_str().as_bytes()),
             (names::SOURCE, b"bench-0"),
             (names::ENGAGEMENT_ID, message_id.as_bytes()),
-            (names::WOULD_COUNT, would_count.as_bytes()),
-            (names::DIMENSION_DIGESTS, &digests.to_bytes()),
+            (names::FOR_DEDUPE, for_dedupe.write(&mut buffer)),
         ]);
         let key = format!("reader-{message:010}@example.org");
         Ok(batch.send(&namespace.topics.enriched, key.as_bytes(), NO_CONTENT, &headers)?)
@@ -125,16 +127,15 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
     };
     let (value, at) = (serde_json::to_vec(&event)?, occurred_at.to_string());
     let first = FirstSeen { of_kind: true, of_engagement: kind == Kind::Opened };
-    let counts = event.would_count(true).to_string();
+    let mut tally = Vec::new();
+    Tally::write(Some(1), Some(event.occurred_at), event.would_count(true), &mut tally);
     let mut headers: Vec<(&str, &[u8])> = vec![
         (names::EVENT_ID, event.event_id.as_bytes()),
         (names::KIND, kind.as_str().as_bytes()),
         (names::OCCURRED_AT, at.as_bytes()),
         (names::PROVIDER, event.provider.as_str().as_bytes()),
         (names::SOURCE, source.as_bytes()),
-        (names::SEEN, b"1"),
-        (names::SENT, at.as_bytes()),
-        (names::COUNTS, counts.as_bytes()),
+        (names::TALLY, &tally),
     ];
     if kind.is_engagement() {
         headers.push((names::FIRST, first.as_header().as_bytes()));

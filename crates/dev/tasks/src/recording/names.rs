@@ -18,13 +18,9 @@ const ADDED_HEADERS: &[&str] = &[
     "unjudged",
     "unauthentic",
     "received-at",
-    "sent-at",
-    "would-count",
-    "dimension-digests",
-    "seen",
-    "sent",
+    "for-dedupe",
+    "tally",
     "late",
-    "counts",
     "corrections",
 ];
 /// Forms of metadata that were added since the recordings, by the end of the group's name.

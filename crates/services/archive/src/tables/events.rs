@@ -2,7 +2,7 @@ use event::{
     AutomationReason, Bounce, BounceClass, BounceSide, Client, Counter, CounterSet, Delivery,
     Device, Event, Geo, OccurredAt, Permanence, Text, TimeFault,
 };
-use record::{FirstSeen, HeaderError, Tally, names, text_header};
+use record::{FirstSeen, Tally, names, text_header};
 
 use super::{Coordinates, RowError};
 use crate::native::{
@@ -212,15 +212,9 @@ impl<'a> Findings<'a> {
             Some(first) => FirstSeen::from_header(first)?,
             None => FirstSeen::default(),
         };
-        let seen = match header(names::SEEN) {
-            Some(_) => {
-                let text = text_header(header, names::SEEN)?;
-                text.parse().map_err(|_| HeaderError(names::SEEN))?
-            }
-            None => 0,
-        };
         let is_late = header(names::LATE).is_some();
-        let Tally { counts, sent, corrections } = Tally::read(header)?;
+        let Tally { seen, counts, sent, corrections } = Tally::read(header)?;
+        let seen = seen.map_or(0, u32::from);
         let corrections = match corrections {
             Some(_) => text_header(header, names::CORRECTIONS)?,
             None => "",
@@ -261,7 +255,7 @@ mod tests {
         assert_eq!(reason("{}", b""), Reason::WrongShape);
         assert_eq!(reason(&OPENED.replace("opened", "heard"), b""), Reason::WrongShape);
         assert_eq!(reason(OPENED, b"yes"), Reason::BadHeaders);
-        for header in [names::SEEN, names::SENT] {
+        for header in [names::SEEN, names::SENT, names::TALLY] {
             assert_eq!(reason_of(OPENED, header, b"-"), Reason::BadHeaders, "{header}");
         }
     }

@@ -42,10 +42,8 @@ pub fn first_header(n: usize) -> Vec<(&'static str, &'static [u8])> {
     }
     vec![
         ("first", b"kind,engagement"),
-        ("seen", b"3"),
+        ("tally", b"3;1789999999000001;delivered,engaged"),
         ("late", b""),
-        ("sent", b"1789999999000001"),
-        ("counts", b"delivered,engaged"),
         ("corrections", b"campaign:-bounced_soft@1789999999000000,+deferred@1789999998000000"),
     ]
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use event::{CounterSet, DimensionDigests, EventId, Kind, OccurredAt, Provider};
 use harness::{Launch, Outgoing, Record, Service, layout, records};
-use record::{EnrichedHeaders, EventHeaders, Tally, names};
+use record::{EnrichedHeaders, EventHeaders, ForDedupe, Tally, names};
 use state::{Effect, MessageMemory, Observation};
 
 pub const PARTITIONS: i32 = 3;
@@ -67,8 +67,12 @@ impl Cluster {
             link: None,
         };
         let value = format!("value of {}", event.id);
+        let for_dedupe = ForDedupe {
+            would_count: CounterSet::from_names(would_count(event.kind)),
+            ..ForDedupe::default()
+        };
         records::enriched(&self.topics, &event.key, value, &headers)
-            .header(names::WOULD_COUNT, would_count(event.kind))
+            .header(names::FOR_DEDUPE, for_dedupe.write(&mut [0; ForDedupe::MAX_BYTES]))
     }
 
     /// Waits until the group has committed the end of its input.
@@ -156,9 +160,9 @@ fn expected_effect(
 fn assert_effect(out: &Record, expected: &Effect) {
     let origin = format!("output {}/{}", out.partition, out.offset);
     let headers = EventHeaders::read(&|name| out.header(name)).unwrap();
-    let Tally { counts, sent, corrections } = Tally::read(&|name| out.header(name)).unwrap();
+    let Tally { seen, counts, sent, corrections } = Tally::read(&|name| out.header(name)).unwrap();
     assert_eq!(headers.first, expected.first, "{origin}");
-    assert_eq!(text(out, names::SEEN), Some(expected.seen.to_string()), "{origin}");
+    assert_eq!(seen, Some(expected.seen), "{origin}");
     assert_eq!((counts, sent), (Some(expected.counts), expected.sent), "{origin}");
     assert_eq!(corrections, expected.corrections, "{origin}");
     assert_eq!(out.header(names::LATE).is_some(), expected.is_late, "{origin}");

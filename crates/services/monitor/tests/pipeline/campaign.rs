@@ -71,9 +71,9 @@ impl TestEvent {
             let changes = format!("mailbox_provider,tenant:-bounced_soft@{at},+deferred@{at}");
             (names::CORRECTIONS, changes)
         });
-        let sent = self.sent.map(|sent| (names::SENT, sent.to_string()));
-        let counts = (names::COUNTS, counters(self).join(","));
-        [counts].into_iter().chain(sent).chain(corrections).collect()
+        let sent = self.sent.map_or(String::new(), |sent| sent.to_string());
+        let tally = (names::TALLY, format!("1;{sent};{}", counters(self).join(",")));
+        [tally].into_iter().chain(corrections).collect()
     }
 
     /// Returns the value of its record in `mail.events`.
