@@ -29,6 +29,7 @@ mod memory;
 mod memory_bytes;
 mod overlay;
 mod partition;
+mod pending;
 mod restore;
 mod store;
 mod time;
@@ -40,4 +41,6 @@ pub use event_hour::MEDIAN_SAMPLES;
 pub use hour::Hour;
 pub use memory::MessageMemory;
 pub use partition::{Horizons, Partition, Seen};
+#[doc(hidden)]
+pub use pending::PendingLimits;
 pub use store::Store;
