@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use crate::event_hour::EventHour;
 use crate::files::{PartitionFiles, Position};
 use crate::overlay::{IdKey, Overlay};
-use crate::pending::{self, MemoryTable, Pending, PendingLimits};
+use crate::pending::{self, MemoryTable, Pending};
 use crate::{Entry, Hour, MessageMemory, StateError, changelog, expiry};
 use event::EventId;
 
@@ -57,14 +57,12 @@ pub struct Partition {
     written: Option<Position>,
     open_batch: Overlay,
     pending: Pending,
-    limits: PendingLimits,
 }
 
 impl Partition {
     pub(crate) fn new(
         files: PartitionFiles,
         horizons: Horizons,
-        limits: PendingLimits,
         writer: u64,
         position: Option<Position>,
     ) -> Result<Self, StateError> {
@@ -81,7 +79,6 @@ impl Partition {
             written: position,
             open_batch: Overlay::default(),
             pending: Pending::default(),
-            limits,
         };
         partition.expire()?;
         Ok(partition)
@@ -189,7 +186,7 @@ impl Partition {
         records
     }
 
-    /// Makes the open batch part of what is pending, and writes that if it is time to.
+    /// Makes the open batch part of what is pending.
     pub(crate) fn commit(&mut self) -> Result<(), StateError> {
         if self.open_batch.is_empty() {
             return Ok(());
@@ -218,9 +215,6 @@ impl Partition {
             undated_until: self.undated_until,
         });
         self.open_batch.clear();
-        if self.pending.exceeds(&self.limits) {
-            self.write_pending()?;
-        }
         self.expire()
     }
 
@@ -232,9 +226,9 @@ impl Partition {
         self.open_batch.clear();
     }
 
-    /// Returns the size in memory, in bytes, of what is not in the files.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending.allocated_bytes()
+    /// Returns what is not in the files.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.pending
     }
 
     /// Writes everything that has been committed to the files. There must be no open batch.
@@ -320,8 +314,7 @@ mod tests {
         let position =
             Position { writer: 1, sequence: 1, offset: 0, event_hour, undated_until: None };
         let horizons = Horizons::new(10, 30);
-        let mut partition =
-            Partition::new(files, horizons, PendingLimits::DEFAULT, 1, Some(position)).unwrap();
+        let mut partition = Partition::new(files, horizons, 1, Some(position)).unwrap();
         assert_eq!(partition.files.horizon_start.load(Ordering::Relaxed), 470, "for compaction");
         let id = EventId([7; 16]);
         assert_eq!(partition.insert(&id, Hour(489)).unwrap(), Seen::BeyondHorizon);

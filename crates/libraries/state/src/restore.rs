@@ -3,7 +3,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::files::{Files, Position, RecordId};
 use crate::overlay::IdKey;
 use crate::partition::Partition;
-use crate::pending::{self, MemoryTable, PendingLimits};
+use crate::pending::{self, MemoryTable};
 use crate::{Entry, Horizons, StateError};
 
 /// How many bytes of ids and memories are collected before they are written. A message has several
@@ -64,7 +64,7 @@ impl PartitionRestore {
     pub(crate) fn resume(
         files: &Files,
         number: i32,
-        (horizons, limits): (Horizons, PendingLimits),
+        horizons: Horizons,
     ) -> Result<Self, StateError> {
         let position = files.position(number)?;
         if position.is_none() {
@@ -76,8 +76,7 @@ impl PartitionRestore {
             announced.filter(|record| position.is_some_and(|it| record.sequence > it.sequence));
         // A random number, so that no two assignments of a partition have the same one.
         let writer = RandomState::new().hash_one(number);
-        let partition =
-            Partition::new(files.partition(number)?, horizons, limits, writer, position)?;
+        let partition = Partition::new(files.partition(number)?, horizons, writer, position)?;
         let trust = position.map_or(Trust::Empty, Trust::Unverified);
         let (has_read, collected) = (false, Collected::default());
         Ok(Self { number, partition, trust, announced, has_read, collected })
@@ -87,10 +86,10 @@ impl PartitionRestore {
     pub(crate) fn from_scratch(
         files: &Files,
         number: i32,
-        (horizons, limits): (Horizons, PendingLimits),
+        horizons: Horizons,
     ) -> Result<Self, StateError> {
         files.discard(number)?;
-        Self::resume(files, number, (horizons, limits))
+        Self::resume(files, number, horizons)
     }
 
     /// Returns the offset to read the changelog from; `None` means from the beginning.
@@ -198,8 +197,7 @@ mod tests {
         partition.write(&[1, 2, 3].map(key), none().sorted(), &position(3)).unwrap();
         partition.write(&[4, 5, 6].map(key), none().sorted(), &position(6)).unwrap();
         partition.put_position(&position(3)).unwrap();
-        let settings = (HORIZONS, PendingLimits::DEFAULT);
-        let mut restore = PartitionRestore::resume(&files, 0, settings).unwrap();
+        let mut restore = PartitionRestore::resume(&files, 0, HORIZONS).unwrap();
         for &(writer, sequence) in changelog {
             let record = changelog::encode(writer, sequence, &[key(sequence)], &[]).remove(0);
             restore.apply(&record).unwrap();

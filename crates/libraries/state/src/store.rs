@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::files::Files;
-use crate::pending::PendingLimits;
+use crate::pending::{Pending, PendingLimits};
 use crate::restore::PartitionRestore;
 use crate::{Horizons, Partition, StateError};
 
@@ -55,15 +55,14 @@ impl Store {
             &mut dyn FnMut(&[u8]) -> Result<(), StateError>,
         ) -> Result<i64, E>,
     ) -> Result<(), E> {
-        let settings = (self.horizons, self.limits);
-        let mut restore = PartitionRestore::resume(&self.files, partition, settings)?;
+        let mut restore = PartitionRestore::resume(&self.files, partition, self.horizons)?;
         let next = read(restore.start_offset(), &mut |value| restore.apply(value))?;
         if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);
             return Ok(());
         }
         tracing::warn!(partition, "local state does not match the changelog; discarding it");
-        let mut restore = PartitionRestore::from_scratch(&self.files, partition, settings)?;
+        let mut restore = PartitionRestore::from_scratch(&self.files, partition, self.horizons)?;
         let next = read(None, &mut |value| restore.apply(value))?;
         if let Some(restored) = restore.finish(next)? {
             self.partitions.insert(partition, restored);
@@ -110,13 +109,21 @@ impl Store {
         for partition in self.partitions.values_mut() {
             partition.commit()?;
         }
-        while self.pending_bytes() > self.limits.all_bytes
-            && let Some(largest) =
-                self.partitions.values_mut().max_by_key(|partition| partition.pending_bytes())
-        {
-            largest.write_pending()?;
-        }
+        // Partitions fill up at the same time. One after the other, no batch waits for several.
+        let limits = self.limits;
+        self.write_largest(|pending| pending.exceeds(&limits))?;
+        while self.pending_bytes() > limits.all_bytes && self.write_largest(|_| true)? {}
         Ok(())
+    }
+
+    /// Writes the changes of the partition that has most of those that are `eligible`. Returns whether
+    /// there was one.
+    fn write_largest(&mut self, eligible: impl Fn(&Pending) -> bool) -> Result<bool, StateError> {
+        let partitions = self.partitions.values_mut().filter(|it| eligible(it.pending()));
+        match partitions.max_by_key(|partition| partition.pending().allocated_bytes()) {
+            Some(partition) => partition.write_pending().map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Drops the changes of the open batch. Call it after the Kafka transaction has aborted.
@@ -127,7 +134,7 @@ impl Store {
     /// Returns the size in memory, in bytes, of the changes that are not in the files. For tests.
     #[doc(hidden)]
     pub fn pending_bytes(&self) -> usize {
-        self.partitions.values().map(Partition::pending_bytes).sum()
+        self.partitions.values().map(|partition| partition.pending().allocated_bytes()).sum()
     }
 }
 
