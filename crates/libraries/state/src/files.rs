@@ -26,8 +26,9 @@ const POSITIONS: &str = "places";
 const MEMORIES: &str = "marks-";
 /// Limits the cache of index, filter and data blocks of all partitions together.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Limits the positions that are in memory and not yet in a file.
-const POSITIONS_IN_MEMORY_BYTES: u64 = 1 << 20;
+/// Limits what the journal has of a keyspace and no file yet. Only positions are written in this way;
+/// an earlier release that is run again on these files writes everything so.
+const JOURNALED_BYTES: u64 = 1 << 20;
 /// The size of one file. A file of ids is deleted when all of its hours are beyond the horizon, so
 /// each level of the tree keeps at most one file of expired ids.
 const TABLE_BYTES: u64 = 4 << 20;
@@ -121,8 +122,7 @@ impl Files {
                     .then(|| Arc::new(OldMemories(assigned.of(keyspace))) as Arc<dyn Factory>)
             }))
             .open()?;
-        let in_memory = || options().max_memtable_size(POSITIONS_IN_MEMORY_BYTES);
-        let positions = database.keyspace(POSITIONS, in_memory)?;
+        let positions = database.keyspace(POSITIONS, options)?;
         Ok(Self { database, positions, horizon_starts })
     }
 
@@ -233,11 +233,12 @@ fn names(partition: i32) -> [String; 2] {
     [format!("ids-{partition}"), format!("{MEMORIES}{partition}")]
 }
 
-/// Returns the options of a partition's keyspaces. Compression is off because digests do not
+/// Returns the options of new keyspaces. Compression is off because digests do not
 /// compress. A Bloom filter pays off because nearly every look-up is for an id that is not stored.
 fn options() -> KeyspaceCreateOptions {
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
     KeyspaceCreateOptions::default()
+        .max_memtable_size(JOURNALED_BYTES)
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(filter))

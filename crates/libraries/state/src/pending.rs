@@ -1,8 +1,8 @@
 //! What is not in the files yet.
 //!
-//! Writing every batch to the files costs more than everything else that is done for it: each entry
-//! goes to a journal, into a sorted table in memory, from there into a file, and every look-up searches
-//! that table. Instead, committed batches are collected in hash tables, which are written to files in
+//! If every batch were written to the files, that would be more than half of the work of this crate: each
+//! entry would go to a journal, into a sorted table in memory and from there into a file, and every
+//! look-up would search that table. Instead, committed batches are collected in hash tables, which are written to files in
 //! one go, sorted. Several events of a message are then one write.
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +24,7 @@ pub struct PendingLimits {
 }
 
 impl PendingLimits {
-    /// With six partitions, 30 MiB.
+    /// Six partitions usually have 15 MiB.
     pub const DEFAULT: Self =
         Self { entries: 48 * 1024, memory_bytes: 4 << 20, all_bytes: 40 << 20 };
 }
