@@ -21,9 +21,9 @@
 
 use event::EventId;
 
+use crate::Hour;
 use crate::memory_bytes::{LENGTH_V1, LENGTH_V2, MAX_LENGTH};
 use crate::overlay::IdKey;
-use crate::{Hour, MessageMemory};
 
 const VERSION: u8 = 3;
 /// The versions that earlier releases wrote.
@@ -140,7 +140,7 @@ fn split_id(memory: &[u8]) -> Option<Memory<'_>> {
 }
 
 /// Reads a memory that begins with its id and length. Also returns the bytes after it.
-fn split_memory(bytes: &[u8]) -> Option<(Memory<'_>, &[u8])> {
+pub(crate) fn split_memory(bytes: &[u8]) -> Option<(Memory<'_>, &[u8])> {
     let (id, rest) = bytes.split_first_chunk()?;
     let (&length, rest) = rest.split_first()?;
     let (memory, rest) = rest.split_at_checked(length.into())?;
@@ -176,52 +176,52 @@ fn take_memories(count: u32, bytes: &[u8]) -> Result<(&[u8], &[u8]), MalformedEn
 }
 
 /// Encodes ids and memories as records, numbered from `sequence`. Returns no record if both are
-/// empty.
+/// empty. `memories` was filled by [`add_memory`].
 pub(crate) fn encode(
     writer: u64,
     mut sequence: u64,
     mut ids: &[IdKey],
-    memories: impl Iterator<Item = (EventId, MessageMemory)>,
+    mut memories: &[u8],
 ) -> Vec<Vec<u8>> {
     const MOST_IDS: usize = (MAX_RECORD - HEADER - 2 * COUNT) / ID;
-    let mut memories = memories.peekable();
     let mut records = Vec::new();
-    while !ids.is_empty() || memories.peek().is_some() {
+    while !ids.is_empty() || !memories.is_empty() {
         let (some_ids, more_ids) = ids.split_at(ids.len().min(MOST_IDS));
-        let mut record = Vec::with_capacity(MAX_RECORD);
+        let length = HEADER + 2 * COUNT + some_ids.len() * ID;
+        let (count, some_memories, more_memories) = split_memories(memories, MAX_RECORD - length);
+        let mut record = Vec::with_capacity(length + some_memories.len());
         record.push(VERSION);
         record.extend(writer.to_be_bytes());
         record.extend(sequence.to_be_bytes());
         // MAX_RECORD keeps both counts far below u32::MAX.
         record.extend((some_ids.len() as u32).to_be_bytes());
-        some_ids.iter().for_each(|key| record.extend(key.0));
-        add_memories(&mut record, &mut memories);
-        record.shrink_to_fit();
+        some_ids.iter().for_each(|key| record.extend_from_slice(&key.0));
+        record.extend(count.to_be_bytes());
+        record.extend_from_slice(some_memories);
         records.push(record);
-        (ids, sequence) = (more_ids, sequence + 1);
+        (ids, memories, sequence) = (more_ids, more_memories, sequence + 1);
     }
     records
 }
 
-/// Adds the number of memories and as many memories as fit.
-fn add_memories(
-    record: &mut Vec<u8>,
-    memories: &mut impl Iterator<Item = (EventId, MessageMemory)>,
-) {
-    let count_at = record.len();
-    record.extend([0; COUNT]);
-    let mut count = 0_u32;
-    while record.len() + MAX_MEMORY <= MAX_RECORD
-        && let Some((id, memory)) = memories.next()
+/// Adds a memory in the format of a record.
+pub(crate) fn add_memory(out: &mut Vec<u8>, id: &EventId, memory: &[u8]) {
+    out.extend_from_slice(id.as_bytes());
+    out.push(memory.len() as u8); // at most MAX_LENGTH
+    out.extend_from_slice(memory);
+}
+
+/// Splits memories after the last one that certainly fits into `space` bytes. Also returns their
+/// number.
+fn split_memories(memories: &[u8], space: usize) -> (u32, &[u8], &[u8]) {
+    let (mut count, mut rest) = (0, memories);
+    while memories.len() - rest.len() + MAX_MEMORY <= space
+        && let Some((_, more)) = split_memory(rest)
     {
-        let memory = memory.to_bytes();
-        let memory = memory.as_slice();
-        record.extend(id.as_bytes());
-        record.push(memory.len() as u8); // at most MAX_LENGTH
-        record.extend(memory);
-        count += 1;
+        (count, rest) = (count + 1, more);
     }
-    record[count_at..count_at + COUNT].copy_from_slice(&count.to_be_bytes());
+    let (some, more) = memories.split_at(memories.len() - rest.len());
+    (count, some, more)
 }
 
 #[cfg(test)]
@@ -231,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::MessageMemory;
     use crate::memory_bytes::tests::any_memory;
 
     fn id(seed: u32) -> EventId {
@@ -239,8 +240,20 @@ mod tests {
         EventId(id)
     }
 
+    fn encode_all(
+        (writer, sequence): (u64, u64),
+        ids: &[IdKey],
+        memories: &[(EventId, MessageMemory)],
+    ) -> Vec<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for (id, memory) in memories {
+            add_memory(&mut bytes, id, memory.to_bytes().as_slice());
+        }
+        encode(writer, sequence, ids, &bytes)
+    }
+
     fn round_trip(ids: &[IdKey], memories: &[(EventId, MessageMemory)]) -> Vec<Vec<u8>> {
-        let records = encode(9, 40, ids, memories.iter().copied());
+        let records = encode_all((9, 40), ids, memories);
         let entries: Vec<_> = records.iter().map(|r| Entry::decode(r).unwrap()).collect();
         for (entry, sequence) in entries.iter().zip(40..) {
             assert_eq!((entry.writer, entry.sequence), (9, sequence));
@@ -283,7 +296,7 @@ mod tests {
     fn the_layout_is_as_documented() {
         let ids = [IdKey::new(Hour(0x0102_0304), &id(5))];
         let memory = MessageMemory { since: Hour(7), ..MessageMemory::UNKNOWN };
-        let record = encode(8, 9, &ids, [(id(6), memory)].into_iter()).remove(0);
+        let record = encode_all((8, 9), &ids, &[(id(6), memory)]).remove(0);
         let mut expected = vec![3];
         expected.extend([0, 0, 0, 0, 0, 0, 0, 8]);
         expected.extend([0, 0, 0, 0, 0, 0, 0, 9]);
@@ -335,14 +348,14 @@ mod tests {
         assert_eq!(records.len(), 6, "1.2 MB of ids and 1.5 MB of memories");
         assert!(records.iter().all(|record| record.len() <= MAX_RECORD));
         assert!(records[..5].iter().all(|record| record.len() > MAX_RECORD - MAX_MEMORY));
-        assert!(encode(1, 1, &[], [].into_iter()).is_empty());
+        assert!(encode(1, 1, &[], &[]).is_empty());
     }
 
     #[test]
     fn damaged_records_are_rejected_with_the_cause() {
         let memory = (id(2), MessageMemory { since: Hour(1), ..MessageMemory::UNKNOWN });
         let ids = [IdKey::new(Hour(1), &id(1))];
-        let record = encode(8, 9, &ids, [memory].into_iter()).remove(0);
+        let record = encode_all((8, 9), &ids, &[memory]).remove(0);
         for length in 0..record.len() {
             assert_eq!(Entry::decode(&record[..length]), Err(MalformedEntry::Length), "{length}");
         }

@@ -4,11 +4,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
+use event::EventId;
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::expiry::{HorizonStarts, OldMemories};
 use crate::overlay::IdKey;
@@ -24,31 +26,38 @@ const POSITIONS: &str = "places";
 const MEMORIES: &str = "marks-";
 /// Limits the cache of index, filter and data blocks of all partitions together.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Limits the newest ids of one partition that are in memory and not yet in a file. Look-ups in a large
-/// table in memory take longest. Ids are ordered by hour, so files of few ids are cheap to merge.
-const IDS_IN_MEMORY_BYTES: u64 = 1 << 20;
-/// As above for memories. Every file of memories overlaps all others, so fewer are better.
-const MEMORIES_IN_MEMORY_BYTES: u64 = 4 << 20;
+/// Limits what the journal has of a keyspace and no file yet. Only positions are written in this way;
+/// an earlier release that is run again on these files writes everything so.
+const JOURNALED_BYTES: u64 = 1 << 20;
 /// The size of one file. A file of ids is deleted when all of its hours are beyond the horizon, so
 /// each level of the tree keeps at most one file of expired ids.
 const TABLE_BYTES: u64 = 4 << 20;
 /// Limits the journals, because they are read again at start.
 const JOURNAL_BYTES: u64 = 128 << 20;
+/// With this many files that overlap, look-ups take so long that we wait until they are merged. Merging
+/// begins with four.
+const MAX_UNMERGED_FILES: usize = 20;
+/// How often we look whether they are merged, and how often at most: 10 s altogether.
+const MERGE_CHECK: Duration = Duration::from_millis(5);
+const MERGE_CHECKS: u32 = 2000;
 
 /// The database with the files of all partitions.
 ///
 /// Each partition has two keyspaces, so that a partition can be discarded without touching the
-/// others. The keyspace of positions is shared by all partitions; a write batch changes a partition
-/// and its position together.
+/// others. The keyspace of positions is shared by all partitions.
 pub(crate) struct Files {
     database: Database,
-    /// Partition number → [`Position`].
+    /// Partition number → [`Position`], and [`announcement_key`] → the [`RecordId`] of the last record
+    /// that may be in the files.
     positions: Keyspace,
     horizon_starts: Arc<HorizonStarts>,
 }
 
 /// The files of one partition.
 pub(crate) struct PartitionFiles {
+    number: i32,
+    database: Database,
+    positions: Keyspace,
     /// [`IdKey`](crate::overlay::IdKey) → nothing.
     pub(crate) ids: Keyspace,
     /// Message id → [`MessageMemory`](crate::MessageMemory). An undated event has a memory under its
@@ -72,6 +81,13 @@ pub(crate) struct Position {
     /// The last hour in which an earlier release may have stored an undated event, which it did by
     /// hour and id only.
     pub(crate) undated_until: Option<Hour>,
+}
+
+/// Identifies a changelog record of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordId {
+    pub(crate) writer: u64,
+    pub(crate) sequence: u64,
 }
 
 impl Files {
@@ -106,15 +122,18 @@ impl Files {
                     .then(|| Arc::new(OldMemories(assigned.of(keyspace))) as Arc<dyn Factory>)
             }))
             .open()?;
-        let positions = database.keyspace(POSITIONS, KeyspaceCreateOptions::default)?;
+        let positions = database.keyspace(POSITIONS, options)?;
         Ok(Self { database, positions, horizon_starts })
     }
 
     pub(crate) fn partition(&self, number: i32) -> Result<PartitionFiles, StateError> {
         let [ids, memories] = names(number);
         Ok(PartitionFiles {
-            ids: self.database.keyspace(&ids, || options(IDS_IN_MEMORY_BYTES))?,
-            memories: self.database.keyspace(&memories, || options(MEMORIES_IN_MEMORY_BYTES))?,
+            number,
+            database: self.database.clone(),
+            positions: self.positions.clone(),
+            ids: self.database.keyspace(&ids, options)?,
+            memories: self.database.keyspace(&memories, options)?,
             horizon_start: self.horizon_starts.of(&memories),
         })
     }
@@ -131,24 +150,17 @@ impl Files {
         Ok(position.map(|position| Position { undated_until, ..position }))
     }
 
-    pub(crate) fn put_position(
-        &self,
-        writes: &mut OwnedWriteBatch,
-        number: i32,
-        position: &Position,
-    ) {
-        writes.insert(&self.positions, number.to_be_bytes(), position.to_bytes());
-    }
-
-    /// Returns a batch of writes that is applied completely or not at all.
-    pub(crate) fn write_batch(&self) -> OwnedWriteBatch {
-        self.database.batch()
+    /// Returns the record up to which the files of a partition were written or were being written.
+    pub(crate) fn announced(&self, number: i32) -> Result<Option<RecordId>, StateError> {
+        let bytes = self.positions.get(announcement_key(number))?;
+        Ok(bytes.and_then(|bytes| RecordId::from_bytes(&bytes)))
     }
 
     /// Deletes the files of a partition. The position is deleted first: a crash in between leaves
     /// files without a position, and those are never used.
     pub(crate) fn discard(&self, number: i32) -> Result<(), StateError> {
         self.positions.remove(number.to_be_bytes())?;
+        self.positions.remove(announcement_key(number))?;
         for name in names(number).iter().filter(|name| self.database.keyspace_exists(name)) {
             let keyspace = self.database.keyspace(name, KeyspaceCreateOptions::default)?;
             self.database.delete_keyspace(keyspace)?;
@@ -157,16 +169,76 @@ impl Files {
     }
 }
 
+impl PartitionFiles {
+    /// Writes ids and memories, each ascending and without repetition, and the position after them.
+    ///
+    /// They go directly into new files. This is several times faster than through the journal and the
+    /// tables in memory, but it is not all or nothing, so the last record is announced before. After a
+    /// crash, the files may have entries up to the announced record, and at least those up to the
+    /// position.
+    pub(crate) fn write<'m>(
+        &self,
+        ids: &[IdKey],
+        memories: impl Iterator<Item = (EventId, &'m [u8])>,
+        position: &Position,
+    ) -> Result<(), StateError> {
+        let announcement = announcement_key(self.number);
+        self.positions.insert(announcement, position.record().to_bytes())?;
+        self.sync()?;
+        add_file(&self.ids, ids.iter().map(|key| (key.0.as_slice(), [].as_slice())))?;
+        add_file(&self.memories, memories.map(|(id, memory)| (id.0, memory)))?;
+        self.put_position(position)
+    }
+
+    /// Writes a position without entries.
+    pub(crate) fn put_position(&self, position: &Position) -> Result<(), StateError> {
+        self.positions.insert(self.number.to_be_bytes(), position.to_bytes())?;
+        Ok(())
+    }
+
+    /// Waits until positions and announcements are on the disk. Entries are when their file is complete.
+    pub(crate) fn sync(&self) -> Result<(), StateError> {
+        Ok(self.database.persist(PersistMode::SyncData)?)
+    }
+}
+
+/// Writes entries, ascending and without repetition, into a new file. None makes no file.
+fn add_file<'e, K: Into<fjall::UserKey>>(
+    keyspace: &Keyspace,
+    mut entries: impl Iterator<Item = (K, &'e [u8])>,
+) -> Result<(), StateError> {
+    let Some((first_key, first_value)) = entries.next() else { return Ok(()) };
+    // A database whose thread has stopped merges no more. The next write of a position reports that.
+    for _ in 0..MERGE_CHECKS {
+        if keyspace.l0_table_count() < MAX_UNMERGED_FILES {
+            break;
+        }
+        std::thread::sleep(MERGE_CHECK);
+    }
+    let mut file = keyspace.start_ingestion()?;
+    file.write(first_key, first_value)?;
+    for (key, value) in entries {
+        file.write(key, value)?;
+    }
+    Ok(file.finish()?)
+}
+
+/// The key of a partition's announcement, which no partition number has.
+fn announcement_key(partition: i32) -> [u8; 5] {
+    let [a, b, c, d] = partition.to_be_bytes();
+    [a, b, c, d, b'+']
+}
+
 fn names(partition: i32) -> [String; 2] {
     [format!("ids-{partition}"), format!("{MEMORIES}{partition}")]
 }
 
-/// Returns the options of a partition's keyspaces. Compression is off because digests do not
+/// Returns the options of new keyspaces. Compression is off because digests do not
 /// compress. A Bloom filter pays off because nearly every look-up is for an id that is not stored.
-fn options(in_memory_bytes: u64) -> KeyspaceCreateOptions {
+fn options() -> KeyspaceCreateOptions {
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
     KeyspaceCreateOptions::default()
-        .max_memtable_size(in_memory_bytes)
+        .max_memtable_size(JOURNALED_BYTES)
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(filter))
@@ -188,7 +260,26 @@ fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
+impl RecordId {
+    fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.writer.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (writer, sequence) = bytes.split_first_chunk()?;
+        let writer = u64::from_be_bytes(*writer);
+        Some(Self { writer, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
+    }
+}
+
 impl Position {
+    pub(crate) const fn record(&self) -> RecordId {
+        RecordId { writer: self.writer, sequence: self.sequence }
+    }
+
     const LENGTH: usize = Self::LENGTH_V1 + 4;
     /// The length that earlier releases wrote, without `undated_until`.
     const LENGTH_V1: usize = 8 + 8 + 8 + 4;

@@ -4,11 +4,13 @@
 //! The changelog topic is the source of truth. The local files are a cache of it and may be lost at
 //! any time.
 //!
-//! - The ids and memories of an open batch are in an overlay in memory, which look-ups read
+//! - The memories and the list of ids of an open batch are in an overlay in memory, which look-ups read
 //!   first. [`Store::changelog`] encodes the overlay as changelog records, which commit in one
-//!   Kafka transaction with the batch's outputs and offsets. [`Store::commit`] writes the overlay
-//!   to disk only after that commit. The files can therefore lag behind the changelog, but they
-//!   never contain anything that it lacks.
+//!   Kafka transaction with the batch's outputs and offsets. Only after that commit,
+//!   [`Store::commit`] makes the overlay part of what is pending.
+//! - What is pending is in hash tables in memory. When there is enough, and when the partition is
+//!   released, it is written to files. A crash loses it, and then it is read from the changelog. The
+//!   files can therefore lag behind the changelog, but they contain nothing that it lacks.
 //! - When a partition is assigned, [`Store::restore`] first reads the changelog to its end. Files
 //!   that are not a prefix of this changelog are discarded.
 //! - On disk, each id is prefixed with the hour in which its event occurred. A duplicate carries
@@ -29,6 +31,7 @@ mod memory;
 mod memory_bytes;
 mod overlay;
 mod partition;
+mod pending;
 mod restore;
 mod store;
 mod time;
@@ -40,4 +43,6 @@ pub use event_hour::MEDIAN_SAMPLES;
 pub use hour::Hour;
 pub use memory::MessageMemory;
 pub use partition::{Horizons, Partition, Seen};
+#[doc(hidden)]
+pub use pending::PendingLimits;
 pub use store::Store;

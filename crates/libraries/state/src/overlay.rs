@@ -1,8 +1,9 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use event::EventId;
 
+use crate::changelog::add_memory;
 use crate::{Hour, MessageMemory};
 
 /// An event id prefixed with the hour in which its event occurred: the key on disk and in the
@@ -34,16 +35,18 @@ impl IdKey {
 
 /// The changes that the open batch has made to one partition.
 ///
-/// They stay in memory until the Kafka transaction of the batch commits. Then they are written to
-/// disk all together. If the transaction aborts, they are all dropped. Look-ups read the overlay
-/// before the files, so a duplicate within one batch is found.
+/// When the Kafka transaction of the batch commits, they are added to
+/// [`Pending`](crate::pending::Pending). If it aborts, they are all dropped. Look-ups read the overlay
+/// first, so a duplicate within one batch is found.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    new_ids: HashSet<IdKey, BuildHasherDefault<FirstBytes>>,
-    /// The ids of `new_ids` in the order of their events.
+    /// The new ids in the order of their events. The set that is searched is
+    /// [`Pending::ids`](crate::pending::Pending::ids).
     pub(crate) ids: Vec<IdKey>,
     /// The full new state of each memory that has changed.
     pub(crate) memories: HashMap<EventId, MessageMemory, BuildHasherDefault<FirstBytes>>,
+    /// The same memories in the format of the changelog. Empty before the batch ends.
+    pub(crate) encoded_memories: Vec<u8>,
     /// The hours of the events that were not duplicates.
     pub(crate) hours: Vec<Hour>,
     /// The number of changelog records that hold these changes.
@@ -51,12 +54,7 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    pub(crate) fn contains(&self, key: &IdKey) -> bool {
-        self.new_ids.contains(key)
-    }
-
     pub(crate) fn add(&mut self, key: IdKey) {
-        self.new_ids.insert(key);
         self.ids.push(key);
         self.hours.push(key.hour());
     }
@@ -65,11 +63,18 @@ impl Overlay {
         self.hours.is_empty() && self.memories.is_empty()
     }
 
+    pub(crate) fn encode_memories(&mut self) {
+        self.encoded_memories.clear();
+        for (id, memory) in &self.memories {
+            add_memory(&mut self.encoded_memories, id, memory.to_bytes().as_slice());
+        }
+    }
+
     /// Removes all changes and keeps the allocated memory for the next batch.
     pub(crate) fn clear(&mut self) {
-        self.new_ids.clear();
         self.ids.clear();
         self.memories.clear();
+        self.encoded_memories.clear();
         self.hours.clear();
         self.records = 0;
     }

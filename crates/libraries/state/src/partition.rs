@@ -1,12 +1,11 @@
 use std::sync::atomic::Ordering;
 
-use event::EventId;
-use fjall::OwnedWriteBatch;
-
 use crate::event_hour::EventHour;
 use crate::files::{PartitionFiles, Position};
 use crate::overlay::{IdKey, Overlay};
+use crate::pending::{self, MemoryTable, Pending};
 use crate::{Entry, Hour, MessageMemory, StateError, changelog, expiry};
+use event::EventId;
 
 /// Whether an event id was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,9 +50,13 @@ pub struct Partition {
     undated_until: Option<Hour>,
     /// Identifies this assignment of the partition in the changelog.
     writer: u64,
-    /// The position of the last changelog record that is in the files; `None` before the first.
+    /// The position of the last changelog record that is in the files or pending; `None` before the
+    /// first record.
     pub(crate) position: Option<Position>,
+    /// The position in the files.
+    written: Option<Position>,
     open_batch: Overlay,
+    pending: Pending,
 }
 
 impl Partition {
@@ -73,7 +76,9 @@ impl Partition {
             undated_until: position.and_then(|position| position.undated_until),
             writer,
             position,
+            written: position,
             open_batch: Overlay::default(),
+            pending: Pending::default(),
         };
         partition.expire()?;
         Ok(partition)
@@ -87,7 +92,11 @@ impl Partition {
             return Ok(Seen::BeyondHorizon);
         }
         let key = IdKey::new(hour, id);
-        if self.open_batch.contains(&key) || self.files.ids.contains_key(key.0)? {
+        if !self.pending.ids.insert(key) {
+            return Ok(Seen::Duplicate);
+        }
+        if self.files.ids.contains_key(key.0)? {
+            self.pending.ids.remove(&key);
             return Ok(Seen::Duplicate);
         }
         self.open_batch.add(key);
@@ -124,7 +133,8 @@ impl Partition {
         let first = Hour(hour.0.saturating_sub(self.horizons.ids)).max(self.horizon_start);
         let last = Hour(hour.0.saturating_add(self.horizons.ids)).min(until);
         for hour in first.0..=last.0 {
-            if self.files.ids.contains_key(IdKey::new(Hour(hour), id).0)? {
+            let key = IdKey::new(Hour(hour), id);
+            if self.pending.ids.contains(&key) || self.files.ids.contains_key(key.0)? {
                 return Ok(true);
             }
         }
@@ -141,6 +151,9 @@ impl Partition {
     fn stored_memory(&self, id: &EventId) -> Result<Option<MessageMemory>, StateError> {
         if let Some(&memory) = self.open_batch.memories.get(id) {
             return Ok(Some(memory));
+        }
+        if let Some(bytes) = self.pending.memories.get(id) {
+            return Ok(MessageMemory::from_bytes(bytes));
         }
         let bytes = self.files.memories.get(id.as_bytes())?;
         Ok(bytes.and_then(|bytes| MessageMemory::from_bytes(&bytes)))
@@ -165,105 +178,125 @@ impl Partition {
 
     /// Encodes the open batch as changelog records.
     pub(crate) fn changelog_records(&mut self) -> Vec<Vec<u8>> {
-        let memories = self.open_batch.memories.iter().map(|(&id, &memory)| (id, memory));
         let sequence = self.position.map_or(0, |position| position.sequence) + 1;
-        let records = changelog::encode(self.writer, sequence, &self.open_batch.ids, memories);
-        self.open_batch.records = records.len() as u64;
+        let batch = &mut self.open_batch;
+        batch.encode_memories();
+        let records = changelog::encode(self.writer, sequence, &batch.ids, &batch.encoded_memories);
+        batch.records = records.len() as u64;
         records
     }
 
-    /// Adds the open batch to `writes`. Returns the new position, or `None` if the batch has no
-    /// changelog records.
-    pub(crate) fn write_open_batch(&mut self, writes: &mut OwnedWriteBatch) -> Option<Position> {
-        let batch = &self.open_batch;
-        if batch.is_empty() {
-            return None;
+    /// Makes the open batch part of what is pending.
+    pub(crate) fn commit(&mut self) -> Result<(), StateError> {
+        if self.open_batch.is_empty() {
+            return Ok(());
         }
-        self.event_hour.observe(batch.hours.iter().copied());
-        if batch.records == 0 {
-            return None;
+        self.event_hour.observe(self.open_batch.hours.iter().copied());
+        if self.open_batch.records == 0 {
+            self.roll_back();
+            return self.expire();
         }
-        // In order, neighbours in the tables are written one after the other.
-        let mut ids: Vec<_> = batch.ids.iter().map(|key| key.0).collect();
-        ids.sort_unstable();
-        for key in ids {
-            writes.insert(&self.files.ids, key, []);
-        }
-        let mut memories: Vec<_> = batch.memories.iter().collect();
-        memories.sort_unstable_by_key(|(id, _)| *id);
-        for (id, memory) in memories {
-            writes.insert(&self.files.memories, *id.as_bytes(), memory.to_bytes().as_slice());
+        let mut memories = self.open_batch.encoded_memories.as_slice();
+        while let Some(((id, memory), rest)) = changelog::split_memory(memories) {
+            self.pending.memories.set(id, memory);
+            memories = rest;
         }
         let (sequence, offset) = match self.position {
             // The offset after the last record belongs to the commit marker of its transaction.
             Some(last) => (last.sequence, last.offset + 1),
             None => (0, -1),
         };
+        let records = self.open_batch.records;
         self.position = Some(Position {
             writer: self.writer,
-            sequence: sequence + batch.records,
-            offset: offset + batch.records.cast_signed(),
+            sequence: sequence + records,
+            offset: offset + records.cast_signed(),
             event_hour: self.event_hour.current(),
             undated_until: self.undated_until,
         });
-        self.position
+        self.open_batch.clear();
+        self.expire()
     }
 
-    /// Takes note of a changelog record that is being restored and returns its position.
-    pub(crate) fn advance(&mut self, entry: &Entry<'_>) -> Position {
+    /// Drops the changes of the open batch.
+    pub(crate) fn roll_back(&mut self) {
+        for key in &self.open_batch.ids {
+            self.pending.ids.remove(key);
+        }
+        self.open_batch.clear();
+    }
+
+    /// Returns what is not in the files.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// Writes everything that has been committed to the files. There must be no open batch.
+    pub(crate) fn write_pending(&mut self) -> Result<(), StateError> {
+        // This frees the memory of the tables, because other partitions need as much.
+        let Pending { ids, memories } = std::mem::take(&mut self.pending);
+        self.write(&pending::sorted(ids), &memories)
+    }
+
+    /// Writes ids, ascending and without repetition, and memories to the files. They are then at the
+    /// position of the partition.
+    pub(crate) fn write(
+        &mut self,
+        ids: &[IdKey],
+        memories: &MemoryTable,
+    ) -> Result<(), StateError> {
+        let Some(mut position) = self.position else { return Ok(()) };
+        position.event_hour = self.event_hour.current();
+        if !ids.is_empty() || !memories.is_empty() {
+            self.files.write(ids, memories.sorted(), &position)?;
+        } else if self.written != Some(position) {
+            self.files.put_position(&position)?;
+        }
+        self.written = Some(position);
+        Ok(())
+    }
+
+    /// Takes note of a changelog record that is being restored, and of its position.
+    pub(crate) fn advance(&mut self, entry: &Entry<'_>) {
         self.event_hour.observe(entry.keys().map(|key| key.hour()));
         if entry.is_of_earlier_release() {
             let last = entry.keys().map(|key| key.hour()).max();
             self.undated_until = self.undated_until.max(last);
         }
-        let position = Position {
+        self.position = Some(Position {
             writer: entry.writer,
             sequence: entry.sequence,
             offset: self.position.map_or(0, |last| last.offset + 1),
             event_hour: self.event_hour.current(),
             undated_until: self.undated_until,
-        };
-        self.position = Some(position);
-        position
-    }
-
-    /// Adds ids and memories from the changelog to `writes`.
-    pub(crate) fn write_restored<'m>(
-        &self,
-        ids: &[IdKey],
-        memories: impl Iterator<Item = (EventId, &'m [u8])>,
-        writes: &mut OwnedWriteBatch,
-    ) {
-        for key in ids {
-            writes.insert(&self.files.ids, key.0, []);
-        }
-        for (id, memory) in memories {
-            writes.insert(&self.files.memories, id.0, memory);
-        }
-    }
-
-    /// Writes what is in memory to files.
-    pub(crate) fn flush(&self) -> Result<(), StateError> {
-        self.files.ids.rotate_memtable_and_wait()?;
-        self.files.memories.rotate_memtable_and_wait()?;
-        Ok(())
-    }
-
-    pub(crate) fn clear_open_batch(&mut self) {
-        self.open_batch.clear();
+        });
     }
 
     /// Moves the starts of the horizons after the event hour has changed, and deletes what is older.
+    /// There must be no open batch.
     pub(crate) fn expire(&mut self) -> Result<(), StateError> {
         let event_hour = self.event_hour.current().unwrap_or(Hour(0));
         let before = |hours| Hour(event_hour.0.saturating_sub(hours));
         let (start, memories_start) = (before(self.horizons.ids), before(self.horizons.memories));
-        self.memories_start = memories_start;
-        self.files.horizon_start.store(memories_start.0, Ordering::Relaxed);
+        self.write_event_hour()?;
         if start > self.horizon_start {
             expiry::drop_ids(&self.files.ids, start)?;
         }
+        self.memories_start = memories_start;
+        self.files.horizon_start.store(memories_start.0, Ordering::Relaxed);
         self.horizon_start = start;
+        Ok(())
+    }
+
+    /// Writes the event hour if it has changed, so that it is the same after a crash. Otherwise we would
+    /// look for ids that were deleted by a later event hour.
+    fn write_event_hour(&mut self) -> Result<(), StateError> {
+        let event_hour = self.event_hour.current();
+        if let Some(written) = self.written.as_mut().filter(|it| it.event_hour != event_hour) {
+            written.event_hour = event_hour;
+            self.files.put_position(written)?;
+            self.files.sync()?;
+        }
         Ok(())
     }
 }

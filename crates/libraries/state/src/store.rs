@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::files::Files;
+use crate::pending::{Pending, PendingLimits};
 use crate::restore::PartitionRestore;
 use crate::{Horizons, Partition, StateError};
 
@@ -9,6 +10,7 @@ use crate::{Horizons, Partition, StateError};
 pub struct Store {
     files: Files,
     horizons: Horizons,
+    limits: PendingLimits,
     partitions: BTreeMap<i32, Partition>,
 }
 
@@ -20,7 +22,18 @@ impl Store {
     /// [`StateError::InUse`] if another process has the directory open, [`StateError::Directory`]
     /// or [`StateError::Files`] if an operation on the disk fails.
     pub fn open(directory: &Path, horizons: Horizons) -> Result<Self, StateError> {
-        Ok(Self { files: Files::open(directory)?, horizons, partitions: BTreeMap::new() })
+        Self::open_with(directory, horizons, PendingLimits::DEFAULT)
+    }
+
+    /// Opens the directory with other limits. For tests.
+    #[doc(hidden)]
+    pub fn open_with(
+        directory: &Path,
+        horizons: Horizons,
+        limits: PendingLimits,
+    ) -> Result<Self, StateError> {
+        let files = Files::open(directory)?;
+        Ok(Self { files, horizons, limits, partitions: BTreeMap::new() })
     }
 
     /// Restores a partition that has been assigned to this process. Applies the changelog records
@@ -57,10 +70,18 @@ impl Store {
         Ok(())
     }
 
-    /// Closes a partition that was revoked. Its files stay, because the partition may be assigned
-    /// again.
+    /// Closes a partition that was revoked, after writing what is committed to its files. They stay,
+    /// because the partition may be assigned again.
     pub fn release(&mut self, partition: i32) {
-        self.partitions.remove(&partition);
+        if let Some(released) = self.partitions.remove(&partition) {
+            close(partition, released);
+        }
+    }
+
+    /// Closes the files like a crash: without writing what is in memory only. For tests.
+    #[doc(hidden)]
+    pub fn abandon(mut self) {
+        self.partitions.clear();
     }
 
     /// Returns a restored partition.
@@ -76,25 +97,64 @@ impl Store {
         })
     }
 
-    /// Writes the changes of the open batch to disk, all or none. Call it after the Kafka
-    /// transaction with their changelog records has committed.
+    /// Makes the changes of the open batch permanent. Call it after the Kafka transaction with their
+    /// changelog records has committed.
+    ///
+    /// They are not written to disk at once: until a partition has tens of thousands of changes, they are
+    /// in memory. After a crash, [`Self::restore`] reads them from the changelog.
+    ///
+    /// # Errors
+    /// [`StateError::Files`] if the files cannot be written.
     pub fn commit(&mut self) -> Result<(), StateError> {
-        let mut writes = self.files.write_batch();
-        for (&number, partition) in &mut self.partitions {
-            if let Some(position) = partition.write_open_batch(&mut writes) {
-                self.files.put_position(&mut writes, number, &position);
-            }
-        }
-        writes.commit()?;
         for partition in self.partitions.values_mut() {
-            partition.clear_open_batch();
-            partition.expire()?;
+            partition.commit()?;
         }
+        // Partitions fill up at the same time. One after the other, no batch waits for several.
+        let limits = self.limits;
+        self.write_largest(|pending| pending.exceeds(&limits))?;
+        while self.pending_bytes() > limits.all_bytes && self.write_largest(|_| true)? {}
         Ok(())
+    }
+
+    /// Writes the changes of the partition that has most of those that are `eligible`. Returns whether
+    /// there was one.
+    fn write_largest(&mut self, eligible: impl Fn(&Pending) -> bool) -> Result<bool, StateError> {
+        let partitions = self.partitions.values_mut().filter(|it| eligible(it.pending()));
+        match partitions.max_by_key(|partition| partition.pending().allocated_bytes()) {
+            Some(partition) => partition.write_pending().map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Drops the changes of the open batch. Call it after the Kafka transaction has aborted.
     pub fn roll_back(&mut self) {
-        self.partitions.values_mut().for_each(Partition::clear_open_batch);
+        self.partitions.values_mut().for_each(Partition::roll_back);
+    }
+
+    /// Returns the size in memory, in bytes, of the changes that are not in the files. For tests.
+    #[doc(hidden)]
+    pub fn pending_bytes(&self) -> usize {
+        self.partitions.values().map(|partition| partition.pending().allocated_bytes()).sum()
+    }
+}
+
+impl Drop for Store {
+    /// Writes what is committed, so that the next start reads little of the changelog.
+    fn drop(&mut self) {
+        for (number, partition) in std::mem::take(&mut self.partitions) {
+            close(number, partition);
+        }
+    }
+}
+
+/// Writes what is committed. An error is not fatal, because the files are a cache of the changelog.
+fn close(number: i32, mut partition: Partition) {
+    partition.roll_back();
+    if let Err(error) = partition.write_pending() {
+        tracing::warn!(
+            partition = number,
+            %error,
+            "cannot write the local store; the next restore reads more of the changelog"
+        );
     }
 }

@@ -10,12 +10,14 @@ use common::{Log, PARTITION, commit, engage, id, records};
 use event::{EventId, Kind};
 use proptest::prelude::*;
 use record::FirstSeen;
-use state::{Horizons, Hour, MEDIAN_SAMPLES, Seen, Store};
+use state::{Horizons, Hour, MEDIAN_SAMPLES, PendingLimits, Seen, Store};
 use tempfile::TempDir;
 
 const HORIZON: u32 = 10;
 /// The horizon of memories.
 const REMEMBERED: u32 = 25;
+/// A batch is written when it is committed if it is large or comes after others.
+const LIMITS: PendingLimits = PendingLimits { entries: 30, memory_bytes: 1000, all_bytes: 1 << 20 };
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -28,6 +30,10 @@ enum Step {
     RollBack,
     /// Stops and restarts the process.
     Restart,
+    /// Restarts the process after it was killed.
+    Crash,
+    /// The partition is revoked and assigned again.
+    Reassign,
     /// Stops the process after the commit in Kafka and before the commit in the store.
     CrashBeforeLocalCommit,
     /// Restarts the process on another machine.
@@ -43,6 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Commit),
         5 => Just(Step::RollBack),
         3 => Just(Step::Restart),
+        3 => Just(Step::Crash),
+        3 => Just(Step::Reassign),
         3 => Just(Step::CrashBeforeLocalCommit),
         2 => Just(Step::LoseDisk),
         2 => Just(Step::StaleDisk),
@@ -109,7 +117,7 @@ impl World {
 
     fn start(&mut self) {
         let horizons = Horizons::new(HORIZON, REMEMBERED);
-        let mut store = Store::open(self.disk.path(), horizons).unwrap();
+        let mut store = Store::open_with(self.disk.path(), horizons, LIMITS).unwrap();
         self.log.restore(&mut store);
         self.store = Some(store);
         self.open = self.committed.clone();
@@ -193,11 +201,22 @@ impl World {
                 self.store = None;
                 self.start();
             }
+            Step::Crash => {
+                self.store.take().unwrap().abandon();
+                self.start();
+            }
+            Step::Reassign => {
+                self.store().release(PARTITION);
+                let Self { store, log, .. } = self;
+                log.restore(store.as_mut().unwrap());
+                self.open = self.committed.clone();
+                self.note_expired();
+            }
             Step::CrashBeforeLocalCommit => {
                 let records = records(self.store());
                 self.log.append(records);
                 self.committed = self.open.clone();
-                self.store = None;
+                self.store.take().unwrap().abandon();
                 self.start();
             }
             Step::LoseDisk => {
