@@ -417,6 +417,42 @@ mod tests {
         assert!((4 * 2048..4 * 2600).contains(&bytes), "{bytes}");
     }
 
+    #[test]
+    fn a_commit_writes_a_bounded_number_of_tombstones() {
+        let settings = ShardSettings { scopes_per_source: usize::MAX, ..settings(Vec::new()) };
+        let mut run = Run::default();
+        let pane = PaneStart::of(OccurredAt(0));
+        let cohort = Some(HourStart::of(OccurredAt(0)));
+        for number in 0..12_000 {
+            let key = format!("campaign/ses/acme/{number}");
+            let counts = Counts::of([(Delivered, 1)]);
+            let _ = run.shard.apply(&key, pane, cohort, &counts, &settings).unwrap();
+        }
+        let at =
+            |second| [0, 1].map(|partition| Input::Watermark(partition, second, Activity::Active));
+        run.process_batch(&at(60), &settings);
+        assert_eq!(
+            run.changelog.len(),
+            24_000 + 2,
+            "a pane and a cohort each, deliveries and the mark"
+        );
+        run.process_batch(&at(10 * 86_400), &settings);
+        assert_eq!(run.changelog.len(), 4_000 + 2, "20,000 tombstones were written");
+        let left = run.changelog.clone();
+        run.process_batch(&[], &settings);
+        assert_eq!(run.changelog.len(), 2);
+        // After a crash in between, what was left expires again.
+        let mut crashed = Run { changelog: left, ..Run::default() };
+        crashed.shard = run.shard;
+        let mut restore = ShardRestore::default();
+        for (key, value) in &crashed.changelog {
+            restore.apply(key.as_bytes(), Some(value)).unwrap();
+        }
+        crashed.shard = restore.finish(&settings).unwrap();
+        crashed.process_batch(&[], &settings);
+        assert_eq!((crashed.changelog.len(), crashed.shard.len()), (2, 0));
+    }
+
     /// The changelogs of running installations contain these records.
     #[test]
     fn the_changelog_of_an_earlier_release_can_be_read() {

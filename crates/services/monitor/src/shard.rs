@@ -1,7 +1,7 @@
 //! The state of one partition of `mail.panes`: its scopes and its clock.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use event::{Counter, OccurredAt};
@@ -20,6 +20,9 @@ use crate::watermarks::Watermarks;
 /// The rates of a source are unknown if the last hour in which it has delivered a message ended longer
 /// ago than this, in microseconds of event time: 24 hours.
 const DELIVERIES_EXPECTED: i64 = 24 * 3_600_000_000;
+
+/// The greatest number of tombstones of expired panes and cohorts that one commit writes.
+const TOMBSTONES_PER_COMMIT: usize = 20_000;
 
 /// The estimated memory of a scope without panes, and of a pane or cohort, in bytes. Most panes have
 /// few counts.
@@ -137,7 +140,10 @@ pub(crate) struct Shard {
     /// What changed since the last commit: scopes, parts of scopes that no longer exist, the latest
     /// hours of deliveries, and the clock.
     changed: BTreeSet<ScopeKey>,
-    tombstones: Vec<String>,
+    /// What scopes that were removed had in the changelog.
+    deleted: Vec<String>,
+    /// The tombstones of expired panes and cohorts that are written later.
+    tombstones: VecDeque<String>,
     changed_deliveries: BTreeSet<ScopeKey>,
     /// The sources and tenants with newer deliveries since the last advance, with what was known before.
     newly_known: Vec<(ScopeKey, Option<HourStart>)>,
@@ -244,7 +250,7 @@ impl Shard {
     fn remove(&mut self, key: &ScopeKey) {
         let Some(state) = self.scopes.remove(key) else { return };
         self.bytes -= state.bytes;
-        self.tombstones.extend(state.unwritten_keys());
+        self.deleted.extend(state.unwritten_keys());
         self.changed.remove(key);
         self.without_deliveries.remove(key);
         if let Some(group) = limited_group(key)
@@ -396,13 +402,19 @@ impl Shard {
 
     /// Returns the changelog records of everything that changed since the last commit.
     pub(crate) fn changelog_records(&mut self) -> Result<Vec<ChangelogRecord>, kafka::Error> {
-        let mut records: Vec<ChangelogRecord> =
-            std::mem::take(&mut self.tombstones).into_iter().map(|key| (key, None)).collect();
+        let deleted = std::mem::take(&mut self.deleted).into_iter();
+        let mut records: Vec<ChangelogRecord> = deleted.map(|key| (key, None)).collect();
         for scope in std::mem::take(&mut self.changed) {
             if let Some(state) = self.scopes.get_mut(&scope) {
                 state.write(&mut records).map_err(kafka::Error::state)?;
             }
         }
+        // After a silent night all panes of all scopes expire at once. What has expired never comes back, so
+        // its tombstones can be written later; after a crash it expires again.
+        let is_late = |(key, value): &mut ChangelogRecord| value.is_none() && can_wait(key);
+        self.tombstones.extend(records.extract_if(.., is_late).map(|(key, _)| key));
+        let due = self.tombstones.len().min(TOMBSTONES_PER_COMMIT);
+        records.extend(self.tombstones.drain(..due).map(|key| (key, None)));
         for scope in std::mem::take(&mut self.changed_deliveries) {
             let hour =
                 serde_json::to_vec(&self.deliveries.get(&scope)).map_err(kafka::Error::state)?;
@@ -716,6 +728,11 @@ fn with_days(mut panes: BTreeMap<(Ring, PaneStart), Pane>) -> BTreeMap<(Ring, Pa
         ((Ring::Day, start), pane)
     }));
     panes
+}
+
+/// Returns whether a key of the changelog is one of a pane or cohort.
+fn can_wait(key: &str) -> bool {
+    ["pane/", "day/", "cohort/"].iter().any(|prefix| key.starts_with(prefix))
 }
 
 fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {
