@@ -239,7 +239,8 @@ fn an_event_beyond_the_horizon_of_ids_counts_if_its_message_tells_that_it_is_no_
     let passed = cluster.read_settled(&cluster.topics.events);
     let again = passed.last().unwrap();
     assert!(again.header(names::UNJUDGED).is_some());
-    assert_eq!(text(again, names::TALLY).as_deref(), Some(";;"), "it counted before");
+    let tally = text(again, names::TALLY).unwrap();
+    assert!(tally.ends_with(';'), "it counted before: {tally}");
 }
 
 #[test]
