@@ -246,7 +246,7 @@ fn settings() -> String {
         batch_records = 100
         out_of_orderness = \"5s\"
         publish = \"all\"
-        idle_after = \"1s\"
+        idle_after = \"3s\"
         [[monitor.rule]]
         name = \"bounces\"
         metric = \"bounce\"
