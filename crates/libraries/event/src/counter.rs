@@ -255,6 +255,11 @@ mod tests {
             let set = CounterSet::EMPTY.with(counter);
             assert_eq!(CounterSet::from_names(&set.to_string()), Some(set));
         }
+        // The numbers are part of the header `for-dedupe`, so a new counter comes last.
+        assert_eq!((Counter::Injected as u8, Counter::Delivered as u8), (0, 1));
+        assert_eq!((Counter::BouncedHard as u8, Counter::Dropped as u8), (5, 11));
+        assert_eq!((Counter::Opened as u8, Counter::Complained as u8), (13, 18));
+        assert_eq!((Counter::DeliveredFbl as u8, Counter::Unclassified as u8), (20, 25));
         let set: CounterSet = [Counter::Opened, Counter::Engaged].into_iter().collect();
         assert_eq!(set.to_string(), "opened,engaged");
         assert_eq!(set.without(Counter::Opened).to_string(), "engaged");

@@ -63,6 +63,7 @@ impl<'a> Record<'a> {
     /// Reads all headers once, for several look-ups. Each [`Record::header`] searches from the first
     /// header, at about twenty nanoseconds per header.
     pub fn look_up(&self) -> HeaderLookup<'a> {
+        // The iterator does not know its length.
         let count = self.0.headers().map_or(0, |headers| headers.count());
         let mut headers = Vec::with_capacity(count);
         headers.extend(self.headers());

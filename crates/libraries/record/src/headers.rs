@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use event::{
@@ -297,7 +298,7 @@ impl FirstSeen {
 /// What `dedupe` has found out about an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// The how-manieth event of its kind this is for its message and recipient; 1 is the first. Opens and
+    /// The number of the event among those of its kind, message and recipient; 1 is the first. Opens and
     /// clicks by people and by machines are numbered separately. `None` if the event names no message,
     /// or if nothing is remembered about it.
     pub seen: Option<u16>,
@@ -363,12 +364,8 @@ impl Tally {
             out.extend_from_slice(digits.format(sent.micros()).as_bytes());
         }
         out.push(b';');
-        for (number, counter) in counts.iter().enumerate() {
-            if number > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(counter.as_str().as_bytes());
-        }
+        // Writing to memory does not fail.
+        let _ = write!(out, "{counts}");
     }
 }
 

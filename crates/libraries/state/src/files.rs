@@ -26,18 +26,20 @@ const POSITIONS: &str = "places";
 const MEMORIES: &str = "marks-";
 /// Limits the cache of index, filter and data blocks of all partitions together.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Limits what the journal has of a keyspace and no file yet. Only positions are written in this way;
-/// an earlier release that is run again on these files writes everything so.
+/// Limits the entries of a keyspace that are in the journal and in no file yet. This release writes only
+/// positions to the journal. An earlier release that is started again with these files writes everything
+/// to it.
 const JOURNALED_BYTES: u64 = 1 << 20;
 /// The size of one file. A file of ids is deleted when all of its hours are beyond the horizon, so
 /// each level of the tree keeps at most one file of expired ids.
 const TABLE_BYTES: u64 = 4 << 20;
 /// Limits the journals, because they are read again at start.
 const JOURNAL_BYTES: u64 = 128 << 20;
-/// With this many files that overlap, look-ups take so long that we wait until they are merged. Merging
-/// begins with four.
+/// Look-ups are slow if more files than this overlap. A write then waits until fjall has merged some of
+/// them, which it begins to do at four.
 const MAX_UNMERGED_FILES: usize = 20;
-/// How often we look whether they are merged, and how often at most: 10 s altogether.
+/// The time between two checks whether files were merged, and the number of checks: a write waits 10 s
+/// at most.
 const MERGE_CHECK: Duration = Duration::from_millis(5);
 const MERGE_CHECKS: u32 = 2000;
 
@@ -196,19 +198,21 @@ impl PartitionFiles {
         Ok(())
     }
 
-    /// Waits until positions and announcements are on the disk. Entries are when their file is complete.
+    /// Waits until positions and announcements are on the disk. Entries are there once their file is
+    /// complete.
     pub(crate) fn sync(&self) -> Result<(), StateError> {
         Ok(self.database.persist(PersistMode::SyncData)?)
     }
 }
 
-/// Writes entries, ascending and without repetition, into a new file. None makes no file.
+/// Writes entries, ascending and without repetition, into a new file. Without entries there is no file.
 fn add_file<'e, K: Into<fjall::UserKey>>(
     keyspace: &Keyspace,
     mut entries: impl Iterator<Item = (K, &'e [u8])>,
 ) -> Result<(), StateError> {
     let Some((first_key, first_value)) = entries.next() else { return Ok(()) };
-    // A database whose thread has stopped merges no more. The next write of a position reports that.
+    // If the thread of the database has stopped, nothing is merged. The next write of a position returns
+    // its error.
     for _ in 0..MERGE_CHECKS {
         if keyspace.l0_table_count() < MAX_UNMERGED_FILES {
             break;
@@ -276,13 +280,14 @@ impl RecordId {
 }
 
 impl Position {
-    pub(crate) const fn record(&self) -> RecordId {
-        RecordId { writer: self.writer, sequence: self.sequence }
-    }
-
     const LENGTH: usize = Self::LENGTH_V1 + 4;
     /// The length that earlier releases wrote, without `undated_until`.
     const LENGTH_V1: usize = 8 + 8 + 8 + 4;
+
+    /// Returns the record of the position.
+    pub(crate) const fn record(&self) -> RecordId {
+        RecordId { writer: self.writer, sequence: self.sequence }
+    }
     /// Stored in place of an hour while there is none. No event has this hour.
     const NO_HOUR: u32 = u32::MAX;
 

@@ -1,9 +1,9 @@
 //! What is not in the files yet.
 //!
-//! If every batch were written to the files, that would be more than half of the work of this crate: each
-//! entry would go to a journal, into a sorted table in memory and from there into a file, and every
-//! look-up would search that table. Instead, committed batches are collected in hash tables, which are written to files in
-//! one go, sorted. Several events of a message are then one write.
+//! Committed batches are collected in hash tables. From time to time these are sorted and written to new
+//! files, so several events of a message are one write. Writing every batch would be more than half of the
+//! work of this crate: each entry would go to a journal, into a sorted table in memory and from there
+//! into a file, and every look-up would search that table.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -24,7 +24,7 @@ pub struct PendingLimits {
 }
 
 impl PendingLimits {
-    /// Six partitions usually have 15 MiB.
+    /// With these limits, six partitions usually use 15 MiB.
     pub const DEFAULT: Self =
         Self { entries: 48 * 1024, memory_bytes: 4 << 20, all_bytes: 40 << 20 };
 }

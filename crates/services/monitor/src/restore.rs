@@ -443,7 +443,6 @@ mod tests {
         assert_eq!(run.changelog.len(), 2);
         // After a crash in between, what was left expires again.
         let mut crashed = Run { changelog: left, ..Run::default() };
-        crashed.shard = run.shard;
         let mut restore = ShardRestore::default();
         for (key, value) in &crashed.changelog {
             restore.apply(key.as_bytes(), Some(value)).unwrap();

@@ -140,7 +140,7 @@ pub(crate) struct Shard {
     /// What changed since the last commit: scopes, parts of scopes that no longer exist, the latest
     /// hours of deliveries, and the clock.
     changed: BTreeSet<ScopeKey>,
-    /// What scopes that were removed had in the changelog.
+    /// The changelog keys of scopes that were removed since the last commit.
     deleted: Vec<String>,
     /// The tombstones of expired panes and cohorts that are written later.
     tombstones: VecDeque<String>,
@@ -730,9 +730,10 @@ fn with_days(mut panes: BTreeMap<(Ring, PaneStart), Pane>) -> BTreeMap<(Ring, Pa
     panes
 }
 
-/// Returns whether a key of the changelog is one of a pane or cohort.
+/// Returns whether the tombstone of a key can be written later: that of a pane or cohort.
 fn can_wait(key: &str) -> bool {
-    ["pane/", "day/", "cohort/"].iter().any(|prefix| key.starts_with(prefix))
+    use ChangelogKey::{Cohort, Pane};
+    matches!(ChangelogKey::parse(key.as_bytes()), Ok(Pane(..) | Cohort(..)))
 }
 
 fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {

@@ -115,14 +115,9 @@ fn headers() -> std::io::Result<()> {
                    counts: opened\n\
                    corrections: campaign:-bounced_soft@1795255200000000,+deferred@-5\n";
     folder.add(None, [raw, event, counted].concat().as_bytes())?;
-    let for_dedupe = [b"\x01\x02\x00\x00\x000123456789".as_slice()].concat();
-    let now = [
-        event.as_bytes(),
-        b"for-dedupe: ",
-        &for_dedupe,
-        b"\ntally: 1;1795255199000000;delivered\n",
-    ];
-    folder.add(None, &now.concat())
+    // The headers of this release; those before are of the one before.
+    let counted = b"for-dedupe: \x01\x02\x00\x00\x000123456789\ntally: 1;1795255199000000;delivered\n";
+    folder.add(None, &[event.as_bytes(), counted].concat())
 }
 
 fn changelog() -> std::io::Result<()> {
