@@ -11,8 +11,9 @@ pub const MEDIAN_SAMPLES: usize = 1001;
 /// With the maximum instead of the median, a single event from the year 2090, or one source that
 /// reports milliseconds as seconds, would put every other event beyond the horizon for good. A
 /// minority of events cannot move a median. The median recovers as soon as a majority of times is
-/// right again, so the event hour can go backwards. Until there are enough samples there is no
-/// event hour, and no event is beyond the horizon.
+/// right again, so the event hour can go backwards. Ids that were beyond the horizon until then may have
+/// been deleted, so a duplicate of them may be taken for the first. Until there are enough samples there
+/// is no event hour, and no event is beyond the horizon.
 #[derive(Debug, Default)]
 pub(crate) struct EventHour {
     samples: VecDeque<Hour>,

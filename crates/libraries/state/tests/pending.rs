@@ -22,7 +22,7 @@ enum Step {
         hour: u32,
         is_undated: bool,
     },
-    /// Enough events to move the event hour, and none beyond the horizon. The samples of the event hour
+    /// Enough events to move the event hour on by some hours, and none beyond the horizon. The samples of the event hour
     /// are in memory only, and the changelog lacks events beyond the horizon, so after a restart the event
     /// hour might otherwise differ for some time.
     Flood(u32),
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         });
     prop_oneof![
         40 => event,
-        2 => (110..120_u32).prop_map(Step::Flood),
+        2 => (1..4_u32).prop_map(Step::Flood),
         12 => Just(Step::Commit),
         5 => Just(Step::RollBack),
         4 => Just(Step::Crash),
@@ -124,7 +124,7 @@ impl Member {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     #[test]
     fn a_member_that_crashes_answers_like_one_that_never_stops(
@@ -134,15 +134,17 @@ proptest! {
     ) {
         let limits = PendingLimits { entries, memory_bytes, ..PendingLimits::DEFAULT };
         let (mut member, mut steady) = (Member::new(limits), Member::new(PendingLimits::DEFAULT));
+        let mut event_hour = 110;
         for step in &steps {
             match *step {
                 Step::Event { number, hour, is_undated } => {
                     let expected = steady.event(number, Hour(hour), is_undated);
                     prop_assert_eq!(member.event(number, Hour(hour), is_undated), expected);
                 }
-                Step::Flood(hour) => {
-                    member.flood(hour, MEDIAN_SAMPLES);
-                    steady.flood(hour, MEDIAN_SAMPLES);
+                Step::Flood(hours) => {
+                    event_hour += hours;
+                    member.flood(event_hour, MEDIAN_SAMPLES);
+                    steady.flood(event_hour, MEDIAN_SAMPLES);
                 }
                 Step::Commit => {
                     member.commit();
