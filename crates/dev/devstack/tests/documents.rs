@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use devstack::shared_clickhouse;
 use support::{read, root, sources};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
+    "docs/alerts.md",
     "docs/metrics.md",
     "docs/operations.md",
     "docs/runbooks.md",

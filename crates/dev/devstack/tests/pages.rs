@@ -107,6 +107,7 @@ fn the_picture_shows_every_service_and_topic() {
             &topics.panes,
             &topics.rates,
             &topics.alerts,
+            &topics.incidents,
             &topics.dead_letters,
         ];
         let services = ["ingress", "enrich", "dedupe", "monitor", "archive", "notify"];

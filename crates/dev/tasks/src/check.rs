@@ -123,7 +123,7 @@ pub(crate) async fn compare(
 
     kinds(&mut table, database, traffic).await?;
     sources(&mut table, database, traffic).await?;
-    alerts(&mut table, database, &truth.alerts).await?;
+    incidents(&mut table, pipeline, &truth.alerts).await?;
     let restarts = pipeline.supervisor.restarts();
     let _ = writeln!(
         table.text,
@@ -226,58 +226,43 @@ async fn sources(table: &mut Table, database: &Database, traffic: &Traffic) -> a
 }
 
 #[derive(Deserialize)]
-struct AlertRow {
-    episode: String,
-    rule: String,
-    provider: String,
-    source: String,
-    scope: String,
-    fired: u64,
-    resolved: u64,
-    peak: f64,
+struct IncidentRow {
+    id: String,
+    family: String,
+    /// The provider and the source, if it is about one source.
+    of: String,
+    severity: String,
+    state: String,
+    summary: String,
 }
 
-const ALERTS: &str = "
-    SELECT toString(episode_id) AS episode, any(toString(rule)) AS rule,
-        any(toString(provider)) AS provider, any(toString(source)) AS source,
-        any(toString(scope)) AS scope,
-        countIf(state = 'firing' AND at = started_at) AS fired,
-        countIf(state = 'resolved') AS resolved,
-        toFloat64(maxIf(value, state = 'firing')) AS peak
-    FROM alerts GROUP BY episode_id ORDER BY min(started_at)";
+/// The incidents of which people were notified, as last published.
+const INCIDENTS: &str = "
+    SELECT id, argMax(toString(family), seq) AS family, argMax(toString(group_of), seq) AS of,
+        argMax(toString(severity), seq) AS severity, argMax(toString(state), seq) AS state,
+        argMax(summary, seq) AS summary
+    FROM incidents GROUP BY id HAVING max(page) > 0 ORDER BY min(opened_at)";
 
-async fn alerts(
+/// Compares the incidents with the sources that mailed a bad list: there is one about each of them, and notify has
+/// delivered it.
+async fn incidents(
     table: &mut Table,
-    database: &Database,
+    pipeline: &Pipeline,
     expected: &[ExpectedAlert],
 ) -> anyhow::Result<()> {
-    let found: Vec<AlertRow> = database.rows(ALERTS).await?;
-    table.heading("alerts");
-    let total = |count: fn(&AlertRow) -> u64| found.iter().map(count).sum::<u64>();
-    table.row("episodes", found.len() as u64, expected.len() as u64);
-    table.row("fired", total(|row| row.fired), expected.len() as u64);
-    table.row("resolved", total(|row| row.resolved), expected.len() as u64);
-    for alert in expected {
-        let same = found.iter().filter(|row| {
-            row.scope == "source"
-                && row.provider == alert.provider.as_str()
-                && row.source == alert.source
-                && row.rule == "bounce_rate"
-        });
-        let what = format!("bounce_rate of {}/{}", alert.provider, alert.source);
-        table.row(&what, same.count() as u64, 1);
+    let found: Vec<IncidentRow> = pipeline.database.rows(INCIDENTS).await?;
+    table.heading("incidents");
+    table.row("incidents", found.len() as u64, expected.len() as u64);
+    for ExpectedAlert { provider, source, .. } in expected {
+        let of = format!("{provider}/{source}");
+        let same = found.iter().filter(|row| row.of == of && row.family == "bounces");
+        table.row(&format!("about the bounces of {of}"), same.count() as u64, 1);
     }
-    for row in found {
-        let _ = writeln!(
-            table.text,
-            "  {} · {}/{} · {} · worst {:.1} % · episode {}",
-            row.rule,
-            row.provider,
-            row.source,
-            if row.resolved > 0 { "fired and resolved" } else { "firing" },
-            row.peak * 100.0,
-            row.episode
-        );
+    let log = pipeline.log("notify")?;
+    let delivered = found.iter().filter(|row| log.contains(&row.id)).count() as u64;
+    table.row("delivered by notify to its log", delivered, expected.len() as u64);
+    for IncidentRow { id, severity, state, summary, .. } in found {
+        let _ = writeln!(table.text, "  {severity}, {state}: {summary}\n    incident {id}");
     }
     Ok(())
 }

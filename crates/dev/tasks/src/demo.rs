@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use crate::binaries::SERVICES;
 use crate::check::{self, Comparison, Posted};
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline};
+use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
 use crate::progress::Progress;
 
 #[derive(clap::Args)]
@@ -52,8 +52,12 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("--kill {unknown}: there is no such service; choose one of {}", SERVICES.join(", "));
     }
     let pipeline = start(&Layout {
-        keys: [("monitor", COMPRESSED_TIME.to_owned()), ("archive", FEWER_INSERTS.to_owned())]
-            .into(),
+        keys: [
+            ("ingress", TIME_OF_EVENTS.to_owned()),
+            ("monitor", COMPRESSED_TIME.to_owned()),
+            ("archive", FEWER_INSERTS.to_owned()),
+        ]
+        .into(),
         ..Layout::new("demo")
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

@@ -8,6 +8,7 @@ mod chaos;
 mod check;
 mod clickhouse;
 mod demo;
+mod noise;
 mod phase;
 mod pipeline;
 mod progress;
@@ -45,6 +46,8 @@ enum Task {
     Upgrade(recording::UpgradeArguments),
     /// Post mail of which everything is known, and compare every metric with the truth.
     Truth(truth::Arguments),
+    /// Simulate healthy senders for many days, and count the false episodes of each rule about rates.
+    Noise(noise::Arguments),
     /// Run all tests on real Kafka and ClickHouse, and then a short chaos run and a short truth run.
     Test(suite::Arguments),
 }
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Task::Record(arguments) => recording::record(&arguments),
         Task::Upgrade(arguments) => recording::upgrade(&arguments),
         Task::Truth(arguments) => truth::truth(&arguments),
+        Task::Noise(arguments) => noise::noise(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }
 }

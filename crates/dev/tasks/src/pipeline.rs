@@ -17,6 +17,10 @@ use crate::supervisor::{Member, Plan, Supervisor};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Keys of `[ingress]` for mail whose event time is compressed or in the past: no time records, because the time
+/// of receipt would make all of it late.
+pub(crate) const TIME_OF_EVENTS: &str = "time_every = \"0s\"\n";
+
 /// What differs from one member of each service with default settings.
 pub(crate) struct Layout {
     /// The first part of the names of topics and database.
@@ -124,6 +128,12 @@ impl Pipeline {
     /// Waits until `/readyz` of every running member succeeds.
     pub(crate) fn await_ready(&self) -> anyhow::Result<()> {
         await_ready(&self.members, &self.dirs.run)
+    }
+
+    /// Returns the log of the first member of a service.
+    pub(crate) fn log(&self, service: &'static str) -> anyhow::Result<String> {
+        let log = self.dirs.run.join(format!("{}.log", Member { service, number: 1 }));
+        std::fs::read_to_string(&log).with_context(|| log.display().to_string())
     }
 
     /// Returns a list of all addresses and paths.

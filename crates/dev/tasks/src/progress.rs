@@ -48,7 +48,7 @@ impl Progress {
         let is_live = std::io::stderr().is_terminal();
         let all = MultiProgress::new();
         let requests = Arc::new(AtomicU64::new(0));
-        let goals: [(&'static str, u64); 9] = [
+        let goals: [(&'static str, u64); 8] = [
             ("requests posted", truth.requests),
             ("events accepted", truth.accepted_total()),
             ("enriched", truth.accepted_total()),
@@ -56,8 +56,7 @@ impl Progress {
             ("duplicates", truth.duplicates),
             ("rows in ClickHouse", truth.distinct_total()),
             ("dead letters", truth.malformed),
-            ("alerts fired", truth.alerts.len() as u64),
-            ("alerts resolved", truth.alerts.len() as u64),
+            ("incidents opened", truth.alerts.len() as u64),
         ];
         let lines: Vec<Line> = goals
             .into_iter()
@@ -127,7 +126,7 @@ impl Reader {
         }
     }
 
-    async fn counts(&self) -> [Option<u64>; 9] {
+    async fn counts(&self) -> [Option<u64>; 8] {
         let metrics = scrape::all(&self.client, &self.admins).await;
         let of = |service: &str, name: &str| {
             metrics.get(service).map(|text| scrape::sum(text, name, "") as u64)
@@ -145,8 +144,7 @@ impl Reader {
             duplicates,
             count("SELECT count() FROM events").await,
             dead,
-            count("SELECT uniqExact(episode_id) FROM alerts").await,
-            count("SELECT countIf(state = 'resolved') FROM alerts").await,
+            count("SELECT countIf(change = 'opened') FROM incidents").await,
         ]
     }
 }

@@ -146,7 +146,7 @@ impl Stack {
         self.credentials.write_certificates(&certificates).unwrap();
         launch
             .config(&format!(
-                "[ingress]\nlisten = {:?}\nack_timeout = \"20s\"\nread_timeout = \"20s\"\n\
+                "[ingress]\ntime_every = \"0s\"\nlisten = {:?}\nack_timeout = \"20s\"\nread_timeout = \"20s\"\n\
                  drain_delay = \"100ms\"\nsns_certificates = {certificates:?}\n{}",
                 self.listen,
                 self.credentials.sources_toml()

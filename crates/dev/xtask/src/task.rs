@@ -12,6 +12,7 @@ pub(crate) enum Task {
     TestSome,
     Chaos,
     Truth,
+    Noise,
     Record,
     Upgrade,
     Bench,
@@ -41,6 +42,7 @@ impl Invocation {
             (Some("test"), _) => Task::TestSome,
             (Some("chaos"), _) => Task::Chaos,
             (Some("truth"), _) => Task::Truth,
+            (Some("noise"), _) => Task::Noise,
             (Some("bench"), _) => Task::Bench,
             (Some("record"), _) => Task::Record,
             (Some("upgrade"), _) => Task::Upgrade,
@@ -109,6 +111,7 @@ impl Invocation {
                 phase("post a week of mail", "--short 1 min, else 5 min");
                 phase("compare every metric with the truth", "20 s");
             }
+            Task::Noise => phase("simulate healthy senders", "--days 30: 15 min"),
             Task::Record => {
                 phase(start, "20 s");
                 phase("post mail, and kill one process after the other", "1 min");
@@ -152,9 +155,18 @@ mod tests {
 
     #[test]
     fn cargo_always_selects_the_whole_workspace() {
-        for task in
-            ["demo", "up", "test", "test -p dedupe", "chaos", "truth", "record", "upgrade", "bench"]
-        {
+        for task in [
+            "demo",
+            "up",
+            "test",
+            "test -p dedupe",
+            "chaos",
+            "truth",
+            "noise",
+            "record",
+            "upgrade",
+            "bench",
+        ] {
             let arguments = parse(task).unwrap().cargo_arguments();
             assert!(arguments.starts_with(&["build", "--workspace", "--bins"]), "{task}");
         }
@@ -169,6 +181,7 @@ mod tests {
             "test -p dedupe",
             "chaos",
             "truth --short",
+            "noise --days 30",
             "record /tmp/recording",
             "upgrade",
             "bench",

@@ -134,6 +134,11 @@ impl Feed {
         Ok(self.producer.flush(KAFKA_REQUEST_TIMEOUT)?)
     }
 
+    /// Returns the partitions that this member owns, with those that it holds.
+    pub fn owned(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.owned.keys()
+    }
+
     /// Describes a partition that is not read because its offset cannot be right.
     pub fn held(&self) -> Option<String> {
         self.owned.iter().find_map(|(name, partition)| {

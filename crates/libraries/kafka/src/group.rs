@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
 };
@@ -24,10 +25,42 @@ use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
 /// A member of a consumer group with a [`LagWatch`] of its progress. It does not expose the consumer:
 /// the watch would report a partition that was paused without [`Group::pause`] as no longer fetched.
 pub(crate) struct Group {
-    consumer: BaseConsumer<GroupContext>,
+    /// The queues of single partitions; see [`Group::join_aligned`].
+    queues: Vec<(TopicPartition, PartitionQueue<GroupContext>)>,
+    consumer: Arc<BaseConsumer<GroupContext>>,
     name: String,
     has_markers: bool,
     _watch: LagWatch,
+}
+
+/// How the partitions are divided among the members.
+#[derive(Debug, Clone, Copy)]
+enum Assignment {
+    Any,
+    /// A member has either all partitions of a number or none. The number of partitions is that of each
+    /// topic.
+    Aligned {
+        partitions: i32,
+    },
+}
+
+fn split_queues(
+    consumer: &Arc<BaseConsumer<GroupContext>>,
+    topics: &[&str],
+    partitions: i32,
+) -> Result<Vec<(TopicPartition, PartitionQueue<GroupContext>)>, Error> {
+    let names = (0..partitions).flat_map(|partition| {
+        topics.iter().map(move |topic| TopicPartition { topic: (*topic).to_owned(), partition })
+    });
+    names
+        .map(|name| {
+            let queue = consumer.split_partition_queue(&name.topic, name.partition);
+            let queue = queue.ok_or_else(|| {
+                Error::state(format!("librdkafka has no queue for the partition {name}"))
+            })?;
+            Ok((name, queue))
+        })
+        .collect()
 }
 
 /// What a group has committed for one partition.
@@ -43,21 +76,66 @@ impl Group {
     /// Joins the group. `config` comes from [`Connection::consumer`] for the same component and group.
     pub(crate) fn join(
         connection: &Connection,
-        mut config: ClientConfig,
+        config: ClientConfig,
         component: &'static str,
         group: &str,
         topics: &[&str],
     ) -> Result<Self, Error> {
+        Self::join_with(connection, config, component, group, topics, Assignment::Any)
+    }
+
+    /// Joins the group like [`Group::join`], with two differences. One member has all partitions of a
+    /// number, if the topics have the same number of partitions and all members subscribe to all of them.
+    /// And the records of each partition wait in a [queue](Group::queues) of their own instead of being
+    /// returned by [`Group::poll`], so that a partition can be left unread without being paused. Pausing
+    /// would discard what was fetched ahead.
+    pub(crate) fn join_aligned(
+        connection: &Connection,
+        config: ClientConfig,
+        component: &'static str,
+        group: &str,
+        topics: &[&str],
+        partitions: i32,
+    ) -> Result<Self, Error> {
+        let assignment = Assignment::Aligned { partitions };
+        Self::join_with(connection, config, component, group, topics, assignment)
+    }
+
+    fn join_with(
+        connection: &Connection,
+        mut config: ClientConfig,
+        component: &'static str,
+        group: &str,
+        topics: &[&str],
+        assignment: Assignment,
+    ) -> Result<Self, Error> {
         let has_markers = has_markers(component);
         let context = GroupContext { has_markers, ..GroupContext::default() };
         let watch = LagWatch::start(connection, component, group, &context.progress)?;
-        Protocol::choose(connection)?.set(connection, group, &mut config);
+        let protocol = Protocol::choose(connection)?;
+        protocol.set(connection, group, &mut config);
+        if let Assignment::Aligned { .. } = assignment {
+            protocol.set_aligned(&mut config);
+        }
         let consumer: BaseConsumer<GroupContext> = config
             .set("statistics.interval.ms", STATISTICS_MS)
             .create_with_context(context)
             .map_err(|error| Error::settings(&error))?;
+        let consumer = Arc::new(consumer);
+        let queues = match assignment {
+            Assignment::Any => Vec::new(),
+            // Before the first poll, so that no record of a partition goes to the queue of the consumer.
+            // librdkafka keeps the queues apart through all later assignments.
+            Assignment::Aligned { partitions } => split_queues(&consumer, topics, partitions)?,
+        };
         consumer.subscribe(topics)?;
-        Ok(Self { consumer, name: group.to_owned(), has_markers, _watch: watch })
+        Ok(Self { queues, consumer, name: group.to_owned(), has_markers, _watch: watch })
+    }
+
+    /// The queue of every partition of every topic, whoever owns it, if the group was joined with
+    /// [`Group::join_aligned`].
+    pub(crate) fn queues(&self) -> &[(TopicPartition, PartitionQueue<GroupContext>)] {
+        &self.queues
     }
 
     /// Returns the next record or event, or `None` if there is none within `timeout`.
@@ -358,83 +436,4 @@ fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdkafka::message::Message;
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-    use record::TopicSpec;
-
-    use super::*;
-
-    const DEADLINE: Duration = Duration::from_secs(60);
-
-    fn connection() -> Connection {
-        Connection {
-            bootstrap: devstack::shared_kafka().to_owned(),
-            instance: "watched".to_owned(),
-            group_protocol: "consumer".to_owned(),
-            compression: "lz4".to_owned(),
-            ..Connection::default()
-        }
-    }
-
-    fn produce(connection: &Connection, topic: &str, count: usize) {
-        let producer: BaseProducer = connection.producer("test").create().unwrap();
-        for _ in 0..count {
-            producer.send(BaseRecord::to(topic).key("k").payload("v")).unwrap();
-        }
-        producer.flush(DEADLINE).unwrap();
-    }
-
-    fn create_topic(connection: &Connection) -> String {
-        let name = format!("watched-{}", uuid::Uuid::new_v4().simple());
-        let spec =
-            TopicSpec { name: name.clone(), partitions: 1, replication: 1, settings: Vec::new() };
-        let create =
-            crate::topics::create_topics(connection, std::slice::from_ref(&spec), DEADLINE);
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(create).unwrap();
-        name
-    }
-
-    #[test]
-    fn a_partition_that_the_client_no_longer_fetches_is_reported() {
-        let connection = connection();
-        let topic = create_topic(&connection);
-        let context = GroupContext::default();
-        let period = Duration::from_millis(300);
-        let watch =
-            LagWatch::start_with_period(period, &connection, "watched", &topic, &context.progress)
-                .unwrap();
-        let mut config = connection.consumer("watched", &topic, 1);
-        Protocol::Consumer.set(&connection, &topic, &mut config);
-        let consumer: BaseConsumer<GroupContext> =
-            config.set("statistics.interval.ms", "100").create_with_context(context).unwrap();
-        consumer.subscribe(&[&topic]).unwrap();
-        let group = Group { consumer, name: topic.clone(), has_markers: true, _watch: watch };
-        produce(&connection, &topic, 10);
-        let deadline = Instant::now() + DEADLINE;
-        let mut seen = 0;
-        while seen < 10 {
-            assert!(Instant::now() < deadline, "expected ten records, saw {seen}");
-            if let Some(Ok(message)) = group.poll(Duration::from_millis(50)) {
-                seen = message.offset() + 1;
-            }
-        }
-        // A partition without unread records is not reported.
-        let quiet_until = Instant::now() + period * 8;
-        while Instant::now() < quiet_until {
-            drop(group.poll(Duration::from_millis(50)));
-            group.check_progress().unwrap();
-        }
-        // The watch does not know of this pause, so it sees a client that has stopped fetching.
-        let partition = TopicPartition { topic: topic.clone(), partition: 0 };
-        group.consumer.pause(&list_of([&partition])).unwrap();
-        produce(&connection, &topic, 1);
-        while group.check_progress().is_ok() {
-            assert!(Instant::now() < deadline, "the stopped partition was never reported");
-            drop(group.poll(Duration::from_millis(50)));
-        }
-        let error = group.check_progress().unwrap_err();
-        assert_eq!(error.code(), "silent_partition");
-        assert!(error.to_string().contains(&topic), "{error}");
-    }
-}
+mod tests;

@@ -98,6 +98,15 @@ impl Protocol {
             }
         }
     }
+
+    /// Makes one member the owner of all partitions of a number. All members of the group must do this:
+    /// under the classic protocol, members with different strategies cannot be in one group.
+    pub(crate) fn set_aligned(self, config: &mut ClientConfig) {
+        match self {
+            Self::Consumer => config.set("group.remote.assignor", "range"),
+            Self::Classic => config.set("partition.assignment.strategy", "range"),
+        };
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,23 @@ pub fn committed_records(
     topic: &str,
     deadline: Duration,
 ) -> Result<Vec<OwnedRecord>, Error> {
+    let mut records = Vec::new();
+    for_each_committed(connection, topic, deadline, |record| records.push(record.to_owned()))?;
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+/// Passes all committed records of a topic to `receive`, those of each partition in their order. Needs no
+/// memory for the topic as a whole.
+///
+/// # Errors
+/// As [`committed_records`].
+pub fn for_each_committed(
+    connection: &Connection,
+    topic: &str,
+    deadline: Duration,
+    mut receive: impl FnMut(&Record<'_>),
+) -> Result<(), Error> {
     let until = Instant::now() + deadline;
     let problem =
         |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
@@ -33,14 +50,13 @@ pub fn committed_records(
     }
     consumer.assign(&assignment)?;
     let mut unfinished: HashSet<i32> = (0..partitions).collect();
-    let mut records = Vec::new();
     while !unfinished.is_empty() {
         if Instant::now() >= until {
             return Err(problem("could not be read in time"));
         }
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
-            Some(Ok(message)) => records.push(Record(&message).to_owned()),
+            Some(Ok(message)) => receive(&Record(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unfinished.remove(&partition);
             }
@@ -50,8 +66,7 @@ pub fn committed_records(
             Some(Err(error)) => return Err(error.into()),
         }
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    Ok(records)
+    Ok(())
 }
 
 /// Returns the offset and the metadata that the group has committed for each partition of a topic, or

@@ -59,8 +59,8 @@ pub use refusals::{ManyRefusals, Refusals};
 pub use restore::{Restore, Restored};
 pub use settings::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
 pub use stage::{
-    AfterRollback, BatchSettings, CommittedCounter, Inputs, Outcome, Outgoing, Output, Stage, run,
-    run_all,
+    AfterRollback, Alignment, BatchSettings, CommittedCounter, Inputs, Outcome, Outgoing, Output,
+    Stage, run, run_all,
 };
 
 /// The allocator of every service. It also serves librdkafka, by its unprefixed names. librdkafka

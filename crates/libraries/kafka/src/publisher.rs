@@ -218,6 +218,31 @@ impl Batch<'_> {
             .key(key)
             .payload(value)
             .headers(headers.0.clone());
+        self.produce(record)
+    }
+
+    /// Passes a record without a key, with an empty value, for one partition to librdkafka.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the record, which is then not part of the batch.
+    pub fn send_to_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        headers: &PreparedHeaders,
+    ) -> Result<(), PublishError> {
+        let pending = Box::new(PendingRecord { acks: self.acks.add(), number: 0 });
+        let record = BaseRecord::<[u8], [u8], Box<PendingRecord>>::with_opaque_to(topic, pending)
+            .partition(partition)
+            .payload(b"")
+            .headers(headers.0.clone());
+        self.produce(record)
+    }
+
+    fn produce(
+        &self,
+        record: BaseRecord<'_, [u8], [u8], Box<PendingRecord>>,
+    ) -> Result<(), PublishError> {
         let sent = self.producer.send(record);
         if let Some(poller) = &self.publisher.poller {
             poller.thread().unpark();

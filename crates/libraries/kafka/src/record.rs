@@ -1,7 +1,7 @@
 use std::fmt;
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use record::{Origin, Stage, names};
+use record::{Origin, Stage, TimeRecord, names};
 
 use crate::Offset;
 
@@ -74,6 +74,15 @@ impl<'a> Record<'a> {
     /// the record has none.
     pub fn source(&self) -> &'a [u8] {
         self.header(names::SOURCE).unwrap_or_default()
+    }
+
+    /// Reads a time record. Returns `None` for every other record, and reads no header of a record that has
+    /// a value.
+    pub fn time_record(&self) -> Option<TimeRecord<'a>> {
+        if self.value().is_some_and(|value| !value.is_empty()) {
+            return None;
+        }
+        TimeRecord::read(&|name| self.header(name))
     }
 
     /// All headers in order.

@@ -13,8 +13,10 @@
 //! come from several sources, while the other partitions continue. A record whose outputs Kafka does not accept, because they are too
 //! large, becomes a dead letter (`stage/unfit.rs`).
 
+mod alignment;
 mod batch;
 mod batch_loop;
+mod collect;
 mod counters;
 mod output;
 mod ownership;
@@ -27,6 +29,7 @@ mod unfit;
 
 use std::time::Duration;
 
+pub use alignment::Alignment;
 pub use counters::CommittedCounter;
 pub(crate) use counters::{PendingCounts, count_dead_letters, count_source_refusals};
 pub(crate) use output::owned_headers;
@@ -47,6 +50,12 @@ pub trait Stage {
 
     /// What the stage reads.
     fn inputs(&self) -> Inputs;
+
+    /// How the records of partitions with the same number are put into one order. `None` takes them in the
+    /// order in which they arrive.
+    fn alignment(&self) -> Option<Alignment> {
+        None
+    }
 
     /// Restores the state that the previous owner of the partition had.
     ///
@@ -119,6 +128,8 @@ pub enum Outcome {
     Dropped,
     /// It became part of a sum.
     Counted,
+    /// It is a [time record](record::TimeRecord) and not an event, so no ledger and no metric counts it.
+    TimeRecord,
     /// It became a dead letter. Only [`Output::dead_letter`] returns this.
     DeadLettered(DeadLettered),
 }

@@ -54,6 +54,9 @@ reasons! {
     RowRefused => "row_refused",
     /// Kafka rejected the record for a reason other than its size.
     KafkaRefused => "kafka_refused",
+    /// No channel attempt can succeed any more: the receiver rejected the message for good, or
+    /// `give_up_after` is over.
+    Undeliverable => "undeliverable",
     /// Not a dead letter but a marker: the dead letter in its `origin` was redriven.
     Redriven => "redriven",
 }
@@ -72,6 +75,8 @@ pub enum Stage {
     MonitorFold,
     /// Computes rates and judges rules.
     MonitorRate,
+    /// Joins episodes into incidents.
+    Incidents,
     /// Writes rows to ClickHouse.
     Archive,
     /// Delivers alerts.
@@ -82,12 +87,13 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order in which an event passes them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ingress,
         Self::Enrich,
         Self::Dedupe,
         Self::MonitorFold,
         Self::MonitorRate,
+        Self::Incidents,
         Self::Archive,
         Self::Notify,
         Self::Redrive,
@@ -101,6 +107,7 @@ impl Stage {
             Self::Dedupe => "dedupe",
             Self::MonitorFold => "monitor-fold",
             Self::MonitorRate => "monitor-rate",
+            Self::Incidents => "monitor-incidents",
             Self::Archive => "archive",
             Self::Notify => "notify",
             Self::Redrive => "redrive",

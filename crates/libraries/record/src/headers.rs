@@ -69,6 +69,13 @@ pub mod names {
     pub const FIRST: &str = "first";
     /// Present and empty on an event that is older than dedupe remembers, so that it may be a duplicate.
     pub const UNJUDGED: &str = "unjudged";
+    /// On a [time record](super::TimeRecord): UTC microseconds in decimal.
+    pub const TIME: &str = "time";
+    /// On a time record of an ingress: the id of the process, which it chooses when it starts.
+    pub const TIME_ID: &str = "time-id";
+    /// Present and empty on the last time record of an ingress that stops, so that no stage waits for
+    /// the next one.
+    pub const TIME_END: &str = "time-end";
     /// The reason code of a dead letter.
     pub const REASON: &str = "reason";
     /// The explanation of a dead letter for people.

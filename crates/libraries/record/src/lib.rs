@@ -9,6 +9,7 @@ mod fit;
 mod for_dedupe;
 mod headers;
 mod offset;
+mod time_record;
 mod topics;
 
 pub use dead_letter::{DEAD_LETTER_REASONS, DeadLetter, DeadLetterHeaders, Origin, Reason, Stage};
@@ -19,4 +20,5 @@ pub use headers::{
     Tally, names, text_header,
 };
 pub use offset::{NextOffset, Offset};
+pub use time_record::{TimeRecord, time_record};
 pub use topics::{Layout, RequiredSetting, TopicSpec, Topics, Wanted};

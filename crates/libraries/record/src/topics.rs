@@ -15,8 +15,11 @@ pub struct Topics {
     pub panes: String,
     /// Rates. Keyed by scope.
     pub rates: String,
-    /// Alert transitions. Keyed by scope.
+    /// Transitions of episodes, the clocks of monitor-rate, and actions of people. Keyed by scope; everything
+    /// is in partition 0, because incidents across sources must meet.
     pub alerts: String,
+    /// Incidents. Keyed by incident. The latest record of each is kept.
+    pub incidents: String,
     /// Records that could not be processed. Keyed as the original record.
     pub dead_letters: String,
     /// The changelog of dedupe: event ids and memories of messages, one record per commit and
@@ -24,6 +27,8 @@ pub struct Topics {
     pub dedupe_changelog: String,
     /// The changelog of monitor-rate: panes, clocks and open episodes. Compacted.
     pub monitor_changelog: String,
+    /// The changelog of monitor-incidents: incidents and their episodes. Compacted.
+    pub incidents_changelog: String,
     /// How far each stage has read each partition. Compacted.
     pub positions: String,
 }
@@ -83,7 +88,15 @@ impl Wanted {
     /// Returns whether a value keeps the promise.
     pub fn allows(self, value: &str) -> bool {
         match self {
-            Self::Exactly(wanted) => value == wanted,
+            // Kafka returns the words of a list in the order in which they were set.
+            Self::Exactly(wanted) => {
+                let words = |list: &str| {
+                    list.split(',')
+                        .map(|it| it.trim().to_owned())
+                        .collect::<std::collections::BTreeSet<_>>()
+                };
+                words(value) == words(wanted)
+            }
             Self::AtLeast(wanted) => {
                 value.parse::<i64>().is_ok_and(|value| value == -1 || value >= wanted)
             }
@@ -129,9 +142,11 @@ impl Topics {
             panes: name("mail.panes"),
             rates: name("mail.rates"),
             alerts: name("mail.alerts"),
+            incidents: name("mail.incidents"),
             dead_letters: name("mail.dead-letters"),
             dedupe_changelog: name("mail.changelog.dedupe"),
             monitor_changelog: name("mail.changelog.monitor"),
+            incidents_changelog: name("mail.changelog.incidents"),
             positions: name("mail.positions"),
         }
     }
@@ -160,8 +175,15 @@ impl Topics {
                 let raise_to = None;
                 required.push(RequiredSetting { topic, name, wanted, otherwise, raise_to });
             };
-            let is_compacted = [&self.monitor_changelog, &self.positions].contains(&&spec.name);
-            let (policy, otherwise) = if is_compacted {
+            let is_compacted =
+                [&self.monitor_changelog, &self.incidents_changelog, &self.positions]
+                    .contains(&&spec.name);
+            let (policy, otherwise) = if spec.name == self.incidents {
+                (
+                    "compact,delete",
+                    "notify would forget open incidents, or read closed ones for ever",
+                )
+            } else if is_compacted {
                 ("compact", "the state of a stage would be deleted")
             } else {
                 ("delete", "records with the same key would be removed before they are read")
@@ -227,6 +249,17 @@ impl Topics {
         specs.push(spec(&self.panes, by_scope, 3 * 24));
         specs.push(spec(&self.rates, by_scope, 14 * 24));
         specs.push(spec(&self.alerts, by_scope, 90 * 24));
+        let mut incidents = spec(&self.incidents, by_scope, 90 * 24);
+        for (name, value) in &mut incidents.settings {
+            if *name == "cleanup.policy" {
+                "compact,delete".clone_into(value);
+            }
+        }
+        // notify reads the topic at its start, and only closed segments are compacted.
+        incidents.settings.push(("segment.ms", HOUR.to_string()));
+        // A record that notifies people must not be removed before notify has read it.
+        incidents.settings.push(("min.compaction.lag.ms", (7 * 24 * HOUR).to_string()));
+        specs.push(incidents);
         specs.push(spec(&self.dead_letters, by_recipient, 30 * 24));
         specs.push(spec(&self.dedupe_changelog, by_recipient, dedupe_hours(layout)));
         let mut compacted = spec(&self.monitor_changelog, by_scope, 24);
@@ -237,7 +270,10 @@ impl Topics {
         // Only closed segments are compacted, and every assignment reads the rest.
         positions.settings.push(("segment.bytes", (16 << 20).to_string()));
         positions.settings.push(("segment.ms", HOUR.to_string()));
-        specs.extend([compacted, positions]);
+        let mut incidents_changelog =
+            TopicSpec { name: self.incidents_changelog.clone(), ..positions.clone() };
+        incidents_changelog.partitions = by_scope;
+        specs.extend([compacted, positions, incidents_changelog]);
         specs
     }
 }

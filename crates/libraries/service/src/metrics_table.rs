@@ -64,6 +64,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("mailpulse_transactions_total", "Committed Kafka transactions, by component."),
     counter(
+        "mailpulse_unaligned_partitions_total",
+        "Partitions that had more records but delivered none in time, so that the records of other \
+         topics were processed before theirs, by component.",
+    ),
+    counter(
         "mailpulse_transaction_failures_total",
         "Kafka transactions that failed and were rolled back, by component.",
     ),
@@ -140,6 +145,12 @@ pub const METRICS: &[Metric] = &[
          code they would have got.",
     ),
     gauge(
+        "mailpulse_ingress_time_behind_seconds",
+        Unit::Seconds,
+        "How far the time of the last time record was behind the clock: the age of the oldest request \
+         that is not in Kafka.",
+    ),
+    gauge(
         "mailpulse_ingress_in_flight_records",
         Unit::Count,
         "Records sent to Kafka and not acknowledged yet.",
@@ -198,6 +209,11 @@ pub const METRICS: &[Metric] = &[
     ),
     // enrich
     counter(
+        "mailpulse_enrich_clocks_ignored_total",
+        "Time records that were ignored because the clock of their ingress is more than ten minutes \
+         ahead of the others.",
+    ),
+    counter(
         "mailpulse_enrich_file_reads_total",
         "Reads of the files named in the settings, by setting and outcome (loaded or failed).",
     ),
@@ -246,6 +262,25 @@ pub const METRICS: &[Metric] = &[
         "mailpulse_monitor_alert_transitions_total",
         "Alert transitions published, by rule and new state.",
     ),
+    counter(
+        "mailpulse_monitor_incident_changes_total",
+        "Changes of incidents published, by change.",
+    ),
+    counter(
+        "mailpulse_monitor_incident_alerts_dropped_total",
+        "Alerts that belong to no incident, because monitor.incidents.max_all_episodes are open.",
+    ),
+    gauge(
+        "mailpulse_monitor_open_incidents",
+        Unit::Count,
+        "Incidents that are open, whether people know of them or not.",
+    ),
+    gauge("mailpulse_monitor_open_episodes", Unit::Count, "Open episodes of all incidents."),
+    gauge(
+        "mailpulse_monitor_incidents_clock_seconds",
+        Unit::Seconds,
+        "The event time that the incidents stage has reached, in seconds since 1970.",
+    ),
     // archive
     counter("mailpulse_archive_rows_total", "Rows inserted into ClickHouse, by table."),
     counter(
@@ -288,7 +323,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "mailpulse_notify_pending_transitions",
         Unit::Count,
-        "Alert transitions that at least one channel has not received yet.",
+        "Changes of incidents that at least one channel has not finished yet.",
     ),
     seconds(
         "mailpulse_notify_attempt_duration_seconds",
@@ -301,12 +336,36 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "mailpulse_notify_deliveries_total",
-        "Finished deliveries by channel and outcome (delivered, rejected or gave_up).",
+        "Finished messages by channel and outcome (delivered, rejected or gave_up).",
     ),
     seconds(
         "mailpulse_notify_alert_age_seconds",
         AGES,
-        "Age of an alert transition when the channel received it.",
+        "Age of a change that notifies people when the channel accepted it, by channel.",
+    ),
+    gauge(
+        "mailpulse_notify_circuit_open",
+        Unit::Count,
+        "1 while a channel makes no attempts after failures in a row, else 0.",
+    ),
+    gauge(
+        "mailpulse_notify_open_incidents",
+        Unit::Count,
+        "Open incidents that an Alertmanager channel sends again and again.",
+    ),
+    gauge(
+        "mailpulse_notify_resend_age_seconds",
+        Unit::Seconds,
+        "Time since an Alertmanager channel last sent all open incidents; 0 if none is open.",
+    ),
+    gauge(
+        "mailpulse_notify_held_back",
+        Unit::Count,
+        "Incidents that wait for the end of the channel's quiet hours.",
+    ),
+    counter(
+        "mailpulse_notify_explanations_total",
+        "Questions to ClickHouse for the reasons of an incident, by outcome (found or unavailable).",
     ),
 ];
 

@@ -106,6 +106,12 @@ impl Cohorts {
         self.by_hour.first_key_value().map(|(hour, _)| hour.end() + KEEPS)
     }
 
+    /// Returns the sum of the cohorts whose hours begin in `[from, to)`; `to` in UTC microseconds.
+    pub fn sum(&self, from: HourStart, to: i64) -> Counts {
+        let hours = self.by_hour.range(from..).take_while(|(hour, _)| hour.micros() < to);
+        hours.fold(Counts::default(), |sum, (_, cohort)| sum + cohort.counts.to_counts())
+    }
+
     /// Returns the cohort of an hour.
     pub fn cohort(&self, hour: HourStart) -> Option<&Cohort> {
         self.by_hour.get(&hour)

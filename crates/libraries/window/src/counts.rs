@@ -204,6 +204,11 @@ impl PaneCounts {
         counts
     }
 
+    /// Adds a delta, so that no count falls below 0.
+    pub fn increase(&mut self, delta: &Counts) {
+        let _ = self.add(delta);
+    }
+
     /// Adds a delta. No count falls below 0.
     pub(crate) fn add(&mut self, delta: &Counts) -> Added {
         let before = self.to_counts();

@@ -188,8 +188,8 @@ impl Ring {
     }
 }
 
-/// The event time that a window spans, or `cohort`. The text forms are `1m`, `5m`, `15m`, `60m`, `24h`
-/// and `cohort`.
+/// The event time that a window spans, or `cohort`. The text forms are `1m`, `5m`, `10m`, `15m`, `30m`,
+/// `60m`, `24h` and `cohort`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Width {
     /// One minute.
@@ -210,11 +210,21 @@ pub enum Width {
     /// Not a window: the messages that were sent in one hour, whenever they were opened or bounced.
     #[serde(rename = "cohort")]
     Cohort,
+    /// Ten minutes. Only rules use it; it is not published.
+    #[serde(rename = "10m")]
+    M10,
+    /// Half an hour. Only rules use it; it is not published.
+    #[serde(rename = "30m")]
+    M30,
 }
 
 impl Width {
-    /// The widths of windows, the shortest first.
+    /// The widths of windows that are published, the shortest first.
     pub const ALL: [Self; 5] = [Self::M1, Self::M5, Self::M15, Self::M60, Self::H24];
+
+    /// The widths of windows that rules judge, the shortest first.
+    pub const JUDGED: [Self; 7] =
+        [Self::M1, Self::M5, Self::M10, Self::M15, Self::M30, Self::M60, Self::H24];
 
     /// The widths of a rule that names none.
     pub const OF_RULES: [Self; 4] = [Self::M1, Self::M5, Self::M15, Self::M60];
@@ -228,7 +238,9 @@ impl Width {
         match self {
             Self::M1 => 60,
             Self::M5 => 300,
+            Self::M10 => 600,
             Self::M15 => 900,
+            Self::M30 => 1800,
             Self::M60 => 3600,
             Self::H24 => 86_400,
             Self::Cohort => 0,
@@ -245,7 +257,9 @@ impl Width {
         match self {
             Self::M1 => "1m",
             Self::M5 => "5m",
+            Self::M10 => "10m",
             Self::M15 => "15m",
+            Self::M30 => "30m",
             Self::M60 => "60m",
             Self::H24 => "24h",
             Self::Cohort => "cohort",
@@ -255,8 +269,8 @@ impl Width {
     /// Returns the ring whose panes the window consists of.
     pub const fn ring(self) -> Ring {
         match self {
-            Self::M1 | Self::M5 | Self::M15 | Self::M60 | Self::Cohort => Ring::Fine,
             Self::H24 => Ring::Day,
+            _ => Ring::Fine,
         }
     }
 
@@ -321,7 +335,7 @@ mod tests {
 
     #[test]
     fn width_names_are_the_json_values() {
-        for width in Width::ALL.into_iter().chain([Width::Cohort]) {
+        for width in Width::JUDGED.into_iter().chain([Width::Cohort]) {
             assert_eq!(serde_json::to_string(&width).unwrap(), format!("\"{width}\""));
             assert_eq!(i64::from(width.seconds()) * 1_000_000, width.micros());
         }
@@ -329,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_ring_keeps_the_panes_of_its_windows() {
-        for width in Width::ALL {
+        for width in Width::JUDGED {
             assert!(width.ring().keeps() > width.micros(), "{width}");
             assert_eq!(width.micros() % width.ring().pane(), 0, "{width}");
         }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::judged::{Judged, JudgedWindows};
 use crate::pane::Panes;
 use crate::rates::{View, reports_injected};
 use crate::sliding_sums::{Change, RINGS, SlidingSums, WIDTHS, WindowSum, next_end};
@@ -181,6 +182,8 @@ pub struct ScopeWindows {
     corrected: [BTreeMap<PaneStart, bool>; RINGS],
     /// The corrected tumbling windows that wait until the minute is over.
     waiting: BTreeSet<WindowKey>,
+    /// The windows up to which rules have been judged.
+    judged: Judged,
 }
 
 impl ScopeWindows {
@@ -192,6 +195,7 @@ impl ScopeWindows {
             sums: [WindowSum::default(); WIDTHS],
             corrected: Default::default(),
             waiting: BTreeSet::new(),
+            judged: Judged::default(),
         }
     }
 
@@ -208,7 +212,8 @@ impl ScopeWindows {
             let start = pane.start;
             *windows.panes[ring as usize].entry(start).0 = pane;
         }
-        windows.sums = *SlidingSums::at(&windows.panes, floor(now)).sums();
+        windows.sums = *SlidingSums::at(&Width::ALL, &windows.panes, floor(now)).sums();
+        windows.judged = Judged::at(&windows.panes, now);
         windows
     }
 
@@ -240,6 +245,7 @@ impl ScopeWindows {
         let added = stored.counts.add(delta);
         applied.created |= created;
         applied.without_count = applied.without_count.max(added.without_count);
+        self.judged.add(ring, start, &added.counts, created);
         let changes_nothing = added.counts.is_zero() && !created;
         if changes_nothing || ring.end(start) > newest_end {
             return Admission::OnTime;
@@ -259,7 +265,7 @@ impl ScopeWindows {
     pub fn advance(&mut self, from: i64, to: i64) -> Advanced {
         debug_assert_eq!(
             &self.sums,
-            SlidingSums::at(&self.panes, floor(from)).sums(),
+            SlidingSums::at(&Width::ALL, &self.panes, floor(from)).sums(),
             "the scope was due before {from} and was not advanced"
         );
         let to = to.max(from);
@@ -269,6 +275,7 @@ impl ScopeWindows {
         }
         self.emit_corrections(from, &mut advanced.slides);
         self.slide(floor(from), floor(to), &mut advanced.slides);
+        self.judged.slide(&self.panes, floor(to));
         for ring in Ring::ALL {
             let expired = self.panes[ring as usize].drop_while(|start| ring.expiry(start) <= to);
             advanced.expired[ring as usize] = expired;
@@ -319,7 +326,7 @@ impl ScopeWindows {
         let Some(first) = firsts.map(|(first, _)| first.micros()).min() else { return };
         let newest_end = floor(now);
         if self.emits.past {
-            let mut sliding = SlidingSums::at(&self.panes, first);
+            let mut sliding = SlidingSums::at(&Width::ALL, &self.panes, first);
             while let Some(change) = sliding.next_change(newest_end) {
                 let changed = self.corrected_windows(&change, now);
                 let is_newest = change.end == newest_end;
@@ -364,7 +371,7 @@ impl ScopeWindows {
 
     /// Slides the windows and emits every slide end in `(from, to]` at which one changes.
     fn slide(&mut self, from: i64, to: i64, out: &mut Vec<Slide>) {
-        let mut sliding = SlidingSums::resume(&self.panes, from, self.sums);
+        let mut sliding = SlidingSums::resume(&Width::ALL, &self.panes, from, self.sums);
         while let Some(change) = sliding.next_change(to) {
             out.push(slide(change.end, sliding.sums(), change.changed, false));
         }
@@ -396,6 +403,25 @@ impl ScopeWindows {
         &self.waiting
     }
 
+    /// Calls `judge` for every end of windows that rules have not judged yet: those that deltas have changed
+    /// since the last call, at most [`JUDGED_BACK`](crate::JUDGED_BACK) back, and those up to `until` at
+    /// which a pane enters or leaves, in ascending order. `now` is the time to which the caller advanced its
+    /// scopes.
+    pub fn judge(&mut self, until: i64, now: i64, judge: impl FnMut(&JudgedWindows)) {
+        self.judged.judge(&self.panes, until, now, judge);
+    }
+
+    /// Returns the windows at the newest end that was judged.
+    pub const fn judged(&self, now: i64) -> JudgedWindows {
+        self.judged.windows(now)
+    }
+
+    /// Returns the end of the newest pane in which something happened.
+    pub fn newest_end(&self) -> Option<i64> {
+        let fine = &self.panes[Ring::Fine as usize];
+        fine.get(fine.len().checked_sub(1)?).map(|pane| pane.start.end())
+    }
+
     /// Returns the pane if something happened in it and it has not expired.
     pub fn pane(&self, ring: Ring, start: PaneStart) -> Option<&Pane> {
         self.panes[ring as usize].find(start)
@@ -424,7 +450,7 @@ const fn minute(time: i64) -> i64 {
 
 /// Returns whether a window can still be corrected at the time `now`: the ring has all its panes, and
 /// the one before them, which tells whether the window was published.
-const fn has_all(width: Width, end: i64, now: i64) -> bool {
+pub(crate) const fn has_all(width: Width, end: i64, now: i64) -> bool {
     end - width.micros() + width.ring().keeps() > now
 }
 

@@ -153,6 +153,8 @@ impl<'a> Archive<'a> {
             offset: record.offset(),
             bytes: record.value().map_or(0, <[u8]>::len),
             redriven: record.is_redriven_for(crate::STAGE),
+            is_row: partition.table.takes(record),
+            is_time: partition.table == Table::Events && record.time_record().is_some(),
             unjudged: EventKey::of_unjudged(record),
         };
         let push = |rows: &mut crate::tables::Rows| rows.push(record);

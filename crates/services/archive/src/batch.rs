@@ -34,6 +34,9 @@ pub(crate) struct Batch {
     /// The number of records of the range that are left out, because their events are in the table from
     /// smaller offsets.
     pub(crate) repeated: usize,
+    /// The number of records of the range that become no rows: clocks and actions in `mail.alerts`, and what
+    /// was redriven for another stage.
+    pub(crate) ignored: usize,
     /// The rows whose events may be in the table from smaller offsets.
     pub(crate) unjudged: Vec<(Offset, EventKey)>,
     /// The number of tokens of the range that ClickHouse knows although rows are missing.
@@ -74,9 +77,9 @@ impl Batch {
     pub(crate) fn ledger(&self) -> Ledger {
         let (passed, dead_letters) = (self.block.rows + self.skipped, self.dead_letters.len());
         Ledger {
-            read: (passed + dead_letters + self.repeated) as u64,
+            read: (passed + dead_letters + self.repeated + self.ignored) as u64,
             passed: passed as u64,
-            dropped: self.repeated as u64,
+            dropped: (self.repeated + self.ignored) as u64,
             dead_letters: dead_letters as u64,
             redriven: self.redriven as u64,
             ..Ledger::default()

@@ -11,11 +11,13 @@
 //! varint columns · varint rows · per column: name · type · data        (names as varint length + bytes)
 //! ```
 
+mod collections;
 mod dictionary;
 mod low_cardinality;
 
 use bytes::Bytes;
 
+pub use collections::{NumberMap, StringArray, StringMap};
 pub use low_cardinality::{LowCardinality, LowCardinalityArray};
 
 /// A finished block: the bytes of one `INSERT … FORMAT Native`, in pieces.
@@ -252,39 +254,6 @@ impl Column for NullableBools {
     fn write(&mut self, out: &mut BlockWriter) {
         out.append(&mut self.nulls);
         out.append(&mut self.values);
-    }
-}
-
-/// `Map(String, String)`. The values need not be UTF-8, and a key may occur several times.
-#[derive(Debug, Default)]
-pub struct StringMap {
-    /// For each row, the number of entries in all rows up to and including it.
-    ends: Vec<u8>,
-    entries: u64,
-    keys: Strings,
-    values: Strings,
-}
-
-impl StringMap {
-    /// Adds a row with these entries.
-    pub fn push<'a>(&mut self, entries: impl Iterator<Item = (&'a str, &'a [u8])>) {
-        for (key, value) in entries {
-            self.keys.push(key.as_bytes());
-            self.values.push(value);
-            self.entries += 1;
-        }
-        self.ends.extend_from_slice(&self.entries.to_le_bytes());
-    }
-}
-
-impl Column for StringMap {
-    const TYPE: &'static str = "Map(String, String)";
-
-    fn write(&mut self, out: &mut BlockWriter) {
-        self.entries = 0;
-        out.append(&mut self.ends);
-        self.keys.write(out);
-        self.values.write(out);
     }
 }
 

@@ -77,6 +77,10 @@ pub(crate) struct RecordInfo {
     pub(crate) bytes: usize,
     /// True if an operator redrove the record for archive.
     pub(crate) redriven: bool,
+    /// False if the record is not one of those that become rows.
+    pub(crate) is_row: bool,
+    /// True for a time record, which the ledger does not count.
+    pub(crate) is_time: bool,
     /// The key of an event that dedupe could not judge.
     pub(crate) unjudged: Option<EventKey>,
 }
@@ -150,7 +154,7 @@ impl Partition {
     /// many records in a row could not become rows; the partition is stopped then.
     pub(crate) fn add_record(
         &mut self,
-        RecordInfo { offset, bytes, redriven, unjudged }: RecordInfo,
+        RecordInfo { offset, bytes, redriven, is_row, is_time, unjudged }: RecordInfo,
         limits: Limits,
         push: impl FnOnce(&mut Rows) -> Result<(), RowError>,
         copy: impl Fn() -> OwnedRecord,
@@ -164,7 +168,10 @@ impl Partition {
             self.close(range);
         }
         self.builder.start_record(offset, redriven);
-        if self.stored.must_skip(offset) {
+        if !is_row {
+            self.builder.has_no_rows = true;
+            self.builder.ignored += usize::from(!is_time);
+        } else if self.stored.must_skip(offset) {
             self.builder.skipped += 1;
         } else if self.repeated.contains(&offset) {
             self.builder.repeated += 1;
@@ -197,12 +204,15 @@ impl Partition {
         }
     }
 
-    /// Returns when the batch has waited long enough. Returns `None` if the batch is empty, if
-    /// another batch must be inserted first, or if the range is fixed.
+    /// Returns when the batch has waited long enough. Returns `None` if the batch has no record, if
+    /// another batch must be inserted first, or if the range is fixed. A batch that has only records
+    /// without rows is closed too: without a commit, a partition without events would fall behind its
+    /// retention.
     pub(crate) fn due(&self, wait: Duration) -> Option<Instant> {
         let is_next =
             self.in_flight.is_none() && self.ready.is_empty() && self.fixed_ranges.is_empty();
-        (is_next && !self.builder.is_empty()).then(|| self.builder.opened_at + wait)
+        let is_open = !self.builder.is_empty() || self.builder.has_no_rows;
+        (is_next && is_open).then(|| self.builder.opened_at + wait)
     }
 
     /// Closes the batch before it is due, to free memory. Does nothing if the batch could not be
@@ -238,6 +248,7 @@ impl Partition {
             stored_before: self.stored.count_in(range),
             skipped: built.skipped,
             repeated: built.repeated,
+            ignored: built.ignored,
             unjudged: built.unjudged,
             attempt: if pending.is_some() { self.attempt } else { 0 },
             redriven: built.redriven,

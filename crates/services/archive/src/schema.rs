@@ -43,11 +43,13 @@ migrations! {
     8 "0008_sending.sql",
     9 "0009_rates.sql",
     10 "0010_message_counts.sql",
+    11 "0011_alerts.sql",
 }
 
 /// The tables that must deduplicate inserts: those we insert into, and those that a materialized
 /// view fills.
-const DEDUPLICATED: [&str; 5] = ["events", "rates", "alerts", "dead_letters", "events_hourly"];
+const DEDUPLICATED: [&str; 6] =
+    ["events", "rates", "alerts", "incidents", "dead_letters", "events_hourly"];
 
 /// The reason why the database cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -138,6 +138,19 @@ impl Server {
         within(query.fetch_all()).await
     }
 
+    /// Runs a query that returns rows. Unqualified table names refer to the configured database. Each `?`
+    /// in `sql` is replaced by the next value.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub async fn rows<T>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>, ClickHouseError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        let query = self.client.query(sql).with_setting("database", &self.database);
+        within(values.iter().fold(query, |query, value| query.bind(value)).fetch_all()).await
+    }
+
     /// Inserts a block with a deduplication token. Repeating the insert changes nothing as long as
     /// the first one is within the table's deduplication window.
     ///

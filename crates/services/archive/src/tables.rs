@@ -3,17 +3,23 @@
 mod alerts;
 mod dead_letters;
 mod events;
+mod incidents;
 mod rates;
 
 pub use alerts::Alerts;
 pub use dead_letters::DeadLetters;
 pub use events::Events;
+pub use incidents::Incidents;
 pub use rates::Rates;
 
 use kafka::Record;
 use record::{Reason, Topics};
 
 use crate::native::Block;
+
+/// The keys of the records of `mail.alerts` that are no alerts: the times of the shards of monitor, and what
+/// people do with incidents.
+const NO_ALERTS: [&[u8]; 2] = [b"clock", b"action"];
 
 /// A table. Each table is filled from one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,15 +28,18 @@ pub enum Table {
     Events,
     /// The records of `mail.rates`.
     Rates,
-    /// The records of `mail.alerts`.
+    /// The alerts of `mail.alerts`. Clocks and actions, which are there too, become no rows.
     Alerts,
+    /// The records of `mail.incidents`.
+    Incidents,
     /// The records of `mail.dead-letters`.
     DeadLetters,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 4] = [Self::Events, Self::Rates, Self::Alerts, Self::DeadLetters];
+    pub const ALL: [Self; 5] =
+        [Self::Events, Self::Rates, Self::Alerts, Self::Incidents, Self::DeadLetters];
 
     /// Returns the name in ClickHouse.
     pub const fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Table {
             Self::Events => "events",
             Self::Rates => "rates",
             Self::Alerts => "alerts",
+            Self::Incidents => "incidents",
             Self::DeadLetters => "dead_letters",
         }
     }
@@ -48,6 +58,7 @@ impl Table {
             Self::Events => Events::COLUMNS,
             Self::Rates => Rates::COLUMNS,
             Self::Alerts => Alerts::COLUMNS,
+            Self::Incidents => Incidents::COLUMNS,
             Self::DeadLetters => DeadLetters::COLUMNS,
         }
     }
@@ -58,6 +69,7 @@ impl Table {
             Self::Events => &topics.events,
             Self::Rates => &topics.rates,
             Self::Alerts => &topics.alerts,
+            Self::Incidents => &topics.incidents,
             Self::DeadLetters => &topics.dead_letters,
         }
     }
@@ -66,6 +78,21 @@ impl Table {
     /// be absent later without being lost.
     pub(crate) fn replaces_rows(self) -> bool {
         self == Self::Rates
+    }
+
+    /// Returns whether a record of the table's topic becomes a row.
+    pub(crate) fn takes(self, record: &Record<'_>) -> bool {
+        let is_redriven_for_another = || {
+            let others = [record::Stage::Incidents, record::Stage::Notify];
+            others.into_iter().any(|stage| record.is_redriven_for(stage))
+        };
+        match self {
+            Self::Events => record.time_record().is_none(),
+            Self::Alerts => !NO_ALERTS.contains(&record.key()) && !is_redriven_for_another(),
+            // A tombstone would only remove an incident from the topic.
+            Self::Incidents => record.value().is_some() && !is_redriven_for_another(),
+            Self::Rates | Self::DeadLetters => true,
+        }
     }
 
     /// Returns the table that a topic fills.
@@ -79,6 +106,7 @@ impl Table {
             Self::Events => Rows::Events(Box::default()),
             Self::Rates => Rows::Rates(Box::default()),
             Self::Alerts => Rows::Alerts(Box::default()),
+            Self::Incidents => Rows::Incidents(Box::default()),
             Self::DeadLetters => Rows::DeadLetters(Box::default()),
         }
     }
@@ -125,6 +153,8 @@ pub enum Rows {
     Rates(Box<Rates>),
     /// Rows of [`Table::Alerts`].
     Alerts(Box<Alerts>),
+    /// Rows of [`Table::Incidents`].
+    Incidents(Box<Incidents>),
     /// Rows of [`Table::DeadLetters`].
     DeadLetters(Box<DeadLetters>),
 }
@@ -146,6 +176,7 @@ impl Rows {
             Self::Events(rows) => rows.push(at, value, |name| record.header(name)),
             Self::Rates(rows) => rows.push(at, value),
             Self::Alerts(rows) => rows.push(at, value),
+            Self::Incidents(rows) => rows.push(at, value),
             Self::DeadLetters(rows) => {
                 rows.push(at, record.key(), value, &record.headers().collect::<Vec<_>>());
                 Ok(())
@@ -168,6 +199,7 @@ impl Rows {
             Self::Events(rows) => rows.finish(),
             Self::Rates(rows) => rows.finish(),
             Self::Alerts(rows) => rows.finish(),
+            Self::Incidents(rows) => rows.finish(),
             Self::DeadLetters(rows) => rows.finish(),
         }
     }

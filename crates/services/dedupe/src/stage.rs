@@ -146,6 +146,10 @@ impl Stage for Dedupe<'_> {
         record: &Record<'_>,
         out: &mut Output<'_>,
     ) -> Result<Outcome, kafka::Error> {
+        if record.time_record().is_some() {
+            out.forward(record, &self.topics.events, record.partition(), &[])?;
+            return Ok(Outcome::TimeRecord);
+        }
         let headers = record.look_up();
         let event = match EnrichedHeaders::read(&|name| headers.get(name)) {
             Ok(event) => event,

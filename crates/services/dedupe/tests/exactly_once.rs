@@ -6,8 +6,8 @@ mod common;
 
 use common::{Cluster, Event, PARTITIONS, delete_state, traffic};
 use event::Kind;
-use harness::Outgoing;
-use record::{DEAD_LETTER_REASONS, Reason, names};
+use harness::{Outgoing, Record};
+use record::{DEAD_LETTER_REASONS, Reason, TimeRecord, names};
 
 /// Small transactions, so that a short test has many. Values are no JSON, so no event may be marked.
 const SMALL: &str = "batch_records = 200\nbatch_wait = \"5ms\"\nimmediate_within = \"0s\"";
@@ -101,6 +101,53 @@ fn a_record_without_headers_becomes_a_dead_letter() {
     assert_eq!(dead_letter.key, b"ada@example.com");
     assert_eq!(dead_letter.value(), b"bare");
     assert!(cluster.read_settled(&cluster.topics.events).is_empty());
+}
+
+#[test]
+fn time_records_pass_in_their_order_and_are_not_counted() {
+    let cluster = Cluster::new();
+    let event = |id: u64| Event {
+        key: "ada@example.com".to_owned(),
+        id,
+        kind: Kind::Delivered,
+        engagement: id,
+        occurred_at: 1_780_000_000_000_000,
+    };
+    cluster.produce_events(&[event(1)]);
+    let partition = cluster.read(&cluster.topics.enriched)[0].partition;
+    let time = |time: i64| {
+        let record = TimeRecord { time, id: None, is_last: false };
+        let outgoing = Outgoing::new(&cluster.topics.enriched, "", "").on(partition);
+        record.headers().fold(outgoing, |outgoing, (name, value)| outgoing.header(name, value))
+    };
+    cluster.produce(&[time(5), time(6)]);
+    cluster.produce_events(&[event(2), event(1)]);
+    cluster.produce(&[time(7)]);
+    let member = cluster.member("", SMALL).spawn();
+    cluster.await_all_processed();
+
+    let passed = cluster.read_settled(&cluster.topics.events);
+    let of = |record: &Record| match TimeRecord::read(&|name| record.header(name)) {
+        Some(TimeRecord { time, id: None, is_last: false }) => format!("time {time}"),
+        Some(other) => panic!("{other:?}"),
+        None => record.text().to_owned(),
+    };
+    let found: Vec<_> = passed.iter().map(of).collect();
+    assert_eq!(found, ["value of 1", "time 5", "time 6", "value of 2", "time 7"]);
+    let sent: Vec<_> = cluster.read(&cluster.topics.enriched);
+    let same = |record: &&Record| record.value() == b"";
+    let (before, after) = (sent.iter().filter(same), passed.iter().filter(same));
+    assert!(
+        before
+            .map(|it| (it.partition, &it.headers))
+            .eq(after.map(|it| (it.partition, &it.headers)))
+    );
+    assert!(cluster.read_settled(&cluster.topics.dead_letters).is_empty());
+    let committed = cluster.committed(&cluster.topics.group("dedupe"), &cluster.topics.enriched);
+    let metadata = &committed[usize::try_from(partition).unwrap()].as_ref().unwrap().metadata;
+    assert_eq!(metadata, "@3,2,1,0,0", "read, passed, dropped, dead letters, redriven");
+    let processed = [("component", "dedupe")];
+    member.await_metric("mailpulse_processed_records_total", &processed, |count| count == 3.0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Outputs and input offsets commit in one Kafka transaction. After a crash the records since the
 //! last commit are read again, and nothing of the first attempt is visible.
 
+mod log_time;
 mod stage;
 
 use enrich::{EnrichSettings, Enrichment};

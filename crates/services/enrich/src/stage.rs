@@ -1,24 +1,70 @@
+use std::time::Duration;
+
 use enrich::{Enrichment, RawRecord};
 use event::{CounterSet, DimensionDigests, Event, IdBuilder, Kind};
-use kafka::{Inputs, Outcome, Outgoing, Output, Record, Stage, TopicSettings};
-use record::{ForDedupe, Topics, names};
+use kafka::{
+    AfterRollback, Alignment, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Stage,
+    TopicPartition, TopicSettings,
+};
+use record::{ForDedupe, TimeRecord, Topics, names};
 
-/// Turns raw events into canonical events. It keeps no state between records, apart from look-up
-/// tables and a buffer.
+use crate::log_time::LogTime;
+
+/// Turns raw events into canonical events. An event depends on its own record only. Between records it
+/// keeps the times of the ingresses, look-up tables and a buffer.
 pub(crate) struct Enrich {
     topics: Topics,
     partitions: TopicSettings,
     enrichment: Enrichment,
+    log_time: LogTime,
+    clocks_ignored: CommittedCounter,
     value: Vec<u8>,
 }
+
+/// How long to wait for a raw partition that may have more records but delivers none, for example because
+/// its broker is away.
+const ALIGNMENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The greatest number of headers of a record of `mail.enriched`.
 const MAX_HEADERS: usize = 12;
 
 impl Enrich {
     pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
-        Self { topics, partitions, enrichment, value: Vec::new() }
+        let log_time = LogTime::new(topics.all_raw().count());
+        let clocks_ignored =
+            CommittedCounter::new(metrics::counter!("mailpulse_enrich_clocks_ignored_total"));
+        Self { topics, partitions, enrichment, log_time, clocks_ignored, value: Vec::new() }
     }
+
+    /// Publishes the merged time of the partition number if the time record advances it.
+    fn pass_time(
+        &mut self,
+        record: &Record<'_>,
+        time: &TimeRecord<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
+        let merged = self.log_time.receive(record.topic(), record.partition(), time);
+        out.count(&self.clocks_ignored, u64::from(merged.is_ignored));
+        if let Some(time) = merged.publish {
+            let headers: Vec<_> = TimeRecord { time, id: None, is_last: false }.headers().collect();
+            let headers: Vec<(&str, &[u8])> =
+                headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            out.send(Outgoing {
+                topic: &self.topics.enriched,
+                partition: Some(record.partition()),
+                key: b"",
+                value: Some(b""),
+                headers: &headers,
+            })?;
+        }
+        Ok(Outcome::TimeRecord)
+    }
+}
+
+/// Returns when the ingress received the event, or the time of a time record.
+fn received_at(record: &Record<'_>) -> Option<i64> {
+    let time = record.header(names::RECEIVED_AT).or_else(|| record.header(names::TIME))?;
+    std::str::from_utf8(time).ok()?.parse().ok()
 }
 
 impl Stage for Enrich {
@@ -28,6 +74,39 @@ impl Stage for Enrich {
         let topics: Vec<String> = self.topics.all_raw().map(str::to_owned).collect();
         let partitions = usize::try_from(self.partitions.recipient_partitions).unwrap_or(1);
         Inputs { partitions: topics.len() * partitions, topics }
+    }
+
+    /// The kinds of events are in different topics. Their records are processed in the order in which the
+    /// ingress received them, so that no kind is ahead of the others after a stall.
+    fn alignment(&self) -> Option<Alignment> {
+        Some(Alignment { time: received_at, wait: ALIGNMENT_WAIT })
+    }
+
+    fn restore(
+        &mut self,
+        partition: &TopicPartition,
+        restore: &kafka::Restore<'_>,
+    ) -> Result<(), kafka::Error> {
+        self.log_time.assign(partition, restore.metadata());
+        Ok(())
+    }
+
+    fn release(&mut self, partition: &TopicPartition) {
+        self.log_time.release(partition);
+    }
+
+    fn offset_metadata(&self, partition: &TopicPartition) -> String {
+        self.log_time.metadata(partition)
+    }
+
+    fn committed(&mut self) -> Result<(), kafka::Error> {
+        self.log_time.committed();
+        Ok(())
+    }
+
+    fn rolled_back(&mut self) -> AfterRollback {
+        self.log_time.rolled_back();
+        AfterRollback::Keep
     }
 
     fn prepare(&mut self, records: &mut dyn Iterator<Item = Record<'_>>) {
@@ -40,6 +119,9 @@ impl Stage for Enrich {
         record: &Record<'_>,
         out: &mut Output<'_>,
     ) -> Result<Outcome, kafka::Error> {
+        if let Some(time) = record.time_record() {
+            return self.pass_time(record, &time, out);
+        }
         let Self { topics, enrichment, value, .. } = self;
         let bytes = record.value().unwrap_or_default();
         let headers = record.look_up();

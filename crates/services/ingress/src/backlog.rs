@@ -14,6 +14,7 @@ use spool::{Cause, Spool, SpoolError};
 use tokio::sync::Notify;
 
 use crate::lock::lock;
+use crate::low_watermark::{LowWatermark, system_clock};
 use crate::spool_writer::{SpoolMetrics, SpoolWriter};
 
 /// When the backlog has at most this many bytes, new requests wait until it is empty.
@@ -29,6 +30,7 @@ pub(crate) struct Backlog {
     spool: Arc<Mutex<Spool>>,
     writer: SpoolWriter,
     metrics: SpoolMetrics,
+    watermark: LowWatermark,
 }
 
 struct State {
@@ -78,11 +80,17 @@ impl Backlog {
         let metrics = SpoolMetrics::new(limit);
         metrics.spooling.set(1.0);
         metrics.update(&spool);
+        let watermark = LowWatermark::new(Box::new(system_clock), !spool.is_empty());
         let spool = Arc::new(Mutex::new(spool));
         let writer = SpoolWriter::start(Arc::clone(&spool), metrics.clone())?;
         let state = State { mode: Mode::Spooling, in_flight: 0, tickets: 0, spool_error: None };
         let (state, changed) = (Mutex::new(state), Notify::new());
-        Ok(Self { state, changed, spool, writer, metrics })
+        Ok(Self { state, changed, spool, writer, metrics, watermark })
+    }
+
+    /// Returns until when everything that was received is in Kafka.
+    pub(crate) const fn watermark(&self) -> &LowWatermark {
+        &self.watermark
     }
 
     /// Returns the route of the next request, and waits while no route is open.
@@ -146,6 +154,7 @@ impl Backlog {
             }
             state.mode = Mode::Direct;
             state.spool_error = None;
+            self.watermark.spool_is_empty();
             self.metrics.spooling.set(0.0);
             self.changed.notify_waiters();
             return true;

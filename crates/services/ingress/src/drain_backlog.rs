@@ -8,10 +8,12 @@ use anyhow::Context;
 use kafka::{Cluster, PublishError};
 use service::Health;
 use spool::SpoolError;
+use tokio::sync::oneshot;
 
 use crate::backlog::Backlog;
 use crate::publish_segment::{Progress, publish_segment};
 use crate::raw_publisher::RawPublisher;
+use crate::time_writer::TimeWriter;
 
 /// How often we check if Kafka is reachable and if a full disk has free space again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,7 +36,7 @@ pub(crate) enum DrainError {
     Spool(#[from] SpoolError),
 }
 
-/// Drains the backlog until the process ends.
+/// Drains the backlog and writes time records until the process ends.
 ///
 /// # Errors
 /// Returns an error if the topics differ from the settings. Temporary failures are retried.
@@ -43,9 +45,12 @@ pub(crate) async fn drain_backlog(
     backlog: Arc<Backlog>,
     cluster: Cluster,
     health: Health,
+    time_writer: Arc<TimeWriter>,
 ) -> anyhow::Result<()> {
+    let (prepared, topics) = oneshot::channel();
     tokio::select! {
-        failed = drain_forever(&publisher, &backlog, cluster, &health) => failed,
+        failed = drain_forever(&publisher, &backlog, cluster, &health, prepared) => failed,
+        never = time_writer.write_forever(topics) => match never {},
         never = watch_capacity(&backlog, &health) => match never {},
         never = watch_quarantine(&backlog) => match never {},
     }
@@ -56,8 +61,11 @@ async fn drain_forever(
     backlog: &Backlog,
     cluster: Cluster,
     health: &Health,
+    prepared: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     wait_for_topics(cluster, backlog, health).await?;
+    // The receiver is dropped only with this task.
+    let _ = prepared.send(());
     if !backlog.is_empty() {
         report_readiness(backlog, health); // a large backlog may take minutes
     }
@@ -175,6 +183,7 @@ async fn drain(
             progress.start(number);
             publish_segment(publisher, backlog, &segment, progress).await?;
             backlog.remove_segment(number).await?;
+            backlog.watermark().segment_published(&segment);
         }
         if backlog.try_resume() {
             return Ok(());

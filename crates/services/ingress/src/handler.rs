@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use event::{Provider, ReceivedAt};
@@ -20,6 +20,7 @@ use crate::body_memory::BodyMemory;
 use crate::body_reader::{BodyReader, RequestBody};
 use crate::heavy_work::HeavyWork;
 use crate::limits::Limit;
+use crate::low_watermark::Received;
 use crate::problem::{HttpResponse, Problem, receipt};
 use crate::raw_publisher::RawPublisher;
 use crate::rejection_log::RejectionLog;
@@ -106,7 +107,7 @@ impl Ingress {
 
     async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let arrival = Arrival {
-            request_id: self.request_ids.next(now()),
+            request_id: self.request_ids.next(self.backlog.watermark().now()),
             started: Instant::now(),
             client: self.admission.client_address(peer, request.headers()),
         };
@@ -157,7 +158,8 @@ impl Ingress {
         let body = body.map_err(bad_body)?;
         let suspect = self.admission.await_turn(source, client).await?;
         let mut body = self.reader.decode(body).await.map_err(bad_body)?;
-        let received_at = now();
+        let received = self.backlog.watermark().receive();
+        let received_at = received.at();
         let admission = self.verify(source, head.headers, &mut body, received_at, arrival).await?;
         drop(suspect);
         self.pseudonymize(source, &mut body).await?;
@@ -172,7 +174,7 @@ impl Ingress {
             request_id: &arrival.request_id,
             authentic: admission == Admission::Authentic,
         };
-        self.keep(&headers, &request).await?;
+        self.keep(&headers, &request, received).await?;
         if let Some(limit) = request.over_limit() {
             source.metrics.count_over_limit(limit);
         }
@@ -245,13 +247,20 @@ impl Ingress {
         &self,
         headers: &RawHeaders<'_>,
         request: &SplitRequest<'_>,
+        mut received: Received<'_>,
     ) -> Result<(), Problem> {
         let unavailable = |code| Problem::Unavailable(headers.provider, code);
         let ticket = match self.backlog.route().await {
-            Route::Kafka(in_flight) => match self.publisher.publish(headers, request).await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.backlog.divert(in_flight, error.code()),
-            },
+            Route::Kafka(in_flight) => {
+                received.publishing(self.publisher.ack_timeout());
+                match self.publisher.publish(headers, request).await {
+                    Ok(()) => {
+                        received.durable();
+                        return Ok(());
+                    }
+                    Err(error) => self.backlog.divert(in_flight, error.code()),
+                }
+            }
             Route::Spool(ticket) => ticket,
         };
         if request.is_empty() {
@@ -259,7 +268,19 @@ impl Ingress {
         }
         let entry = spool::request::encode(headers, request.body);
         let entry = entry.map_err(|_| unavailable("spool_unfit"))?;
-        ticket.write(entry).await.map_err(unavailable)
+        // Before the write: the segment may be published before this task continues. If the client leaves
+        // meanwhile, the entry is written all the same.
+        self.backlog.watermark().spool(received.at());
+        match ticket.write(entry).await {
+            Ok(()) => {
+                received.durable();
+                Ok(())
+            }
+            Err(code) => {
+                self.backlog.watermark().not_spooled(received.at());
+                Err(unavailable(code))
+            }
+        }
     }
 
     async fn handle_subscription(
@@ -318,10 +339,4 @@ fn check_rate_limit(source: &Source, request: &SplitRequest<'_>) -> Result<(), P
         Limit::SourceRate.count();
         Problem::RateLimited(source.provider, wait)
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is where received_at comes from")]
-fn now() -> ReceivedAt {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    ReceivedAt(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -24,6 +24,7 @@ mod handler;
 mod heavy_work;
 mod limits;
 mod lock;
+mod low_watermark;
 mod open_connections;
 mod problem;
 mod publish_segment;
@@ -40,6 +41,7 @@ mod settings;
 mod sources;
 mod split_request;
 mod spool_writer;
+mod time_writer;
 mod timed_stream;
 
 use std::sync::Arc;

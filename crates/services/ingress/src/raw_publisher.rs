@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use event::Provider;
-use kafka::{Batch, Connection, PublishError, Publisher};
+use kafka::{Batch, Connection, PreparedHeaders, PublishError, Publisher};
 use providers::{Mappings, SplitLimits};
-use record::{RawHeaders, Reason, Stage, Topics};
+use record::{RawHeaders, Reason, Stage, TimeRecord, Topics};
 use tokio::runtime::Handle;
 
 use crate::raw_request::{DEAD_LETTER_BYTES, RawRecord, RawRequest, RequestDeadLetter};
@@ -108,6 +108,30 @@ impl RawPublisher {
             }
         }
         Ok(())
+    }
+
+    /// Publishes a time record to every partition of all raw topics, and waits until Kafka has acknowledged
+    /// all of them.
+    ///
+    /// # Errors
+    /// Fails if Kafka does not accept all of them in time.
+    pub(crate) async fn publish_time(
+        &self,
+        record: &TimeRecord<'_>,
+        partitions: i32,
+    ) -> Result<(), PublishError> {
+        let headers: Vec<_> = record.headers().collect();
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let headers = PreparedHeaders::new(&headers);
+        let batch = self.publisher.batch();
+        for topic in self.topics.all_raw() {
+            for partition in 0..partitions {
+                batch.send_to_partition(topic, partition, &headers)?;
+            }
+        }
+        let acknowledged = tokio::time::timeout(self.ack_timeout, batch.acknowledged());
+        acknowledged.await.unwrap_or(Err(PublishError::Timeout))
     }
 
     /// Passes a record to librdkafka.

@@ -24,6 +24,7 @@ use crate::handler::Ingress;
 use crate::limits::Limit;
 use crate::open_connections::OpenConnections;
 use crate::settings::IngressSettings;
+use crate::time_writer::TimeWriter;
 use crate::timed_stream::{Phase, StreamTimeouts, TimedStream};
 
 /// The size of a connection's read buffer, which limits the head of a request, and of its write
@@ -51,8 +52,9 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     let listener = Listener::open(settings.listen).await?;
     let (publisher, backlog) = (Arc::clone(ingress.publisher()), Arc::clone(ingress.backlog()));
-    let mut drain =
-        tokio::spawn(drain_backlog(publisher, backlog, cluster, service.health.clone()));
+    let time_writer = Arc::new(TimeWriter::new(&publisher, &backlog, &cluster, settings));
+    let (health, writer) = (service.health.clone(), Arc::clone(&time_writer));
+    let mut drain = tokio::spawn(drain_backlog(publisher, backlog, cluster, health, writer));
     let connections = Connections {
         ingress: Arc::clone(&ingress),
         graceful: GracefulShutdown::new(),
@@ -79,6 +81,7 @@ pub(crate) async fn serve(
         tracing::warn!("drain timeout passed; aborting the requests in flight");
     }
     drain.abort();
+    time_writer.write_last().await;
     // All accepted requests are durable. This waits for the records of requests that timed out.
     if let Err(error) = ingress.publisher().publisher().flush(settings.ack_timeout) {
         tracing::warn!(%error, "Kafka did not acknowledge all records before the process ended");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ use crate::timed_stream::StreamTimeouts;
 /// The queue of the publisher that drains the backlog. The largest record (20 MiB) fits into it, and so
 /// does a window of [`crate::publish_segment`].
 const BACKLOG_QUEUE_BYTES: usize = 32 << 20;
+
+/// The limits of `time_every`. Time passes in the log in steps of this size, and every step is one record in
+/// each partition of all raw topics.
+const TIME_EVERY_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(10);
 
 /// The keys of `[ingress]`, which `deploy/mailpulse.toml` explains.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +58,9 @@ pub(crate) struct IngressSettings {
     pub(crate) queue_bytes: usize,
     #[serde(with = "service::units::duration")]
     pub(crate) linger: Duration,
+    /// How often a time record is written to every raw partition. Zero means never.
+    #[serde(with = "service::units::duration")]
+    pub(crate) time_every: Duration,
     #[serde(with = "service::units::duration")]
     pub(crate) drain_delay: Duration,
     #[serde(with = "service::units::duration")]
@@ -77,6 +86,10 @@ impl IngressSettings {
         if read.body_memory_small_share.get() == 1 {
             let fix = "must be at least 2, because a share of 1 leaves no memory to other bodies";
             return Err(settings.invalid("ingress.body_memory_small_share", fix));
+        }
+        if !read.time_every.is_zero() && !TIME_EVERY_RANGE.contains(&read.time_every) {
+            let fix = "must be from 100ms to 10s, or 0s to write no time records";
+            return Err(settings.invalid("ingress.time_every", fix));
         }
         Ok(read)
     }
@@ -169,6 +182,12 @@ mod tests {
         let proxies = settings("INGRESS__TRUSTED_PROXIES", "[\"10.0.0.0/8\", \"ten\"]");
         let error = IngressSettings::read(&proxies).unwrap_err();
         assert!(error.to_string().contains("trusted_proxies[1]"), "{error}");
+        for every in ["99ms", "11s"] {
+            let error = IngressSettings::read(&settings("INGRESS__TIME_EVERY", every)).unwrap_err();
+            assert!(error.to_string().contains("ingress.time_every"), "{error}");
+        }
+        let never = IngressSettings::read(&settings("INGRESS__TIME_EVERY", "0s")).unwrap();
+        assert!(never.time_every.is_zero());
         let all = settings("INGRESS__BODY_MEMORY_SMALL_SHARE", "1");
         let error = IngressSettings::read(&all).unwrap_err();
         assert!(error.to_string().contains("ingress.body_memory_small_share"), "{error}");

@@ -66,7 +66,7 @@ struct Group {
 /// The counts that a batch adds to one pane of a scope, for the messages of one cohort.
 #[derive(Debug)]
 pub(crate) struct ScopeCounts<'a> {
-    pub(crate) scope: &'a Scope,
+    /// The key of the scope.
     pub(crate) key: &'a str,
     /// The key of its source or tenant.
     pub(crate) whole: &'a str,
@@ -173,8 +173,8 @@ impl BatchCounts {
         let mut by_scope: Vec<_> = by_scope.into_iter().collect();
         by_scope.sort_unstable_by_key(|&(position, _)| position);
         for ((index, pane, cohort), counts) in by_scope {
-            let KeyedScope { scope, key, whole, .. } = &self.scopes[index];
-            emit(ScopeCounts { scope, key, whole, pane, cohort, counts })?;
+            let KeyedScope { key, whole, .. } = &self.scopes[index];
+            emit(ScopeCounts { key, whole, pane, cohort, counts })?;
         }
         if self.sets.len() > MAX_SCOPE_SETS || self.name_bytes > MAX_NAME_BYTES {
             *self = Self::new(std::mem::take(&mut self.kinds));
@@ -250,8 +250,8 @@ mod tests {
     /// Returns the counts of each pane as `key@second/cohort: counts`.
     fn drain(batch: &mut BatchCounts) -> Vec<String> {
         let mut panes = Vec::new();
-        let result = batch.drain(|ScopeCounts { scope, key, whole, pane, cohort, counts }| {
-            assert_eq!((scope.key().as_str(), scope.whole().key().as_str()), (key, whole));
+        let result = batch.drain(|ScopeCounts { key, whole, pane, cohort, counts }| {
+            assert_eq!(Scope::parse(key).unwrap().whole().key(), whole);
             let counts = serde_json::to_string(&counts).unwrap();
             let cohort = cohort.map(|hour| format!("/{}", hour.micros() / 3_600_000_000));
             let second = pane.micros() / 1_000_000;

@@ -8,11 +8,14 @@
 //! | `cohort/<start of hour>/<scope key>` | a [`window::Cohort`], or a tombstone after it expired |
 //! | `waiting/<scope key>` | the corrected windows of a source that are published when the minute is over, or a tombstone if there are none |
 //! | `deliveries/<scope key>` | the latest hour in which the source or tenant has delivered a message |
-//! | `episodes/<scope key>` | [`window::OpenEpisodes`], or a tombstone if none is open |
+//! | `episodes/<scope key>` | [`alerting::ScopeEpisodes`], or a tombstone if there are none |
+//! | `campaign/<scope key>` | the [`crate::evidence::Campaign`] of a campaign |
+//! | `part/<member>/<number>` | a [`crate::commit::CommitPart`] of a commit whose last part was not read yet |
 //! | `mark` | [`LastCommit`] |
 //!
 //! All values are JSON.
 
+use alerting::AsOf;
 use serde::{Deserialize, Serialize};
 use window::{HourStart, PaneStart, Ring};
 
@@ -25,6 +28,13 @@ pub(crate) struct LastCommit {
     /// same number. At a restore, a smaller number in the changelog means that records are missing.
     pub(crate) commits: u64,
     pub(crate) clock: ShardClock,
+    /// The next offset of each partition of `mail.events`: exactly the events before are counted.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(crate) as_of: AsOf,
+}
+
+fn is_empty(as_of: &AsOf) -> bool {
+    as_of.0.is_empty()
 }
 
 /// The key of a record in the changelog. Scopes are represented by their keys.
@@ -35,6 +45,8 @@ pub(crate) enum ChangelogKey<'a> {
     Waiting(&'a str),
     Deliveries(&'a str),
     Episodes(&'a str),
+    Campaign(&'a str),
+    Part(i32, u32),
     LastCommit,
 }
 
@@ -54,6 +66,8 @@ impl<'a> ChangelogKey<'a> {
             Self::Waiting(scope) => format!("waiting/{scope}"),
             Self::Deliveries(scope) => format!("deliveries/{scope}"),
             Self::Episodes(scope) => format!("episodes/{scope}"),
+            Self::Campaign(scope) => format!("campaign/{scope}"),
+            Self::Part(from, number) => format!("part/{from}/{number}"),
             Self::LastCommit => "mark".to_owned(),
         }
     }
@@ -69,12 +83,17 @@ impl<'a> ChangelogKey<'a> {
             "episodes" => return Ok(Self::Episodes(rest)),
             "deliveries" => return Ok(Self::Deliveries(rest)),
             "waiting" => return Ok(Self::Waiting(rest)),
+            "campaign" => return Ok(Self::Campaign(rest)),
             _ => {}
         }
         let (start, scope) = rest.split_once('/').ok_or_else(unknown)?;
         let start: i64 = start.parse().map_err(|_| unknown())?;
         let pane = || PaneStart::try_from(start).map_err(|_| unknown());
         match kind {
+            "part" => {
+                let from = i32::try_from(start).map_err(|_| unknown())?;
+                Ok(Self::Part(from, scope.parse().map_err(|_| unknown())?))
+            }
             "pane" => Ok(Self::Pane(Ring::Fine, pane()?, scope)),
             "day" => Ok(Self::Pane(Ring::Day, pane()?, scope)),
             "cohort" => {
@@ -112,6 +131,8 @@ mod tests {
             (ChangelogKey::Deliveries("source/ses/acme"), "deliveries/source/ses/acme"),
             (ChangelogKey::Waiting("source/ses/acme"), "waiting/source/ses/acme"),
             (ChangelogKey::Episodes(scope), "episodes/campaign/mailgun/shop/spring%2Fsale%201"),
+            (ChangelogKey::Campaign(scope), "campaign/campaign/mailgun/shop/spring%2Fsale%201"),
+            (ChangelogKey::Part(3, 1), "part/3/1"),
             (ChangelogKey::LastCommit, "mark"),
         ] {
             assert_eq!(key.to_text(), text);

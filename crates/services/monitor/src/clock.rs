@@ -66,6 +66,11 @@ impl ShardClock {
         Some(time)
     }
 
+    /// Returns the event time in UTC microseconds; `None` while it is unknown.
+    pub(crate) const fn known(&self) -> Option<i64> {
+        self.now
+    }
+
     /// Returns the event time in UTC microseconds, or a time before all events while it is unknown.
     pub(crate) fn now(&self) -> i64 {
         self.now.unwrap_or(i64::MIN / 2)

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use alerting::RuleSet;
 use event::{Counter, CounterSet, Kind, OccurredAt};
 use serde_json::json;
-use window::{Counts, Rule, ScopeKind, ScopeRate, Width};
+use window::{Counts, ScopeKind, ScopeRate, Width};
 
 use crate::batch_counts::{BatchCounts, ScopeCounts};
 use crate::clock::ClockSettings;
@@ -61,8 +62,7 @@ fn events() -> Vec<Arrival> {
 fn publish(events: &[Arrival], publish: Publish) -> Vec<ScopeRate> {
     let clock = ClockSettings { event_partitions: 1, slack: 0, out_of_orderness: 5 * SECOND };
     let settings = ShardSettings {
-        // The day begins without mail of the day before that people could read.
-        rules: Rule::defaults()[..2].to_vec(),
+        rules: RuleSet::defaults(),
         publish,
         clock,
         scopes_per_source: 10_000,

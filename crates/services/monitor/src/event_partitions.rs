@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use alerting::AsOf;
+use record::NextOffset;
 use window::PANE;
 
 use crate::rated_event::EventTime;
@@ -21,6 +23,8 @@ struct PartitionState {
     published: Option<PartitionProgress>,
     /// The progress that the current batch publishes.
     publishing: Option<PartitionProgress>,
+    /// The next offset after the records of the current batch; `None` if it has none.
+    read: Option<NextOffset>,
 }
 
 /// How far event time has come in a partition.
@@ -66,6 +70,22 @@ impl EventPartitions {
         self.owned.remove(&partition);
     }
 
+    /// Notes that the records of a partition were read up to this offset.
+    pub(crate) fn read(&mut self, partition: i32, next: NextOffset) {
+        self.owned.entry(partition).or_default().read = Some(next);
+    }
+
+    /// Returns the least number of the partitions.
+    pub(crate) fn first(&self) -> Option<i32> {
+        self.owned.keys().next().copied()
+    }
+
+    /// Returns the next offsets of the partitions of which the current batch has records.
+    pub(crate) fn unpublished_offsets(&self) -> AsOf {
+        let read = self.owned.iter().filter_map(|(&number, state)| Some((number, state.read?.0)));
+        AsOf(read.collect())
+    }
+
     /// Updates the watermark with the time of an event. The result depends only on the order of events
     /// in the partition, not on the number of members or of restarts.
     ///
@@ -88,6 +108,18 @@ impl EventPartitions {
         let elapsed = received_at.saturating_sub(receipt_before);
         let furthest = if is_reliable { i64::MAX } else { watermark.saturating_add(elapsed) };
         progress.watermark = Some(watermark.max(reached.min(furthest)));
+    }
+
+    /// Updates the watermark with the time of a time record: everything that was received before it has been
+    /// read. Time therefore also passes without events.
+    pub(crate) fn pass_time(&mut self, partition: i32, time: i64) {
+        let PartitionClock { progress, latest_receipt } =
+            &mut self.owned.entry(partition).or_default().current;
+        let time = time.max(latest_receipt.unwrap_or(time));
+        *latest_receipt = Some(time);
+        progress.activity = Activity::Active;
+        let reached = time.saturating_sub(self.out_of_orderness);
+        progress.watermark = Some(progress.watermark.map_or(reached, |it| it.max(reached)));
     }
 
     /// Updates the activity of a partition that has had no unread record for `duration`.
@@ -133,6 +165,7 @@ impl EventPartitions {
     pub(crate) fn committed(&mut self) {
         for state in self.owned.values_mut() {
             state.committed = state.current;
+            state.read = None;
             state.published = state.publishing.take().or(state.published);
         }
     }
@@ -140,6 +173,7 @@ impl EventPartitions {
     pub(crate) fn rolled_back(&mut self) {
         for state in self.owned.values_mut() {
             state.current = state.committed;
+            state.read = None;
             state.publishing = None;
         }
     }
@@ -236,6 +270,16 @@ mod tests {
         next_owner.observe(0, undated(9_000));
         let unchanged = "an earlier receipt moves nothing";
         assert_eq!(next_owner.offset_metadata(0), "125000000 9030000000", "{unchanged}");
+    }
+
+    #[test]
+    fn time_passes_without_events() {
+        let mut partitions = partitions();
+        partitions.observe(0, at(100 * SECOND));
+        partitions.pass_time(0, 130 * SECOND);
+        assert_eq!(unpublished(&mut partitions), [(0, Some(125), Activity::Active)]);
+        partitions.pass_time(0, 120 * SECOND);
+        assert_eq!(partitions.offset_metadata(0), "125000000 130000000", "time does not go back");
     }
 
     #[test]

@@ -7,15 +7,15 @@ use event::{CounterSet, OccurredAt};
 use kafka::{
     AfterRollback, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage, TopicPartition,
 };
-use record::{Reason, Tally, Topics, names};
-use window::{HourStart, PaneDelta};
+use record::{Reason, Tally, Topics, names, time_record};
+use window::HourStart;
 
 use crate::batch_counts::{BatchCounts, ScopeCounts};
-use crate::deliveries::{Deliveries, UnpublishedDeliveries};
+use crate::commit::{CommitBuilder, CommitPart, KeyedDelta, partition_of};
+use crate::deliveries::UnpublishedDeliveries;
 use crate::event_partitions::EventPartitions;
 use crate::rated_event::{NotCountable, RatedEvent, counts_of_earlier_release};
 use crate::settings::MonitorSettings;
-use crate::watermarks::Watermarks;
 
 pub(crate) struct Fold {
     events_topic: String,
@@ -25,6 +25,8 @@ pub(crate) struct Fold {
     partitions: EventPartitions,
     batch_counts: BatchCounts,
     deliveries: UnpublishedDeliveries,
+    /// The commit in progress, by partition of `mail.panes`.
+    commits: Vec<CommitBuilder>,
 }
 
 impl Fold {
@@ -42,58 +44,46 @@ impl Fold {
             partitions: EventPartitions::new(settings),
             batch_counts: BatchCounts::new(settings.scopes()),
             deliveries: UnpublishedDeliveries::default(),
+            commits: (0..pane_partitions).map(|_| CommitBuilder::default()).collect(),
         }
     }
 
-    fn publish_deltas(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
-        self.batch_counts.drain(|ScopeCounts { scope, key, whole, pane, cohort, counts }| {
+    /// Adds what the batch counts to the commit of each partition.
+    fn collect_deltas(&mut self) -> Result<(), kafka::Error> {
+        let Self { batch_counts, deliveries, commits, pane_partitions, .. } = self;
+        batch_counts.drain(|ScopeCounts { key, whole, pane, cohort, counts }| {
             if counts.get(event::Counter::Delivered) > 0 {
-                self.deliveries.note(whole, HourStart::of(OccurredAt(pane.micros())));
+                deliveries.note(whole, HourStart::of(OccurredAt(pane.micros())));
             }
-            let delta = PaneDelta { scope: scope.clone(), pane, cohort, counts };
-            out.send(Outgoing {
-                topic: &self.panes_topic,
-                partition: None,
-                key: key.as_bytes(),
-                value: Some(&serde_json::to_vec(&delta).map_err(kafka::Error::state)?),
-                headers: &[],
-            })
+            let partition = usize::try_from(partition_of(key.as_bytes(), *pane_partitions));
+            let commit = partition.ok().and_then(|partition| commits.get_mut(partition));
+            let scope = key.to_owned();
+            if let Some(commit) = commit {
+                commit.add(KeyedDelta { scope, pane, cohort, counts });
+            }
+            Ok(())
         })
     }
 
-    fn publish_deliveries(&self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
-        let deliveries = self.deliveries.publishing();
-        if deliveries.0.is_empty() {
-            return Ok(());
-        }
-        let value = serde_json::to_vec(deliveries).map_err(kafka::Error::state)?;
-        self.send_to_all(out, Deliveries::KEY, &value)
-    }
-
-    fn publish_watermarks(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
-        let watermarks = self.partitions.unpublished();
-        if watermarks.0.is_empty() {
-            return Ok(());
-        }
-        let value = serde_json::to_vec(&watermarks).map_err(kafka::Error::state)?;
-        self.send_to_all(out, Watermarks::KEY, &value)
-    }
-
-    /// Sends a record to every partition of `mail.panes`.
-    fn send_to_all(
-        &self,
-        out: &mut Output<'_>,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), kafka::Error> {
-        for partition in 0..self.pane_partitions {
-            out.send(Outgoing {
-                topic: &self.panes_topic,
-                partition: Some(partition),
-                key,
-                value: Some(value),
-                headers: &[],
-            })?;
+    /// Sends the commit to every partition of `mail.panes`.
+    fn publish_commit(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        let last = CommitPart {
+            from: self.partitions.first().unwrap_or_default(),
+            as_of: self.partitions.unpublished_offsets(),
+            watermarks: self.partitions.unpublished(),
+            deliveries: self.deliveries.publishing().clone(),
+            ..CommitPart::default()
+        };
+        for (partition, commit) in (0..).zip(&mut self.commits) {
+            for part in commit.finish(&last) {
+                out.send(Outgoing {
+                    topic: &self.panes_topic,
+                    partition: Some(partition),
+                    key: CommitPart::KEY,
+                    value: Some(&serde_json::to_vec(&part).map_err(kafka::Error::state)?),
+                    headers: &[],
+                })?;
+            }
         }
         Ok(())
     }
@@ -124,8 +114,15 @@ impl Stage for Fold {
         record: &Record<'_>,
         out: &mut Output<'_>,
     ) -> Result<Outcome, kafka::Error> {
+        self.partitions.read(record.partition(), record.offset().next());
         if record.is_redriven_for(record::Stage::Archive) {
             return Ok(Outcome::Dropped); // it was counted when it was first read
+        }
+        let headers = record.look_up();
+        let header = |name: &str| headers.get(name);
+        if let Some(time) = time_record(&header) {
+            self.partitions.pass_time(record.partition(), time);
+            return Ok(Outcome::TimeRecord);
         }
         let value = record.value().unwrap_or_default();
         let event = match RatedEvent::read(value) {
@@ -135,8 +132,6 @@ impl Stage for Fold {
             }
             Err(error) => return out.dead_letter(record, Reason::NotJson, &error.to_string()),
         };
-        let headers = record.look_up();
-        let header = |name: &str| headers.get(name);
         let Tally { counts, sent, corrections, .. } = match Tally::read(&header) {
             Ok(tally) => tally,
             Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
@@ -164,10 +159,8 @@ impl Stage for Fold {
     }
 
     fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
-        self.publish_deltas(out)?;
-        // Watermarks follow, so that a reader of a watermark has every delta and delivery up to it.
-        self.publish_deliveries(out)?;
-        self.publish_watermarks(out)
+        self.collect_deltas()?;
+        self.publish_commit(out)
     }
 
     fn offset_metadata(&self, partition: &TopicPartition) -> String {

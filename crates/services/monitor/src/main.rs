@@ -16,11 +16,16 @@
 mod batch_counts;
 mod changelog;
 mod clock;
+mod commit;
 #[cfg(test)]
 mod day;
 mod deliveries;
 mod event_partitions;
+mod evidence;
 mod fold;
+mod incidents_record;
+mod incidents_settings;
+mod incidents_stage;
 mod rate;
 mod rated_event;
 mod restore;
@@ -29,6 +34,7 @@ mod shard;
 mod watermarks;
 
 use fold::Fold;
+use incidents_stage::IncidentsStage;
 use kafka::Cluster;
 use rate::Rate;
 use service::Service;
@@ -38,14 +44,19 @@ fn main() -> anyhow::Result<()> {
     let service = Service::load("monitor", env!("CARGO_PKG_VERSION"))?;
     let settings: MonitorSettings = service.settings.section("monitor")?;
     let cluster = Cluster::read(&service)?;
+    let rules = settings
+        .rules()
+        .map_err(|error| service.settings.invalid("monitor.rule", error.to_string()))?;
     service.open(settings.admin)?; // all settings are read before a port opens
 
     cluster.prepare()?;
     let Cluster { topics, partitions, .. } = &cluster;
     let event_partitions = usize::try_from(partitions.recipient_partitions)?;
-    let pane_partitions = usize::try_from(partitions.scope_partitions)?;
-    let fold = Fold::new(topics, event_partitions, partitions.scope_partitions, &settings);
-    let rate = Rate::new(topics, event_partitions, pane_partitions, &settings);
-    kafka::run_all(&cluster, &service, settings.batch(), (fold, rate))?;
+    let pane_partitions = partitions.scope_partitions;
+    let alert_partitions = usize::try_from(pane_partitions)?;
+    let fold = Fold::new(topics, event_partitions, pane_partitions, &settings);
+    let rate = Rate::new(topics, event_partitions, pane_partitions, &settings, rules);
+    let incidents = IncidentsStage::new(topics, alert_partitions, settings.incidents.settings());
+    kafka::run_all(&cluster, &service, settings.batch(), (fold, rate, incidents))?;
     Ok(())
 }

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use alerting::{Alert, RuleSet};
 use kafka::{
     AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage,
     TopicPartition,
 };
 use record::{Reason, Topics};
 use serde::Deserialize;
-use window::{Alert, Counts, HourStart, PaneDelta, PaneStart, Ring, ScopeError};
+use window::{Counts, HourStart, PANE, PaneStart, Ring, ScopeError};
 
 use crate::clock::ClockSettings;
+use crate::commit::{CommitPart, KeyedDelta, partition_of};
 use crate::deliveries::Deliveries;
+use crate::incidents_record::ClockRecord;
 use crate::restore::ShardRestore;
 use crate::settings::MonitorSettings;
 use crate::shard::{Counted, DeltaOutcome, Shard, ShardSettings, Transitions};
@@ -31,14 +34,19 @@ struct IncompleteChangelog {
     expected: u64,
 }
 
+/// Everything about alerts is in one partition, because incidents across sources must meet.
+const ALERTS_PARTITION: i32 = 0;
+
 pub(crate) struct Rate {
     panes_topic: String,
-    pane_partitions: usize,
+    pane_partitions: i32,
     rates_topic: String,
     alerts_topic: String,
     changelog: String,
     shard_settings: ShardSettings,
     shards: BTreeMap<i32, Shard>,
+    /// By shard: the pane of the clock that was last published.
+    published_clocks: BTreeMap<i32, i64>,
     transitions: Transitions,
     /// The alerts of the current batch. They are logged when it is committed.
     batch_alerts: Vec<Alert>,
@@ -92,8 +100,9 @@ impl Rate {
     pub(crate) fn new(
         topics: &Topics,
         event_partitions: usize,
-        pane_partitions: usize,
+        pane_partitions: i32,
         settings: &MonitorSettings,
+        rules: RuleSet,
     ) -> Self {
         Self {
             panes_topic: topics.panes.clone(),
@@ -102,17 +111,19 @@ impl Rate {
             alerts_topic: topics.alerts.clone(),
             changelog: topics.monitor_changelog.clone(),
             shard_settings: ShardSettings {
-                rules: settings.rule.clone(),
+                rules,
                 publish: settings.publish,
                 clock: ClockSettings {
                     event_partitions,
                     slack: settings.slack(),
                     out_of_orderness: settings.out_of_orderness(),
                 },
-                scopes_per_source: settings.scopes_per_shard(pane_partitions),
+                scopes_per_source: settings
+                    .scopes_per_shard(usize::try_from(pane_partitions).unwrap_or(1)),
                 memory_is_full: false,
             },
             shards: BTreeMap::new(),
+            published_clocks: BTreeMap::new(),
             transitions: Transitions::default(),
             batch_alerts: Vec::new(),
             max_scope_bytes: settings.max_scope_bytes,
@@ -129,11 +140,12 @@ impl Rate {
     fn publish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         for (key, rate) in self.transitions.windows.drain(..) {
             let value = serde_json::to_vec(&rate).map_err(kafka::Error::state)?;
-            send(out, &self.rates_topic, None, &key, Some(&value))?;
+            send(out, &self.rates_topic, None, key.as_bytes(), Some(&value))?;
         }
         for alert in self.transitions.alerts.drain(..) {
             let value = serde_json::to_vec(&alert).map_err(kafka::Error::state)?;
-            send(out, &self.alerts_topic, None, &alert.scope.key(), Some(&value))?;
+            let key = alert.scope.key();
+            send(out, &self.alerts_topic, Some(ALERTS_PARTITION), key.as_bytes(), Some(&value))?;
             let counter = metrics::counter!("mailpulse_monitor_alert_transitions_total",
                 "rule" => alert.rule.clone(), "state" => alert.state.as_str());
             out.count(&CommittedCounter::new(counter), 1);
@@ -143,11 +155,31 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// Publishes the clock of each shard that has come to another pane, for the incidents stage.
+    fn publish_clocks(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        for (&number, shard) in &self.shards {
+            let Some(now) = shard.now() else { continue };
+            let pane = now.div_euclid(PANE);
+            if self.published_clocks.insert(number, pane) == Some(pane) {
+                continue;
+            }
+            let shard_number = u32::try_from(number).unwrap_or_default();
+            let clock = ClockRecord { shard: shard_number, now, sources: shard.sources() };
+            let value = serde_json::to_vec(&clock).map_err(kafka::Error::state)?;
+            let partition = Some(ALERTS_PARTITION);
+            send(out, &self.alerts_topic, partition, ClockRecord::KEY, Some(&value))?;
+        }
+        Ok(())
+    }
+}
+
 impl Stage for Rate {
     const STAGE: record::Stage = record::Stage::MonitorRate;
 
     fn inputs(&self) -> Inputs {
-        Inputs { topics: vec![self.panes_topic.clone()], partitions: self.pane_partitions }
+        let partitions = usize::try_from(self.pane_partitions).unwrap_or(1);
+        Inputs { topics: vec![self.panes_topic.clone()], partitions }
     }
 
     fn restore(
@@ -172,6 +204,7 @@ impl Stage for Rate {
 
     fn release(&mut self, partition: &TopicPartition) {
         self.shards.remove(&partition.partition);
+        self.published_clocks.remove(&partition.partition);
     }
 
     fn process(
@@ -183,23 +216,27 @@ impl Stage for Rate {
             let problem = format!("{} belongs to a partition without state", record.origin());
             return Err(kafka::Error::state(problem));
         };
-        match receive(shard, record, &self.shard_settings, &mut self.transitions) {
-            Ok(Received::Progress) => Ok(Outcome::Counted),
-            Ok(Received::Delta(DeltaOutcome::Counted(counted), _)) => {
+        let counted = |outcome: DeltaOutcome, delta: &KeyedDelta| match outcome {
+            DeltaOutcome::Counted(counted) => {
                 self.meters.count(&counted, out);
-                Ok(Outcome::Counted)
+                Ok(())
             }
-            Ok(Received::Delta(DeltaOutcome::BelongsTo(scope), delta)) => {
+            DeltaOutcome::BelongsTo(scope) => {
                 let counter = metrics::counter!("mailpulse_monitor_scopes_limited_total",
                     "source" => scope.source().unwrap_or(scope.kind().as_str()).to_owned());
                 out.count(&CommittedCounter::new(counter), 1);
-                let DeltaFields { pane, cohort, counts } = delta;
                 let key = scope.key();
-                let delta = serde_json::to_vec(&PaneDelta { scope, pane, cohort, counts });
-                let value = delta.map_err(kafka::Error::state)?;
-                send(out, &self.panes_topic, None, &key, Some(&value))?;
-                Ok(Outcome::Counted)
+                let partition = partition_of(key.as_bytes(), self.pane_partitions);
+                let deltas = vec![KeyedDelta { scope: key, ..delta.clone() }];
+                let part = CommitPart { from: -1, parts: 1, deltas, ..CommitPart::default() };
+                let value = serde_json::to_vec(&part).map_err(kafka::Error::state)?;
+                let topic = &self.panes_topic;
+                send(out, topic, Some(partition), CommitPart::KEY, Some(&value)).map_err(Into::into)
             }
+        };
+        match receive(shard, record, &self.shard_settings, &mut self.transitions, counted) {
+            Ok(()) => Ok(Outcome::Counted),
+            Err(InvalidRecord::Kafka(error)) => Err(error),
             Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
         }
     }
@@ -209,9 +246,10 @@ impl Stage for Rate {
             shard.advance_due(&self.shard_settings, &mut self.transitions);
         }
         self.publish(out)?;
+        self.publish_clocks(out)?;
         for (&partition, shard) in &mut self.shards {
             for (key, value) in shard.changelog_records()? {
-                send(out, &self.changelog, Some(partition), &key, value.as_deref())?;
+                send(out, &self.changelog, Some(partition), key.as_bytes(), value.as_deref())?;
             }
         }
         self.measure_memory();
@@ -249,13 +287,14 @@ impl Stage for Rate {
     /// The batch changed the shards in place, so they are restored from the changelog.
     fn rolled_back(&mut self) -> AfterRollback {
         self.shards.clear();
+        self.published_clocks.clear();
         self.transitions = Transitions::default();
         self.batch_alerts.clear();
         AfterRollback::Restore
     }
 }
 
-/// The fields of a [`window::PaneDelta`] except the scope, which is the key of the record.
+/// A delta of an earlier release. The key of the record is its scope.
 #[derive(Deserialize)]
 struct DeltaFields {
     pane: PaneStart,
@@ -272,44 +311,50 @@ enum InvalidRecord {
     Key(#[from] std::str::Utf8Error),
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
 }
 
-/// What a record was, and what the shard did with it.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-enum Received {
-    /// Watermarks or deliveries.
-    Progress,
-    Delta(DeltaOutcome, DeltaFields),
-}
-
-/// Passes the watermarks, deliveries or delta of a record to the shard.
+/// Passes a record to the shard: a commit of fold, or a record of an earlier release.
 fn receive(
     shard: &mut Shard,
     record: &Record<'_>,
     settings: &ShardSettings,
     transitions: &mut Transitions,
-) -> Result<Received, InvalidRecord> {
+    mut counted: impl FnMut(DeltaOutcome, &KeyedDelta) -> Result<(), InvalidRecord>,
+) -> Result<(), InvalidRecord> {
     let value = record.value().unwrap_or_default();
-    if record.key() == Watermarks::KEY {
-        shard.receive(&serde_json::from_slice(value)?, settings, transitions);
-        return Ok(Received::Progress);
+    match record.key() {
+        CommitPart::KEY => {
+            let part = serde_json::from_slice(value)?;
+            shard.receive_part(part, settings, transitions, counted)
+        }
+        Watermarks::KEY => {
+            shard.receive(&serde_json::from_slice(value)?, settings, transitions);
+            Ok(())
+        }
+        Deliveries::KEY => {
+            shard.receive_deliveries(&serde_json::from_slice(value)?);
+            Ok(())
+        }
+        key => {
+            let DeltaFields { pane, cohort, counts } = serde_json::from_slice(value)?;
+            let scope = std::str::from_utf8(key)?.to_owned();
+            let delta = KeyedDelta { scope, pane, cohort, counts };
+            let outcome = shard.apply(&delta.scope, pane, cohort, &delta.counts, settings)?;
+            // A release without commits wrote it, so it is a commit of its own.
+            shard.receive(&Watermarks::default(), settings, transitions);
+            counted(outcome, &delta)
+        }
     }
-    if record.key() == Deliveries::KEY {
-        shard.receive_deliveries(&serde_json::from_slice(value)?);
-        return Ok(Received::Progress);
-    }
-    let delta: DeltaFields = serde_json::from_slice(value)?;
-    let key = std::str::from_utf8(record.key())?;
-    let outcome = shard.apply(key, delta.pane, delta.cohort, &delta.counts, settings)?;
-    Ok(Received::Delta(outcome, delta))
 }
 
 fn send(
     out: &mut Output<'_>,
     topic: &str,
     partition: Option<i32>,
-    key: &str,
+    key: &[u8],
     value: Option<&[u8]>,
 ) -> Result<(), kafka::Error> {
-    out.send(Outgoing { topic, partition, key: key.as_bytes(), value, headers: &[] })
+    out.send(Outgoing { topic, partition, key, value, headers: &[] })
 }

@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use alerting::rule::Rule;
+use alerting::{Override, RuleError, RuleSet};
 use kafka::BatchSettings;
 use serde::Deserialize;
-use window::{Rule, ScopeKind};
+use window::ScopeKind;
+
+use crate::incidents_settings::IncidentsSection;
 
 /// An event partition that has been idle for this many times `idle_after` is gone. With the default
 /// that is a minute: if the service that writes to the partition crashes, it takes about that long
@@ -45,10 +49,22 @@ pub(crate) struct MonitorSettings {
     max_scopes_per_source: usize,
     pub(crate) max_scope_bytes: usize,
     pub(crate) publish: Publish,
-    pub(crate) rule: Vec<Rule>,
+    #[serde(default)]
+    rule: Vec<Rule>,
+    #[serde(rename = "override", default)]
+    overrides: Vec<Override>,
+    pub(crate) incidents: IncidentsSection,
 }
 
 impl MonitorSettings {
+    /// Returns the rules and their overrides. Without a rule in the settings, these are the default rules.
+    pub(crate) fn rules(&self) -> Result<RuleSet, RuleError> {
+        let defaults =
+            || RuleSet::defaults().rules().iter().map(|rule| Rule::clone(rule)).collect();
+        let rules = if self.rule.is_empty() { defaults() } else { self.rule.clone() };
+        RuleSet::new(rules, self.overrides.clone())
+    }
+
     /// The size of a transaction, and the refusal limit.
     pub(crate) const fn batch(&self) -> BatchSettings {
         BatchSettings {

@@ -4,16 +4,19 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use event::{Counter, OccurredAt};
+use alerting::{Alert, AsOf, Facts, RuleInForce, RuleSet, ScopeEpisodes};
+use event::{Counter, OccurredAt, Provider};
 use window::{
-    Admission, Alert, Applied, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, OpenEpisodes,
-    Pane, PaneStart, Ring, Rule, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Slide,
-    Width, Window, WindowKey,
+    Admission, Applied, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, JudgedWindows, PANE,
+    Pane, PaneStart, Ring, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Width, Window,
+    WindowKey,
 };
 
 use crate::changelog::{ChangelogKey, LastCommit};
 use crate::clock::{ClockSettings, ShardClock};
+use crate::commit::{CommitPart, IncompleteCommits, KeyedDelta};
 use crate::deliveries::Deliveries;
+use crate::evidence::{Campaign, ScopeEvidence};
 use crate::settings::Publish;
 use crate::watermarks::Watermarks;
 
@@ -32,7 +35,7 @@ const PANE_BYTES: usize = 80;
 /// The settings of all shards.
 #[derive(Debug)]
 pub(crate) struct ShardSettings {
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: RuleSet,
     pub(crate) publish: Publish,
     pub(crate) clock: ClockSettings,
     /// How many scopes of one source, besides the source itself, a shard keeps.
@@ -51,7 +54,11 @@ struct ScopeState {
     whole: ScopeKey,
     windows: ScopeWindows,
     cohorts: Cohorts,
-    episodes: OpenEpisodes,
+    /// The rules that apply to the scope.
+    rules: Vec<RuleInForce>,
+    episodes: ScopeEpisodes,
+    /// The counts since the campaign began; `None` for other scopes.
+    campaign: Option<Campaign>,
     /// The time at which the scope must be advanced. [`Shard::due`] contains the same time.
     due: Option<i64>,
     /// The estimated memory. [`Shard::bytes`] contains it.
@@ -69,6 +76,7 @@ struct Unwritten {
     cohorts: BTreeSet<HourStart>,
     waiting: bool,
     episodes: bool,
+    campaign: bool,
 }
 
 /// The parts of a scope from the changelog.
@@ -77,7 +85,8 @@ pub(crate) struct RestoredScope {
     pub(crate) panes: BTreeMap<(Ring, PaneStart), Pane>,
     pub(crate) cohorts: BTreeMap<HourStart, Cohort>,
     pub(crate) waiting: BTreeSet<WindowKey>,
-    pub(crate) episodes: OpenEpisodes,
+    pub(crate) episodes: ScopeEpisodes,
+    pub(crate) campaign: Option<Campaign>,
 }
 
 impl RestoredScope {
@@ -124,6 +133,15 @@ pub(crate) struct Shard {
     clock: ShardClock,
     /// See [`LastCommit::commits`].
     commits: u64,
+    /// The next offset of each partition of `mail.events`: exactly the events before are counted.
+    as_of: AsOf,
+    incomplete: IncompleteCommits,
+    /// The incomplete parts that are in the changelog.
+    written_parts: BTreeSet<(i32, u32)>,
+    /// The parts that came since the last commit. One of an earlier commit may have had the same number.
+    changed_parts: BTreeSet<(i32, u32)>,
+    /// The scopes that have changed since the rules were last judged.
+    unjudged: BTreeSet<ScopeKey>,
     scopes: HashMap<ScopeKey, ScopeState>,
     /// The number of scopes of each group of [`limited_group`].
     scopes_of_group: HashMap<Box<str>, usize>,
@@ -142,7 +160,7 @@ pub(crate) struct Shard {
     changed: BTreeSet<ScopeKey>,
     /// The changelog keys of scopes that were removed since the last commit.
     deleted: Vec<String>,
-    /// The tombstones of expired panes and cohorts that are written later.
+    /// The tombstones that are written later.
     tombstones: VecDeque<String>,
     changed_deliveries: BTreeSet<ScopeKey>,
     /// The sources and tenants with newer deliveries since the last advance, with what was known before.
@@ -157,6 +175,7 @@ impl Shard {
         Self {
             clock: last_commit.clock,
             commits: last_commit.commits,
+            as_of: last_commit.as_of,
             deliveries: deliveries.collect(),
             ..Self::default()
         }
@@ -169,9 +188,7 @@ impl Shard {
         restored: RestoredScope,
         settings: &ShardSettings,
     ) -> Result<(), ScopeError> {
-        let RestoredScope { panes, cohorts, waiting, episodes } = restored;
-        // The rules may have changed with the restart, so open episodes are evaluated once.
-        let at_once = (!episodes.is_empty()).then_some(i64::MIN);
+        let RestoredScope { panes, cohorts, waiting, episodes, campaign } = restored;
         let mut state = ScopeState::new(key, settings)?;
         // A changelog of an earlier release does not tell when the source has delivered a message.
         for pane in panes.values() {
@@ -185,9 +202,11 @@ impl Shard {
         state.windows = ScopeWindows::restore(panes, waiting, emits, self.clock.now());
         state.cohorts = Cohorts::from_cohorts(cohorts);
         state.episodes = episodes;
+        state.campaign = campaign;
         let key = state.key.clone();
         self.insert(state);
-        self.reschedule(&key, settings, at_once);
+        // If a rule is gone, its episodes are due at once.
+        self.reschedule(&key, settings, None);
         Ok(())
     }
 
@@ -226,7 +245,8 @@ impl Shard {
             // A new pane can only make the scope due earlier.
             self.reschedule(&key, settings, due);
         }
-        self.changed.insert(key);
+        self.changed.insert(key.clone());
+        self.unjudged.insert(key);
         Ok(DeltaOutcome::Counted(counted))
     }
 
@@ -252,6 +272,7 @@ impl Shard {
         self.bytes -= state.bytes;
         self.deleted.extend(state.unwritten_keys());
         self.changed.remove(key);
+        self.unjudged.remove(key);
         self.without_deliveries.remove(key);
         if let Some(group) = limited_group(key)
             && let Some(scopes) = self.scopes_of_group.get_mut(group)
@@ -288,7 +309,65 @@ impl Shard {
         }
     }
 
-    /// Updates the clock and advances every scope that is due at the new time.
+    /// Receives a part of a commit of fold. The commit is applied as a whole when its last part has come.
+    /// `count` is called with what became of each delta.
+    pub(crate) fn receive_part<E: From<ScopeError>>(
+        &mut self,
+        part: CommitPart,
+        settings: &ShardSettings,
+        out: &mut Transitions,
+        mut count: impl FnMut(DeltaOutcome, &KeyedDelta) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.clock_changed = true;
+        self.changed_parts.insert((part.from, part.part));
+        let Some(parts) = self.incomplete.add(part) else { return Ok(()) };
+        for delta in parts.iter().flat_map(|part| &part.deltas) {
+            let KeyedDelta { scope, pane, cohort, counts } = delta;
+            let outcome = self.apply(scope, *pane, *cohort, counts, settings)?;
+            count(outcome, delta)?;
+        }
+        // Only the last part has more than deltas.
+        if let Some(CommitPart { as_of, deliveries, watermarks, .. }) = parts.last() {
+            self.as_of.0.extend(&as_of.0);
+            self.receive_deliveries(deliveries);
+            self.receive(watermarks, settings, out);
+        }
+        Ok(())
+    }
+
+    /// Judges the rules of the scopes that have changed, up to the pane of the newest event of each.
+    fn judge_changed(&mut self, settings: &ShardSettings, out: &mut Transitions) {
+        let now = self.clock.now();
+        for key in std::mem::take(&mut self.unjudged) {
+            let Some(state) = self.scopes.get_mut(&key) else { continue };
+            let latest = self.deliveries.get(&state.whole).copied();
+            let has_deliveries = HasDeliveries(latest);
+            let judgement = Judgement { now, has_deliveries, as_of: &self.as_of };
+            // Not only to the newest pane: when a scope was last advanced must not matter.
+            let until = state.windows.newest_end().map_or(now, |newest| newest.max(now));
+            state.judge(until, judgement, &mut out.alerts);
+            if state.unwritten.episodes {
+                self.reschedule(&key, settings, None);
+            }
+        }
+    }
+
+    /// Returns the number of known sources by provider, for the incidents stage.
+    pub(crate) fn sources(&self) -> BTreeMap<Provider, u32> {
+        let sources = self.scopes.values().filter(|state| state.scope.kind() == ScopeKind::Source);
+        let mut by_provider = BTreeMap::new();
+        for provider in sources.filter_map(|state| state.scope.provider()) {
+            *by_provider.entry(provider).or_default() += 1;
+        }
+        by_provider
+    }
+
+    /// Returns the event time, in UTC microseconds; `None` while it is unknown.
+    pub(crate) const fn now(&self) -> Option<i64> {
+        self.clock.known()
+    }
+
+    /// Judges what has changed, updates the clock, and advances every scope that is due at the new time.
     pub(crate) fn receive(
         &mut self,
         watermarks: &Watermarks,
@@ -297,6 +376,7 @@ impl Shard {
     ) {
         // Progress that does not move the clock now affects how far it moves later.
         self.clock_changed = true;
+        self.judge_changed(settings, out);
         let before = self.clock.now();
         if self.clock.update(watermarks, settings.clock) {
             self.advance_due_from(before, settings, out);
@@ -353,11 +433,17 @@ impl Shard {
         let Some(state) = self.scopes.get_mut(key) else { return };
         state.due = None;
         let latest = self.deliveries.get(&state.whole).copied();
-        let mut published =
-            Published { has_deliveries: HasDeliveries(latest), ..Default::default() };
-        let has_sent = state.advance(from, now, settings, &mut published, out);
+        let has_deliveries = HasDeliveries(latest);
+        let judgement = Judgement { now, has_deliveries, as_of: &self.as_of };
+        state.judge(now, judgement, &mut out.alerts);
+        let mut published = Published::default();
+        let had_counts = !state.windows.is_empty() || state.campaign.is_some();
+        let has_sent = state.advance(from, now, settings, &mut published);
+        if had_counts && state.windows.is_empty() && state.campaign.is_none() {
+            // Its episodes have no counts any more, so they become stale and end.
+            state.judge_again(judgement, &mut out.alerts);
+        }
         let scope = &state.scope;
-        let has_deliveries = published.has_deliveries;
         out.windows.extend(published.windows.into_values().map(|window| {
             let window = window.result(has_deliveries.at(window.end));
             (key.clone(), ScopeRate { scope: scope.clone(), window })
@@ -424,11 +510,36 @@ impl Shard {
             return Ok(records);
         }
         self.clock_changed = false;
+        self.write_parts(&mut records)?;
         self.commits += 1;
-        let last_commit = LastCommit { commits: self.commits, clock: self.clock.clone() };
+        let (clock, as_of) = (self.clock.clone(), self.as_of.clone());
+        let last_commit = LastCommit { commits: self.commits, clock, as_of };
         let value = serde_json::to_vec(&last_commit).map_err(kafka::Error::state)?;
         records.push((ChangelogKey::LastCommit.to_text(), Some(value)));
         Ok(records)
+    }
+
+    /// Appends the changelog records of the parts of commits that are incomplete.
+    fn write_parts(&mut self, records: &mut Vec<ChangelogRecord>) -> Result<(), kafka::Error> {
+        let incomplete: BTreeSet<_> = self.incomplete.parts().map(|(key, _)| key).collect();
+        let changed = std::mem::take(&mut self.changed_parts);
+        for (from, number) in self.written_parts.difference(&incomplete) {
+            records.push((ChangelogKey::Part(*from, *number).to_text(), None));
+        }
+        for ((from, number), part) in self.incomplete.parts() {
+            if !self.written_parts.contains(&(from, number)) || changed.contains(&(from, number)) {
+                let value = serde_json::to_vec(part).map_err(kafka::Error::state)?;
+                records.push((ChangelogKey::Part(from, number).to_text(), Some(value)));
+            }
+        }
+        self.written_parts = incomplete;
+        Ok(())
+    }
+
+    /// Adds a part of an incomplete commit from the changelog.
+    pub(crate) fn restore_part(&mut self, part: CommitPart) {
+        self.written_parts.insert((part.from, part.part));
+        let _ = self.incomplete.add(part);
     }
 
     /// Returns the number of commits; see [`LastCommit::commits`].
@@ -471,7 +582,15 @@ impl HasDeliveries {
 #[derive(Default)]
 struct Published {
     windows: BTreeMap<(i64, Width), Window>,
+}
+
+/// What a judgement of a scope depends on besides the scope.
+#[derive(Clone, Copy)]
+struct Judgement<'a> {
+    /// The time of the clock.
+    now: i64,
     has_deliveries: HasDeliveries,
+    as_of: &'a AsOf,
 }
 
 impl Published {
@@ -490,7 +609,9 @@ impl ScopeState {
             whole: scope.whole().key().into(),
             windows: ScopeWindows::new(emits(&scope, settings)),
             cohorts: Cohorts::default(),
-            episodes: OpenEpisodes::default(),
+            rules: rules_of(&scope, settings),
+            episodes: ScopeEpisodes::default(),
+            campaign: None,
             scope,
             due: None,
             bytes: 0,
@@ -529,6 +650,11 @@ impl ScopeState {
                 self.unwritten.cohorts.insert(hour);
             }
         }
+        let is_kept = applied.rings[Ring::Day as usize] != Admission::TooLate;
+        if self.scope.kind() == ScopeKind::Campaign && is_kept {
+            Campaign::add(&mut self.campaign, pane.micros(), counts);
+            self.unwritten.campaign = true;
+        }
         if self.scope.kind() == ScopeKind::Source {
             counted.without_count = without_count;
         }
@@ -553,6 +679,60 @@ impl ScopeState {
         self.written_days.contains(&day)
     }
 
+    /// Judges the rules at every end of windows that was not judged yet, up to `until`, and at the time of
+    /// the clock.
+    fn judge(&mut self, until: i64, judgement: Judgement<'_>, out: &mut Vec<Alert>) {
+        self.judge_windows(until, judgement, false, out);
+    }
+
+    /// Judges open episodes at the time of the clock, although no window has changed.
+    fn judge_again(&mut self, judgement: Judgement<'_>, out: &mut Vec<Alert>) {
+        if !self.episodes.is_empty() {
+            self.judge_windows(judgement.now, judgement, true, out);
+        }
+    }
+
+    fn judge_windows(
+        &mut self,
+        until: i64,
+        judgement: Judgement<'_>,
+        again: bool,
+        out: &mut Vec<Alert>,
+    ) {
+        let Judgement { now, has_deliveries, as_of } = judgement;
+        let Self { scope, windows, cohorts, campaign, rules, episodes, .. } = self;
+        let newest = windows.newest_end();
+        let before = (!episodes.is_empty()).then(|| episodes.clone());
+        let mut due = episodes.due(rules);
+        let mut step = |windows: &JudgedWindows, now: Option<i64>| {
+            let is_newest = newest.is_none_or(|newest| windows.end >= newest);
+            let evidence = ScopeEvidence {
+                windows,
+                cohorts,
+                // The counts of a campaign have no end, so they belong to the newest windows only.
+                campaign: campaign.as_ref().filter(|_| is_newest),
+                // Without any pane nothing is unknown: there is too little mail to judge.
+                rates_known: newest.is_none() || has_deliveries.at(windows.end),
+                last_event: newest,
+                baseline: None,
+            };
+            match now {
+                None => episodes.judge(scope, rules, &evidence, as_of, out),
+                Some(now) => episodes.advance(scope, rules, &evidence, now, as_of, out),
+            }
+            episodes.due(rules)
+        };
+        windows.judge(until, now, |windows| due = step(windows, None));
+        // Episodes change at slide ends only, so that it does not matter when the clock was read.
+        let slide_end = now.div_euclid(PANE) * PANE;
+        if again || due.is_some_and(|due| due <= slide_end) {
+            step(&windows.judged(now), Some(slide_end));
+        }
+        if before.unwrap_or_default() != *episodes {
+            self.unwritten.episodes = true;
+        }
+    }
+
     /// Advances the scope. Returns whether messages were sent in the newest windows, or `None` if none
     /// has changed.
     fn advance(
@@ -561,33 +741,22 @@ impl ScopeState {
         now: i64,
         settings: &ShardSettings,
         published: &mut Published,
-        out: &mut Transitions,
     ) -> Option<bool> {
         let waiting = self.windows.waiting().clone();
         let advanced = self.windows.advance(from, now);
         self.unwritten.waiting |= waiting != *self.windows.waiting();
-        let before = (!self.episodes.is_empty()).then(|| self.episodes.clone());
+        let is_open = self.episodes.has_open();
         for slide in &advanced.slides {
-            let alerts = self.evaluate(slide, settings, published.has_deliveries, &mut out.alerts);
-            let first_alert = out.alerts.len() - alerts.transitions;
             match settings.publish {
                 Publish::All => slide.changed().for_each(|window| published.add(window)),
                 // A late event corrects the newest windows at once, but they are published once.
-                Publish::Changes if alerts.open && slide.end > from => {
+                Publish::Changes if is_open && !slide.past && slide.end > from => {
                     slide.changed().for_each(|window| published.add(window));
                 }
                 Publish::Changes => {}
             }
-            for alert in &out.alerts[first_alert..] {
-                let caused = slide.windows.iter().find(|window| window.width == alert.width);
-                caused.into_iter().for_each(|window| published.add(window));
-            }
         }
         advanced.tumbled.iter().for_each(|window| published.add(window));
-        self.episodes.resolve_due(&self.scope, &settings.rules, now, &mut out.alerts);
-        if before.unwrap_or_default() != self.episodes {
-            self.unwritten.episodes = true;
-        }
         let [fine, days] = advanced.expired;
         for start in fine {
             self.unwritten.panes.insert((Ring::Fine, start));
@@ -599,6 +768,10 @@ impl ScopeState {
         let written = days.into_iter().filter(|day| self.written_days.remove(day));
         self.unwritten.panes.extend(written.map(|day| (Ring::Day, day)));
         self.unwritten.cohorts.extend(self.cohorts.expire(now));
+        if self.campaign.is_some() && self.windows.is_empty() {
+            self.campaign = None;
+            self.unwritten.campaign = true;
+        }
         if self.publishes_cohorts(from, now, settings) {
             for window in self.cohorts.publish() {
                 self.unwritten.cohorts.insert(window.hour());
@@ -607,26 +780,6 @@ impl ScopeState {
         }
         let newest = advanced.slides.last()?;
         Some(newest.windows.iter().any(|window| has_sent(&window.counts)))
-    }
-
-    /// Evaluates the rules on the newest windows. If the rates are unknown, no window is judged: nothing
-    /// fires, and an open episode stays open, because a source whose mail is all refused delivers
-    /// nothing either.
-    fn evaluate(
-        &mut self,
-        slide: &Slide,
-        settings: &ShardSettings,
-        has_deliveries: HasDeliveries,
-        out: &mut Vec<Alert>,
-    ) -> Evaluated {
-        if slide.past {
-            return Evaluated { open: false, transitions: 0 };
-        }
-        let (was_open, before) = (!self.episodes.is_empty(), out.len());
-        if has_deliveries.at(slide.end) {
-            self.episodes.evaluate(&self.scope, &settings.rules, slide.end, &slide.windows, out);
-        }
-        Evaluated { open: was_open || !self.episodes.is_empty(), transitions: out.len() - before }
     }
 
     /// Returns whether changed cohorts are published in an advance.
@@ -648,7 +801,8 @@ impl ScopeState {
             Publish::Changes => None,
         };
         let expiry = self.cohorts.due();
-        let times = [self.windows.due(now), self.episodes.due(&settings.rules), cohorts, expiry];
+        let episodes = self.episodes.due(&self.rules).map(next_slide_end);
+        let times = [self.windows.due(now), episodes, cohorts, expiry];
         times.into_iter().flatten().min()
     }
 
@@ -664,18 +818,21 @@ impl ScopeState {
 
     /// Returns the changelog keys of what has changed.
     fn unwritten_keys(&self) -> impl Iterator<Item = String> {
-        let Unwritten { panes, cohorts, waiting, episodes } = &self.unwritten;
+        let Unwritten { panes, cohorts, waiting, episodes, campaign } = &self.unwritten;
         let key = &*self.key;
         let panes = panes.iter().map(|(ring, start)| ChangelogKey::Pane(*ring, *start, key));
         let cohorts = cohorts.iter().map(|hour| ChangelogKey::Cohort(*hour, key));
         let waiting = waiting.then_some(ChangelogKey::Waiting(key));
         let episodes = episodes.then_some(ChangelogKey::Episodes(key));
-        panes.chain(cohorts).chain(waiting).chain(episodes).map(ChangelogKey::to_text)
+        let campaign = campaign.then_some(ChangelogKey::Campaign(key));
+        let others = waiting.into_iter().chain(episodes).chain(campaign);
+        panes.chain(cohorts).chain(others).map(ChangelogKey::to_text)
     }
 
     /// Appends the changelog records of what has changed.
     fn write(&mut self, records: &mut Vec<ChangelogRecord>) -> Result<(), serde_json::Error> {
-        let Unwritten { panes, cohorts, waiting, episodes } = std::mem::take(&mut self.unwritten);
+        let Unwritten { panes, cohorts, waiting, episodes, campaign } =
+            std::mem::take(&mut self.unwritten);
         let key = &*self.key;
         for (ring, start) in panes {
             let value = self.windows.pane(ring, start).map(serde_json::to_vec).transpose()?;
@@ -695,16 +852,30 @@ impl ScopeState {
             let value = open.map(serde_json::to_vec).transpose()?;
             records.push((ChangelogKey::Episodes(key).to_text(), value));
         }
+        if campaign {
+            let value = self.campaign.as_ref().map(serde_json::to_vec).transpose()?;
+            records.push((ChangelogKey::Campaign(key).to_text(), value));
+        }
         Ok(())
     }
 }
 
-/// What an evaluation of the rules has found.
-struct Evaluated {
-    /// Whether an episode was open before or is open now.
-    open: bool,
-    /// The number of alerts.
-    transitions: usize,
+/// Returns whether the tombstone of a key can be written later: that of a pane or cohort.
+fn can_wait(key: &str) -> bool {
+    use ChangelogKey::{Cohort, Pane};
+    matches!(ChangelogKey::parse(key.as_bytes()), Ok(Pane(..) | Cohort(..)))
+}
+
+/// Rounds event time up to a slide end.
+const fn next_slide_end(time: i64) -> i64 {
+    time.saturating_add(PANE - 1).div_euclid(PANE) * PANE
+}
+
+/// Returns the rules that are judged for a scope. A scope of all others has none: its deltas come from other
+/// shards, so nobody could recompute what it counts at a given prefix of the log.
+fn rules_of(scope: &Scope, settings: &ShardSettings) -> Vec<RuleInForce> {
+    let is_other = scope.kind() != ScopeKind::Source && scope.other().is_none();
+    if is_other { Vec::new() } else { settings.rules.for_scope(scope, Facts::default()) }
 }
 
 /// Returns the panes of the day that the changelog contains.
@@ -728,12 +899,6 @@ fn with_days(mut panes: BTreeMap<(Ring, PaneStart), Pane>) -> BTreeMap<(Ring, Pa
         ((Ring::Day, start), pane)
     }));
     panes
-}
-
-/// Returns whether the tombstone of a key can be written later: that of a pane or cohort.
-fn can_wait(key: &str) -> bool {
-    use ChangelogKey::{Cohort, Pane};
-    matches!(ChangelogKey::parse(key.as_bytes()), Ok(Pane(..) | Cohort(..)))
 }
 
 fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {

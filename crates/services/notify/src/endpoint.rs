@@ -1,4 +1,4 @@
-//! HTTP requests to a receiver of alerts.
+//! HTTP requests to a receiver of incidents.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
+
+use crate::address_guard::{AddressError, AddressGuard};
 
 /// The timeout of one attempt, including the connection set-up.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,7 +17,7 @@ const MAX_EXCERPT: usize = 300;
 /// The number of bytes of a response body that are read for the excerpt. A character has up to four.
 const MAX_EXCERPT_BYTES: usize = 4 * MAX_EXCERPT;
 
-/// A URL that alerts are posted to. It may contain credentials, so no error and no log shows it.
+/// A URL that incidents are posted to. It may contain credentials, so no error and no log shows it.
 pub struct Endpoint {
     client: Client,
     url: Url,
@@ -33,36 +35,41 @@ pub enum EndpointError {
     /// The text is not an absolute HTTP URL.
     #[error("it is not an absolute HTTP URL; write it as https://host/path")]
     NotHttp,
+    /// The host is an address, or a name, that the channel may not connect to.
+    #[error(
+        "{0} is not an address of the public Internet; set allow_private = true for the channel if it \
+         is meant to be in your own network"
+    )]
+    Private(String),
     /// The HTTP client cannot be created. The most likely cause is that no root certificates are
     /// installed.
     #[error("cannot create an HTTP client: {0}; install the package ca-certificates")]
     Client(#[from] reqwest::Error),
 }
 
-/// An attempt to deliver a transition failed.
+/// An attempt to deliver a message failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// The receiver rejects the request because of its content, so a retry cannot succeed.
-    #[error("the receiver answered {status}: {excerpt}")]
+    /// The receiver rejects the message because of its content, so a retry cannot succeed.
+    #[error("the receiver rejected the message: {answer}")]
     Rejected {
-        /// A 4xx status other than 408 and 429.
-        status: StatusCode,
-        /// The start of the response body.
-        excerpt: String,
+        /// The status and the start of the response.
+        answer: String,
     },
     /// The receiver is overloaded or broken, so a retry may succeed.
-    #[error("the receiver answered {status}: {excerpt}")]
+    #[error("the receiver could not accept the message: {answer}")]
     Unavailable {
-        /// Any status except 2xx and those of [`DeliveryError::Rejected`].
-        status: StatusCode,
-        /// The start of the response body.
-        excerpt: String,
+        /// The status and the start of the response.
+        answer: String,
         /// The pause that the receiver requests with `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// There was no response: the receiver was not reachable, TLS failed, or the attempt timed out.
     #[error("no response: {0}")]
     Unreachable(String),
+    /// The host has no address that the channel may connect to.
+    #[error("{0}")]
+    Address(#[from] AddressError),
 }
 
 impl DeliveryError {
@@ -71,11 +78,12 @@ impl DeliveryError {
         match self {
             Self::Rejected { .. } => "rejected",
             Self::Unavailable { .. } => "unavailable",
-            Self::Unreachable(_) => "unreachable",
+            Self::Unreachable(_) | Self::Address(AddressError::Unresolved(_)) => "unreachable",
+            Self::Address(AddressError::Refused(_)) => "address_refused",
         }
     }
 
-    /// Returns true if a retry cannot succeed.
+    /// Returns true if a retry cannot succeed. An address may change, so it is tried again.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Rejected { .. })
     }
@@ -84,36 +92,41 @@ impl DeliveryError {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Rejected { .. } | Self::Unreachable(_) => None,
+            Self::Rejected { .. } | Self::Unreachable(_) | Self::Address(_) => None,
         }
     }
 }
 
 impl Endpoint {
     /// Creates an HTTP client for the URL. It does not follow redirects, because the body is only
-    /// meant for this address.
+    /// meant for this address, and it connects only to addresses that the guard allows. With
+    /// [`AddressGuard::PublicOnly`] it ignores the proxies of the environment, because a proxy would
+    /// resolve the name again.
     ///
     /// # Errors
-    /// Fails if the text is not an absolute HTTP URL.
-    pub fn new(url: &str) -> Result<Self, EndpointError> {
+    /// Fails if the text is not an absolute HTTP URL, or if its host is an address that is not allowed.
+    pub fn new(url: &str, guard: AddressGuard) -> Result<Self, EndpointError> {
         let parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or(EndpointError::NotHttp)?;
-        let client = Client::builder()
-            .timeout(ATTEMPT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client, url: parsed })
+        let host = host_of(&parsed);
+        // A client does not resolve addresses, so the resolver does not see them.
+        let is_refused = match host.parse::<IpAddr>() {
+            Ok(address) => !guard.allows(address),
+            Err(_) => guard == AddressGuard::PublicOnly && is_localhost(host),
+        };
+        if is_refused {
+            return Err(EndpointError::Private(host.to_owned()));
+        }
+        Ok(Self { client: client(guard)?, url: parsed })
     }
 
     /// Returns whether requests cross a network without encryption.
     pub fn is_plaintext(&self) -> bool {
-        let host = self.url.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        self.url.scheme() == "http" && !is_local
+        let host = host_of(&self.url);
+        let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.url.scheme() == "http" && !is_localhost(host) && !is_loopback
     }
 
     /// Posts a JSON body once.
@@ -127,22 +140,40 @@ impl Endpoint {
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .headers(headers)
             .body(body);
-        let response = request
-            .send()
-            .await
-            .map_err(|error| DeliveryError::Unreachable(with_causes(&error)))?;
+        let response = request.send().await.map_err(|error| no_response(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
         let retry_after = retry_after(response.headers());
-        let excerpt = excerpt(response).await;
+        let answer = format!("{status}: {}", excerpt(response).await);
         Err(if is_final(status) {
-            DeliveryError::Rejected { status, excerpt }
+            DeliveryError::Rejected { answer }
         } else {
-            DeliveryError::Unavailable { status, excerpt, retry_after }
+            DeliveryError::Unavailable { answer, retry_after }
         })
     }
+}
+
+fn client(guard: AddressGuard) -> reqwest::Result<Client> {
+    let client = Client::builder()
+        .timeout(ATTEMPT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .dns_resolver(guard)
+        .user_agent(concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")));
+    match guard {
+        AddressGuard::PublicOnly => client.no_proxy().build(),
+        AddressGuard::AllowPrivate => client.build(),
+    }
+}
+
+fn host_of(url: &Url) -> &str {
+    url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_localhost(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Reads the beginning of a response body. A receiver may send a body without end, so the rest is not
@@ -175,21 +206,67 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Returns the causes of an error as text. The error itself is left out because it contains the URL,
-/// which may contain credentials.
-fn with_causes(error: &reqwest::Error) -> String {
+/// Returns the error for a request without a response. Its text has the causes only: the error itself
+/// contains the URL, which may contain credentials.
+fn no_response(error: &reqwest::Error) -> DeliveryError {
     let mut text = if error.is_timeout() { "timed out" } else { "failed" }.to_owned();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
+        if let Some(address) = error.downcast_ref::<AddressError>() {
+            return DeliveryError::Address(address.clone());
+        }
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    DeliveryError::Unreachable(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn new(url: &str) -> Result<Endpoint, EndpointError> {
+        Endpoint::new(url, AddressGuard::AllowPrivate)
+    }
+
+    #[test]
+    fn private_addresses_are_refused_in_every_notation() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f.0.0.1/",
+            "http://0177.0.0.1/",
+            "http://[::1]/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://0/",
+            "https://169.254.169.254/latest",
+            "https://localhost/",
+            "https://a.localhost:8443/",
+            "https://10.1.2.3:9093/",
+            "http://LOCALHOST/",
+            "http://localhost./",
+        ] {
+            let error = Endpoint::new(url, AddressGuard::PublicOnly).err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("allow_private = true"), "{url}: {error}");
+            assert!(new(url).is_ok(), "{url}");
+        }
+        assert!(Endpoint::new("https://93.184.216.34/", AddressGuard::PublicOnly).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_does_not_connect_to_a_name_with_a_private_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let client = client(AddressGuard::PublicOnly).unwrap();
+        let endpoint = Endpoint { client, url: url.parse().unwrap() };
+        let error = endpoint.post(HeaderMap::new(), Vec::new()).await.unwrap_err();
+        assert_eq!(error.code(), "address_refused", "{error}");
+        assert!(error.to_string().contains("allow_private = true"), "{error}");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "there was a connection");
+    }
 
     #[test]
     fn only_the_status_of_a_wrong_request_is_final() {
@@ -200,24 +277,24 @@ mod tests {
 
     #[test]
     fn only_absolute_http_urls_are_accepted() {
-        assert!(Endpoint::new("http://127.0.0.1:9093/api/v2/alerts").is_ok());
+        assert!(new("http://127.0.0.1:9093/api/v2/alerts").is_ok());
         for url in ["", "127.0.0.1:9093", "ftp://example.com/", "/path"] {
-            let error = Endpoint::new(url).unwrap_err().to_string();
+            let error = new(url).unwrap_err().to_string();
             assert!(error.contains("https://host/path"), "{error}");
         }
     }
 
     #[test]
     fn neither_errors_nor_debug_output_show_a_url() {
-        let endpoint = Endpoint::new("https://user:hunter2@example.com/token-4711").unwrap();
-        let error = Endpoint::new("ftp://user:hunter2@example.com/token-4711").unwrap_err();
+        let endpoint = new("https://user:hunter2@example.com/token-4711").unwrap();
+        let error = new("ftp://user:hunter2@example.com/token-4711").unwrap_err();
         let shown = format!("{endpoint:?} {error} {error:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("token-4711"), "{shown}");
     }
 
     #[test]
     fn only_http_to_another_machine_is_plaintext() {
-        let is_plaintext = |url| Endpoint::new(url).unwrap().is_plaintext();
+        let is_plaintext = |url| new(url).unwrap().is_plaintext();
         for url in ["http://example.com/", "http://192.0.2.1/", "http://[2001:db8::1]/"] {
             assert!(is_plaintext(url), "{url}");
         }

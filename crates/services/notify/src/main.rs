@@ -1,9 +1,9 @@
-//! `notify`: delivers alert transitions to people. The library of this crate explains how.
+//! `notify`: delivers incidents to people. The library of this crate explains how.
 //!
-//! It reads `mail.alerts` and delivers to the channels of `[[notify.channel]]`. Each transition of an
-//! episode (fired, escalated, resolved) reaches every channel at least once and in order. An offset is
-//! committed once every channel has accepted the transitions up to it, or has given up on them. A
-//! record that is not a valid alert becomes a dead letter.
+//! It reads `mail.incidents` and delivers to the channels of `[[notify.channel]]`. Each change of an
+//! incident reaches every channel at least once and in order. An offset is committed once every channel
+//! has accepted the changes up to it. What a channel does not accept, and a record that is not a valid
+//! incident, becomes a dead letter.
 
 use kafka::feed::Feed;
 use kafka::{Cluster, DeadLetterWriter};
@@ -17,13 +17,17 @@ fn main() -> anyhow::Result<()> {
     let service = Service::load("notify", env!("CARGO_PKG_VERSION"))?;
     let settings = NotifySettings::read(&service.settings)?;
     let channels = settings.channels(&service.settings)?;
+    let explainer = settings.explainer(&service.settings)?;
     let cluster = Cluster::read(&service)?;
     service.open(settings.admin)?;
 
     cluster.prepare()?;
-    let feed = Feed::open(&cluster, Stage::Notify, &[&cluster.topics.alerts])?;
+    let shutdown = service.shutdown.clone();
+    let deliveries = Deliveries::start(channels, settings.delivery(), explainer, shutdown)?;
+    let feed = Feed::open(&cluster, Stage::Notify, &[&cluster.topics.incidents])?;
     let dead_letters = DeadLetterWriter::open(&cluster, Stage::Notify)?;
-    let deliveries = Deliveries::start(channels, settings.retry(), service.shutdown.clone())?;
-    Intake::new(feed, deliveries, dead_letters).run(&service.health, &service.shutdown)?;
+    let intake =
+        Intake::new(feed, cluster.connection, cluster.topics.incidents, deliveries, dead_letters);
+    intake.run(&service.health, &service.shutdown)?;
     Ok(())
 }

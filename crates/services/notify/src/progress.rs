@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use kafka::Offset;
-use kafka::feed::Item;
+use kafka::{Offset, OwnedRecord};
 
-/// The position of a record in `mail.alerts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The position of a record in `mail.incidents`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     pub partition: i32,
     /// The offset in the partition.
@@ -14,21 +13,21 @@ pub struct Position {
 }
 
 impl Position {
-    /// Returns the position of an item.
-    pub const fn of(item: &Item) -> Self {
-        Self { partition: item.partition, offset: item.offset }
+    /// Returns the position of a record.
+    pub const fn of(record: &OwnedRecord) -> Self {
+        Self { partition: record.partition, offset: record.offset }
     }
 }
 
-/// What to do with an item that was read.
+/// What to do with a record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The item is new: pass it to every channel.
-    Deliver(Position),
-    /// The partition came back to this member while the delivery of the item was pending: do nothing.
+    /// The record is new: pass it on.
+    Deliver,
+    /// The partition came back to this member while the delivery of the record was pending: do nothing.
     Pending,
-    /// The partition came back to this member after the item was delivered: mark it as done again.
-    Delivered(Item),
+    /// The partition came back to this member after the record was delivered: mark it as done again.
+    Delivered,
 }
 
 /// The pending records by partition. Channels finish in any order; an offset is done once the
@@ -36,54 +35,64 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Progress {
     partitions: HashMap<i32, PartitionProgress>,
-    pending: usize,
+    unfinished: usize,
+    tracked: usize,
 }
 
 #[derive(Debug, Default)]
 struct PartitionProgress {
-    /// By offset: the item and the number of channels that have not finished it.
-    pending: BTreeMap<Offset, (Item, usize)>,
+    /// By offset: the number of channels that have not finished the record. With 0, it waits for a
+    /// record before it.
+    pending: BTreeMap<Offset, usize>,
     /// The greatest offset that is done.
     done: Option<Offset>,
 }
 
 impl Progress {
-    /// Adds an item that `channels` channels will finish.
-    pub fn start(&mut self, item: Item, channels: usize) -> Admission {
-        let position = Position::of(&item);
+    /// Adds a record that `channels` channels will finish.
+    pub fn start(&mut self, position: Position, channels: usize) -> Admission {
         let partition = self.partitions.entry(position.partition).or_default();
         if partition.done.is_some_and(|done| position.offset <= done) {
-            return Admission::Delivered(item);
+            return Admission::Delivered;
         }
         if partition.pending.contains_key(&position.offset) {
             return Admission::Pending;
         }
-        partition.pending.insert(position.offset, (item, channels));
-        self.pending += 1;
-        Admission::Deliver(position)
+        partition.pending.insert(position.offset, channels);
+        self.unfinished += 1;
+        self.tracked += 1;
+        Admission::Deliver
     }
 
     /// Records that one channel has finished a record. If this completes more offsets, returns the
-    /// last item that is done together with all items before it.
-    pub fn finish(&mut self, position: Position) -> Option<Item> {
+    /// last position that is done together with all before it.
+    pub fn finish(&mut self, position: Position) -> Option<Position> {
         let partition = self.partitions.get_mut(&position.partition)?;
-        let (_, channels) = partition.pending.get_mut(&position.offset)?;
-        *channels = channels.saturating_sub(1);
+        let channels = partition.pending.get_mut(&position.offset).filter(|left| **left > 0)?;
+        *channels -= 1;
+        if *channels == 0 {
+            self.unfinished -= 1;
+        }
         let mut last = None;
         while let Some(first) = partition.pending.first_entry()
-            && first.get().1 == 0
+            && *first.get() == 0
         {
-            let (item, _) = first.remove();
-            partition.done = Some(item.offset);
-            self.pending -= 1;
-            last = Some(item);
+            let (offset, _) = first.remove_entry();
+            partition.done = Some(offset);
+            self.tracked -= 1;
+            last = Some(Position { partition: position.partition, offset });
         }
         last
     }
 
-    /// Returns the number of pending records.
-    pub const fn pending(&self) -> usize {
-        self.pending
+    /// Returns the number of records that at least one channel has not finished.
+    pub const fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Returns the number of records that are not done: the unfinished ones, and those behind them.
+    pub const fn tracked(&self) -> usize {
+        self.tracked
     }
 }
 
@@ -91,50 +100,45 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn item(partition: i32, offset: i64) -> Item {
-        let (topic, offset) = ("mail.alerts".to_owned(), Offset(offset));
-        Item { topic, partition, offset, key: Vec::new(), value: None, headers: Vec::new() }
-    }
-
-    fn finish(progress: &mut Progress, partition: i32, offset: i64) -> Option<i64> {
-        let position = Position { partition, offset: Offset(offset) };
-        progress.finish(position).map(|item| item.offset.0)
+    fn at(partition: i32, offset: i64) -> Position {
+        Position { partition, offset: Offset(offset) }
     }
 
     #[test]
     fn an_offset_is_done_after_every_channel_and_after_those_before_it() {
         let mut progress = Progress::default();
         for offset in [7, 9, 10] {
-            let position = Position { partition: 0, offset: Offset(offset) };
-            assert_eq!(progress.start(item(0, offset), 2), Admission::Deliver(position));
+            assert_eq!(progress.start(at(0, offset), 2), Admission::Deliver);
         }
-        assert_eq!(finish(&mut progress, 0, 9), None);
-        assert_eq!(finish(&mut progress, 0, 9), None, "offset 7 is pending");
-        assert_eq!(finish(&mut progress, 0, 7), None, "one channel has not finished offset 7");
-        assert_eq!(finish(&mut progress, 0, 7), Some(9));
-        assert_eq!(progress.pending(), 1);
-        assert_eq!(finish(&mut progress, 0, 10), None);
-        assert_eq!(finish(&mut progress, 0, 10), Some(10));
-        assert_eq!(progress.pending(), 0);
+        assert_eq!(progress.finish(at(0, 9)), None);
+        assert_eq!(progress.finish(at(0, 9)), None, "offset 7 is pending");
+        assert_eq!((progress.unfinished(), progress.tracked()), (2, 3));
+        assert_eq!(progress.finish(at(0, 7)), None, "one channel has not finished offset 7");
+        assert_eq!(progress.finish(at(0, 7)), Some(at(0, 9)));
+        assert_eq!((progress.unfinished(), progress.tracked()), (1, 1));
+        assert_eq!(progress.finish(at(0, 10)), None);
+        assert_eq!(progress.finish(at(0, 10)), Some(at(0, 10)));
+        assert_eq!(progress.finish(at(0, 10)), None, "it is done");
+        assert_eq!((progress.unfinished(), progress.tracked()), (0, 0));
     }
 
     #[test]
     fn partitions_do_not_wait_for_each_other() {
         let mut progress = Progress::default();
-        progress.start(item(0, 1), 1);
-        progress.start(item(1, 1), 1);
-        assert_eq!(finish(&mut progress, 1, 1), Some(1));
-        assert_eq!(progress.pending(), 1);
+        progress.start(at(0, 1), 1);
+        progress.start(at(1, 1), 1);
+        assert_eq!(progress.finish(at(1, 1)), Some(at(1, 1)));
+        assert_eq!(progress.unfinished(), 1);
     }
 
     #[test]
     fn a_record_that_is_read_again_is_not_delivered_again() {
         let mut progress = Progress::default();
-        progress.start(item(0, 1), 1);
-        progress.start(item(0, 2), 1);
-        assert_eq!(finish(&mut progress, 0, 1), Some(1));
-        assert_eq!(progress.start(item(0, 1), 1), Admission::Delivered(item(0, 1)));
-        assert_eq!(progress.start(item(0, 2), 1), Admission::Pending);
-        assert_eq!(finish(&mut progress, 0, 2), Some(2));
+        progress.start(at(0, 1), 1);
+        progress.start(at(0, 2), 1);
+        assert_eq!(progress.finish(at(0, 1)), Some(at(0, 1)));
+        assert_eq!(progress.start(at(0, 1), 1), Admission::Delivered);
+        assert_eq!(progress.start(at(0, 2), 1), Admission::Pending);
+        assert_eq!(progress.finish(at(0, 2)), Some(at(0, 2)));
     }
 }

@@ -2,16 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
-use service::{Secret, Settings, SettingsError};
+use service::{ClickHouseSettings, Settings, SettingsError};
 
-use crate::alertmanager::Alertmanager;
 use crate::backoff::Retry;
-use crate::channel::{Channel, Target};
-use crate::endpoint::{Endpoint, EndpointError};
-use crate::webhook::{SigningKey, Webhook};
+use crate::channel::Channel;
+use crate::delivery::DeliverySettings;
+use crate::explainer::Explainer;
+use alerting::page::PageSettings;
+
+mod channel;
+
+use channel::ChannelSettings;
 
 /// The section `[notify]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,70 +32,39 @@ pub struct NotifySettings {
     retry_max: Duration,
     #[serde(with = "service::units::duration")]
     give_up_after: Duration,
+    #[serde(with = "service::units::duration", default = "gather")]
+    gather: Duration,
+    #[serde(default = "yes")]
+    explain: bool,
+    #[serde(with = "service::units::duration", default = "explain_within")]
+    explain_within: Duration,
+    #[serde(default = "yes")]
+    mask_recipients: bool,
+    #[serde(default)]
+    allow_private: bool,
+    #[serde(default)]
+    dashboard_url: String,
+    #[serde(default)]
+    runbook_base: String,
+    #[serde(default = "utc")]
+    zone: String,
     channel: Vec<ChannelSettings>,
 }
 
-/// One `[[notify.channel]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum ChannelSettings {
-    Log {
-        name: String,
-    },
-    Alertmanager {
-        name: String,
-        url: Secret,
-        #[serde(with = "service::units::duration", default = "one_day")]
-        expires_after: Duration,
-    },
-    Webhook {
-        name: String,
-        url: Secret,
-        secret: Secret,
-    },
+const fn gather() -> Duration {
+    Duration::from_millis(500)
 }
 
-impl ChannelSettings {
-    fn name(&self) -> &str {
-        match self {
-            Self::Log { name } | Self::Alertmanager { name, .. } | Self::Webhook { name, .. } => {
-                name
-            }
-        }
-    }
-
-    fn endpoint(&self, url: &str) -> Result<Endpoint, EndpointError> {
-        let endpoint = Endpoint::new(url)?;
-        if endpoint.is_plaintext() {
-            tracing::warn!(
-                channel = self.name(),
-                "alerts are sent over http, so others in the network can read them; use https"
-            );
-        }
-        Ok(endpoint)
-    }
-
-    /// Creates the target, or returns the invalid key and the problem.
-    fn target(&self) -> Result<Target, (&'static str, String)> {
-        let url_error = |error: EndpointError| ("url", error.to_string());
-        Ok(match self {
-            Self::Log { .. } => Target::Log,
-            Self::Alertmanager { url, expires_after, .. } => {
-                let url = format!("{}/api/v2/alerts", url.expose().trim_end_matches('/'));
-                let endpoint = self.endpoint(&url).map_err(url_error)?;
-                Target::Alertmanager(Alertmanager::new(endpoint, *expires_after))
-            }
-            Self::Webhook { url, secret, .. } => {
-                let key = SigningKey::parse(secret.expose())
-                    .map_err(|error| ("secret", error.to_string()))?;
-                Target::Webhook(Webhook::new(self.endpoint(url.expose()).map_err(url_error)?, key))
-            }
-        })
-    }
+const fn explain_within() -> Duration {
+    Duration::from_millis(800)
 }
 
-fn one_day() -> Duration {
-    Duration::from_secs(24 * 3600)
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl NotifySettings {
@@ -107,6 +83,10 @@ impl NotifySettings {
         if notify.channel.is_empty() {
             return Err(settings.invalid("notify.channel", "must contain at least one channel"));
         }
+        if TimeZone::get(&notify.zone).is_err() {
+            let problem = "is not a known time zone; write it as \"Europe/Berlin\"";
+            return Err(settings.invalid("notify.zone", problem));
+        }
         let mut names = BTreeSet::new();
         for (index, channel) in notify.channel.iter().enumerate() {
             if channel.name().is_empty() || !names.insert(channel.name()) {
@@ -120,19 +100,46 @@ impl NotifySettings {
     /// Creates the channels. This opens no connection.
     ///
     /// # Errors
-    /// Fails if a URL or a secret is invalid.
+    /// Fails if a URL, a secret or an address is invalid.
     pub fn channels(&self, settings: &Settings) -> Result<Vec<Channel>, SettingsError> {
         let channels = self.channel.iter().enumerate().map(|(index, channel)| {
-            let target = channel.target().map_err(|(key, problem)| {
+            channel.channel(self.allow_private).map_err(|(key, problem)| {
                 settings.invalid(&format!("notify.channel[{index}].{key}"), problem)
-            })?;
-            Ok(Channel { name: channel.name().to_owned(), target })
+            })
         });
         channels.collect()
+    }
+
+    /// Returns how incidents are delivered.
+    #[expect(clippy::disallowed_methods, reason = "an attempt has the time of its delivery")]
+    pub fn delivery(&self) -> DeliverySettings {
+        DeliverySettings {
+            retry: self.retry(),
+            gather: self.gather,
+            pages: PageSettings {
+                dashboard_url: self.dashboard_url.clone(),
+                runbook_base: self.runbook_base.clone(),
+                zone: TimeZone::get(&self.zone).unwrap_or(TimeZone::UTC),
+            },
+            clock: Arc::new(Timestamp::now),
+        }
     }
 
     /// Returns how failed deliveries are retried.
     pub const fn retry(&self) -> Retry {
         Retry { min: self.retry_min, max: self.retry_max, give_up_after: self.give_up_after }
+    }
+
+    /// Creates the client for explanations. Returns `None` with `explain = false`.
+    ///
+    /// # Errors
+    /// Fails if the section `[clickhouse]` is invalid.
+    pub fn explainer(&self, settings: &Settings) -> Result<Option<Explainer>, SettingsError> {
+        if !self.explain {
+            return Ok(None);
+        }
+        let clickhouse: ClickHouseSettings = settings.section("clickhouse")?;
+        let explainer = Explainer::new(&clickhouse, self.explain_within, self.mask_recipients);
+        explainer.map(Some).map_err(|error| settings.invalid(error.key, error.problem))
     }
 }

@@ -1,4 +1,4 @@
-//! The channel `webhook`, which sends one POST request per transition. The signature follows Standard
+//! The channel `webhook`, which sends one POST request per change of an incident. The signature follows Standard
 //! Webhooks 1.0 (<https://github.com/standard-webhooks/standard-webhooks>).
 
 use base64::Engine as _;
@@ -10,14 +10,15 @@ use serde_json::json;
 use sha2::Sha256;
 
 use crate::endpoint::{DeliveryError, Endpoint};
-use crate::transition::Transition;
+use crate::message::Message;
 
-/// Posts transitions to a URL.
+/// Posts incidents to a URL.
 ///
-/// The body is `{"type":"alert.fired","timestamp":…,"data":…}`. `type` is `alert.fired`,
-/// `alert.escalated` or `alert.resolved`, `timestamp` is the event time of the transition in the
-/// format of RFC 3339, and `data` is the alert as in `mail.alerts`. Every attempt sends the same body
-/// and the same `webhook-id`.
+/// The body is `{"type":"incident.opened","timestamp":…,"data":…,"page":…}`. `type` is
+/// `incident.opened`, `incident.escalated`, `incident.reminder`, `incident.digest` or
+/// `incident.resolved`, `timestamp` is the event time of the change in the format of RFC 3339, `data` is
+/// the incident as in `mail.incidents`, and `page` is the text for people. Every attempt sends the same
+/// body and the same `webhook-id`.
 #[derive(Debug)]
 pub struct Webhook {
     endpoint: Endpoint,
@@ -72,12 +73,13 @@ impl Webhook {
         Self { endpoint, key }
     }
 
-    /// Posts the transition once. `now` is the current time, which is part of the signature.
+    /// Posts the message once. `now` is the current time, which is part of the signature.
     ///
     /// # Errors
     /// Fails if the receiver does not accept it.
-    pub async fn send(&self, transition: &Transition, now: Timestamp) -> Result<(), DeliveryError> {
-        let (id, body) = (message_id(transition), body(transition));
+    pub async fn send(&self, message: &Message, now: Timestamp) -> Result<(), DeliveryError> {
+        let Some(body) = body(message) else { return Ok(()) };
+        let id = format!("incident_{}", message.id);
         let seconds = now.as_second();
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -94,17 +96,16 @@ impl Webhook {
     }
 }
 
-/// Returns the id of a transition, by which receivers recognise a repeated delivery. It is the same in
-/// every attempt, also after a crash.
-pub fn message_id(transition: &Transition) -> String {
-    format!("alert_{}_{}", transition.episode(), transition.change().as_str())
-}
-
-fn body(transition: &Transition) -> Vec<u8> {
-    let kind = format!("alert.{}", transition.change().as_str());
-    json!({ "type": kind, "timestamp": transition.at.to_string(), "data": transition.alert })
-        .to_string()
-        .into_bytes()
+/// Returns the body. A message about several incidents has none: this channel has no quiet hours.
+fn body(message: &Message) -> Option<Vec<u8>> {
+    let received = &message.delivery.as_ref()?.received;
+    let body = json!({
+        "type": format!("incident.{}", message.kind.as_str()),
+        "timestamp": received.at.to_string(),
+        "data": received.incident,
+        "page": message.page.text(),
+    });
+    Some(body.to_string().into_bytes())
 }
 
 #[cfg(test)]

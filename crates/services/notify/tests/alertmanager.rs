@@ -4,82 +4,22 @@
 
 mod support;
 
-use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use devstack::process::{self, Child};
-use harness::{DEADLINE, eventually, free_port, http, seen};
+use alerting::Change::{Escalated, Opened, Resolved, Updated};
+use harness::{DEADLINE, eventually, seen};
+use jiff::Timestamp;
 use notify::backoff::Retry;
-use notify::delivery::Deliveries;
+use notify::open_incidents::Identity;
 use serde_json::Value;
-use service::Shutdown;
-use support::{ESCALATED, FIRED, Hook, RESOLVED, channels, delivery};
+use support::alertmanager::Alertmanager;
+use support::{Hook, await_done, delivery_settings, read, received, sample, start, with_severity};
 
 const RETRY: Retry = Retry {
     min: Duration::from_millis(50),
     max: Duration::from_millis(200),
     give_up_after: DEADLINE,
 };
-
-/// An Alertmanager with its own directory. It ends with the test.
-struct Alertmanager {
-    _process: Child,
-    address: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Alertmanager {
-    /// Starts an Alertmanager that sends one notification per episode to `hook`.
-    fn start(hook: &Hook) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("alertmanager.yml");
-        let yaml = format!(
-            "route:\n  receiver: hook\n  group_by: [alertname, scope, provider, source, \
-             mailbox_provider, campaign]\n  group_wait: 0s\n  group_interval: 1s\n  \
-             repeat_interval: 4h\nreceivers:\n  - name: hook\n    webhook_configs:\n      - url: \
-             {}\n        send_resolved: true\n",
-            hook.url()
-        );
-        std::fs::write(&config, yaml).unwrap();
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(fetch::alertmanager().unwrap());
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=");
-        let process = process::spawn(command, &directory.path().join("log")).unwrap();
-        let alertmanager = Self { _process: process, address, _directory: directory };
-        eventually("Alertmanager to be ready", DEADLINE, || {
-            let response = http::get(&alertmanager.address, "/-/ready");
-            response.is_some_and(|response| response.status == 200)
-        });
-        alertmanager
-    }
-
-    /// Waits until alerts of exactly these severities are active, and returns them. An alert becomes
-    /// active after its request was answered.
-    fn await_active(&self, severities: &[&str]) -> Vec<Value> {
-        let what = format!("alerts of the severities {severities:?} to be active");
-        eventually(&what, DEADLINE, || {
-            let response = http::get(&self.address, "/api/v2/alerts").ok_or("no response")?;
-            let body = String::from_utf8(response.body_bytes()).unwrap();
-            let alerts: Vec<Value> =
-                serde_json::from_str(&body).map_err(|error| error.to_string())?;
-            seen(alerts, |alerts| {
-                let found = alerts.iter().map(|alert| alert["labels"]["severity"].as_str());
-                found.eq(severities.iter().map(|severity| Some(*severity)))
-                    && alerts.iter().all(|alert| alert["status"]["state"] == "active")
-            })
-        })
-    }
-}
-
-fn deliver(deliveries: &mut Deliveries, transition: (&str, &str, i64), offset: i64) {
-    deliveries.send(&delivery(transition, "acme", offset));
-    deliveries.await_finished(DEADLINE);
-    assert_eq!(deliveries.next_finished().unwrap().offset.0, offset);
-}
 
 /// Returns status and severity of each alert in a notification, sorted.
 fn alerts_in(notification: &Value) -> Vec<(String, String)> {
@@ -96,58 +36,118 @@ fn pair(status: &str, severity: &str) -> (String, String) {
 }
 
 #[test]
-fn an_episode_is_one_alert_from_firing_to_resolved() {
+fn an_incident_is_one_alert_from_its_start_to_its_end() {
     let pager = Hook::start(|_| Some(200));
     let alertmanager = Alertmanager::start(&pager);
-    let list = format!(
-        r#"[{{ kind = "alertmanager", name = "am", url = "http://{}/" }}]"#,
-        alertmanager.address
-    );
-    let mut deliveries = Deliveries::start(channels(&list), RETRY, Shutdown::new()).unwrap();
+    let (mut deliveries, _) = start(&[alertmanager.channel("")], delivery_settings(RETRY));
 
-    deliver(&mut deliveries, FIRED, 1);
+    deliveries.send(received(Opened, 1, "acme", 1));
+    assert_eq!(await_done(&mut deliveries), 1);
     assert_alert(&alertmanager.await_active(&["warning"])[0], "warning");
-    let fired = pager.wait_for(1)[0].json();
-    assert_eq!(alerts_in(&fired), [pair("firing", "warning")]);
+    let opened = pager.wait_for(1)[0].json();
+    assert_eq!(alerts_in(&opened), [pair("firing", "warning")]);
 
-    deliver(&mut deliveries, ESCALATED, 2);
+    deliveries.send(received(Escalated, 2, "acme", 2));
+    assert_eq!(await_done(&mut deliveries), 2);
     // The warning is resolved.
-    assert_alert(&alertmanager.await_active(&["critical"])[0], "critical");
+    assert_alert(&alertmanager.await_active(&["page"])[0], "page");
     let escalated = pager.wait_for(2)[1].json();
-    assert_eq!(alerts_in(&escalated), [pair("firing", "critical"), pair("resolved", "warning")]);
+    assert_eq!(alerts_in(&escalated), [pair("firing", "page"), pair("resolved", "warning")]);
 
-    // A crash between delivery and commit repeats a transition; it causes no second notification.
-    deliver(&mut deliveries, ESCALATED, 2);
-    deliver(&mut deliveries, RESOLVED, 3);
+    // A crash between delivery and commit repeats a change; it causes no second notification. Neither
+    // does an update, although it moves the incident to another group.
+    deliveries.send(received(Escalated, 2, "acme", 2));
+    assert_eq!(await_done(&mut deliveries), 2);
+    let mut updated = with_severity(sample::incident(Updated, 3, "acme"), "page");
+    updated["group"] = "mailbox_provider".into();
+    updated["of"] = "gmail".into();
+    deliveries.send(read(&updated, 3));
+    assert_eq!(await_done(&mut deliveries), 3);
+    assert_alert(&alertmanager.await_active(&["page"])[0], "page");
+
+    let end = with_severity(sample::incident(Resolved, 4, "acme"), "page");
+    deliveries.send(read(&end, 4));
+    assert_eq!(await_done(&mut deliveries), 4);
     alertmanager.await_active(&[]);
     let resolved = pager.wait_for(3)[2].json();
     assert_eq!(resolved["status"], "resolved");
-    assert!(alerts_in(&resolved).contains(&pair("resolved", "critical")), "{resolved:#}");
-    assert_eq!(pager.posted().len(), 3, "one each for firing, escalation and resolution");
+    assert!(alerts_in(&resolved).contains(&pair("resolved", "page")), "{resolved:#}");
+    assert_eq!(pager.posted().len(), 3, "one each for start, escalation and end");
 
     for notification in [&escalated, &resolved] {
-        assert_eq!(notification["groupKey"], fired["groupKey"], "one group per episode");
+        assert_eq!(notification["groupKey"], opened["groupKey"], "one group per incident");
     }
 }
 
+#[test]
+fn an_alertmanager_that_lost_its_data_knows_open_incidents_again() {
+    let pager = Hook::start(|_| Some(200));
+    let mut alertmanager = Alertmanager::start(&pager);
+    let channel = alertmanager.channel(r#", resend = "1s", expires_after = "20s""#);
+    let (mut deliveries, _) = start(&[channel], delivery_settings(RETRY));
+    deliveries.send(received(Opened, 1, "acme", 1));
+    deliveries.send(received(Opened, 1, "over", 2));
+    deliveries.send(received(Resolved, 2, "over", 3));
+    for _ in 0..3 {
+        await_done(&mut deliveries);
+    }
+    alertmanager.await_active(&["warning"]);
+
+    alertmanager.kill_and_forget();
+    let restarted = Instant::now();
+    let alert = alertmanager.await_active(&["warning"]).remove(0);
+    assert!(restarted.elapsed() < Duration::from_secs(10), "{:?}", restarted.elapsed());
+    assert_eq!(alert["labels"]["source"], "acme");
+
+    // While it is sent again, its end moves on.
+    let end = |alert: &Value| alert["endsAt"].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let first_end = end(&alert);
+    eventually("a later end", DEADLINE, || {
+        seen(end(&alertmanager.await_active(&["warning"])[0]), |later| *later > first_end)
+    });
+    let end = sample::incident(Resolved, 2, "acme");
+    deliveries.send(read(&end, 4));
+    assert_eq!(await_done(&mut deliveries), 4);
+    alertmanager.await_active(&[]);
+}
+
+#[test]
+fn a_new_process_sends_open_incidents_again_at_once() {
+    let pager = Hook::start(|_| Some(200));
+    let alertmanager = Alertmanager::start(&pager);
+    let (deliveries, _) = start(&[alertmanager.channel("")], delivery_settings(RETRY));
+    let open = received(Updated, 3, "open", 1);
+    let mut silent = sample::incident(Updated, 1, "silent");
+    silent["page"] = 0.into();
+    for received in [&open, &received(Resolved, 4, "over", 2), &read(&silent, 3)] {
+        deliveries.restore(received, &Identity::of(&received.incident));
+    }
+    let alert = alertmanager.await_active(&["warning"]).remove(0);
+    assert_eq!(alert["labels"]["source"], "open");
+}
+
+/// Checks labels, annotations and times. Alertmanager ends the alert after `expires_after`, here 5 min.
 fn assert_alert(alert: &Value, severity: &str) {
     let labels = serde_json::json!({
-        "alertname": "bounce_rate",
+        "alertname": "mailpulse_bounces",
+        "family": "bounces",
+        "incident": sample::incident(Opened, 1, "acme")["id"],
         "severity": severity,
-        "scope": "campaign",
         "provider": "sendgrid",
         "source": "acme",
-        "campaign": "spring sale",
     });
     assert_eq!(alert["labels"], labels);
     let annotations = &alert["annotations"];
-    assert_eq!(annotations["summary"], "bounce rate 7.5 % in 5m (15 of 200 sent), over 5 %");
-    assert_eq!(annotations["value"], "0.075");
-    assert_eq!(annotations["threshold"], "0.05");
-    assert_eq!(annotations["volume"], "200");
-    assert_eq!(annotations["runbook"], "docs/runbooks.md#bounce-rate");
+    let summary = annotations["summary"].as_str().unwrap();
+    assert!(summary.contains("hard bounces 16.4 % in 5 min (82 of 501 sent)"), "{summary}");
+    assert_eq!(annotations["value"], "0.164");
+    assert_eq!(annotations["bound"], "0.114");
+    assert_eq!(annotations["threshold"], "0.1");
+    assert_eq!(annotations["numerator"], "82");
+    assert_eq!(annotations["volume"], "501");
+    assert!(annotations["runbook"].as_str().unwrap().contains("hard-bounces"), "{alert:#}");
     assert!(alert["startsAt"].as_str().unwrap().starts_with("2023-11-14T22:13:20"), "{alert}");
-    let ends: jiff::Timestamp = alert["endsAt"].as_str().unwrap().parse().unwrap();
-    let hours = ends.duration_since(jiff::Timestamp::now()).as_hours();
-    assert!((23..=24).contains(&hours), "expires in {hours} hours");
+    let ends: Timestamp = alert["endsAt"].as_str().unwrap().parse().unwrap();
+    let seconds = ends.duration_since(Timestamp::now()).as_secs();
+    assert!((200..=300).contains(&seconds), "expires in {seconds} seconds");
 }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use alerting::Change::{Escalated, Handled, Opened, Resolved, Updated};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{DEADLINE, eventually, seen};
+use harness::{DEADLINE, eventually, holds_for, seen};
 use hmac::{Hmac, KeyInit, Mac};
 use notify::backoff::Retry;
 use notify::delivery::Deliveries;
 use service::Shutdown;
 use sha2::Sha256;
-use support::{ESCALATED, FIRED, Hook, Posted, RESOLVED, channels, delivery};
+use support::{
+    Answer, Hook, Posted, await_done, await_undeliverable, delivery_settings, received, start,
+};
 
 const KEY: &[u8; 32] = b"an invented key of 32 bytes.....";
 
@@ -28,18 +31,13 @@ const RETRY: Retry = Retry {
 fn webhook(name: &str, hook: &Hook) -> String {
     let secret = STANDARD.encode(KEY);
     let url = hook.url();
-    format!(r#"{{ kind = "webhook", name = "{name}", url = "{url}", secret = "whsec_{secret}" }}"#)
+    format!(
+        r#"{{ kind = "webhook", name = "{name}", url = "{url}", secret = "whsec_{secret}", allow_private = true }}"#
+    )
 }
 
 fn deliveries(list: &[String], retry: Retry) -> (Deliveries, Shutdown) {
-    let shutdown = Shutdown::new();
-    let channels = channels(&format!("[{}]", list.join(", ")));
-    (Deliveries::start(channels, retry, shutdown.clone()).unwrap(), shutdown)
-}
-
-fn await_finished(deliveries: &mut Deliveries) -> i64 {
-    deliveries.await_finished(DEADLINE);
-    deliveries.next_finished().expect("no delivery finished").offset.0
+    start(list, delivery_settings(retry))
 }
 
 /// Verifies a request as a receiver that knows only the specification and the key.
@@ -62,24 +60,25 @@ fn a_channel_that_never_answers_gives_up_what_exceeds_its_limit() {
     let dead = Hook::start(|_| None);
     let retry = Retry { give_up_after: Duration::from_secs(3600), ..RETRY };
     let (mut deliveries, _) = deliveries(&[webhook("dead", &dead)], retry);
-    // Each transition is of an episode of its own.
-    for offset in 0..5_010 {
-        deliveries.send(&delivery(FIRED, &format!("source-{offset}"), offset));
+    for offset in 0..1_010 {
+        deliveries.send(received(Opened, 1, &format!("source-{offset}"), offset));
     }
-    for expected in 5_000..5_010 {
-        assert_eq!(await_finished(&mut deliveries), expected, "the first 5,000 wait");
+    for expected in 1_000..1_010 {
+        let (offset, detail) = await_undeliverable(&mut deliveries);
+        assert_eq!(offset, expected, "the first 1,000 wait");
+        assert!(detail.contains("channel dead: too many"), "{detail}");
     }
 }
 
 #[test]
-fn a_transition_is_sent_until_it_is_accepted() {
+fn a_change_is_sent_until_it_is_accepted() {
     let attempts = AtomicUsize::new(0);
     let hook = Hook::start(move |_| {
         Some(if attempts.fetch_add(1, Ordering::SeqCst) < 2 { 503 } else { 204 })
     });
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&delivery(ESCALATED, "acme", 5));
-    assert_eq!(await_finished(&mut deliveries), 5);
+    deliveries.send(received(Escalated, 2, "acme", 5));
+    assert_eq!(await_done(&mut deliveries), 5);
 
     let posted = hook.posted();
     assert_eq!(posted.len(), 3);
@@ -90,22 +89,24 @@ fn a_transition_is_sent_until_it_is_accepted() {
         assert_eq!(one.headers["content-type"], "application/json");
     }
     let body = posted[2].json();
-    assert_eq!(body["type"], "alert.escalated");
-    assert_eq!(body["timestamp"], "2023-11-14T22:14:20Z");
-    assert_eq!(body["data"]["campaign"], "spring sale");
-    assert_eq!(body["data"]["value"], 0.075);
+    assert_eq!(body["type"], "incident.escalated");
+    assert_eq!(body["timestamp"], "2023-11-14T22:13:21Z");
+    assert_eq!(body["data"]["of"], "sendgrid/acme");
+    assert_eq!(body["data"]["lead"]["value"], 0.164);
+    assert!(body["page"].as_str().unwrap().contains("82 of 501 sent"), "{body:#}");
 }
 
 #[test]
-fn every_transition_has_its_own_id() {
+fn every_change_has_its_own_id() {
     let hook = Hook::start(|_| Some(200));
     let (deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    for (offset, transition) in [FIRED, ESCALATED, RESOLVED].into_iter().enumerate() {
-        deliveries.send(&delivery(transition, "acme", offset as i64));
+    // Programs that receive webhooks are not told what does not notify.
+    for (seq, change) in (1..).zip([Opened, Updated, Handled, Escalated, Resolved]) {
+        deliveries.send(received(change, seq, "acme", i64::from(seq)));
     }
     let posted = hook.wait_for(3);
     let kinds: Vec<_> = posted.iter().map(Posted::kind).collect();
-    assert_eq!(kinds, ["alert.fired", "alert.escalated", "alert.resolved"]);
+    assert_eq!(kinds, ["incident.opened", "incident.escalated", "incident.resolved"]);
     let ids: std::collections::BTreeSet<_> =
         posted.iter().map(|one| one.headers["webhook-id"].clone()).collect();
     assert_eq!(ids.len(), 3);
@@ -119,39 +120,63 @@ fn every_transition_has_its_own_id() {
 fn a_request_that_was_rejected_for_good_is_not_repeated() {
     let hook = Hook::start(|posted| Some(if posted.source() == "bad" { 410 } else { 200 }));
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&delivery(FIRED, "bad", 1));
-    assert_eq!(await_finished(&mut deliveries), 1);
-    deliveries.send(&delivery(FIRED, "good", 2));
-    assert_eq!(await_finished(&mut deliveries), 2);
+    deliveries.send(received(Opened, 1, "bad", 1));
+    let (offset, detail) = await_undeliverable(&mut deliveries);
+    assert_eq!(offset, 1);
+    assert!(detail.contains("channel hook") && detail.contains("410 Gone"), "{detail}");
+    deliveries.send(received(Opened, 1, "good", 2));
+    assert_eq!(await_done(&mut deliveries), 2);
     assert_eq!(hook.posted().len(), 2);
 }
 
 #[test]
 fn too_many_requests_is_not_final() {
     let first = AtomicBool::new(true);
-    let hook =
-        Hook::start(move |_| Some(if first.swap(false, Ordering::SeqCst) { 429 } else { 200 }));
-    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&delivery(FIRED, "acme", 1));
-    assert_eq!(await_finished(&mut deliveries), 1);
+    let hook = Hook::answering(move |_| {
+        let is_first = first.swap(false, Ordering::SeqCst);
+        let later = Answer { retry_after: Some(1), ..Answer::status(429) };
+        Some(if is_first { later } else { Answer::status(200) })
+    });
+    let retry = Retry { max: Duration::from_secs(10), ..RETRY };
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], retry);
+    let began = Instant::now();
+    deliveries.send(received(Opened, 1, "acme", 1));
+    assert_eq!(await_done(&mut deliveries), 1);
     assert_eq!(hook.posted().len(), 2);
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "Retry-After was 1 s: {:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
-fn a_transition_is_given_up_after_the_configured_time() {
+fn after_five_failures_in_a_row_the_receiver_is_left_alone() {
+    let hook = Hook::start(|_| Some(500));
+    let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
+    deliveries.send(received(Opened, 1, "acme", 1));
+    hook.wait_for(5);
+    holds_for("no sixth attempt", Duration::from_secs(1), || {
+        seen(hook.posted().len(), |posted| *posted == 5)
+    });
+    assert!(deliveries.next_finished().is_none());
+}
+
+#[test]
+fn a_change_is_given_up_after_the_configured_time() {
     let hook = Hook::start(|_| Some(500));
     let limit = Duration::from_secs(2);
     let (mut deliveries, _) =
         deliveries(&[webhook("hook", &hook)], Retry { give_up_after: limit, ..RETRY });
     let began = Instant::now();
-    deliveries.send(&delivery(FIRED, "acme", 1));
-    assert_eq!(await_finished(&mut deliveries), 1);
+    deliveries.send(received(Opened, 1, "acme", 1));
+    assert_eq!(await_undeliverable(&mut deliveries).0, 1);
     assert!(began.elapsed() >= limit, "gave up after {:?}", began.elapsed());
     assert!(hook.posted().len() > 3);
 }
 
 #[test]
-fn an_episode_stays_in_order_and_delays_no_other() {
+fn an_incident_stays_in_order_and_delays_no_other() {
     let open = Arc::new(AtomicBool::new(false));
     let is_open = Arc::clone(&open);
     let hook = Hook::start(move |posted| {
@@ -159,21 +184,21 @@ fn an_episode_stays_in_order_and_delays_no_other() {
         Some(if is_closed { 503 } else { 200 })
     });
     let (mut deliveries, _) = deliveries(&[webhook("hook", &hook)], RETRY);
-    deliveries.send(&delivery(FIRED, "stuck", 1));
-    deliveries.send(&delivery(RESOLVED, "stuck", 2));
-    deliveries.send(&delivery(FIRED, "other", 3));
-    assert_eq!(await_finished(&mut deliveries), 3);
+    deliveries.send(received(Opened, 1, "stuck", 1));
+    deliveries.send(received(Resolved, 2, "stuck", 2));
+    deliveries.send(received(Opened, 1, "other", 3));
+    assert_eq!(await_done(&mut deliveries), 3);
     let kinds = |posted: &[Posted]| {
         let mut kinds: Vec<_> =
             posted.iter().filter(|one| one.source() == "stuck").map(Posted::kind).collect();
         kinds.dedup();
         kinds
     };
-    assert!(kinds(&hook.posted()).iter().all(|kind| kind == "alert.fired"));
+    assert!(kinds(&hook.posted()).iter().all(|kind| kind == "incident.opened"));
     open.store(true, Ordering::SeqCst);
-    assert_eq!(await_finished(&mut deliveries), 1);
-    assert_eq!(await_finished(&mut deliveries), 2);
-    assert_eq!(kinds(&hook.posted()), ["alert.fired", "alert.resolved"]);
+    assert_eq!(await_done(&mut deliveries), 1);
+    assert_eq!(await_done(&mut deliveries), 2);
+    assert_eq!(kinds(&hook.posted()), ["incident.opened", "incident.resolved"]);
 }
 
 #[test]
@@ -184,12 +209,12 @@ fn a_silent_channel_delays_no_other() {
     let (mut deliveries, _) = deliveries(&list, RETRY);
     assert_eq!(deliveries.channels(), 2);
     for offset in 0..20 {
-        deliveries.send(&delivery(FIRED, &format!("tenant-{offset}"), offset));
+        deliveries.send(received(Opened, 1, &format!("tenant-{offset}"), offset));
     }
-    let mut finished: Vec<_> = (0..20).map(|_| await_finished(&mut deliveries)).collect();
+    let mut finished: Vec<_> = (0..20).map(|_| await_done(&mut deliveries)).collect();
     finished.sort_unstable();
     assert_eq!(finished, (0..20).collect::<Vec<_>>(), "each once, through the quick channel");
-    assert_eq!(deliveries.next_finished(), None);
+    assert!(deliveries.next_finished().is_none());
     assert_eq!(quick.posted().len(), 20);
     assert!(silent.wait_for(8).len() <= 8, "no more attempts at once than allowed");
 }
@@ -200,13 +225,13 @@ fn a_stop_does_not_wait_for_retries_and_commits_nothing_undelivered() {
     let hour = Duration::from_secs(3600);
     let retry = Retry { min: hour, max: hour, give_up_after: 24 * hour };
     let (mut deliveries, shutdown) = deliveries(&[webhook("hook", &hook)], retry);
-    deliveries.send(&delivery(FIRED, "acme", 1));
-    deliveries.send(&delivery(RESOLVED, "acme", 2));
+    deliveries.send(received(Opened, 1, "acme", 1));
+    deliveries.send(received(Resolved, 2, "acme", 2));
     hook.wait_for(1);
     shutdown.request();
     let began = Instant::now();
     deliveries.stop();
     assert!(began.elapsed() < DEADLINE);
-    assert_eq!(deliveries.next_finished(), None);
+    assert!(deliveries.next_finished().is_none());
     eventually("one request", DEADLINE, || seen(hook.posted().len(), |posted| *posted == 1));
 }

@@ -1,4 +1,6 @@
+mod alerts;
 mod doctor;
+mod rules;
 mod spool;
 mod webhooks;
 
@@ -11,7 +13,11 @@ use event::Provider;
 use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
+pub(crate) use alerts::{
+    AlertsCommand, Assign, Handle, Judge, Judgement, ListIncidents, PlanSend, Snooze, VerifyAlerts,
+};
 pub(crate) use doctor::Doctor;
+pub(crate) use rules::{ExplainRules, RulesCommand, TestRules};
 pub(crate) use spool::{SpoolCommand, SpoolLs, SpoolRedrive, SpoolShow};
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
@@ -66,6 +72,12 @@ pub(crate) enum Command {
     /// List, explain and redrive dead letters.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// List, show, handle and verify incidents and alerts.
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Print, check, explain and test the rules of alerts.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Repair the offset of a partition that a stage holds.
     #[command(subcommand)]
     Positions(PositionsCommand),
@@ -111,14 +123,14 @@ pub(crate) enum PositionsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListPositions {
-    /// List this stage only: enrich, dedupe, monitor-fold, monitor-rate or notify.
+    /// List this stage only: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents or notify.
     #[arg(long, value_parser = stages())]
     pub(crate) stage: Option<Stage>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Accept {
-    /// The stage: enrich, dedupe, monitor-fold, monitor-rate, archive or notify.
+    /// The stage: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents, archive or notify.
     #[arg(value_parser = stages())]
     pub(crate) stage: Stage,
     /// The partition, as the log names it: topic/partition.
@@ -152,8 +164,8 @@ pub(crate) enum DeadLettersCommand {
     Show(Show),
     /// Send dead letters back to the stage that gave up on them, each at most once.
     ///
-    /// Request bodies that the ingress could not split are split again. Records of enrich, dedupe
-    /// and archive go back to their topic, where only that stage processes them. Dead letters that
+    /// Request bodies that the ingress could not split are split again. Records of enrich, dedupe,
+    /// monitor-incidents, archive and notify go back to their topic, where only that stage processes them. Dead letters that
     /// cannot be redriven are reported, and the exit status is 1. The command can be interrupted
     /// and repeated at any time.
     #[command(after_help = "Examples:\n  \

@@ -4,13 +4,16 @@
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
 //! lists, explains and redrives dead letters, and `mailpulse spool` does the same with what an
 //! ingress has in its spool. `mailpulse positions` repairs the offset of a partition that is held.
+//! `mailpulse alerts` lists, handles and verifies incidents, and `mailpulse rules` explains and tests rules.
 //! `mailpulse doctor` connects to Kafka and ClickHouse. Results go to standard output, counts and
 //! errors to standard error.
 //!
 //! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
 //! authentic), 2 if the arguments, the input or the settings are invalid.
 
+mod alerts;
 mod args;
+mod database;
 mod dead_letter_id;
 mod dead_letters;
 mod doctor;
@@ -18,6 +21,7 @@ mod input;
 mod parse;
 mod positions;
 mod request;
+mod rules;
 mod sign;
 mod source;
 mod spool;
@@ -67,6 +71,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Sign(args) => sign::run(&args),
         Command::Spool(command) => spool::run(cli.config.as_deref(), command),
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
+        Command::Alerts(command) => alerts::run(cli.config.as_deref(), &command),
+        Command::Rules(command) => rules::run(cli.config.as_deref(), &command),
         Command::Positions(command) => positions::run(cli.config.as_deref(), &command),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),

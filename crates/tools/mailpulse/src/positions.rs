@@ -12,8 +12,14 @@ use crate::dead_letters::Installation;
 use crate::{InputError, Outcome};
 
 /// The stages that write positions.
-const STAGES: [Stage; 5] =
-    [Stage::Enrich, Stage::Dedupe, Stage::MonitorFold, Stage::MonitorRate, Stage::Notify];
+const STAGES: [Stage; 6] = [
+    Stage::Enrich,
+    Stage::Dedupe,
+    Stage::MonitorFold,
+    Stage::MonitorRate,
+    Stage::Incidents,
+    Stage::Notify,
+];
 
 /// Runs a subcommand.
 ///

@@ -126,7 +126,7 @@ fn dead_letters_that_cannot_be_redriven_stay_and_are_listed_with_the_reason() {
     let base = DeadLetter::default();
     setup.write(&[
         DeadLetter { stage: "monitor-fold", origin: &events, value: b"counted", ..base },
-        DeadLetter { stage: "archive", origin: &alerts, value: b"told", ..base },
+        DeadLetter { stage: "notify", origin: &alerts, value: b"told", ..base },
         DeadLetter { origin: "elsewhere/0/1", value: b"foreign", ..base },
         DeadLetter { stage: "later", origin: &events, value: b"later", ..base },
     ]);
@@ -134,7 +134,7 @@ fn dead_letters_that_cannot_be_redriven_stay_and_are_listed_with_the_reason() {
     assert_eq!(output.code, 1, "{output:?}");
     for (value, why) in [
         (&b"counted"[..], "would store it twice"),
-        (b"told", "would deliver the alert again"),
+        (b"told", "delivers incidents, not alerts"),
         (b"foreign", "`enrich` does not read"),
         (b"later", "does not know the stage `later`"),
     ] {

@@ -204,7 +204,7 @@ impl Namespace<'_> {
              [topics]\nreplication = 1\nrecipient_partitions = {RECIPIENT_PARTITIONS}\n\
              scope_partitions = {SCOPE_PARTITIONS}\n\
              [clickhouse]\nurl = {url:?}\ndatabase = {database:?}\n\
-             [ingress]\nlisten = {listen:?}\nsns_certificates = {directory:?}\n\
+             [ingress]\ntime_every = \"0s\"\nlisten = {listen:?}\nsns_certificates = {directory:?}\n\
              spool_directory = {spool:?}\ndrain_delay = \"0s\"\n\
              [dedupe]\ndirectory = {directory:?}\n\
              [monitor]\n{COMPRESSED_TIME}{sources}",

@@ -2,10 +2,12 @@
 //! results with what was posted. See docs/chaos.md.
 
 mod action;
+mod alerts;
 mod attack;
 mod balance;
 mod execute;
 mod full_disk;
+mod incidents;
 mod mail;
 mod offline;
 mod post;
@@ -24,7 +26,7 @@ use anyhow::{Context, bail, ensure};
 
 pub(crate) use self::balance::{Balance, Errors};
 pub(crate) use self::mail::closing;
-pub(crate) use self::offline::{Before, PANE};
+pub(crate) use self::offline::{Before, OldRule, PANE};
 pub(crate) use self::prove::settle_windows;
 pub(crate) use self::report::keep_logs;
 
@@ -39,7 +41,7 @@ use self::report::Report;
 use self::schedule::{GROUPS, Length, Schedule, extra_members};
 use crate::clickhouse::Database;
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline};
+use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
 
 /// The default seed.
 const SEED: u64 = 7;
@@ -121,6 +123,7 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
 fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
     let layout = Layout {
         keys: [
+            ("ingress", TIME_OF_EVENTS.to_owned()),
             ("monitor", scale.monitor()),
             ("archive", "retry_max = \"1s\"\n".to_owned()),
             ("kafka.properties", format!("\"max.poll.interval.ms\" = {POLL_INTERVAL_MS}\n")),
@@ -264,7 +267,8 @@ async fn await_stable(database: &Database, events: u64, deadline: Instant) -> an
     let state_query = format!("
         SELECT (SELECT count() FROM events WHERE {GENUINE}), (SELECT count() FROM events),
             (SELECT sum(o) FROM (SELECT max(kafka_offset) AS o FROM rates GROUP BY kafka_partition)),
-            (SELECT count() FROM alerts), (SELECT count() FROM dead_letters)
+            (SELECT count() FROM alerts), (SELECT count() FROM incidents),
+            (SELECT count() FROM dead_letters)
         FORMAT TSV");
     let (mut before, mut since) = (String::new(), Instant::now());
     while Instant::now() < deadline {

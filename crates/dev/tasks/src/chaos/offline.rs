@@ -1,10 +1,11 @@
 //! Recomputes what monitor must have published from all rows at once. From the crate `window` it uses
-//! the names of rules, metrics and widths, but not the arithmetic.
+//! the names of metrics and widths, but not the arithmetic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::Counter;
-use window::{Direction, Metric, Rule, Width};
+use serde::Deserialize;
+use window::{Direction, Metric, Width};
 
 use super::attack::GENUINE;
 
@@ -13,7 +14,6 @@ pub(crate) const PANE: i64 = 10_000_000;
 /// The length of the panes of which the windows of a day consist, in microseconds.
 const DAY_PANE: i64 = 300_000_000;
 const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
 
 /// The columns of the table `rates` with the counters, in the order of [`Counts`].
 pub(crate) fn columns() -> String {
@@ -89,34 +89,68 @@ const OLD_COUNTS: &str = "arrayFilter(name -> name != '', [multiIf( \
     if(kind = 'bounced' AND bounce_late, 'late_bounces', ''), \
     if(kind IN ('opened', 'clicked') AND automation_reason = '' AND first_engagement, 'engaged', '')])";
 
-/// Returns the query for [`timelines`]: the sum of every counter by pane, cohort and all parts of a scope.
-/// An event counts at its own time, or when it was received if that was earlier; a correction counts at
-/// the time of what it corrects. An event that was archived twice counts once here; another part of the
-/// comparison reports it.
-pub(crate) fn query(before: Option<&Before>) -> String {
+/// Returns the rows of `events` that fulfil a condition, with what each counts for, when and for which cohort.
+fn rows(before: Option<&Before>, condition: &str) -> String {
     let old = before.map_or("false", |before| before.counted.as_str());
-    let group = "provider, source, mailbox_provider, campaign, sender_domain, tenant, is_old";
     format!(
-        "WITH rows AS (SELECT *, {old} AS is_old, least(occurred_at, received_at) AS counted_at, \
+        "SELECT *, {old} AS is_old, least(occurred_at, received_at) AS counted_at, \
             kind = 'deferred' OR kind = 'bounced' AND NOT bounce_class IN ('auto_reply', 'suppressed') \
                 AS is_refused, \
             CAST(if(is_old, {OLD_COUNTS}, {COUNTS}) AS Array(String)) AS counters, \
             if(sent > received_at + INTERVAL 1 HOUR, counted_at, sent) AS sent_or_counted, \
             if(is_old OR sent IS NULL, '', toString(intDiv(toUnixTimestamp64Micro( \
                 assumeNotNull(sent_or_counted)), {HOUR}) * {HOUR})) AS cohort \
-            FROM (SELECT * FROM events WHERE {GENUINE} \
-            ORDER BY kafka_partition, kafka_offset LIMIT 1 BY event_id)) \
-        SELECT {group}, change.1 AS dimensions, intDiv(change.2, {PANE}) * {PANE} AS pane, cohort, \
-            change.3 AS counter, sum(change.4) \
-        FROM (SELECT {group}, cohort, arrayJoin(arrayConcat( \
+            FROM (SELECT * FROM events WHERE {condition} \
+            ORDER BY kafka_partition, kafka_offset LIMIT 1 BY event_id)"
+    )
+}
+
+/// Everything that an event of [`rows`] changes, as dimensions (`*` is all), time, counter and number.
+const CHANGES: &str = "arrayJoin(arrayConcat( \
             arrayMap(name -> ('*', toUnixTimestamp64Micro(counted_at), name, toInt64(1)), counters), \
             arrayMap(change -> (splitByChar(':', corrections)[1], \
                 toInt64OrZero(splitByChar('@', change)[2]), \
                 substring(splitByChar('@', change)[1], 2), \
                 if(startsWith(change, '-'), toInt64(-1), toInt64(1))), \
                 arrayFilter(change -> change != '' AND NOT is_old, \
-                    splitByChar(',', splitByChar(':', corrections)[2]))))) AS change FROM rows) \
+                    splitByChar(',', splitByChar(':', corrections)[2]))))) AS change";
+
+/// Returns the query for [`timelines`]: the sum of every counter by pane, cohort and all parts of a scope.
+/// An event counts at its own time, or when it was received if that was earlier; a correction counts at
+/// the time of what it corrects. An event that was archived twice counts once here; another part of the
+/// comparison reports it.
+pub(crate) fn query(before: Option<&Before>) -> String {
+    let rows = rows(before, GENUINE);
+    let group = "provider, source, mailbox_provider, campaign, sender_domain, tenant, is_old";
+    format!(
+        "WITH rows AS ({rows}) \
+        SELECT {group}, change.1 AS dimensions, intDiv(change.2, {PANE}) * {PANE} AS pane, cohort, \
+            change.3 AS counter, sum(change.4) \
+        FROM (SELECT {group}, cohort, {CHANGES} FROM rows) \
         GROUP BY {group}, dimensions, pane, cohort, counter FORMAT TSV"
+    )
+}
+
+/// Returns the query of everything that events have changed in one scope: partition, offset, whether an earlier
+/// release had counted it, cohort, time, counter and number.
+pub(crate) fn changes(before: Option<&Before>, scope: &Scope) -> String {
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+    let parts = SCOPE.iter().zip(&scope.0).skip(1).filter(|(_, value)| !value.is_empty());
+    let condition = parts.clone().map(|(column, value)| format!("{column} = '{}'", quoted(value)));
+    let rows = rows(before, &condition.collect::<Vec<_>>().join(" AND "));
+    // A correction counts in the scopes that have no other dimensions.
+    let dimensions: Vec<_> = parts
+        .filter(|(column, _)| !matches!(**column, "provider" | "source"))
+        .map(|(column, _)| format!("'{column}'"))
+        .collect();
+    let is_new_kind = matches!(scope.0[0].as_str(), "sender_domain" | "tenant");
+    format!(
+        "WITH rows AS ({rows}) \
+        SELECT kafka_partition, kafka_offset, is_old, cohort, change.2, change.3, change.4 \
+        FROM (SELECT kafka_partition, kafka_offset, is_old, cohort, {CHANGES} FROM rows) \
+        WHERE (change.1 = '*' OR hasAll(splitByChar(',', change.1), CAST([{}] AS Array(String)))) \
+            AND NOT (is_old AND {is_new_kind}) FORMAT TSV",
+        dimensions.join(", ")
     )
 }
 
@@ -193,7 +227,7 @@ pub(crate) fn timelines(answer: &str) -> Option<BTreeMap<Scope, Timeline>> {
 }
 
 /// Whether ClickHouse's text of a number or a Bool is true.
-fn is_true(text: &str) -> bool {
+pub(crate) fn is_true(text: &str) -> bool {
     matches!(text, "1" | "true")
 }
 
@@ -325,31 +359,17 @@ impl Timeline {
         (must, may)
     }
 
-    /// Returns the transitions of all episodes. Rules are evaluated whenever a window changes. Until
-    /// `old_until`, an earlier release evaluated them.
-    pub(crate) fn transitions(
-        &self,
-        rules: &[Rule],
-        until: i64,
-        old_until: i64,
-    ) -> Vec<Transition> {
+    /// Returns the transitions of all episodes that an earlier release published, up to a moment. It evaluated
+    /// rules whenever a window changed.
+    pub(crate) fn old_transitions(&self, rules: &[OldRule], until: i64) -> Vec<Transition> {
         let ends: BTreeSet<i64> =
-            Width::ALL.into_iter().flat_map(|width| self.ends(width, until)).collect();
+            Width::OF_RULES.into_iter().flat_map(|width| self.ends(width, until)).collect();
         let mut open: BTreeMap<&str, (i64, Level)> = BTreeMap::new();
         let mut transitions = Vec::new();
         for at in ends {
-            let windows = Width::ALL.map(|width| {
-                let (_, length) = self.panes(width);
-                (width, self.window(at.div_euclid(length) * length, width))
-            });
+            let windows = Width::OF_RULES.map(|width| (width, self.window(at, width)));
             for rule in rules {
-                let name = rule.name.as_str();
-                let level = match at {
-                    _ if at <= old_until => level(rule, &windows, parts_of_earlier_release),
-                    _ if self.is_known(at) => level(rule, &windows, parts),
-                    // Nothing fires, and nothing resolves.
-                    _ => continue,
-                };
+                let (name, level) = (rule.name.as_str(), level(rule, &windows));
                 let (started_at, worst) = open.get(name).copied().unwrap_or((at, Level::Good));
                 let state = if level > worst {
                     open.insert(name, (started_at, level));
@@ -367,9 +387,15 @@ impl Timeline {
         transitions
     }
 
-    /// Returns whether the source or tenant has delivered a message in the last 24 hours.
-    fn is_known(&self, at: i64) -> bool {
-        self.deliveries.range(at - DAY - HOUR..at).next().is_some()
+    /// Returns the counts of all windows of an hour.
+    pub(crate) fn hours(&self) -> impl Iterator<Item = Counts> {
+        let ends = self.ends(Width::M60, i64::MAX).into_iter();
+        ends.map(|end| self.window(end, Width::M60))
+    }
+
+    /// Returns whether the source or tenant sends `delivered` events.
+    pub(crate) fn sends_deliveries(&self) -> bool {
+        !self.deliveries.is_empty()
     }
 }
 
@@ -382,26 +408,49 @@ fn row(width: Width, end: i64, counts: &Counts) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transition {
     rule: String,
-    pub(crate) state: &'static str,
+    state: &'static str,
     severity: &'static str,
-    pub(crate) started_at: i64,
-    pub(crate) at: i64,
+    started_at: i64,
+    at: i64,
+}
+
+/// A rule of an earlier release, with the keys that it read.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct OldRule {
+    name: String,
+    metric: Metric,
+    direction: Direction,
+    threshold: f64,
+    /// By default twice the threshold; under it, half.
+    critical: Option<f64>,
+    min_volume: u64,
+    widths: Vec<Width>,
+}
+
+impl OldRule {
+    fn critical(&self) -> f64 {
+        self.critical.unwrap_or(match self.direction {
+            Direction::Over => self.threshold * 2.0,
+            Direction::Under => self.threshold / 2.0,
+        })
+    }
 }
 
 impl Transition {
-    /// Returns the row in the form of [`alerts`].
+    /// Returns the row in the form of [`old_alerts`].
     pub(crate) fn row(&self, scope: &Scope) -> String {
         let Self { rule, state, severity, started_at, at } = self;
         format!("{rule}\t{}\t{state}\t{severity}\t{started_at}\t{at}", scope.0.join("\t"))
     }
 }
 
-/// Returns the query of all transitions, in the form of [`Transition::row`].
-pub(crate) fn alerts() -> String {
+/// Returns the query of all transitions that an earlier release has published, in the form of
+/// [`Transition::row`]. They have no number.
+pub(crate) fn old_alerts() -> String {
     let scope = SCOPE.join(", ");
     format!(
         "SELECT rule, {scope}, state, severity, toUnixTimestamp64Micro(started_at), \
-         toUnixTimestamp64Micro(at) FROM alerts WHERE {GENUINE} FORMAT TSV"
+         toUnixTimestamp64Micro(at) FROM alerts WHERE seq = 0 AND {GENUINE} FORMAT TSV"
     )
 }
 
@@ -422,21 +471,17 @@ impl Level {
 }
 
 /// Returns the worst level of a rule's windows that have enough volume.
-fn level(
-    rule: &Rule,
-    windows: &[(Width, Counts)],
-    parts: fn(Metric, &Counts) -> (i64, i64),
-) -> Level {
+fn level(rule: &OldRule, windows: &[(Width, Counts)]) -> Level {
     let selected = windows.iter().filter(|(width, _)| rule.widths.contains(width));
     let levels = selected.filter_map(|(_, counts)| {
-        let (part, volume) = parts(rule.metric, counts);
+        let (part, volume) = parts_of_earlier_release(rule.metric, counts);
         let rate = (part as f64 / volume as f64).min(1.0);
         let beyond = |threshold: f64| match rule.direction {
             Direction::Over => rate > threshold,
             Direction::Under => rate < threshold,
         };
         let enough = volume > 0 && volume.cast_unsigned() >= rule.min_volume;
-        enough.then(|| match (beyond(rule.critical), beyond(rule.threshold)) {
+        enough.then(|| match (beyond(rule.critical()), beyond(rule.threshold)) {
             (true, _) => Level::Critical,
             (false, true) => Level::Warning,
             (false, false) => Level::Good,
@@ -446,7 +491,7 @@ fn level(
 }
 
 /// Returns the numerator and denominator of a rate, as `docs/metrics.md` defines them.
-fn parts(metric: Metric, counts: &Counts) -> (i64, i64) {
+pub(crate) fn parts(metric: Metric, counts: &Counts) -> (i64, i64) {
     let of = |counter: Counter| counts[counter as usize];
     let bounces = of(Counter::BouncedHard)
         + of(Counter::BouncedSoft)
@@ -585,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn an_episode_fires_turns_critical_and_resolves() {
+    fn an_episode_of_an_earlier_release_fires_turns_critical_and_resolves() {
         let cells: String = (0..30)
             .map(|pane| {
                 let bounced = if pane < 10 { 7 } else { 0 };
@@ -594,8 +639,16 @@ mod tests {
             .collect();
         let more = cells + &cell("gmail", "spring", 8, 0, 60);
         let timelines = timelines(&more).unwrap();
-        let rules = &Rule::defaults()[..1];
-        let transitions = source(&timelines).transitions(rules, i64::MAX, i64::MIN);
+        let rules = [OldRule {
+            name: "bounce_rate".to_owned(),
+            metric: Metric::Bounce,
+            direction: Direction::Over,
+            threshold: 0.05,
+            critical: None,
+            min_volume: 200,
+            widths: Width::OF_RULES.to_vec(),
+        }];
+        let transitions = source(&timelines).old_transitions(&rules, i64::MAX);
         let seen: Vec<_> =
             transitions.iter().map(|t| (t.state, t.severity, t.started_at, t.at)).collect();
         // 200 messages are sent after two panes, and 60 more bounce in the ninth. The window of 15
@@ -604,16 +657,16 @@ mod tests {
         assert_eq!(seen[1], ("firing", "critical", 2 * PANE, 9 * PANE));
         assert_eq!(seen.last().unwrap().0, "resolved");
         assert_eq!(seen.len(), 3, "{seen:?}");
-        let until = source(&timelines).transitions(rules, 3 * MINUTE, i64::MIN).len();
+        let until = source(&timelines).old_transitions(&rules, 3 * MINUTE).len();
         assert_eq!(until, 2, "still open");
     }
 
     #[test]
-    fn nothing_is_judged_without_deliveries() {
-        let cells: String = (0..30).map(|pane| cell("gmail", "", pane, 0, 100)).collect();
-        let timelines = timelines(&cells).unwrap();
-        let rules = &Rule::defaults()[..1];
-        assert_eq!(source(&timelines).transitions(rules, i64::MAX, i64::MIN), []);
+    fn the_changes_of_a_scope_are_those_of_all_its_parts() {
+        let scope = Scope(["campaign", "ses", "news", "", "it's", "", "", ""].map(str::to_owned));
+        let query = changes(None, &scope);
+        assert!(query.contains(r"provider = 'ses' AND source = 'news' AND campaign = 'it\'s'"));
+        assert!(query.contains("CAST(['campaign'] AS Array(String))"), "{query}");
     }
 
     #[test]

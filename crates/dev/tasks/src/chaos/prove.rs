@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use alerting::RuleSet;
 use anyhow::Context;
 use serde::Deserialize;
-use window::Rule;
 
 use super::attack::GENUINE;
 use super::balance::{Balance, Errors, Matched, in_order};
 use super::mail::Answers;
-use super::offline::{self, Before, SCOPE, Scope, Timeline};
+use super::offline::{self, Before, OldRule, SCOPE, Scope, Timeline};
+use super::{alerts, incidents};
 use crate::clickhouse::Database;
 
 /// Returns texts in the form of [`super::mail::row_of`].
@@ -22,7 +23,7 @@ const ROWS: &str = "
     FROM events WHERE source != 'hostile' FORMAT TSV";
 
 /// The tables that contain Kafka records.
-const TABLES: [&str; 4] = ["events", "rates", "alerts", "dead_letters"];
+const TABLES: [&str; 5] = ["events", "rates", "alerts", "incidents", "dead_letters"];
 const POLL: Duration = Duration::from_millis(500);
 
 /// Compares everything. Windows must have been published up to `until` in event time.
@@ -43,20 +44,22 @@ pub(crate) async fn prove(
     let cells = database.text(&offline::query(None)).await?;
     let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
     windows(&mut balance, database, &timelines, until, None).await?;
-    alerts(&mut balance, database, &timelines, &Rule::defaults(), until, None).await?;
+    let rules = RuleSet::defaults();
+    alerts::prove(&mut balance, database, &timelines, &rules, None).await?;
+    incidents::prove(&mut balance, database).await?;
     Ok(balance)
 }
 
 /// Compares what follows from the rows alone: records archived twice, first seen engagements, sums,
-/// windows, and the alerts of these rules. Repeats it until it balances or the deadline has passed.
-/// `before` is what an earlier release had done.
+/// windows, alerts and incidents. Repeats it until it balances or the deadline has passed. `before` is what an
+/// earlier release had done, and `old_rules` are its rules.
 ///
 /// # Errors
 /// If a query fails.
 pub(crate) async fn settle_windows(
     balance: &mut Balance,
     database: &Database,
-    rules: &[Rule],
+    (rules, old_rules): (&RuleSet, &[OldRule]),
     until: i64,
     before: &Before,
     deadline: Instant,
@@ -72,7 +75,9 @@ pub(crate) async fn settle_windows(
         let cells = database.text(&offline::query(Some(before))).await?;
         let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
         windows(&mut found, database, &timelines, until, Some(before)).await?;
-        alerts(&mut found, database, &timelines, rules, until, Some(before)).await?;
+        old_alerts(&mut found, database, &timelines, old_rules, before).await?;
+        alerts::prove(&mut found, database, &timelines, rules, Some(before)).await?;
+        incidents::prove(&mut found, database).await?;
         if found.is_balanced() || Instant::now() > deadline {
             balance.0.extend(found.0);
             return Ok(());
@@ -323,9 +328,8 @@ async fn windows(
 /// Returns the last window of each scope that an earlier release had published.
 async fn old_ends(
     database: &Database,
-    before: Option<&Before>,
+    Before { published, .. }: &Before,
 ) -> anyhow::Result<HashMap<String, i64>> {
-    let Some(Before { published, .. }) = before else { return Ok(HashMap::new()) };
     let scope = SCOPE.join(", ");
     let sql = format!(
         "SELECT max(toUnixTimestamp64Micro(window_end)), {scope} FROM rates WHERE {published} \
@@ -346,33 +350,24 @@ fn window_of(row: &str) -> Option<((&str, &str), &str)> {
     Some(((width, end), counts))
 }
 
-async fn alerts(
+/// Compares the transitions that an earlier release has published.
+async fn old_alerts(
     balance: &mut Balance,
     database: &Database,
     timelines: &BTreeMap<Scope, Timeline>,
-    rules: &[Rule],
-    until: i64,
-    before: Option<&Before>,
+    rules: &[OldRule],
+    before: &Before,
 ) -> anyhow::Result<()> {
-    const PART: &str = "alerts";
+    const PART: &str = "alerts of the earlier release";
     let old_ends = old_ends(database, before).await?;
-    let (mut expected, mut began, mut ended) = (Vec::new(), 0, 0);
+    let mut expected = Vec::new();
     for (scope, timeline) in timelines {
-        let old_until = old_ends.get(&scope.0.join("\t")).copied().unwrap_or(i64::MIN);
-        for transition in timeline.transitions(rules, until, old_until) {
-            began +=
-                u64::from(transition.state == "firing" && transition.at == transition.started_at);
-            ended += u64::from(transition.state == "resolved");
-            expected.push(transition.row(scope));
+        if let Some(until) = old_ends.get(&scope.0.join("\t")) {
+            let transitions = timeline.old_transitions(rules, *until);
+            expected.extend(transitions.iter().map(|transition| transition.row(scope)));
         }
     }
-    let episodes = "SELECT uniqExact(episode_id) FROM alerts WHERE source != 'hostile'";
-    let fired = "SELECT countIf(state = 'firing' AND at = started_at) FROM alerts WHERE source != 'hostile'";
-    let resolved = "SELECT countIf(state = 'resolved') FROM alerts WHERE source != 'hostile'";
-    balance.line(PART, "episodes", database.count(episodes).await?, began);
-    balance.line(PART, "fired", database.count(fired).await?, began);
-    balance.line(PART, "resolved", database.count(resolved).await?, ended);
-    let found = database.text(&offline::alerts()).await?;
+    let found = database.text(&offline::old_alerts()).await?;
     let matched = Matched::of(expected.iter().map(|row| (row.as_str(), &"")), &found);
     let transitions = expected.len() as u64;
     balance.line(PART, "transitions that equal the recomputed ones", matched.once, transitions);

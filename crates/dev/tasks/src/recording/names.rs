@@ -11,7 +11,7 @@ use crate::chaos::{Balance, Errors};
 const PART: &str = "names and formats";
 
 /// Groups and transactional ids that releases after a recording have added, without their prefix.
-const ADDED: &[&str] = &[];
+const ADDED: &[&str] = &["mailpulse-monitor-incidents"];
 /// Headers that releases after a recording have added.
 const ADDED_HEADERS: &[&str] = &[
     "time-fault",
@@ -22,6 +22,9 @@ const ADDED_HEADERS: &[&str] = &[
     "tally",
     "late",
     "corrections",
+    "time",
+    "time-id",
+    "time-end",
 ];
 /// Forms of metadata that were added since the recordings, by the end of the group's name.
 const ADDED_FORMS: &[(&str, &str)] = &[("monitor-fold", "# #@#,#,#,#,#")];

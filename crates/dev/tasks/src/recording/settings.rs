@@ -343,6 +343,17 @@ mod tests {
         "scopes",
         "publish",
         "remember",
+        "time_every",
+        "override",
+        "incidents",
+        "gather",
+        "explain",
+        "explain_within",
+        "mask_recipients",
+        "zone",
+        "dashboard_url",
+        "runbook_base",
+        "allow_private",
         "count_unauthentic",
     ];
 

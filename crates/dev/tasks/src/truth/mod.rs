@@ -34,7 +34,7 @@ use self::post::{Post, Poster, now_micros};
 use self::tables::{PANE, SCOPES};
 use crate::clickhouse::Database;
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline};
+use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
 use crate::scrape;
 use crate::supervisor::Member;
 
@@ -161,7 +161,13 @@ fn layout(arguments: &Arguments, plan: &Plan, tables: &Path) -> Layout {
     // If everything is out of order, a duplicate can be many days older than the newest event.
     let horizon = if arguments.shuffle { "horizon = \"20d\"\nremember = \"30d\"\n" } else { "" };
     Layout {
-        keys: [("monitor", monitor), ("enrich", lookup), ("dedupe", horizon.to_owned())].into(),
+        keys: [
+            ("ingress", TIME_OF_EVENTS.to_owned()),
+            ("monitor", monitor),
+            ("enrich", lookup),
+            ("dedupe", horizon.to_owned()),
+        ]
+        .into(),
         members: [("dedupe", 2), ("monitor", 2)].into(),
         extra_sources: vec![sources::WITHOUT_DELIVERIES, sources::CLOSING],
         source_keys: sources::settings(),

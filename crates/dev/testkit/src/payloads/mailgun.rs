@@ -94,7 +94,7 @@ fn envelope(event: &MailEvent) -> Value {
 fn temporary() -> Value {
     json!({
         "severity": "temporary", "reason": "generic", "delivery-status": {
-            "code": 451, "enhanced-code": "4.7.1", "message": "4.7.1 Greylisted, try later",
+            "code": 421, "enhanced-code": "4.7.0", "message": "4.7.0 Try again later",
             "description": "", "attempt-no": 1, "retry-seconds": 600, "session-seconds": 0.7,
         },
     })

@@ -4,17 +4,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::BorrowedMessage;
 
 use super::batch::{Batch, Messages, Span, Spans, partition_of, runs, spans_of};
+use super::collect::Aligned;
 use super::counters::PendingCounts;
 use super::partition::OwnedPartition;
 use super::partition_run::Run;
-use super::unfit::{SUSPECT_BATCH, Unfit, Verdict, record_of};
+use super::unfit::{Unfit, Verdict, record_of};
 use super::{AfterRollback, LoopSettings, Output, Stage, positions, refusal_limit};
-use crate::error::is_transient;
-use crate::group::{Group, add_offset, is_out_of_range};
+use crate::group::{Group, add_offset};
 use crate::restore::ChangelogReaders;
 use crate::transaction::Transactions;
 use crate::{Connection, Error, NextOffset, Record, TopicPartition, ledger};
@@ -28,6 +26,8 @@ pub(super) struct Member<'c, S> {
     pub(super) group: &'c Group,
     pub(super) stage: &'c mut S,
     pub(super) owned: HashMap<TopicPartition, OwnedPartition>,
+    /// The partitions by number, if the stage has an alignment.
+    pub(super) aligned: Option<Aligned<'c>>,
     transactions: Transactions,
     counts: PendingCounts,
     /// The records whose outputs Kafka does not accept.
@@ -45,12 +45,14 @@ impl<'c, S: Stage> Member<'c, S> {
         stage: &'c mut S,
     ) -> Result<Self, Error> {
         let id = format!("{}-{}", settings.group, connection.instance);
+        let aligned = stage.alignment().map(|alignment| Aligned::new(group, alignment));
         Ok(Self {
             connection,
             settings,
             group,
             stage,
             owned: HashMap::new(),
+            aligned,
             transactions: Transactions::open(connection.producer(Self::COMPONENT), &id)?,
             counts: PendingCounts::default(),
             unfit: Unfit::default(),
@@ -69,58 +71,6 @@ impl<'c, S: Stage> Member<'c, S> {
         ledger::export(Self::COMPONENT, topics, ledgers);
     }
 
-    /// Collects up to the maximum number of records and bytes within the configured wait. Returns earlier if
-    /// the owned partitions change.
-    pub(super) fn collect(&self, stop: &dyn Fn() -> bool) -> Result<Batch<'c>, Error> {
-        self.group.check_progress()?;
-        let mut batch = Batch::default();
-        let deadline = Instant::now() + self.settings.batch.wait;
-        let mut records = self.settings.batch.records;
-        if self.unfit.has_suspects() {
-            records = records.min(SUSPECT_BATCH);
-        }
-        let mut bytes = 0;
-        while batch.messages.len() < records && bytes < self.settings.batch.bytes && !stop() {
-            match self.next(deadline) {
-                Some(Ok(message)) => {
-                    bytes += message.payload_len() + message.key_len();
-                    batch.messages.push(message);
-                }
-                Some(Err(KafkaError::PartitionEOF(number))) => {
-                    batch.end_reached(number);
-                }
-                Some(Err(error)) if is_out_of_range(&error) => {
-                    batch.is_out_of_range = true;
-                    break;
-                }
-                Some(Err(error)) if is_transient(&error) => {
-                    tracing::warn!(component = Self::COMPONENT, %error, "Kafka poll failed; retrying");
-                }
-                Some(Err(error)) => return Err(error.into()),
-                None => break,
-            }
-        }
-        Ok(batch)
-    }
-
-    /// Returns the next record or event, or `None` at the deadline or after a change of ownership.
-    /// Reads the clock only if it has to wait: for every record that would be a sixth of the work of
-    /// a fast stage.
-    fn next(&self, deadline: Instant) -> Option<KafkaResult<BorrowedMessage<'c>>> {
-        loop {
-            if let Some(available) = self.group.poll(Duration::ZERO) {
-                return Some(available);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.group.has_changed() {
-                return None;
-            }
-            if let Some(polled) = self.group.poll(left) {
-                return Some(polled);
-            }
-        }
-    }
-
     /// Processes a batch in one transaction. If that fails, it has no effect, and the next `collect`
     /// reads its records again.
     pub(super) fn process(&mut self, batch: &Batch<'c>) -> Result<(), Error> {
@@ -134,7 +84,9 @@ impl<'c, S: Stage> Member<'c, S> {
         match self.try_transaction(&batch.messages, &spans) {
             Ok(Transaction::Empty) => Ok(()),
             Ok(Transaction::Committed) => {
-                self.meters.committed(batch.messages.len(), started.elapsed());
+                let owned = spans.keys().filter_map(|name| self.owned.get(name));
+                let events = owned.map(|partition| partition.open.ledger.read).sum();
+                self.meters.committed(events, started.elapsed());
                 self.commit_locally(&spans)
             }
             Err(error @ (Error::State(_) | Error::Settings(_))) => Err(error),
@@ -340,6 +292,9 @@ impl<'c, S: Stage> Member<'c, S> {
     /// Reads a partition again from where the last commit ended.
     /// Until then the partition has unread records, even if its end was reached before.
     pub(super) fn rewind(&mut self, name: &TopicPartition) -> Result<(), Error> {
+        if let Some(aligned) = &mut self.aligned {
+            aligned.forget(name);
+        }
         let partition = self.owned.get_mut(name);
         let committed = partition.and_then(|partition| {
             partition.at_end_since = None;
@@ -376,8 +331,9 @@ impl Meters {
         }
     }
 
-    fn committed(&self, records: usize, took: Duration) {
-        self.records.increment(records as u64);
+    /// `records` does not include time records.
+    fn committed(&self, records: u64, took: Duration) {
+        self.records.increment(records);
         self.transactions.increment(1);
         self.duration.record(took.as_secs_f64());
     }

@@ -45,6 +45,10 @@ impl<S: Stage> Member<'_, S> {
                 OwnershipChange::Revoked(partitions) => {
                     let revoked: BTreeSet<_> = partitions.into_iter().collect();
                     removed.extend(batch.remove(&revoked));
+                    if let Some(aligned) = &mut self.aligned {
+                        let read = revoked.iter().filter(|&partition| aligned.forget(partition));
+                        removed.extend(read.cloned());
+                    }
                     revoked.iter().for_each(|partition| self.release(partition));
                 }
             }

@@ -39,6 +39,11 @@ impl OwnedPartition {
         Self { committed, ledger, ..Self::default() }
     }
 
+    /// Returns whether the partition is paused.
+    pub(super) const fn is_held(&self) -> bool {
+        self.held_since.is_some() || self.mismatch.is_some()
+    }
+
     /// Discards what a failed batch added.
     pub(super) fn begin_batch(&mut self) {
         self.open = OpenBatch { ledger: Ledger::default(), refusals: self.refusals.clone() };
@@ -53,14 +58,15 @@ impl OwnedPartition {
         refusal_limit: u32,
     ) -> Option<ManyRefusals> {
         let OpenBatch { ledger, refusals } = &mut self.open;
-        ledger.read += 1;
-        ledger.redriven += u64::from(is_redriven);
         *match outcome {
             Outcome::Passed => &mut ledger.passed,
             Outcome::Dropped => &mut ledger.dropped,
             Outcome::Counted => &mut ledger.counted,
+            Outcome::TimeRecord => return None,
             Outcome::DeadLettered(_) => &mut ledger.dead_letters,
         } += 1;
+        ledger.read += 1;
+        ledger.redriven += u64::from(is_redriven);
         match outcome {
             Outcome::DeadLettered(_) => refusals.refused(record.source(), refusal_limit),
             _ if refusals.is_empty() => None,

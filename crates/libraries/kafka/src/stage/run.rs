@@ -1,4 +1,5 @@
 use std::sync::{Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use service::Service;
@@ -55,44 +56,57 @@ pub fn run(
     run_until(&cluster.connection, &settings, &mut stage, &stop, &report)
 }
 
-/// Runs two stages, each on a thread of its own, until the service shuts down. If one ends, for
-/// any reason, the other ends too. The service is alive while both loops make progress, and ready
-/// while either has partitions.
+/// Runs three stages, each on a thread of its own, until the service shuts down. If one ends, for any
+/// reason, the others end too. The service is alive while all loops make progress, and ready while any has
+/// partitions.
 ///
 /// # Errors
 /// As [`run`], for the first stage that fails.
-pub fn run_all<A: Stage + Send, B: Stage + Send>(
+pub fn run_all<A: Stage + Send, B: Stage + Send, C: Stage + Send>(
     cluster: &Cluster,
     service: &Service,
     batch: BatchSettings,
-    (first, second): (A, B),
+    (first, second, third): (A, B, C),
 ) -> Result<(), Error> {
     let health = SharedHealth { service, loops: Mutex::default() };
     std::thread::scope(|scope| {
-        let _end_both = ShutdownOnDrop(service);
-        let first = std::thread::Builder::new()
-            .name(A::STAGE.code().to_owned())
-            .spawn_scoped(scope, || health.run(0, cluster, batch, first))
-            .map_err(Error::state)?;
-        let second = std::thread::Builder::new()
-            .name(B::STAGE.code().to_owned())
-            .spawn_scoped(scope, || health.run(1, cluster, batch, second))
-            .map_err(Error::state)?;
-        for (code, thread) in [(A::STAGE.code(), first), (B::STAGE.code(), second)] {
+        let _end_all = ShutdownOnDrop(service);
+        let threads = [
+            health.spawn(scope, 0, cluster, batch, first)?,
+            health.spawn(scope, 1, cluster, batch, second)?,
+            health.spawn(scope, 2, cluster, batch, third)?,
+        ];
+        let codes = [A::STAGE.code(), B::STAGE.code(), C::STAGE.code()];
+        for (code, thread) in codes.into_iter().zip(threads) {
             thread.join().map_err(|_| Error::state(format!("the stage {code} panicked")))??;
         }
         Ok(())
     })
 }
 
-/// Merges the health of two loops into that of their service.
+/// Merges the health of the loops into that of their service.
 struct SharedHealth<'a> {
     service: &'a Service,
-    /// By loop, whether it had partitions in its last batch. Cleared when both have reported.
-    loops: Mutex<[Option<bool>; 2]>,
+    /// By loop, whether it had partitions in its last batch. Cleared when all have reported.
+    loops: Mutex<[Option<bool>; 3]>,
 }
 
 impl SharedHealth<'_> {
+    /// Starts the thread of a stage.
+    fn spawn<'scope, S: Stage + Send + 'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        index: usize,
+        cluster: &'scope Cluster,
+        batch: BatchSettings,
+        stage: S,
+    ) -> Result<ScopedJoinHandle<'scope, Result<(), Error>>, Error> {
+        std::thread::Builder::new()
+            .name(S::STAGE.code().to_owned())
+            .spawn_scoped(scope, move || self.run(index, cluster, batch, stage))
+            .map_err(Error::state)
+    }
+
     fn run<S: Stage>(
         &self,
         index: usize,
@@ -100,7 +114,7 @@ impl SharedHealth<'_> {
         batch: BatchSettings,
         mut stage: S,
     ) -> Result<(), Error> {
-        let _end_both = ShutdownOnDrop(self.service);
+        let _end_all = ShutdownOnDrop(self.service);
         let settings = LoopSettings::new(cluster, batch, &stage);
         let stop = || self.service.shutdown.requested();
         let report = |has_partitions| self.report(index, has_partitions);
@@ -112,9 +126,9 @@ impl SharedHealth<'_> {
     fn report(&self, index: usize, has_partitions: bool) {
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops[index] = Some(has_partitions);
-        if let [Some(first), Some(second)] = *loops {
-            *loops = [None; 2];
-            self.service.health.report_assignment(first || second);
+        if loops.iter().all(Option::is_some) {
+            let has_partitions = std::mem::take(&mut *loops).contains(&Some(true));
+            self.service.health.report_assignment(has_partitions);
         }
     }
 }
@@ -143,7 +157,15 @@ pub fn run_until<S: Stage>(
     let component = S::STAGE.code();
     let config = connection.consumer(component, &settings.group, settings.inputs.partitions);
     let topics: Vec<&str> = settings.inputs.topics.iter().map(String::as_str).collect();
-    let group = Group::join(connection, config, component, &settings.group, &topics)?;
+    let group = match stage.alignment() {
+        None => Group::join(connection, config, component, &settings.group, &topics)?,
+        Some(_) => {
+            let partitions = settings.inputs.partitions / topics.len().max(1);
+            let partitions = i32::try_from(partitions).map_err(Error::state)?;
+            let name = &settings.group;
+            Group::join_aligned(connection, config, component, name, &topics, partitions)?
+        }
+    };
     let mut member = Member::new(connection, settings, &group, stage)?;
     let mut exported = Instant::now();
     while !stop() {

@@ -26,6 +26,10 @@ pub(super) struct BatchBuilder {
     pub(super) unjudged: Vec<(Offset, EventKey)>,
     /// The number of records that an operator redrove for archive.
     pub(super) redriven: usize,
+    /// Whether the range has a record that becomes no row, such as a time record.
+    pub(super) has_no_rows: bool,
+    /// The number of records that become no rows and are no time records.
+    pub(super) ignored: usize,
     pub(super) bytes: usize,
     pub(super) dead_letters: Vec<FailedRecord>,
     /// The first record that became a row. If ClickHouse rejects a batch with one row, this is the
@@ -46,6 +50,8 @@ impl BatchBuilder {
             repeated: 0,
             unjudged: Vec::new(),
             redriven: 0,
+            has_no_rows: false,
+            ignored: 0,
             bytes: 0,
             dead_letters: Vec::new(),
             first_row: None,
@@ -56,7 +62,7 @@ impl BatchBuilder {
     /// Extends the range to a record, before the record is skipped or added.
     pub(super) fn start_record(&mut self, offset: Offset, redriven: bool) {
         self.first.get_or_insert(offset);
-        if self.is_empty() {
+        if self.is_empty() && !self.has_no_rows {
             self.opened_at = Instant::now();
         }
         self.last = offset;

@@ -18,7 +18,14 @@ fn range((first, last): (i64, i64)) -> Range {
 }
 
 fn info(offset: i64) -> RecordInfo {
-    RecordInfo { offset: Offset(offset), bytes: 10, redriven: false, unjudged: None }
+    RecordInfo {
+        offset: Offset(offset),
+        bytes: 10,
+        redriven: false,
+        is_row: true,
+        is_time: false,
+        unjudged: None,
+    }
 }
 
 fn record(offset: i64) -> OwnedRecord {
@@ -74,6 +81,60 @@ fn consecutive_ranges_include_gaps_in_the_offsets() {
     p.close_if_due(Duration::ZERO, Instant::now());
     assert_eq!(start(&mut p), started("17-19", 2, true));
     assert_eq!(p.uncommitted(), None, "committed when the range was recorded");
+}
+
+fn feed_time(partition: &mut Partition, offset: i64) {
+    let info = RecordInfo { is_row: false, is_time: true, ..info(offset) };
+    let push = |_: &mut Rows| unreachable!("a time record becomes no row");
+    assert_eq!(partition.add_record(info, LIMITS, push, || record(offset)), None);
+}
+
+#[test]
+fn time_records_become_no_rows_and_are_not_counted() {
+    let mut p = partition(Some(10), None);
+    feed_time(&mut p, 10);
+    feed(&mut p, [11, 12]);
+    feed_time(&mut p, 13);
+    p.close_if_due(Duration::ZERO, Instant::now());
+    assert_eq!(start(&mut p), started("10-13", 2, true));
+    p.inserted();
+    assert_eq!(p.uncommitted(), Some(NextOffset(14)));
+    assert_eq!((p.ledger.read, p.ledger.passed), (2, 2));
+}
+
+#[test]
+fn records_that_become_no_rows_are_counted_as_dropped() {
+    let mut p = partition(Some(10), None);
+    let ignored = RecordInfo { is_row: false, ..info(10) };
+    let push = |_: &mut Rows| unreachable!("it becomes no row");
+    assert_eq!(p.add_record(ignored, LIMITS, push, || record(10)), None);
+    feed(&mut p, [11]);
+    p.close_if_due(Duration::ZERO, Instant::now());
+    assert_eq!(start(&mut p), started("10-11", 1, true));
+    p.inserted();
+    assert_eq!((p.ledger.read, p.ledger.passed, p.ledger.dropped), (2, 1, 1));
+}
+
+#[test]
+fn a_partition_that_has_only_time_records_is_committed() {
+    let mut p = partition(Some(10), None);
+    feed_time(&mut p, 10);
+    assert!(p.due(Duration::ZERO).is_some());
+    p.close_if_due(Duration::ZERO, Instant::now());
+    assert_eq!(start(&mut p), None, "there is nothing to insert");
+    assert_eq!(p.uncommitted(), Some(NextOffset(11)));
+    assert_eq!(p.ledger, Ledger::default());
+}
+
+#[test]
+fn a_pending_range_ends_at_a_time_record_too() {
+    let mut p = partition(Some(10), Some((10, 12)));
+    p.set_stored_rows(StoredRows::default());
+    p.seek_done();
+    feed(&mut p, [10, 11]);
+    feed_time(&mut p, 12);
+    feed(&mut p, [13]);
+    assert_eq!(start(&mut p), started("10-12", 2, false));
 }
 
 #[test]

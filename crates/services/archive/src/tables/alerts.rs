@@ -1,10 +1,15 @@
+use std::collections::BTreeMap;
+
+use alerting::Span;
 use event::{Provider, Text};
 use serde::Deserialize;
-use window::{ScopeFields, Width};
+use window::ScopeFields;
 
 use super::rates::{incomplete_scope, text};
 use super::{Coordinates, RowError};
-use crate::native::{F64, LowCardinality, Micros, NullableF64, Strings, U16, U32, U64, columns};
+use crate::native::{
+    F64, LowCardinality, Micros, NullableF64, NumberMap, StringMap, Strings, U16, U32, U64, columns,
+};
 
 columns! {
     /// The rows of the table `alerts`.
@@ -19,47 +24,80 @@ columns! {
         sender_domain: LowCardinality,
         sending_ip: LowCardinality,
         tenant: LowCardinality,
+        family: LowCardinality,
+        basis: LowCardinality,
+        seq: U32,
         severity: LowCardinality,
         state: LowCardinality,
+        reason: LowCardinality,
         metric: LowCardinality,
+        window: LowCardinality,
         width_seconds: U32,
         value: NullableF64,
         threshold: F64,
+        bound: NullableF64,
+        numerator: U64,
         volume: U64,
         started_at: Micros,
         at: Micros,
+        window_from: Micros,
+        window_to: Micros,
+        as_of: NumberMap,
         runbook: Strings,
         summary: Strings,
+        labels: StringMap,
         kafka_partition: U16,
         kafka_offset: U64,
     }
 }
 
 /// The fields of the value of `mail.alerts` besides those of the scope; see
-/// `schemas/alert.schema.json`. Unlike [`window::Alert`], it borrows its texts and accepts alerts
-/// that were written before the field `numerator` existed.
+/// `schemas/alert.schema.json`. Unlike [`alerting::Alert`], it borrows its texts, does not depend on the
+/// values of enumerations that a later release may have, and accepts alerts that were written before the
+/// field `numerator` existed.
 #[derive(Deserialize)]
-struct Alert<'a> {
+pub(super) struct Alert<'a> {
     #[serde(borrow)]
-    episode_id: Text<'a>,
+    pub(super) episode_id: Text<'a>,
     #[serde(borrow)]
-    rule: Text<'a>,
+    pub(super) rule: Text<'a>,
     #[serde(borrow)]
     severity: Text<'a>,
     #[serde(borrow)]
     state: Text<'a>,
     #[serde(borrow)]
-    metric: Text<'a>,
-    width: Width,
-    value: Option<f64>,
-    threshold: f64,
-    volume: u64,
+    pub(super) metric: Text<'a>,
+    #[serde(borrow)]
+    pub(super) width: Text<'a>,
+    pub(super) value: Option<f64>,
+    pub(super) threshold: f64,
+    #[serde(default)]
+    pub(super) numerator: u64,
+    pub(super) volume: u64,
     started_at: i64,
     at: i64,
     #[serde(borrow)]
-    runbook: Text<'a>,
+    pub(super) runbook: Text<'a>,
     #[serde(borrow)]
-    summary: Text<'a>,
+    pub(super) summary: Text<'a>,
+    #[serde(borrow, default)]
+    family: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    basis: Option<Text<'a>>,
+    #[serde(default)]
+    seq: u32,
+    #[serde(borrow, default)]
+    reason: Option<Text<'a>>,
+    #[serde(default)]
+    pub(super) bound: Option<f64>,
+    #[serde(default)]
+    from: i64,
+    #[serde(default)]
+    to: i64,
+    #[serde(default)]
+    as_of: BTreeMap<u16, u64>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 impl Alerts {
@@ -83,20 +121,38 @@ impl Alerts {
         self.sender_domain.push(text(&scope.sender_domain));
         self.sending_ip.push(text(&scope.sending_ip));
         self.tenant.push(text(&scope.tenant));
+        self.family.push(text(&alert.family));
+        self.basis.push(text(&alert.basis));
+        self.seq.push(alert.seq);
         self.severity.push(&alert.severity);
         self.state.push(&alert.state);
+        self.reason.push(text(&alert.reason));
         self.metric.push(&alert.metric);
-        self.width_seconds.push(alert.width.seconds());
+        self.window.push(&alert.width);
+        self.width_seconds.push(seconds(&alert.width));
         self.value.push(alert.value);
         self.threshold.push(alert.threshold);
+        self.bound.push(alert.bound);
+        self.numerator.push(alert.numerator);
         self.volume.push(alert.volume);
         self.started_at.push(alert.started_at);
         self.at.push(alert.at);
+        self.window_from.push(alert.from);
+        self.window_to.push(alert.to);
+        self.as_of.push(alert.as_of.into_iter());
         self.runbook.push(alert.runbook.as_bytes());
         self.summary.push(alert.summary.as_bytes());
+        let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        self.labels.push(labels);
         self.kafka_partition.push(at.partition);
         self.kafka_offset.push(at.offset);
         self.rows += 1;
         Ok(())
     }
+}
+
+/// Returns the length of a window, or 0 if it is no duration, such as `campaign`.
+fn seconds(window: &str) -> u32 {
+    let micros = window.parse().map_or(0, Span::micros);
+    u32::try_from(micros / 1_000_000).unwrap_or_default()
 }

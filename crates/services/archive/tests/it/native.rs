@@ -1,7 +1,7 @@
 //! Blocks of archive, compared with those that ClickHouse writes for the same rows.
 
 use archive::native::Block;
-use archive::tables::{Alerts, Coordinates, DeadLetters, Events, Rates, Table};
+use archive::tables::{Alerts, Coordinates, DeadLetters, Events, Incidents, Rates, Table};
 
 use harness::Database;
 
@@ -93,8 +93,33 @@ fn alerts_are_written_as_clickhouse_writes_them() {
     compare(
         Table::Alerts,
         &alerts.finish(),
-        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":"1970-01-01 00:00:50","at":"1970-01-01 00:01:00","runbook":"docs/runbooks.md","summary":"too many","kafka_partition":7,"kafka_offset":1}"#,
+        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"mailbox_provider","provider":"ses","source":"acme","mailbox_provider":"gmail","severity":"warning","state":"firing","metric":"bounce","window":"5m","width_seconds":300,"value":0.075,"threshold":0.05,"volume":200,"started_at":"1970-01-01 00:00:50","at":"1970-01-01 00:01:00","runbook":"docs/runbooks.md","summary":"too many","kafka_partition":7,"kafka_offset":1}"#,
     );
+}
+
+#[test]
+fn alerts_and_incidents_with_every_field_are_written_as_clickhouse_writes_them() {
+    let (alert, incident) = crate::records::alert_and_incident();
+    let mut alerts = Alerts::default();
+    alerts.push(at(1), serde_json::to_string(&alert).unwrap().as_bytes()).unwrap();
+    compare(
+        Table::Alerts,
+        &alerts.finish(),
+        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"hard_bounces","scope":"campaign","provider":"ses","source":"acme","campaign":"spring","family":"bounces","basis":"campaign","seq":3,"severity":"page","state":"resolved","reason":"closed","metric":"hard_bounce","window":"campaign","value":0.15,"threshold":0.02,"bound":0.11,"numerator":30,"volume":200,"started_at":"1970-01-01 00:00:50","at":"1970-01-01 00:01:00","window_from":"1970-01-01 00:00:40","window_to":"1970-01-01 00:01:00","as_of":{"0":12,"5":7},"runbook":"r","summary":"too many","labels":{"team":"growth"},"kafka_partition":7,"kafka_offset":1}"#,
+    );
+    let record = serde_json::to_string(&incident).unwrap();
+    let mut incidents = Incidents::default();
+    incidents.push(at(1), record.as_bytes()).unwrap();
+    let mut row: serde_json::Value = serde_json::from_str(
+        r#"{"id":"f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0","seq":4,"page":2,"change":"resolved","state":"resolved","reason":"closed","severity":"page","family":"bounces","group":"source","group_of":"ses/acme","sources":["ses/acme"],"source_count":1,"opened_at":"1970-01-01 00:00:50","at":"1970-01-01 00:01:00","lead_rule":"hard_bounces","lead_scope":"campaign/ses/acme/spring","lead_metric":"hard_bounce","lead_window":"campaign","lead_numerator":30,"lead_volume":200,"lead_value":0.15,"lead_threshold":0.02,"lead_bound":0.11,"summary":"too many","runbook":"r","cause_scope":"campaign/ses/acme/spring","cause_share":0.9,"cause_numerator":29,"cause_volume":190,"cause_rest_numerator":1,"cause_rest_volume":10,"episodes":2,"open_episodes":0,"acknowledged_by":"ada","assigned_to":"bob","snoozed_until":"1970-01-01 00:01:10","judged":"true","closed_by":"eve","merged_into":"f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0","kafka_partition":7,"kafka_offset":1}"#,
+    )
+    .unwrap();
+    row["record"] = record.into();
+    let episode = alert.episode_id.to_string();
+    row["opened_by"] = episode.clone().into();
+    row["lead_episode_id"] = episode.clone().into();
+    row["episode_ids"] = serde_json::json!([episode, "1".repeat(32)]);
+    compare(Table::Incidents, &incidents.finish(), &row.to_string());
 }
 
 #[test]

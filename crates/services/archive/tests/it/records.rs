@@ -9,6 +9,60 @@ use crate::stack::{Stack, record};
 pub const RATE: &[u8] = br#"{"scope":"source","provider":"ses","source":"acme","width":"1m","end":60000000,"revision":0,"counts":{"accepted":4},"rates":{"sent":4,"sent_is_estimated":false,"accepted_by_recipient":0,"bounce":0.0,"hard_bounce":0.0,"complaint":null,"unsubscribe":null,"open":null,"click":null,"engagement":null}}"#;
 pub const ALERT: &[u8] = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"bounce_rate","scope":"source","provider":"ses","source":"acme","severity":"warning","state":"firing","metric":"bounce","width":"5m","value":0.075,"threshold":0.05,"volume":200,"started_at":50000000,"at":60000000,"runbook":"docs/runbooks.md","summary":"too many"}"#;
 
+/// An alert with every field, and an incident about it.
+pub fn alert_and_incident() -> (alerting::Alert, alerting::Incident) {
+    let alert: alerting::Alert = serde_json::from_str(
+        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"hard_bounces","scope":"campaign","provider":"ses","source":"acme","campaign":"spring","severity":"page","state":"resolved","metric":"hard_bounce","width":"campaign","value":0.15,"threshold":0.02,"numerator":30,"volume":200,"started_at":50000000,"at":60000000,"runbook":"r","summary":"too many","family":"bounces","basis":"campaign","seq":3,"reason":"closed","bound":0.11,"from":40000000,"to":60000000,"as_of":{"0":12,"5":7},"labels":{"team":"growth"},"remind":5}"#,
+    )
+    .unwrap();
+    let id = "f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0".to_owned();
+    let people = alerting::People {
+        acknowledged_by: Some("ada".to_owned()),
+        assigned_to: Some("bob".to_owned()),
+        snoozed_until: Some(70_000_000),
+        judged: Some("true".to_owned()),
+        closed_by: Some("eve".to_owned()),
+    };
+    let other = alerting::Alert {
+        episode_id: "1".repeat(32).try_into().unwrap(),
+        rule: "bounce_rate".to_owned(),
+        ..alert.clone()
+    };
+    let cause = alerting::Cause {
+        scope: alert.scope.clone(),
+        share: 0.9,
+        numerator: 29,
+        volume: 190,
+        rest_numerator: 1,
+        rest_volume: 10,
+    };
+    let incident = alerting::Incident {
+        id: id.clone().try_into().unwrap(),
+        seq: 4,
+        page: 2,
+        change: alerting::Change::Resolved,
+        state: alerting::IncidentState::Resolved,
+        reason: Some(alerting::ResolveReason::Closed),
+        severity: alerting::Severity::Page,
+        family: alerting::Family::Bounces,
+        group: alerting::IncidentGroup::Source { of: "ses/acme".to_owned() },
+        opened_at: 50_000_000,
+        at: 60_000_000,
+        lead: alert.clone(),
+        cause: Some(cause),
+        others: vec![alerting::EpisodeLine { alert: other }],
+        episodes: 2,
+        open_episodes: 0,
+        people,
+        held_back: [("hard_bounces".to_owned(), 1)].into(),
+        opened_by: alert.episode_id,
+        merged_into: Some(id.try_into().unwrap()),
+        sources: vec!["ses/acme".to_owned()],
+        source_count: 1,
+    };
+    (alert, incident)
+}
+
 /// Returns event number `n` as JSON. Every kind and three sources occur in turn.
 pub fn event(n: usize) -> Vec<u8> {
     let kind = event::Kind::ALL[n % event::Kind::ALL.len()];
@@ -144,5 +198,109 @@ fn rows_equal_records() {
     let events = [("table", "events")];
     archive.await_metric("mailpulse_archive_rows_total", &events, |rows| rows == 1100.0);
     archive.await_metric("mailpulse_archive_event_age_seconds_count", &[], |count| count > 0.0);
+    archive.await_ready();
+}
+
+/// Alerts share their topic with records that are no alerts, and a redrive to a topic is for one of its readers.
+#[test]
+fn alerts_and_incidents_become_rows_and_what_is_for_others_does_not() {
+    let stack = Stack::new();
+    let (alert, incident) = alert_and_incident();
+    let topics = &stack.cluster.topics;
+    let alert = |key: &str| {
+        let value = serde_json::to_vec(&alert).unwrap();
+        Outgoing::new(&topics.alerts, key, value).on(0)
+    };
+    let incident = || {
+        let value = serde_json::to_vec(&incident).unwrap();
+        Outgoing::new(&topics.incidents, incident.id.to_string(), value).on(0)
+    };
+    let key = "campaign/ses/acme/spring";
+    stack.produce(
+        &[
+            Outgoing::new(&topics.alerts, "clock", r#"{"shard":0,"now":1}"#).on(0),
+            alert(key),
+            Outgoing::new(&topics.alerts, "action", r#"{"action":"close"}"#).on(0),
+            alert(key).header("redriven", b"monitor-incidents"),
+            incident(),
+            incident().header("redriven", b"notify"),
+            alert(key).header("redriven", b"archive"),
+            incident().header("redriven", b"archive"),
+        ],
+        3,
+    );
+    let archive = stack.start();
+    for table in ["alerts", "incidents"] {
+        stack.database.await_count(table, 2);
+    }
+    // Without the marker of the transaction, which follows the last record.
+    for topic in [&topics.alerts, &topics.incidents] {
+        let last: i64 = stack.cluster.end_offsets(topic).iter().sum();
+        stack.cluster.await_committed(&topics.group("archive"), topic, last - 1);
+    }
+    let ledger = |topic| {
+        let committed = stack.cluster.committed(&topics.group("archive"), topic);
+        committed[0].as_ref().unwrap().metadata.clone()
+    };
+    assert_eq!(
+        ledger(&topics.alerts),
+        "@5,2,3,0,1",
+        "read, passed, dropped, dead letters, redriven"
+    );
+    assert_eq!(ledger(&topics.incidents), "@3,2,1,0,1");
+    for table in ["alerts", "incidents"] {
+        stack.database.await_count(table, 2);
+    }
+    assert!(stack.cluster.read_settled(&topics.dead_letters).is_empty());
+    let alert: (String, u32, String, String, u32, u64, i64) = stack.database.one(
+        "SELECT DISTINCT basis, seq, reason, window, width_seconds, numerator, \
+         toUnixTimestamp64Micro(window_from) FROM alerts",
+    );
+    let expected = ("campaign".into(), 3, "closed".into(), "campaign".into(), 0, 30, 40_000_000);
+    assert_eq!(alert, expected);
+    let as_of: Vec<(u16, u64)> = stack
+        .database
+        .one("SELECT DISTINCT CAST(as_of AS Array(Tuple(UInt16, UInt64))) FROM alerts");
+    assert_eq!(as_of, [(0, 12), (5, 7)]);
+    let incident: (String, String, String, String, Vec<String>, String, u64) = stack.database.one(
+        "SELECT DISTINCT id, group, group_of, lead_scope, episode_ids, judged, cause_rest_volume FROM incidents",
+    );
+    let episodes = vec!["000102030405060708090a0b0c0d0e0f".to_owned(), "1".repeat(32)];
+    assert_eq!(
+        incident,
+        (
+            "f0".repeat(16),
+            "source".into(),
+            "ses/acme".into(),
+            key.into(),
+            episodes,
+            "true".into(),
+            10
+        )
+    );
+    archive.await_ready();
+}
+
+#[test]
+fn time_records_become_neither_rows_nor_dead_letters() {
+    let stack = Stack::new();
+    let topic = &stack.cluster.topics.events;
+    let time =
+        |time: &[u8], partition| Outgoing::new(topic, "", "").on(partition).header("time", time);
+    stack.produce(&[time(b"1", 0), time(b"1", 1)], 2);
+    produce_events(&stack, 0, 20);
+    // Without a transaction, whose marker would follow the last record.
+    stack.cluster.produce(&[time(b"2", 0), time(b"2", 1)]);
+    let archive = stack.start();
+    assert_each_once(&stack, 20);
+    stack.cluster.await_all_read(&stack.cluster.topics.group("archive"), topic);
+
+    // A partition without events is committed too, so that it does not fall behind its retention.
+    stack.cluster.produce(&[time(b"3", 0)]);
+    stack.cluster.await_all_read(&stack.cluster.topics.group("archive"), topic);
+    assert!(stack.cluster.read_settled(&stack.cluster.topics.dead_letters).is_empty());
+    let committed = stack.cluster.committed(&stack.cluster.topics.group("archive"), topic);
+    let ledgers: Vec<_> = committed.into_iter().flatten().map(|it| it.metadata).collect();
+    assert_eq!(ledgers, ["@10,10,0,0,0"; 2], "read, passed, dropped, dead letters, redriven");
     archive.await_ready();
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use archive::tables::{Alerts, Coordinates, Rates, Table};
+use archive::tables::{Alerts, Coordinates, Incidents, Rates, Table};
 use event::{
     Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Counter, Delivery,
     Device, Dimension, Event, EventId, Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt,
@@ -10,7 +10,7 @@ use event::{
 };
 use serde_json::Value;
 
-use crate::records::{ALERT, RATE};
+use crate::records::{ALERT, RATE, alert_and_incident};
 use crate::stack::Stack;
 
 fn schema(name: &str) -> Value {
@@ -209,12 +209,13 @@ fn alerts_match_their_schema_and_can_be_read() {
     let mut resolved = parsed(ALERT);
     resolved["value"] = Value::Null;
     resolved["state"] = "resolved".into();
-    let mut of_window = parsed(ALERT);
-    let fields = of_window.as_object_mut().unwrap();
-    fields.insert("numerator".to_owned(), 15.into());
-    let of_window: window::Alert = serde_json::from_value(of_window).unwrap();
-    let of_window = serde_json::to_value(&of_window).unwrap();
-    for value in [parsed(ALERT), resolved, of_window] {
+    let full = serde_json::to_value(alert_and_incident().0).unwrap();
+    let scope = ["provider", "source", "campaign"];
+    let dimensions = ["mailbox_provider", "sender_domain", "sending_ip", "tenant"];
+    let mut of_schema = keys(&schema["properties"]);
+    of_schema.retain(|name| !dimensions.contains(name));
+    assert_eq!(of_schema, keys(&full), "an alert of a campaign, with {scope:?}");
+    for value in [parsed(ALERT), resolved, full] {
         assert_valid(&schema, &value);
         push(&value).unwrap();
     }
@@ -226,6 +227,58 @@ fn alerts_match_their_schema_and_can_be_read() {
     let mut without_name = parsed(ALERT);
     without_name["scope"] = "campaign".into();
     assert!(!is_valid(&schema, &without_name), "a campaign without its name");
+}
+
+/// Returns the schema of incidents with the schema of alerts in place of the references to it.
+fn incident_schema() -> Value {
+    fn resolve(value: &mut Value, alert: &Value) {
+        if value.get("$ref").is_some_and(|name| name == "alert.schema.json") {
+            *value = alert.clone();
+            return;
+        }
+        match value {
+            Value::Object(fields) => fields.values_mut().for_each(|field| resolve(field, alert)),
+            Value::Array(items) => items.iter_mut().for_each(|item| resolve(item, alert)),
+            _ => {}
+        }
+    }
+    let mut incident = schema("incident");
+    resolve(&mut incident, &schema("alert"));
+    incident
+}
+
+#[test]
+fn incidents_match_their_schema_and_can_be_read() {
+    let schema = incident_schema();
+    let push = |value: &Value| {
+        let at = Coordinates { partition: 0, offset: 0 };
+        Incidents::default().push(at, value.to_string().as_bytes())
+    };
+    let full = serde_json::to_value(alert_and_incident().1).unwrap();
+    assert_valid(&schema, &full);
+    push(&full).unwrap();
+    assert_eq!(keys(&schema["properties"]), keys(&full));
+    let required: BTreeSet<_> =
+        schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let mut least = full.clone();
+    least
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| required.contains(name.as_str()) || name == "of");
+    assert_valid(&schema, &least);
+    push(&least).unwrap();
+    for name in required {
+        let mut lacking = full.clone();
+        lacking.as_object_mut().unwrap().remove(name);
+        assert!(!is_valid(&schema, &lacking) && push(&lacking).is_err(), "without {name}");
+        assert!(serde_json::from_value::<alerting::Incident>(lacking).is_err(), "without {name}");
+    }
+    let mut ours = full.clone();
+    ours["group"] = "ours".into();
+    assert!(!is_valid(&schema, &ours), "ours is of nobody");
+    ours.as_object_mut().unwrap().remove("of");
+    assert_valid(&schema, &ours);
+    push(&ours).unwrap();
 }
 
 #[test]

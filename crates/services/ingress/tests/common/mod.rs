@@ -11,7 +11,9 @@ use testkit::{Credentials, Plan, SignedRequest, Traffic};
 
 /// Longer than a request takes on a machine whose cores are all loaded. A request that Kafka does not
 /// acknowledge within `ack_timeout` is spooled and may be published twice.
-const PATIENT: &str = "read_timeout = \"20s\"\nack_timeout = \"20s\"\n";
+///
+/// Tests that count records do without time records.
+const DEFAULTS: &str = "read_timeout = \"20s\"\nack_timeout = \"20s\"\ntime_every = \"0s\"\n";
 
 /// An ingress with its own topics, spool and sources.
 pub struct Ingress {
@@ -43,7 +45,7 @@ impl Ingress {
         let credentials = Credentials::new(&format!("http://{address}"));
         let home = tempfile::tempdir().unwrap();
         credentials.write_certificates(home.path()).unwrap();
-        let defaults = PATIENT.lines().filter(|line| {
+        let defaults = DEFAULTS.lines().filter(|line| {
             let (key, _) = line.split_once(' ').unwrap();
             !keys.contains(key)
         });

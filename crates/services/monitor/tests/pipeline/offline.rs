@@ -1,7 +1,7 @@
 //! What monitor must publish, calculated from all events at once in the most direct way. This shares
 //! no code with monitor and with the crate `window`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use event::{Kind, Permanence};
 use serde_json::Value;
@@ -17,22 +17,14 @@ const WIDTHS: [(&str, i64); 4] =
 const DAY: (&str, i64) = ("24h", 24 * HOUR);
 const DAY_PANE: i64 = 5 * MINUTE;
 
-/// The rule of the tests, see [`crate::stage`].
-pub const THRESHOLD: f64 = 0.2;
-pub const CRITICAL: f64 = 0.4;
-pub const MIN_VOLUME: i64 = 15;
-
 /// Counters by their JSON names; counters at zero are absent.
 pub type Counts = BTreeMap<String, i64>;
 /// Scope key, width and end.
 pub type Window = (String, String, i64);
-/// Scope key, time, state and severity.
-pub type Transition = (String, i64, String, String);
 
 #[derive(Debug)]
 pub struct Expected {
     pub rates: BTreeMap<Window, Counts>,
-    pub alerts: BTreeSet<Transition>,
 }
 
 impl Expected {
@@ -40,33 +32,24 @@ impl Expected {
         let mut panes: BTreeMap<String, BTreeMap<i64, Counts>> = BTreeMap::new();
         let mut cohorts: BTreeMap<Window, Counts> = BTreeMap::new();
         for event in events {
-            let own = counters(event).into_iter().map(|name| (name, event.at, 1));
-            let corrections = event.corrects.into_iter().filter(|_| event.is_judged);
-            let corrections =
-                corrections.flat_map(|at| [("bounced_soft", at, -1), ("deferred", at, 1)]);
-            for (is_correction, (name, at, number)) in
-                own.map(|change| (false, change)).chain(corrections.map(|change| (true, change)))
-            {
-                for scope in scopes(event) {
-                    if is_correction && scope.starts_with("campaign") {
-                        continue;
-                    }
+            for scope in scopes(event) {
+                for (name, at, number) in changes(event, &scope) {
                     let pane = at / PANE * PANE;
                     let pane = panes.entry(scope.clone()).or_default().entry(pane).or_default();
                     *pane.entry(name.to_owned()).or_default() += number;
                     if let Some(sent) = event.sent.filter(|_| event.is_judged) {
                         let end = sent / HOUR * HOUR + HOUR;
-                        let cohort = cohorts.entry((scope, "cohort".to_owned(), end)).or_default();
+                        let cohort =
+                            cohorts.entry((scope.clone(), "cohort".to_owned(), end)).or_default();
                         *cohort.entry(name.to_owned()).or_default() += number;
                     }
                 }
             }
         }
         let rates = cohorts.into_iter().map(|(window, counts)| (window, without_zeros(counts)));
-        let mut expected = Self { rates: rates.collect(), alerts: BTreeSet::new() };
+        let mut expected = Self { rates: rates.collect() };
         for (scope, panes) in &panes {
             expected.add_rates(scope, panes);
-            expected.add_alerts(scope, panes);
         }
         expected
     }
@@ -89,36 +72,6 @@ impl Expected {
             }
         }
     }
-
-    fn add_alerts(&mut self, scope: &str, panes: &BTreeMap<i64, Counts>) {
-        let (first, last) = (*panes.keys().next().unwrap(), *panes.keys().last().unwrap());
-        let mut open: Option<u8> = None;
-        let mut end = first;
-        while end <= last + PANE + 60 * MINUTE {
-            let level = WIDTHS.iter().map(|&(_, micros)| level(&sum(panes, end, micros))).max();
-            let level = level.unwrap();
-            let mut add = |state: &str, level| {
-                let severity = if level == 2 { "critical" } else { "warning" };
-                self.alerts.insert((scope.into(), end, state.into(), severity.into()));
-            };
-            open = match open {
-                None if level > 0 => {
-                    add("firing", level);
-                    Some(level)
-                }
-                Some(worst) if level > worst => {
-                    add("firing", level);
-                    Some(level)
-                }
-                Some(worst) if level == 0 => {
-                    add("resolved", worst);
-                    None
-                }
-                unchanged => unchanged,
-            };
-            end += PANE;
-        }
-    }
 }
 
 fn sum(panes: &BTreeMap<i64, Counts>, end: i64, width: i64) -> Counts {
@@ -131,21 +84,22 @@ fn sum(panes: &BTreeMap<i64, Counts>, end: i64, width: i64) -> Counts {
     without_zeros(sum)
 }
 
+/// Returns what an event changes in one of its scopes: the counter, the time and the number. A correction belongs
+/// to all scopes but campaigns, because the bounce was in another campaign.
+pub fn changes(event: &TestEvent, scope: &str) -> Vec<(&'static str, i64, i64)> {
+    let own = counters(event).into_iter().map(|name| (name, event.at, 1));
+    let corrected = event.corrects.filter(|_| event.is_judged && !scope.starts_with("campaign"));
+    let corrections =
+        corrected.into_iter().flat_map(|at| [("bounced_soft", at, -1), ("deferred", at, 1)]);
+    own.chain(corrections).collect()
+}
+
 fn without_zeros(counts: Counts) -> Counts {
     counts.into_iter().filter(|(_, count)| *count != 0).collect()
 }
 
-fn level(counts: &Counts) -> u8 {
-    match bounce_rate(counts) {
-        Some((_, sent)) if sent < MIN_VOLUME => 0,
-        Some((bounced, sent)) if bounced as f64 / sent as f64 > CRITICAL => 2,
-        Some((bounced, sent)) if bounced as f64 / sent as f64 > THRESHOLD => 1,
-        _ => 0,
-    }
-}
-
 /// Returns the numbers of bounced and of sent messages.
-fn bounce_rate(counts: &Counts) -> Option<(i64, i64)> {
+pub fn bounce_rate(counts: &Counts) -> Option<(i64, i64)> {
     let of = |name: &str| counts.get(name).copied().unwrap_or(0);
     let bounced = of("bounced_hard") + of("bounced_soft") + of("bounced_undetermined");
     let sent = of("delivered") + bounced;
@@ -161,7 +115,7 @@ pub fn rate_is_right(rate: &Value, counts: &Counts) -> bool {
     }
 }
 
-fn scopes(event: &TestEvent) -> Vec<String> {
+pub fn scopes(event: &TestEvent) -> Vec<String> {
     let TestEvent { source, mailbox, campaign, .. } = event;
     let mut scopes = vec![format!("source/sendgrid/{source}")];
     scopes.extend(mailbox.map(|name| format!("mailbox/sendgrid/{source}/{name}")));

@@ -1,5 +1,6 @@
 //! Topics of one test, members that run on them, and what the members publish.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,9 @@ use harness::{Cluster, DEADLINE, Launch, Outgoing, Reader, Record, Service, layo
 use record::names;
 use serde_json::Value;
 
-use crate::campaign::{MINUTE, TestEvent};
-use crate::offline::{
-    CRITICAL, Counts, Expected, MIN_VOLUME, THRESHOLD, Transition, rate_is_right,
-};
+use crate::alerts::{self, LoggedEvent};
+use crate::campaign::{MINUTE, SECOND, TestEvent};
+use crate::offline::{Counts, Expected, rate_is_right};
 
 const EVENT_PARTITIONS: i32 = 6;
 const SCOPE_PARTITIONS: i32 = 3;
@@ -19,17 +19,27 @@ const SCOPE_PARTITIONS: i32 = 3;
 const EVERY_PARTITION: usize = 64;
 /// The source of events that only let event time advance.
 const TICKS: &str = "ticks";
+/// The out-of-orderness of [`settings`].
+const OUT_OF_ORDERNESS: i64 = 5 * SECOND;
+/// The key of the records in `mail.alerts` with the time of a shard.
+const CLOCK: &str = "clock";
 /// The beginning of the keys of end marks.
 const END_MARK: &str = "end-mark";
 
+/// The header with the number of an event among all that the test has published.
+const NUMBER: &str = "test-number";
+
 pub struct Stage {
     cluster: Cluster,
+    /// All events that were published, those for archive alone excepted.
+    events: RefCell<Vec<TestEvent>>,
 }
 
 impl Stage {
     pub fn new(name: &str) -> Self {
         let layout = layout(EVENT_PARTITIONS, SCOPE_PARTITIONS);
-        Self { cluster: Cluster::new(&format!("monitor-{name}"), layout) }
+        let cluster = Cluster::new(&format!("monitor-{name}"), layout);
+        Self { cluster, events: RefCell::default() }
     }
 
     /// Starts a member that has this name.
@@ -51,44 +61,79 @@ impl Stage {
 
     /// Publishes events as dedupe does, in this order in each partition.
     pub fn publish(&self, events: &[TestEvent]) {
-        self.publish_with(events, &[]);
+        let first = self.events.borrow().len();
+        self.events.borrow_mut().extend_from_slice(events);
+        self.publish_with(events, |number| (NUMBER, (first + number).to_string().into_bytes()));
     }
 
     /// Publishes events once more, as a redrive of archive's dead letters does.
     pub fn publish_redriven_for_archive(&self, events: &[TestEvent]) {
-        self.publish_with(events, &[(names::REDRIVEN, b"archive")]);
+        self.publish_with(events, |_| (names::REDRIVEN, b"archive".to_vec()));
     }
 
-    fn publish_with(&self, events: &[TestEvent], further: &[(&str, &[u8])]) {
+    fn publish_with(
+        &self,
+        events: &[TestEvent],
+        further: impl Fn(usize) -> (&'static str, Vec<u8>),
+    ) {
         let record = |(number, event): (usize, &TestEvent)| {
             let headers = (event.id(number), event.kind, event.at);
             let (topics, value) = (&self.cluster.topics, event.json(number));
             let record = records::event(topics, &event.recipient, value, headers, event.first);
             let tally = event.headers();
             let tally = tally.iter().map(|(name, value)| (*name, value.as_bytes()));
-            record.headers(&tally.collect::<Vec<_>>()).headers(further)
+            let (name, value) = further(number);
+            record.headers(&tally.collect::<Vec<_>>()).header(name, value)
         };
         let records: Vec<Outgoing> = events.iter().enumerate().map(record).collect();
         self.cluster.produce(&records);
     }
 
+    /// Returns the events in `mail.events` that count.
+    fn log(&self) -> Vec<LoggedEvent> {
+        let events = self.events.borrow();
+        let records = self.cluster.read(&self.cluster.topics.events);
+        let log = records.iter().filter_map(|record| {
+            let number: usize = str::from_utf8(record.header(NUMBER)?).unwrap().parse().unwrap();
+            let (partition, offset) = (record.partition, record.offset);
+            Some(LoggedEvent { event: events[number].clone(), partition, offset })
+        });
+        log.collect()
+    }
+
     /// Returns a reader of everything that is published.
     pub fn published(&self) -> Published<'_> {
         let topics = &self.cluster.topics;
-        let reader = self.cluster.reader(&[&topics.rates, &topics.alerts]);
-        Published { stage: self, reader, rates: Vec::new(), alerts: Vec::new(), end_marks: 0 }
+        let reader = self.cluster.reader(&[&topics.rates, &topics.alerts, &topics.incidents]);
+        Published {
+            stage: self,
+            reader,
+            rates: Vec::new(),
+            alerts: Vec::new(),
+            incidents: Vec::new(),
+            clocks: BTreeMap::new(),
+            end_marks: 0,
+        }
     }
 
-    /// Lets event time advance until every window has closed. Then asserts that all that was
-    /// published, at the end and before it, is what is expected, and each only once.
-    pub fn assert_published(&self, expected: &Expected) {
+    /// Lets event time advance until every window has closed and every episode has ended. Then asserts that all
+    /// that was published, at the end and before it, is what is expected, and each only once. Returns the alerts.
+    pub fn assert_published(&self, expected: &Expected) -> Vec<(String, Value)> {
         let end = expected.rates.keys().map(|(_, _, end)| *end).max().unwrap() + MINUTE;
         self.publish_ticks(end);
         let mut published = self.published();
         published.await_rates(expected.rates.len());
         self.publish_end_marks();
         published.await_end_marks();
+        // A campaign is forgotten when its last panes have expired. Then its episodes become stale, and end.
+        for hours in [0, 6, 9] {
+            let until = end + hours * 60 * MINUTE;
+            self.publish_ticks(until);
+            published.await_clocks(until);
+        }
+        published.await_incidents();
         published.assert(expected);
+        published.alerts
     }
 
     /// Lets event time advance to `until` in every partition.
@@ -100,23 +145,25 @@ impl Stage {
         self.publish(&(0..EVERY_PARTITION).map(tick).collect::<Vec<_>>());
     }
 
-    /// Publishes end marks to every partition of the outputs. A reader that has seen them has seen
-    /// everything before them, including what was behind the transaction of a killed member.
+    /// Publishes end marks to every partition of the rates. A reader that has seen them has seen everything
+    /// before them, including what was behind the transaction of a killed member.
     fn publish_end_marks(&self) {
-        let topics = [&self.cluster.topics.rates, &self.cluster.topics.alerts];
-        let marks = topics.into_iter().flat_map(|topic| {
-            (0..EVERY_PARTITION).map(move |n| Outgoing::new(topic, format!("{END_MARK}{n}"), "{}"))
-        });
+        let topic = &self.cluster.topics.rates;
+        let marks =
+            (0..EVERY_PARTITION).map(|n| Outgoing::new(topic, format!("{END_MARK}{n}"), "{}"));
         self.cluster.produce(&marks.collect::<Vec<_>>());
     }
 }
 
-/// Published rates and alerts, in the order in which they were read.
+/// What was published, in the order in which it was read.
 pub struct Published<'s> {
     stage: &'s Stage,
     reader: Reader,
     rates: Vec<(String, Value)>,
     alerts: Vec<(String, Value)>,
+    incidents: Vec<(String, Value)>,
+    /// The newest time of each shard, from `mail.alerts`: all alerts up to it were read.
+    clocks: BTreeMap<i64, i64>,
     end_marks: usize,
 }
 
@@ -171,7 +218,25 @@ impl Published<'_> {
     }
 
     fn await_end_marks(&mut self) {
-        self.read_until("the end marks", |read| read.end_marks == 2 * EVERY_PARTITION);
+        self.read_until("the end marks", |read| read.end_marks == EVERY_PARTITION);
+    }
+
+    /// Waits until every shard has come to the time of the last events.
+    fn await_clocks(&mut self, end: i64) {
+        self.read_until("the clocks of all shards", |read| {
+            let shards = usize::try_from(SCOPE_PARTITIONS).unwrap();
+            let least = read.clocks.values().min().copied();
+            read.clocks.len() == shards && least >= Some(end - OUT_OF_ORDERNESS)
+        });
+    }
+
+    /// Waits until every episode is in an incident and every incident is over.
+    fn await_incidents(&mut self) {
+        self.read_until("the end of every incident", |read| {
+            let episodes = alerts::episodes_of(&read.incidents);
+            let mut of_alerts = read.alerts.iter().filter_map(|(_, it)| it["episode_id"].as_str());
+            alerts::all_resolved(&read.incidents) && of_alerts.all(|it| episodes.contains(it))
+        });
     }
 
     fn read_until(&mut self, what: &str, mut is_reached: impl FnMut(&Self) -> bool) {
@@ -179,9 +244,10 @@ impl Published<'_> {
         while !is_reached(self) {
             assert!(
                 start.elapsed() < DEADLINE,
-                "waited {DEADLINE:?} for {what}; there are {} rates and {} alerts",
+                "waited {DEADLINE:?} for {what}; there are {} rates, {} alerts and {} incidents",
                 self.rates.len(),
-                self.alerts.len()
+                self.alerts.len(),
+                self.incidents.len()
             );
             if let Some(record) = self.reader.next(Duration::from_millis(100)) {
                 self.add(record);
@@ -195,19 +261,31 @@ impl Published<'_> {
             self.end_marks += 1;
             return;
         }
+        let topics = &self.stage.cluster.topics;
         let value = record.json();
-        if value["source"] != TICKS {
-            let is_rate = record.topic == self.stage.cluster.topics.rates;
-            let all = if is_rate { &mut self.rates } else { &mut self.alerts };
-            all.push((key, value));
+        if record.topic == topics.incidents {
+            self.incidents.push((key, value));
+        } else if record.topic == topics.rates {
+            if value["source"] != TICKS {
+                self.rates.push((key, value));
+            }
+        } else {
+            assert_eq!(record.partition, 0, "all alerts are in one partition: {value}");
+            match key.as_str() {
+                CLOCK => {
+                    let (shard, now) = (value["shard"].as_i64(), value["now"].as_i64());
+                    self.clocks.insert(shard.unwrap(), now.unwrap());
+                }
+                _ => self.alerts.push((key, value)),
+            }
         }
     }
 
     fn assert(&self, expected: &Expected) {
         self.assert_rates(expected);
-        let mut alerts: Vec<Transition> = self.alerts.iter().map(transition).collect();
-        alerts.sort();
-        assert_eq!(alerts, expected.alerts.iter().cloned().collect::<Vec<_>>());
+        alerts::assert_well_formed(&self.alerts);
+        alerts::assert_true(&self.stage.log(), &self.alerts);
+        alerts::assert_incidents(&self.incidents);
     }
 
     /// The last revision of each window is right, and no revision was published twice.
@@ -233,27 +311,14 @@ impl Published<'_> {
     }
 }
 
-fn transition((scope, alert): &(String, Value)) -> Transition {
-    let text = |name: &str| alert[name].as_str().unwrap().to_owned();
-    (scope.clone(), alert["at"].as_i64().unwrap(), text("state"), text("severity"))
-}
-
 fn settings() -> String {
-    format!(
-        "
+    let settings = "
         [monitor]
         # Small batches, so that a member can be killed between many commits.
         batch_records = 100
         out_of_orderness = \"5s\"
         publish = \"all\"
-        idle_after = \"3s\"
-        [[monitor.rule]]
-        name = \"bounces\"
-        metric = \"bounce\"
-        direction = \"over\"
-        threshold = {THRESHOLD:?}
-        critical = {CRITICAL:?}
-        min_volume = {MIN_VOLUME}
-        "
-    )
+        idle_after = \"1s\"
+        ";
+    format!("{settings}{}", alerts::RULES)
 }

@@ -1,4 +1,4 @@
-//! What the tests of notify share: a server that receives alerts, and alerts to send.
+//! What the tests of notify share: a server that receives messages, and incidents to send.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::collections::BTreeMap;
@@ -6,20 +6,30 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use alerting::page::PageSettings;
 use harness::{DEADLINE, eventually, seen};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use kafka::{Offset, OwnedRecord};
+use notify::backoff::Retry;
 use notify::channel::Channel;
-use notify::delivery::Delivery;
-use notify::progress::Position;
+use notify::delivery::{Deliveries, DeliverySettings, Finished};
+use notify::received::Received;
 use notify::settings::NotifySettings;
-use notify::transition::Transition;
-use serde_json::{Value, json};
-use service::Settings;
+use serde_json::Value;
+use service::{Settings, Shutdown};
+
+pub mod sample {
+    include!("sample.rs");
+}
+
+pub mod alertmanager;
+pub mod vendors;
 
 /// A received request.
 #[derive(Debug, Clone)]
@@ -34,14 +44,29 @@ impl Posted {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Returns the `type` of a webhook, such as `alert.fired`.
+    /// Returns the `type` of a webhook, such as `incident.opened`.
     pub fn kind(&self) -> String {
         self.json()["type"].as_str().unwrap().to_owned()
     }
 
-    /// Returns the source of the scope. The tests give each episode another source.
+    /// Returns the source of the incident. The tests give each incident another source.
     pub fn source(&self) -> String {
-        self.json()["data"]["source"].as_str().unwrap().to_owned()
+        self.json()["data"]["lead"]["source"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A response.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<u64>,
+    pub location: Option<String>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
     }
 }
 
@@ -54,11 +79,16 @@ pub struct Hook {
 impl Hook {
     /// `status` chooses the status of each response; on `None` there is no response.
     pub fn start(status: impl Fn(&Posted) -> Option<u16> + Send + Sync + 'static) -> Self {
+        Self::answering(move |posted| status(posted).map(Answer::status))
+    }
+
+    /// `answer` chooses each response; on `None` there is none.
+    pub fn answering(answer: impl Fn(&Posted) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let posted = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::new((status, Arc::clone(&posted)));
+        let shared = Arc::new((answer, Arc::clone(&posted)));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
@@ -96,18 +126,25 @@ impl Hook {
 
 async fn respond(
     request: Request<Incoming>,
-    choose_status: &impl Fn(&Posted) -> Option<u16>,
+    choose: &impl Fn(&Posted) -> Option<Answer>,
     posted: &Mutex<Vec<Posted>>,
-) -> Result<Response<Empty<Bytes>>, Infallible> {
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().to_owned();
     let headers = request.headers().iter().map(|(k, v)| (k.to_string(), text(v))).collect();
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
     let request = Posted { path, headers, body };
-    let status = choose_status(&request);
+    let answer = choose(&request);
     posted.lock().unwrap().push(request);
-    let Some(status) = status else { std::future::pending().await };
-    Ok(Response::builder().status(status).body(Empty::new()).unwrap())
+    let Some(answer) = answer else { std::future::pending().await };
+    let mut response = Response::builder().status(answer.status);
+    if let Some(seconds) = answer.retry_after {
+        response = response.header("retry-after", seconds);
+    }
+    if let Some(location) = answer.location {
+        response = response.header("location", location);
+    }
+    Ok(response.body(Full::new(answer.body.into())).unwrap())
 }
 
 /// Reads the channels in a TOML list of inline tables as the binary does.
@@ -121,44 +158,87 @@ pub fn settings(list: &str) -> Settings {
     Settings::load(None, std::iter::once(variable)).unwrap()
 }
 
-/// The start of every episode: 2023-11-14T22:13:20Z.
-pub const START: i64 = 1_700_000_000_000_000;
-
-/// State, severity and time of the transitions of an episode, as monitor writes them.
-pub const FIRED: (&str, &str, i64) = ("firing", "warning", START);
-pub const ESCALATED: (&str, &str, i64) = ("firing", "critical", START + 60_000_000);
-pub const RESOLVED: (&str, &str, i64) = ("resolved", "critical", START + 120_000_000);
-
-/// Returns a value of `mail.alerts` for the episode of the campaign "spring sale" of a source.
-pub fn alert((state, severity, at): (&str, &str, i64), source: &str) -> Vec<u8> {
-    let digest: u64 = source.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte));
-    json!({
-        "episode_id": format!("{digest:032x}"),
-        "rule": "bounce_rate",
-        "scope": "campaign",
-        "provider": "sendgrid",
-        "source": source,
-        "campaign": "spring sale",
-        "severity": severity,
-        "state": state,
-        "metric": "bounce",
-        "width": "5m",
-        "value": 0.075,
-        "threshold": 0.05,
-        "numerator": 15,
-        "volume": 200,
-        "started_at": START,
-        "at": at,
-        "runbook": "docs/runbooks.md#bounce-rate",
-        "summary": "bounce rate 7.5 % in 5m (15 of 200 sent), over 5 %",
-    })
-    .to_string()
-    .into_bytes()
+/// Returns the incident of a source as notify reads it from this offset.
+pub fn received(change: alerting::Change, seq: u32, source: &str, offset: i64) -> Arc<Received> {
+    read(&sample::incident(change, seq, source), offset)
 }
 
-/// Returns the same transition as channels get it, with this offset.
-pub fn delivery(transition: (&str, &str, i64), source: &str, offset: i64) -> Arc<Delivery> {
-    let transition = Transition::read(Some(&alert(transition, source))).unwrap();
-    let position = Position { partition: 0, offset: kafka::Offset(offset) };
-    Arc::new(Delivery { position, transition })
+/// Reads a value of `mail.incidents` at this offset.
+pub fn read(incident: &Value, offset: i64) -> Arc<Received> {
+    let record = OwnedRecord {
+        topic: "mail.incidents".to_owned(),
+        partition: 0,
+        offset: Offset(offset),
+        key: Vec::new(),
+        value: Some(incident.to_string().into_bytes()),
+        headers: Vec::new(),
+    };
+    Arc::new(Received::read(&record).unwrap().unwrap())
+}
+
+/// Returns the same incident at another severity: `warning`, `critical` or `page`.
+pub fn with_severity(mut incident: Value, severity: &str) -> Value {
+    incident["severity"] = severity.into();
+    incident["lead"]["severity"] = severity.into();
+    incident
+}
+
+/// A clock that tests set.
+#[derive(Debug, Clone)]
+pub struct TestClock(Arc<Mutex<Timestamp>>);
+
+impl TestClock {
+    pub fn at(text: &str) -> Self {
+        Self(Arc::new(Mutex::new(text.parse().unwrap())))
+    }
+
+    pub fn set(&self, text: &str) {
+        *self.0.lock().unwrap() = text.parse().unwrap();
+    }
+}
+
+/// Deliveries without preparation, by the real clock.
+#[allow(clippy::disallowed_methods, reason = "tests may read the clock")]
+pub fn delivery_settings(retry: Retry) -> DeliverySettings {
+    DeliverySettings {
+        retry,
+        gather: std::time::Duration::ZERO,
+        pages: PageSettings::default(),
+        clock: Arc::new(Timestamp::now),
+    }
+}
+
+/// The same by a clock of the test.
+pub fn at_clock(retry: Retry, clock: &TestClock) -> DeliverySettings {
+    let clock = clock.clone();
+    let now = move || *clock.0.lock().unwrap();
+    DeliverySettings { clock: Arc::new(now), ..delivery_settings(retry) }
+}
+
+/// Starts deliveries to the channels in a list of inline tables.
+pub fn start(list: &[String], settings: DeliverySettings) -> (Deliveries, Shutdown) {
+    let shutdown = Shutdown::new();
+    let channels = channels(&format!("[{}]", list.join(", ")));
+    (Deliveries::start(channels, settings, None, shutdown.clone()).unwrap(), shutdown)
+}
+
+/// Waits until a channel has finished a record, and returns its offset.
+pub fn await_done(deliveries: &mut Deliveries) -> i64 {
+    match await_finished(deliveries) {
+        Finished::Done(position) => position.offset.0,
+        undeliverable => panic!("{undeliverable:?}"),
+    }
+}
+
+/// Waits until a channel has given a record up, and returns its offset and the detail.
+pub fn await_undeliverable(deliveries: &mut Deliveries) -> (i64, String) {
+    match await_finished(deliveries) {
+        Finished::Undeliverable { positions, failed } => (positions[0].offset.0, failed.detail),
+        done => panic!("{done:?}"),
+    }
+}
+
+fn await_finished(deliveries: &mut Deliveries) -> Finished {
+    deliveries.await_finished(DEADLINE);
+    deliveries.next_finished().expect("no delivery finished")
 }

@@ -34,6 +34,10 @@ pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
         }
         Reason::KafkaRefused => "Kafka rejected the record; the detail has its error",
         Reason::RowRefused => "ClickHouse rejected this row; the detail has its message",
+        Reason::Undeliverable => {
+            "a channel could not deliver the incident: its receiver rejected the message for good, or \
+             `give_up_after` of the channel is over; the header `channel` names the channel"
+        }
         Reason::Redriven => "a marker: the dead letter in `origin` was redriven",
     }
 }
@@ -41,7 +45,8 @@ pub(crate) fn meaning(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
 /// Returns what to do about it.
 pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
     use Reason::{
-        BadHeaders, NoMapping, NotForm, NotJson, NotUtf8, RowRefused, TooLarge, WrongShape,
+        BadHeaders, NoMapping, NotForm, NotJson, NotUtf8, RowRefused, TooLarge, Undeliverable,
+        WrongShape,
     };
     let (Some(stage), Some(reason)) = (dead_letter.stage(), dead_letter.reason()) else {
         return "unknown to this release";
@@ -92,6 +97,11 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
             "rates and alerts lack the event, and ClickHouse has it; deploy a `monitor` that reads \
              such records, for later ones"
         }
+        (Stage::Incidents, _) => {
+            "the incidents lack this alert or action: if `monitor` or this tool wrote it, deploy a \
+             `monitor` that reads it, then redrive; an action of a person whose incident is over or not \
+             known has no effect, and the dead letter can stay"
+        }
         (Stage::Archive, RowRefused) => {
             "change the table so that it accepts the row, then redrive; before that it fails again"
         }
@@ -99,9 +109,13 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
             "deploy an `archive` that reads such records, then redrive; if another program than \
              Mailpulse wrote it, leave the dead letter"
         }
+        (Stage::Notify, Undeliverable) => {
+            "correct the settings of the channel in the header `channel`, or repair its receiver, then \
+             redrive; only this channel delivers it again"
+        }
         (Stage::Notify, _) => {
-            "no channel received this alert; if `monitor` wrote it, deploy a `notify` that reads \
-             such records, for later alerts"
+            "no channel received this incident; if `monitor` wrote it, deploy a `notify` that reads \
+             such records, then redrive"
         }
         (Stage::Redrive, _) => "nothing, it is a marker",
     }

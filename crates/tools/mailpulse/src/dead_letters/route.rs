@@ -58,11 +58,8 @@ pub(crate) enum NotRedrivable {
     NoOrigin,
     #[error("it came from `{topic}`, which `{}` does not read", stage.code())]
     ForeignOrigin { stage: Stage, topic: String },
-    /// `archive` gave up on an alert, which notify has delivered.
-    #[error("`notify` also reads `{0}` and would deliver the alert again")]
-    WouldAlertAgain(String),
-    /// `notify` gave up on an alert, which archive has stored.
-    #[error("`archive` also reads `{0}` and would store the record twice")]
+    /// A `notify` of an earlier release gave up on an alert. Now it reads incidents.
+    #[error("`notify` no longer reads `{0}`: it delivers incidents, not alerts")]
     WouldStoreAgain(String),
 }
 
@@ -79,7 +76,6 @@ impl NotRedrivable {
             Self::Confirmation => "confirmation",
             Self::NoOrigin => "no_origin",
             Self::ForeignOrigin { .. } => "foreign_origin",
-            Self::WouldAlertAgain(_) => "would_tell_again",
             Self::WouldStoreAgain(_) => "would_store_again",
         }
     }
@@ -98,9 +94,11 @@ impl Route {
         let unknown = || NotRedrivable::UnknownStage(dead_letter.added.stage.to_owned());
         match dead_letter.stage().ok_or_else(unknown)? {
             Stage::Ingress => split_again(dead_letter, splitting),
-            stage @ (Stage::Enrich | Stage::Dedupe | Stage::Archive | Stage::Notify) => {
-                back_to_origin(dead_letter, stage, topics)
-            }
+            stage @ (Stage::Enrich
+            | Stage::Dedupe
+            | Stage::Incidents
+            | Stage::Archive
+            | Stage::Notify) => back_to_origin(dead_letter, stage, topics),
             stage @ (Stage::MonitorFold | Stage::MonitorRate) => {
                 Err(NotRedrivable::OnlyCounted(stage))
             }
@@ -226,29 +224,25 @@ fn back_to_origin(
     let is_input = match stage {
         Stage::Enrich => topics.all_raw().any(|raw| raw == topic),
         Stage::Dedupe => topic == topics.enriched,
-        Stage::Archive if topic == topics.alerts => {
-            return Err(NotRedrivable::WouldAlertAgain(topic.to_owned()));
-        }
-        Stage::Archive => topic == topics.events || topic == topics.rates,
+        Stage::Incidents => topic == topics.alerts,
+        Stage::Archive => [&topics.events, &topics.rates, &topics.alerts, &topics.incidents]
+            .into_iter()
+            .any(|input| input == topic),
         Stage::Notify if topic == topics.alerts => {
             return Err(NotRedrivable::WouldStoreAgain(topic.to_owned()));
         }
-        Stage::Ingress
-        | Stage::MonitorFold
-        | Stage::MonitorRate
-        | Stage::Notify
-        | Stage::Redrive => false,
+        Stage::Notify => topic == topics.incidents,
+        Stage::Ingress | Stage::MonitorFold | Stage::MonitorRate | Stage::Redrive => false,
     };
     if !is_input {
         return Err(NotRedrivable::ForeignOrigin { stage, topic: topic.to_owned() });
     }
-    // `monitor` has already counted a record of mail.events, and dedupe's ledger one of
-    // mail.enriched.
-    let redriven_for = match topic {
-        topic if topic == topics.events => Some(Stage::Archive),
-        topic if topic == topics.enriched => Some(Stage::Dedupe),
-        _ => None,
-    };
+    // Other consumers have already processed the record: `monitor` one of mail.events, and dedupe's ledger
+    // one of mail.enriched. Only one stage reads a raw topic or mail.rates.
+    let has_other_readers = [&topics.events, &topics.enriched, &topics.alerts, &topics.incidents]
+        .into_iter()
+        .any(|input| input == topic);
+    let redriven_for = has_other_readers.then_some(stage);
     Ok(Route::Back { topic: topic.to_owned(), partition, redriven_for })
 }
 
@@ -341,7 +335,23 @@ mod tests {
         assert_eq!(back("archive", "t.mail.rates/1/7"), to("to t.mail.rates/1"));
         let for_archive = to("to t.mail.events/1, for archive alone");
         assert_eq!(back("archive", "t.mail.events/1/7"), for_archive);
-        assert_eq!(back("archive", "t.mail.alerts/1/7"), not("would_tell_again"));
+        assert_eq!(
+            back("archive", "t.mail.alerts/1/7"),
+            to("to t.mail.alerts/1, for archive alone")
+        );
+        assert_eq!(
+            back("archive", "t.mail.incidents/1/7"),
+            to("to t.mail.incidents/1, for archive alone")
+        );
+        assert_eq!(
+            back("monitor-incidents", "t.mail.alerts/0/7"),
+            to("to t.mail.alerts/0, for monitor-incidents alone")
+        );
+        assert_eq!(back("monitor-incidents", "t.mail.incidents/0/7"), not("foreign_origin"));
+        assert_eq!(
+            back("notify", "t.mail.incidents/1/7"),
+            to("to t.mail.incidents/1, for notify alone")
+        );
         assert_eq!(back("archive", "t.mail.dead-letters/1/7"), not("foreign_origin"));
         assert_eq!(back("enrich", "mail.raw.opened/2/7"), not("foreign_origin"), "no prefix");
         assert_eq!(back("dedupe", "t.mail.events/0/7"), not("foreign_origin"));

@@ -1,0 +1,146 @@
+//! The cause of an incident: the smallest scope that holds most of the excess.
+
+use std::cmp::Ordering;
+
+use crate::{Alert, Basis, Cause, Measure};
+
+/// The share of the excess that a scope must hold to be the cause.
+pub(crate) const MOST: f64 = 0.8;
+
+/// Returns the smallest scope that holds at least 80 % of the excess of the source or tenant of `lead`,
+/// or `None` if no scope does, or if the alerts do not tell.
+///
+/// The excess of a scope is its numerator minus threshold × denominator, with the threshold of the
+/// source (the other way around for rules that want a high rate). The source and the scope must have
+/// episodes of the same measure. The window of the scope may be shorter than that of the source: its
+/// counts are then part of those of the source, and the excess is underestimated.
+pub(crate) fn cause<'a>(
+    lead: &Alert,
+    episodes: impl Iterator<Item = &'a Alert> + Clone,
+) -> Option<Cause> {
+    let whole_scope = lead.scope.whole();
+    let is_whole = |alert: &&Alert| alert.scope == whole_scope && alert.metric == lead.metric;
+    let whole = if is_whole(&lead) {
+        lead
+    } else {
+        let same_rule = |alert: &&&Alert| alert.rule == lead.rule;
+        let mut wholes = episodes.clone().filter(is_whole);
+        wholes.clone().find(|alert| same_rule(&alert)).or_else(|| wholes.next())?
+    };
+    episodes
+        .filter(|alert| alert.scope != whole_scope && alert.scope.whole() == whole_scope)
+        .filter(|alert| is_part_of(alert, whole))
+        .filter_map(|alert| Some((alert, share_of_excess(alert, whole)?)))
+        .filter(|(_, share)| *share >= MOST)
+        .min_by(|(left, _), (right, _)| smaller(left, right))
+        .map(|(alert, share)| Cause {
+            scope: alert.scope.clone(),
+            share,
+            numerator: alert.numerator,
+            volume: alert.volume,
+            rest_numerator: whole.numerator.saturating_sub(alert.numerator),
+            rest_volume: whole.volume.saturating_sub(alert.volume),
+        })
+}
+
+/// Returns the share of the excess of `whole` that the scope of `alert` holds, from 0 to 1. `None` if
+/// `whole` has no excess.
+pub(crate) fn share_of_excess(alert: &Alert, whole: &Alert) -> Option<f64> {
+    let excess_of_whole = excess(whole, whole)?;
+    // The scope alone can have more excess than the whole, if the rest is below the threshold.
+    (excess_of_whole > 0.0)
+        .then(|| excess(alert, whole).map(|excess| (excess / excess_of_whole).clamp(0.0, 1.0)))?
+}
+
+/// Returns the excess of a scope, measured with the threshold and direction of `whole`, in messages.
+fn excess(alert: &Alert, whole: &Alert) -> Option<f64> {
+    if matches!(alert.metric, Measure::Share(crate::Share::Gap)) || whole.basis == Basis::Gap {
+        return None; // the rate is a time, not a share of messages
+    }
+    let over = alert.numerator as f64 - whole.threshold * alert.volume as f64;
+    let wants_low_rate = whole.value.is_none_or(|value| value >= whole.threshold);
+    Some(if wants_low_rate { over } else { -over })
+}
+
+/// Returns whether the counts of `alert` are, but for the moment of the alert, part of those of `whole`.
+pub(crate) fn is_part_of(alert: &Alert, whole: &Alert) -> bool {
+    let length = |alert: &Alert| alert.to - alert.from;
+    let is_same_window = alert.width == whole.width;
+    let is_inside = length(alert) <= length(whole)
+        && alert.to.abs_diff(whole.to) <= length(whole).unsigned_abs();
+    alert.metric == whole.metric && alert.basis == whole.basis && (is_same_window || is_inside)
+}
+
+/// Compares by denominator. Of two equal scopes, the one with more dimensions is smaller.
+fn smaller(left: &Alert, right: &Alert) -> Ordering {
+    let dimensions = |alert: &Alert| alert.scope.kind().dimensions().len();
+    let by_size = left.volume.cmp(&right.volume).then(dimensions(right).cmp(&dimensions(left)));
+    by_size.then_with(|| left.scope.cmp(&right.scope))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::samples::*;
+
+    fn cause_of(lead: &Alert, others: &[Alert]) -> Option<Cause> {
+        cause(lead, std::iter::once(lead).chain(others))
+    }
+
+    #[test]
+    fn the_smallest_scope_with_most_of_the_excess_is_the_cause() {
+        // The excess of the source is 82 - 0.1 * 501 = 31.9.
+        let whole = alert("hard_bounces", source("acme"));
+        let gmail = with_counts(alert("hard_bounces", mailbox("acme", "gmail")), 75, 400);
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 60, 300);
+        let of_30 = cause_of(&whole, &[gmail.clone(), spring.clone()]).unwrap();
+        assert_eq!((of_30.scope, of_30.numerator, of_30.volume), (spring.scope, 60, 300));
+        assert_eq!((of_30.rest_numerator, of_30.rest_volume), (22, 201));
+        assert!((of_30.share - 30.0 / 31.9).abs() < 1e-12);
+        // 25 of 31.9 is less than 80 %.
+        let less = with_counts(alert("hard_bounces", campaign("acme", "spring")), 55, 300);
+        assert_eq!(cause_of(&whole, &[gmail.clone(), less.clone()]).unwrap().scope, gmail.scope);
+        assert_eq!(cause_of(&whole, &[less]), None);
+        assert_eq!(cause_of(&gmail, &[]), None, "the counts of the source are not known");
+        let other = with_counts(alert("hard_bounces", campaign("bolt", "spring")), 80, 90);
+        assert_eq!(cause_of(&whole, &[other]), None, "another source");
+        let blocks = with_counts(alert("blocks", campaign("acme", "spring")), 80, 90);
+        assert_eq!(cause_of(&whole, &[blocks]), None, "another measure");
+    }
+
+    #[test]
+    fn the_threshold_of_the_source_applies_whatever_the_severity_of_the_scope_is() {
+        let whole = alert("hard_bounces", source("acme"));
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 60, 300);
+        let milder = Alert { threshold: 0.02, ..spring };
+        assert!(cause_of(&whole, std::slice::from_ref(&milder)).unwrap().share < 0.95);
+        // The most severe episode leads; the source is found by its rule.
+        assert_eq!(cause_of(&milder, &[whole]).unwrap().scope, milder.scope);
+    }
+
+    #[test]
+    fn a_rate_that_is_too_low_has_a_cause_too() {
+        let low = |scope, numerator, volume| Alert {
+            threshold: 0.95,
+            ..with_counts(alert("delivery", scope), numerator, volume)
+        };
+        let whole = low(source("acme"), 800, 1000);
+        let gmail = low(mailbox("acme", "gmail"), 150, 300);
+        let yahoo = low(mailbox("acme", "yahoo"), 90, 100);
+        assert_eq!(cause_of(&whole, &[gmail.clone(), yahoo]).unwrap().scope, gmail.scope);
+    }
+
+    #[test]
+    fn a_shorter_window_of_the_scope_is_part_of_that_of_the_source() {
+        let whole = alert("hard_bounces", source("acme"));
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 80, 90);
+        let of = |minutes: i64, later: i64| {
+            let to = whole.to + later * MINUTE;
+            let (width, from) = (format!("{minutes}m"), to - minutes * MINUTE);
+            cause_of(&whole, &[Alert { width, from, to, ..spring.clone() }]).is_some()
+        };
+        assert!(of(1, 0) && of(1, 2) && of(5, 0));
+        assert!(!of(15, 0), "it may have more than the source had");
+        assert!(!of(1, 9), "another time");
+    }
+}

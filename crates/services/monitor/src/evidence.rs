@@ -1,0 +1,85 @@
+//! What the rules of a scope are judged by.
+
+use alerting::{Baseline, Evidence, Series};
+use event::OccurredAt;
+use serde::{Deserialize, Serialize};
+use window::{Cohorts, Counts, HourStart, JudgedWindows, PaneCounts, Width};
+
+/// How long a campaign is counted before its counts begin again, in microseconds: one day.
+const CAMPAIGN_RESTARTS: i64 = 24 * 3_600_000_000;
+
+/// The counts of a campaign since it began, or since a day ago at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Campaign {
+    /// The first moment of its first pane, UTC microseconds.
+    pub(crate) since: i64,
+    pub(crate) counts: PaneCounts,
+}
+
+impl Campaign {
+    /// Adds the counts of a pane. What happened before the beginning is not counted.
+    pub(crate) fn add(campaign: &mut Option<Self>, pane: i64, counts: &Counts) {
+        let is_over = |it: &Self| pane >= it.since.saturating_add(CAMPAIGN_RESTARTS);
+        if campaign.as_ref().is_none_or(is_over) {
+            *campaign = Some(Self { since: pane, counts: PaneCounts::default() });
+        }
+        if let Some(campaign) = campaign
+            && pane >= campaign.since
+        {
+            campaign.counts.increase(counts);
+        }
+    }
+}
+
+/// The evidence at one end of windows.
+pub(crate) struct ScopeEvidence<'a> {
+    pub(crate) windows: &'a JudgedWindows,
+    pub(crate) cohorts: &'a Cohorts,
+    pub(crate) campaign: Option<&'a Campaign>,
+    pub(crate) rates_known: bool,
+    pub(crate) last_event: Option<i64>,
+    pub(crate) baseline: Option<&'a Baseline>,
+}
+
+impl Evidence for ScopeEvidence<'_> {
+    fn end(&self) -> i64 {
+        self.windows.end
+    }
+
+    fn window_end(&self, width: Width) -> i64 {
+        self.windows.window_end(width)
+    }
+
+    fn window(&self, width: Width) -> Option<Counts> {
+        self.windows.counts(width)
+    }
+
+    fn cohort(&self, from: i64, to: i64) -> Counts {
+        self.cohorts.sum(HourStart::of(OccurredAt(from)), to)
+    }
+
+    fn campaign(&self) -> Option<(i64, Counts)> {
+        self.campaign.map(|campaign| (campaign.since, campaign.counts.to_counts()))
+    }
+
+    fn rates_known(&self) -> bool {
+        self.rates_known
+    }
+
+    fn aligned(&self) -> bool {
+        // enrich reads the kinds in the order of their receipt, so no prefix has one kind without another.
+        true
+    }
+
+    fn last_event(&self) -> Option<i64> {
+        self.last_event
+    }
+
+    fn last_event_of(&self, series: Series) -> Option<i64> {
+        if series == Series::Events { self.last_event } else { None }
+    }
+
+    fn baseline(&self) -> Option<&Baseline> {
+        self.baseline
+    }
+}
