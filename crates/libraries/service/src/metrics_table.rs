@@ -364,6 +364,10 @@ pub const METRICS: &[Metric] = &[
         "Incidents that wait for the end of the channel's quiet hours.",
     ),
     counter(
+        "mailpulse_notify_acknowledgement_requests_total",
+        "Webhooks of PagerDuty, by outcome: acknowledged, ignored for a reason, or a reason to refuse them.",
+    ),
+    counter(
         "mailpulse_notify_explanations_total",
         "Questions to ClickHouse for the reasons of an incident, by outcome (found or unavailable).",
     ),

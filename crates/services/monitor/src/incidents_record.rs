@@ -30,9 +30,6 @@ impl ClockRecord {
     pub(crate) const KEY: &[u8] = b"clock";
 }
 
-/// The key of actions.
-pub(crate) const ACTION_KEY: &[u8] = b"action";
-
 /// A record of `mail.alerts`.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Input {
@@ -63,7 +60,7 @@ impl Input {
         if key == ClockRecord::KEY {
             return serde_json::from_slice(value).map(Self::Clock).map_err(expecting("a time"));
         }
-        if key == ACTION_KEY {
+        if key == Action::KEY {
             return serde_json::from_slice(value).map(Self::Action).map_err(expecting("an action"));
         }
         let alert = serde_json::from_slice(value).map_err(expecting("an alert"))?;

@@ -8,11 +8,14 @@
 //!    repeats the attempts until the receiver accepts the message or `give_up_after` is over.
 //! 4. [`channel`] makes one attempt.
 //!
+//! [`acknowledgements`] takes over what people acknowledge in PagerDuty.
+//!
 //! An offset is committed once every channel has finished all records up to it, so each channel receives
 //! each change at least once. What a channel does not accept becomes a dead letter. Receivers recognise a
 //! repeated delivery after a crash by its identity: the labels of an alert in Alertmanager, the
 //! `dedup_key` of PagerDuty, the `webhook-id` of a webhook, the `Message-ID` of an e-mail.
 
+pub mod acknowledgements;
 pub mod address_guard;
 pub mod alertmanager;
 pub mod backoff;

@@ -7,6 +7,7 @@
 
 use kafka::feed::Feed;
 use kafka::{Cluster, DeadLetterWriter};
+use notify::acknowledgements::Acknowledgements;
 use notify::delivery::Deliveries;
 use notify::intake::Intake;
 use notify::settings::NotifySettings;
@@ -18,6 +19,7 @@ fn main() -> anyhow::Result<()> {
     let settings = NotifySettings::read(&service.settings)?;
     let channels = settings.channels(&service.settings)?;
     let explainer = settings.explainer(&service.settings)?;
+    let acknowledgements = settings.acknowledgements(&service.settings)?;
     let cluster = Cluster::read(&service)?;
     service.open(settings.admin)?;
 
@@ -26,6 +28,10 @@ fn main() -> anyhow::Result<()> {
     let deliveries = Deliveries::start(channels, settings.delivery(), explainer, shutdown)?;
     let feed = Feed::open(&cluster, Stage::Notify, &[&cluster.topics.incidents])?;
     let dead_letters = DeadLetterWriter::open(&cluster, Stage::Notify)?;
+    if let Some((address, secrets)) = acknowledgements {
+        let alerts = cluster.topics.alerts.clone();
+        Acknowledgements::new(&cluster.connection, alerts, secrets)?.open(address)?;
+    }
     let intake =
         Intake::new(feed, cluster.connection, cluster.topics.incidents, deliveries, dead_letters);
     intake.run(&service.health, &service.shutdown)?;

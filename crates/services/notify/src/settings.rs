@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
-use service::{ClickHouseSettings, Settings, SettingsError};
+use service::{ClickHouseSettings, Secret, Settings, SettingsError};
 
 use crate::backoff::Retry;
 use crate::channel::Channel;
@@ -48,7 +48,16 @@ pub struct NotifySettings {
     runbook_base: String,
     #[serde(default = "utc")]
     zone: String,
+    acknowledgements: AcknowledgementSettings,
     channel: Vec<ChannelSettings>,
+}
+
+/// `[notify.acknowledgements]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcknowledgementSettings {
+    listen: String,
+    secrets: Vec<Secret>,
 }
 
 const fn gather() -> Duration {
@@ -128,6 +137,30 @@ impl NotifySettings {
     /// Returns how failed deliveries are retried.
     pub const fn retry(&self) -> Retry {
         Retry { min: self.retry_min, max: self.retry_max, give_up_after: self.give_up_after }
+    }
+
+    /// Returns the address at which PagerDuty's webhooks arrive, and the secrets of the subscription. `None` if
+    /// nothing is to listen.
+    ///
+    /// # Errors
+    /// Fails if the address is invalid or there is no secret.
+    pub fn acknowledgements(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<(SocketAddr, Vec<Secret>)>, SettingsError> {
+        let AcknowledgementSettings { listen, secrets } = &self.acknowledgements;
+        if listen.is_empty() {
+            return Ok(None);
+        }
+        let address = listen.parse().map_err(|_| {
+            let problem = "must be empty or an address with a port, such as 127.0.0.1:9107";
+            settings.invalid("notify.acknowledgements.listen", problem)
+        })?;
+        if secrets.is_empty() || secrets.iter().any(|secret| secret.expose().is_empty()) {
+            let problem = "must contain the secret of the webhook subscription in PagerDuty";
+            return Err(settings.invalid("notify.acknowledgements.secrets", problem));
+        }
+        Ok(Some((address, secrets.clone())))
     }
 
     /// Creates the client for explanations. Returns `None` with `explain = false`.

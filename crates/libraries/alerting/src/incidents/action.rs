@@ -120,6 +120,8 @@ pub enum ActionError {
 }
 
 impl Action {
+    /// The key of an action in `mail.alerts`.
+    pub const KEY: &[u8] = b"action";
     /// The greatest number of characters of a name.
     pub const MAX_TEXT: usize = 200;
     /// How far ahead a snooze or a planned send can end, in microseconds: 30 days.

@@ -13,9 +13,6 @@ use super::show::latest;
 use crate::args::{self, AlertsCommand, Assign, Handle, Judge, PlanSend, Snooze};
 use crate::{InputError, Outcome};
 
-/// The key of actions in `mail.alerts`.
-const ACTION_KEY: &[u8] = b"action";
-
 /// How long to wait until Kafka has stored the action.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -142,7 +139,7 @@ fn publish(stack: &Stack, action: &Action) -> anyhow::Result<()> {
     let publisher = Publisher::open(&stack.connection, "operator", settings)?;
     let batch = publisher.batch();
     // The incidents stage forwards what is in other partitions to partition 0, where all alerts are.
-    batch.send(&stack.topics.alerts, ACTION_KEY, &value, &PreparedHeaders::new(&[]))?;
+    batch.send(&stack.topics.alerts, Action::KEY, &value, &PreparedHeaders::new(&[]))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(batch.acknowledged())?)
 }
