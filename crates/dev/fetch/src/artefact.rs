@@ -47,6 +47,15 @@ const CLICKHOUSE_CONNECT: Artefact = Artefact {
     check: whole::clickhouse_connect,
 };
 
+/// An SMTP server, in a virtual environment.
+const AIOSMTPD: Artefact = Artefact {
+    title: "aiosmtpd 1.4.6",
+    dir: "aiosmtpd-1.4.6",
+    manifests: &[("requirements.txt", "aiosmtpd==1.4.6\n")],
+    client: pip,
+    check: whole::aiosmtpd,
+};
+
 /// Returns the directory with Kafka's jars. Fetches them if they are not in the cache yet.
 ///
 /// # Errors
@@ -75,6 +84,15 @@ pub fn clickhouse_connect(cache: &Path) -> Result<PathBuf, Error> {
     Ok(CLICKHOUSE_CONNECT.obtain(cache)?.join(whole::PYTHON))
 }
 
+/// Returns the path of a `python` that has aiosmtpd. Fetches it if it is not in the cache yet. Run it with
+/// `PYTHONDONTWRITEBYTECODE`: a new file looks like damage.
+///
+/// # Errors
+/// As [`kafka_jars`].
+pub fn aiosmtpd(cache: &Path) -> Result<PathBuf, Error> {
+    Ok(AIOSMTPD.obtain(cache)?.join(whole::PYTHON))
+}
+
 /// Whether Kafka's jars are in the cache.
 pub fn has_kafka_jars(cache: &Path) -> bool {
     KAFKA.is_in(cache)
@@ -88,6 +106,11 @@ pub fn has_libchdb(cache: &Path) -> bool {
 /// Whether clickhouse-connect is in the cache.
 pub fn has_clickhouse_connect(cache: &Path) -> bool {
     CLICKHOUSE_CONNECT.is_in(cache)
+}
+
+/// Whether aiosmtpd is in the cache.
+pub fn has_aiosmtpd(cache: &Path) -> bool {
+    AIOSMTPD.is_in(cache)
 }
 
 fn maven(dir: &Path) -> Result<Command, Error> {

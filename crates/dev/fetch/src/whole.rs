@@ -47,11 +47,20 @@ pub(crate) fn libchdb(dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that the interpreter finds the package.
+/// Checks that the interpreter finds clickhouse-connect.
 pub(crate) fn clickhouse_connect(dir: &Path) -> Result<(), String> {
-    match output(&dir.join(PYTHON), &["-B", "-c", "import clickhouse_connect"]) {
+    python_package(dir, "clickhouse_connect")
+}
+
+/// Checks that the interpreter finds aiosmtpd.
+pub(crate) fn aiosmtpd(dir: &Path) -> Result<(), String> {
+    python_package(dir, "aiosmtpd")
+}
+
+fn python_package(dir: &Path, name: &str) -> Result<(), String> {
+    match output(&dir.join(PYTHON), &["-B", "-c", &format!("import {name}")]) {
         Some(_) => Ok(()),
-        None => Err("Python cannot import clickhouse_connect".to_owned()),
+        None => Err(format!("Python cannot import {name}")),
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Needs {
     pub(crate) libchdb: bool,
     /// clickhouse-connect is needed and not in the cache.
     pub(crate) clickhouse_connect: bool,
+    /// aiosmtpd is needed and not in the cache.
+    pub(crate) aiosmtpd: bool,
     /// Prometheus and prlimit, for chaos.
     chaos: bool,
     /// The tools of the tests.
@@ -39,6 +41,7 @@ impl Needs {
             kafka_jars: kafka && !fetch::has_kafka_jars(&cache),
             libchdb: clickhouse && !fetch::has_libchdb(&cache),
             clickhouse_connect: tests && !fetch::has_clickhouse_connect(&cache),
+            aiosmtpd: tests && !fetch::has_aiosmtpd(&cache),
             chaos: tests || invocation.task == Task::Chaos,
             tests,
         }
@@ -51,7 +54,7 @@ impl Needs {
             (self.kafka, &[&Tool::JAVA]),
             (self.kafka_jars, &[&Tool::MAVEN]),
             (self.libchdb, &[&Tool::NPM]),
-            (self.clickhouse_connect, &[&Tool::PYTHON]),
+            (self.clickhouse_connect || self.aiosmtpd, &[&Tool::PYTHON]),
             (self.chaos, &[&Tool::PROMETHEUS, &Tool::PRLIMIT]),
             (self.tests, &[&Tool::PROMTOOL, &Tool::ALERTMANAGER, &Tool::AMTOOL, &Tool::CURL]),
         ];
@@ -68,6 +71,7 @@ impl Needs {
             (self.kafka_jars, "Kafka (44 MB)"),
             (self.libchdb, "libchdb (543 MB unpacked)"),
             (self.clickhouse_connect, "clickhouse-connect"),
+            (self.aiosmtpd, "aiosmtpd"),
         ];
         let names: Vec<_> =
             names.into_iter().filter_map(|(needed, name)| needed.then_some(name)).collect();

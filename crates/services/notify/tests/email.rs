@@ -4,9 +4,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use alerting::Change::{Escalated, Opened, Resolved};
@@ -21,29 +19,6 @@ const RETRY: Retry = Retry {
     max: Duration::from_millis(200),
     give_up_after: DEADLINE,
 };
-
-/// Returns a Python with aiosmtpd. It is installed once, next to the built tests.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aiosmtpd-1.4.6");
-        let python = directory.join("bin/python");
-        let works = |python: &Path| {
-            let status = Command::new(python).args(["-c", "import aiosmtpd"]).output();
-            status.is_ok_and(|output| output.status.success())
-        };
-        if !works(&python) {
-            let run = |command: &mut Command| {
-                let output = command.output().unwrap();
-                assert!(output.status.success(), "{command:?}: {output:?}");
-            };
-            run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-            let requirements = ["--quiet", "aiosmtpd==1.4.6"];
-            run(Command::new(&python).args(["-m", "pip", "install"]).args(requirements));
-        }
-        python
-    })
-}
 
 /// An SMTP server that writes each e-mail to its log as one line of JSON.
 struct Mailbox {
@@ -61,8 +36,9 @@ impl Mailbox {
         std::fs::write(path("ca.pem"), certified.cert.pem()).unwrap();
         std::fs::write(path("key.pem"), certified.signing_key.serialize_pem()).unwrap();
         let port = free_port();
-        let mut command = Command::new(python());
+        let mut command = Command::new(fetch::aiosmtpd(&fetch::cache()).unwrap());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mailbox.py");
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.arg(script).args([mode, &port.to_string()]).arg(directory.path());
         let child = process::spawn(command, &path("log")).unwrap();
         let mailbox = Self { _process: child, port, directory };
