@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Statistics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -23,8 +23,9 @@ use crate::{Connection, Error, TopicPartition};
 
 /// How often librdkafka reports its position, in milliseconds.
 pub(crate) const STATISTICS_MS: &str = "5000";
-/// How often the ends are requested. A partition is silent after [`STALLED_ROUNDS`] of these.
-const PERIOD: Duration = Duration::from_secs(10);
+/// The least time between two rounds, in which the ends are requested. The next one begins when librdkafka reports
+/// its positions, which makes ten seconds. A partition is silent after [`STALLED_ROUNDS`] of these.
+const PERIOD: Duration = Duration::from_secs(9);
 /// After how many rounds without progress a partition is silent. A change of leader takes seconds.
 const STALLED_ROUNDS: u32 = 4;
 /// How long the broker may take for one answer. Shorter than other requests: a round asks for every
@@ -36,6 +37,15 @@ const END_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct FetchProgress {
     inner: Mutex<Inner>,
     silent: OnceLock<TopicPartition>,
+    /// The thread of the [`LagWatch`].
+    watch: Mutex<Option<mpsc::Sender<Signal>>>,
+}
+
+/// What the thread of a [`LagWatch`] waits for.
+enum Signal {
+    /// librdkafka has reported its positions.
+    Updated,
+    Stop,
 }
 
 #[derive(Default)]
@@ -75,6 +85,11 @@ impl FetchProgress {
                 let (next, buffered) = (partition.next_offset, partition.fetchq_cnt);
                 inner.fetches.insert(key, PartitionFetch { next, buffered, ..fetch });
             }
+        }
+        drop(inner);
+        if let Some(watch) = &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Without a receiver the watch has ended.
+            let _ = watch.send(Signal::Updated);
         }
     }
 
@@ -123,7 +138,7 @@ impl FetchProgress {
 
 /// The thread that asks for the ends of the partitions. It stops when this is dropped.
 pub(crate) struct LagWatch {
-    stop: Option<mpsc::Sender<()>>,
+    signals: mpsc::Sender<Signal>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -148,11 +163,12 @@ impl LagWatch {
             .reader(component, group)
             .create_with_context(ReaderContext)
             .map_err(|error| Error::settings(&error))?;
-        let (stop, stopped) = mpsc::channel();
+        let (signals, received) = mpsc::channel();
+        *progress.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(signals.clone());
         let progress = Arc::clone(progress);
         let rounds = move || {
             let mut lags = HashMap::new();
-            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+            while await_round(&received, period) {
                 measure(component, &client, &progress, &mut lags);
             }
         };
@@ -160,13 +176,31 @@ impl LagWatch {
             .name("lag-watch".to_owned())
             .spawn(rounds)
             .map_err(Error::state)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { signals, thread: Some(thread) })
+    }
+}
+
+/// Waits until the next round. Returns false if there is none.
+///
+/// A round compares positions with ends. It begins just after the positions were reported: older ones would count
+/// as lag what was read since, and time records arrive every second. A consumer that is not polled reports
+/// nothing, so the round then begins after twice the time.
+fn await_round(signals: &mpsc::Receiver<Signal>, period: Duration) -> bool {
+    let due = Instant::now() + period;
+    loop {
+        let left = (due + period).saturating_duration_since(Instant::now());
+        match signals.recv_timeout(left) {
+            Ok(Signal::Updated) if Instant::now() < due => {}
+            Ok(Signal::Updated) | Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        }
     }
 }
 
 impl Drop for LagWatch {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        // Without a receiver the thread has ended.
+        let _ = self.signals.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
             // If the thread has panicked, no data is lost, because it only measures.
             let _ = thread.join();
@@ -245,6 +279,29 @@ mod tests {
         assert_eq!(silent_after(&paused, &[(5, 0, 9); 20]), None);
         paused.resumed(&partition());
         assert!(silent_after(&paused, &[(5, 0, 9); 20]).is_some());
+    }
+
+    #[test]
+    fn a_round_begins_with_the_first_report_after_the_period() {
+        let (signals, received) = mpsc::channel();
+        let period = Duration::from_millis(200);
+        let began = Instant::now();
+        signals.send(Signal::Updated).unwrap();
+        let reporter = thread::spawn(move || {
+            while began.elapsed() < period {
+                thread::sleep(Duration::from_millis(5));
+            }
+            signals.send(Signal::Updated).unwrap();
+            signals
+        });
+        assert!(await_round(&received, period));
+        assert!(began.elapsed() >= period, "the first report came too early");
+        let signals = reporter.join().unwrap();
+        let began = Instant::now();
+        assert!(await_round(&received, period), "no report");
+        assert!(began.elapsed() >= period * 2);
+        signals.send(Signal::Stop).unwrap();
+        assert!(!await_round(&received, period));
     }
 
     #[test]

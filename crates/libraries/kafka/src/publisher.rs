@@ -239,6 +239,25 @@ impl Batch<'_> {
         self.produce(record)
     }
 
+    /// Passes a record without headers, for one partition, to librdkafka, which copies it.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the record, which is then not part of the batch.
+    pub fn send_value_to_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), PublishError> {
+        let pending = Box::new(PendingRecord { acks: self.acks.add(), number: 0 });
+        let record = BaseRecord::<[u8], [u8], Box<PendingRecord>>::with_opaque_to(topic, pending)
+            .partition(partition)
+            .key(key)
+            .payload(value);
+        self.produce(record)
+    }
+
     fn produce(
         &self,
         record: BaseRecord<'_, [u8], [u8], Box<PendingRecord>>,
