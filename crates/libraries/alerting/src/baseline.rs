@@ -9,9 +9,10 @@
 
 mod bucket;
 mod engagement;
+mod totals;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use window::Counts;
 
@@ -20,6 +21,8 @@ pub use engagement::{Engagement, EngagementHistory};
 pub use zone::{UnknownZone, Zone};
 
 use crate::bounds::{beta_cdf, float};
+use bucket::HourCounts;
+use totals::Totals;
 
 /// In microseconds.
 pub(crate) const HOUR: i64 = 3_600_000_000;
@@ -37,13 +40,16 @@ pub(crate) const SHORTEST_SILENCE: i64 = 5 * 60_000_000;
 const ACTIVE_WEEKS: usize = 3;
 
 /// How far ahead a silence is foreseen, in hours.
-const HORIZON: i64 = 7 * 24;
+pub(crate) const HORIZON: i64 = 7 * 24;
 
 /// The messages of weight of the scope's own share when the share of an hour is estimated.
 const SHARE_PRIOR: f64 = 100.0;
 
 /// The smallest number of messages in four weeks that makes a share usual.
 const SHARE_LEAST: u64 = 1000;
+
+/// How long after its last hour a baseline says nothing any more, in microseconds: all of its weeks have passed.
+const EXPIRES: i64 = 5 * 7 * 24 * HOUR;
 
 /// The gamma distribution of the rate of an hour, in events an hour.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,6 +91,8 @@ pub struct Baseline {
     zone: Zone,
     /// By hour of the week. Hours in which nothing ever happened are missing.
     buckets: BTreeMap<u8, Bucket>,
+    /// The sums of the buckets.
+    totals: Totals,
     /// The last hour that was observed.
     observed: Option<i64>,
     /// Engagement within two hours of the sending, by weekday.
@@ -97,21 +105,46 @@ impl Baseline {
         Self {
             zone,
             buckets: BTreeMap::new(),
+            totals: Totals::default(),
             observed: None,
             engagement: EngagementHistory::default(),
         }
     }
 
-    /// Restores a baseline from its buckets, by hour of the week, and its engagement.
+    /// Restores a baseline from its buckets, by hour of the week, and its engagement. If the buckets are those of
+    /// another zone, their hours are put where they belong in this one. The second value has the numbers of the
+    /// buckets that differ from the stored ones.
     pub fn restore(
         zone: Zone,
-        buckets: impl IntoIterator<Item = (u8, Bucket)>,
+        stored: impl IntoIterator<Item = (u8, Bucket)>,
         engagement: EngagementHistory,
-    ) -> Self {
-        let buckets: BTreeMap<_, _> =
-            buckets.into_iter().filter(|(hour, _)| *hour < Zone::HOURS).collect();
-        let observed = buckets.values().filter_map(Bucket::observed).max();
-        Self { zone, buckets, observed, engagement }
+    ) -> (Self, BTreeSet<u8>) {
+        let stored: BTreeMap<u8, Bucket> = stored.into_iter().collect();
+        let is_at_its_place = |(index, bucket): (&u8, &Bucket)| {
+            bucket.hours().all(|hour| zone.place(hour.start()) == (hour.week, *index))
+        };
+        let mut baseline = Self { engagement, ..Self::new(zone.clone()) };
+        let mut changed = BTreeSet::new();
+        if stored.iter().all(is_at_its_place) {
+            baseline.buckets = stored;
+        } else {
+            let mut hours: Vec<HourCounts> =
+                stored.values().flat_map(Bucket::hours).copied().collect();
+            hours.sort_unstable_by_key(HourCounts::start);
+            for mut hour in hours {
+                let (week, index) = zone.place(hour.start());
+                hour.week = week;
+                baseline.buckets.entry(index).or_default().add(hour);
+            }
+            let numbers = stored.keys().chain(baseline.buckets.keys());
+            changed =
+                numbers.copied().filter(|it| stored.get(it) != baseline.buckets.get(it)).collect();
+        }
+        for hour in baseline.buckets.values().flat_map(Bucket::hours) {
+            baseline.totals.add(hour);
+        }
+        baseline.observed = baseline.buckets.values().filter_map(Bucket::observed).max();
+        (baseline, changed)
     }
 
     /// Adds a full hour of the clock that starts at `hour` (UTC microseconds). `longest_gap` is the longest
@@ -125,13 +158,41 @@ impl Baseline {
         }
         self.observed = Some(hour);
         let (week, index) = self.zone.place(hour);
-        self.buckets.entry(index).or_default().observe(hour, week, counts, longest_gap);
+        let hour = HourCounts::of(hour, week, counts, longest_gap);
+        self.totals.add(&hour);
+        self.buckets.entry(index).or_default().add(hour);
         Some(index)
     }
 
     /// Returns the bucket of an hour of the week, as stored in the changelog.
     pub fn bucket(&self, index: u8) -> Option<&Bucket> {
         self.buckets.get(&index)
+    }
+
+    /// Returns the zone of the hours.
+    pub const fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Returns true if nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty() && self.engagement.latest().is_none()
+    }
+
+    /// Returns when the baseline says nothing any more unless another hour is observed, in UTC microseconds.
+    pub fn expires(&self) -> Option<i64> {
+        let latest = self.observed.into_iter().chain(self.engagement.latest()).max()?;
+        Some(latest.saturating_add(EXPIRES))
+    }
+
+    /// Returns the estimated memory, in bytes.
+    pub fn estimated_bytes(&self) -> usize {
+        let buckets = self.buckets.len() * size_of::<(u8, Bucket)>();
+        let hours: usize = self.buckets.values().map(|bucket| bucket.hours().len()).sum();
+        size_of::<Self>()
+            + buckets
+            + hours * size_of::<HourCounts>()
+            + self.engagement.estimated_bytes()
     }
 
     /// Returns the buckets by hour of the week.
@@ -156,6 +217,11 @@ impl Baseline {
     pub fn engagement(&self, end: i64) -> Option<(Engagement, Engagement)> {
         let (week, index) = self.zone.place(end - HOUR);
         self.engagement.compare(end, week, index / 24)
+    }
+
+    /// Returns the engagement of the last 24 hours of sending before `end`.
+    pub fn recent_engagement(&self, end: i64) -> Engagement {
+        self.engagement.recent(end)
     }
 
     /// Returns the distribution of the rate of a series in the hour that contains `at`, or `None` if the scope
@@ -191,11 +257,7 @@ impl Baseline {
     /// over four weeks. `None` without enough history.
     pub fn usual_share(&self, part: Series, whole: Series, at: i64) -> Option<f64> {
         let (week, index) = self.zone.place(at);
-        let all = |series| {
-            let sums =
-                self.buckets.values().map(|it| it.last_weeks(week, series).iter().sum::<f64>());
-            sums.sum::<f64>()
-        };
+        let all = |series| self.totals.last_weeks(week, series);
         let (all_part, all_whole) = (all(part), all(whole));
         if all_whole < float(SHARE_LEAST) {
             return None;
@@ -243,12 +305,12 @@ impl Baseline {
         let to = to.min(from.saturating_add(HORIZON * HOUR));
         let first = from.div_euclid(HOUR);
         (first..=to.div_euclid(HOUR)).filter_map(move |hour| {
-            let start = (hour * HOUR).max(from);
-            let end = ((hour + 1) * HOUR).min(to);
-            let gamma = self.usual(series, start)?;
-            let (week, index) = self.zone.place(start);
+            // Hours are observed in the bucket of their start.
+            let gamma = self.usual(series, hour * HOUR)?;
+            let (week, index) = self.zone.place(hour * HOUR);
             let gap = self.buckets.get(&index).map_or(0, |it| it.longest_gap(week));
-            let start = start.saturating_add(gap);
+            let start = (hour * HOUR).max(from).saturating_add(gap);
+            let end = ((hour + 1) * HOUR).min(to);
             (start < end).then(|| (start, gamma, hours(end - start)))
         })
     }
@@ -260,9 +322,8 @@ impl Baseline {
 
     /// Returns the distribution from counts of hours and their weights.
     fn gamma(&self, series: Series, week: i32, counts: &[f64], weights: &[f64]) -> Gamma {
-        let sums = self.buckets.values().map(|it| it.last_weeks(week, series).iter().sum::<f64>());
         let hours = f64::from(Zone::HOURS) * float(WEIGHTS.len() as u64);
-        let mean_of_all = (sums.sum::<f64>() / hours).max(1.0 / hours);
+        let mean_of_all = (self.totals.last_weeks(week, series) / hours).max(1.0 / hours);
         let weight: f64 = weights.iter().sum();
         let sum: f64 = counts.iter().zip(weights).map(|(count, weight)| count * weight).sum();
         let (alpha, beta) = (mean_of_all * PRIOR_HOURS + sum, PRIOR_HOURS + weight);

@@ -215,7 +215,7 @@ impl ScopeEpisodes {
 
     /// Returns the time at which [`advance`](Self::advance) must be called at the latest, if no count changes
     /// before; `i64::MIN` if the rules no longer have the rule of an episode. Silence is not foreseen here: see
-    /// [`silence_due`].
+    /// [`silence_times`](crate::silence_times).
     pub fn due(&self, rules: &[RuleInForce]) -> Option<i64> {
         let due = |(name, entry): (&String, &Entry)| {
             let Some(rule) = rules.iter().find(|rule| rule.name == *name) else {
@@ -262,19 +262,6 @@ impl Ended {
     fn at(at: i64, rule: &Rule) -> Self {
         Self { ended_at: at, forget_at: at.saturating_add(rule.longest()) }
     }
-}
-
-/// Returns when a rule about silence is next broken if no event comes, or `None` if none is. Call
-/// [`ScopeEpisodes::advance`] then.
-pub fn silence_due(rules: &[RuleInForce], evidence: &dyn Evidence) -> Option<i64> {
-    let baseline = evidence.baseline()?;
-    let rules = rules.iter().filter(|rule| rule.test == crate::rule::Test::Gap);
-    let thresholds = rules.flat_map(|rule| [rule.warning, rule.critical, rule.page]).flatten();
-    let due = thresholds.flat_map(|probability| {
-        crate::verdict::silences(evidence)
-            .filter_map(move |(series, last)| baseline.silence_at(series, last, probability))
-    });
-    due.filter(|at| *at > evidence.end()).min()
 }
 
 #[cfg(test)]

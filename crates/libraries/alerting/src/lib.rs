@@ -23,6 +23,7 @@ mod evidence;
 mod grouping;
 mod incident;
 mod incidents;
+mod look;
 mod measure;
 mod overrides;
 pub mod page;
@@ -38,7 +39,7 @@ pub use alert::{
     Alert, AlertState, Basis, EpisodeId, Family, Measure, ResolveReason, Severity, Share,
 };
 pub use baseline::{Baseline, Bucket, EngagementHistory, Series, UnknownZone, Zone};
-pub use episodes::{ScopeEpisodes, silence_due};
+pub use episodes::ScopeEpisodes;
 pub use evidence::{AsOf, Evidence};
 pub use incident::{
     Cause, Change, EpisodeLine, Incident, IncidentGroup, IncidentId, IncidentState, People,
@@ -47,8 +48,9 @@ pub use incidents::{
     Action, ActionError, ChangelogRecord, IncidentSettings, Incidents, IncidentsRestore, Judgement,
     Received, RestoreError,
 };
+pub use look::{Look, breach};
 pub use overrides::{Origin, Override, Values};
 pub use rule::{Facts, Match, Rule, RuleError};
 pub use rule_set::{Explanation, ReadError, RuleInForce, RuleSet};
 pub use span::Span;
-pub use verdict::SETTLES_ABOVE;
+pub use verdict::{SETTLES_ABOVE, silence_times};

@@ -15,7 +15,7 @@ use crate::rule::{Rule, RuleWindow, Same, Test};
 use crate::{Basis, Measure, Severity};
 
 use gap::gap;
-pub(crate) use gap::silences;
+pub use gap::silence_times;
 use usual::{burst, engagement, missing, relative};
 
 /// Above this number of messages in the last minute, the bounces of this minute do not count yet for rules with
@@ -24,9 +24,6 @@ pub const SETTLES_ABOVE: u64 = 100;
 
 /// How much the delivery rate may be below the usual one if less engagement is to mean spam folders.
 const DELIVERY_CHANGE: f64 = 0.02;
-
-/// The series whose silence is looked for, besides that of all events.
-const KINDS: [Series; 3] = [Series::Delivered, Series::Opened, Series::Clicked];
 
 /// How bad a rule is broken, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +115,15 @@ impl<'e> Windows<'e> {
         let counts = self.evidence.window(width);
         known.push((width, counts));
         counts
+    }
+
+    /// Returns the numerator and denominator of a window, and those on which the verdict is based.
+    pub(crate) fn counted(
+        &self,
+        rule: &Rule,
+        window: &RuleWindow,
+    ) -> Option<((u64, u64), (u64, u64))> {
+        self.sample(rule, window).map(|sample| ((sample.k, sample.n), sample.judged))
     }
 
     fn sample(&self, rule: &Rule, window: &RuleWindow) -> Option<Sample> {
@@ -274,6 +280,8 @@ fn level(
     let (k, n) = sample.judged;
     match rule.test {
         Test::Missing => return missing(rule, sample, windows.evidence.baseline()?),
+        // The usual number is worth its cost only if there is something to compare, or to tell.
+        Test::Burst if !is_open && sample.k < rule.min_count => return Some(Level::Good),
         Test::Burst => return burst(rule, sample, thresholds, windows.evidence.baseline()?),
         // Of signals, a few are enough.
         Test::Count if k == 0 && n == 0 => return Some(Level::Starved),

@@ -73,6 +73,8 @@ pub struct SourceTable {
     pub sender_pointer: Option<String>,
     /// The mailbox providers that report complaints to the source.
     pub feedback_loops: Option<Vec<String>>,
+    /// The time zone in which `monitor` learns what is usual at an hour of the week.
+    pub time_zone: Option<String>,
     /// The options of the provider, which the crate `providers` reads.
     #[serde(flatten)]
     pub options: toml::Table,

@@ -396,13 +396,14 @@ fn sources_are_read_with_the_options_of_their_provider() {
 fn sources_say_who_sends_and_who_reports_complaints() {
     let file = "[[source]]\nprovider = \"sendgrid\"\nname = \"a\"\n\
                 sender = \"news@acme.example\"\nsender_pointer = \"/brand/from\"\n\
-                feedback_loops = [\"yahoo\"]\n\
+                feedback_loops = [\"yahoo\"]\ntime_zone = \"Europe/Berlin\"\n\
                 [[source]]\nprovider = \"brevo\"\nname = \"a\"\n";
     let sources = load(file, &[]).unwrap().sources().unwrap();
     let [sendgrid, brevo] = &sources[..] else { panic!("{sources:?}") };
     assert_eq!(sendgrid.sender.as_deref(), Some("news@acme.example"));
     assert_eq!(sendgrid.sender_pointer.as_deref(), Some("/brand/from"));
     assert_eq!(sendgrid.feedback_loops.as_deref(), Some(&["yahoo".to_owned()][..]));
+    assert_eq!((sendgrid.time_zone.as_deref(), &brevo.time_zone), (Some("Europe/Berlin"), &None));
     assert!(sendgrid.options.is_empty(), "no options of the provider");
     assert_eq!((&brevo.sender, &brevo.feedback_loops), (&None, &None));
     let wrong = file.replace("[\"yahoo\"]", "\"yahoo\"");

@@ -112,6 +112,12 @@ impl Cohorts {
         hours.fold(Counts::default(), |sum, (_, cohort)| sum + cohort.counts.to_counts())
     }
 
+    /// Returns the hours with a cohort that begin at `from` or later, the earliest first.
+    pub fn hours_from(&self, from: HourStart) -> impl Iterator<Item = (HourStart, Counts)> {
+        let hours = self.by_hour.range(from..);
+        hours.map(|(hour, cohort)| (*hour, cohort.counts.to_counts()))
+    }
+
     /// Returns the cohort of an hour.
     pub fn cohort(&self, hour: HourStart) -> Option<&Cohort> {
         self.by_hour.get(&hour)

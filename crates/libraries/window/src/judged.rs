@@ -48,8 +48,8 @@ impl JudgedWindows {
 pub(crate) struct Judged {
     end: i64,
     sums: [WindowSum; JUDGED],
-    /// The oldest pane of ten seconds that a delta has changed since.
-    changed: Option<PaneStart>,
+    /// The first end of windows that a delta has changed since.
+    changed: Option<i64>,
 }
 
 impl Default for Judged {
@@ -68,6 +68,20 @@ impl Judged {
         Self { end, sums, changed: None }
     }
 
+    /// Notes that time has come to `now`, and that no window has changed since the newest end that was judged. So
+    /// it does not matter whether the scope was advanced when nothing changed.
+    pub(crate) fn reach(&mut self, panes: &[Panes; RINGS], now: i64) {
+        let end = floor(now);
+        if self.end < end {
+            self.slide(panes, end);
+        }
+    }
+
+    /// Returns the newest end that was judged.
+    pub(crate) const fn end(&self) -> i64 {
+        self.end
+    }
+
     /// Returns the windows at the newest end that was judged.
     pub(crate) const fn windows(&self, now: i64) -> JudgedWindows {
         JudgedWindows { end: self.end, sums: self.sums, now }
@@ -78,10 +92,9 @@ impl Judged {
         if counts.is_zero() && !created {
             return;
         }
-        if ring == Ring::Fine {
-            self.changed = Some(self.changed.map_or(start, |first| first.min(start)));
-        }
-        if ring.end(start) > self.end {
+        let end = ring.end(start);
+        self.changed = Some(self.changed.map_or(end, |first| first.min(end)));
+        if end > self.end {
             return;
         }
         for (sum, width) in self.sums.iter_mut().zip(Width::JUDGED) {
@@ -105,27 +118,27 @@ impl Judged {
         };
         let newest = self.end.max(until);
         let mut last = None;
-        if let Some(first) = self.changed.take() {
-            let first = first.end().max(floor(newest.saturating_sub(JUDGED_BACK)));
-            if first < self.end {
-                let mut sliding = SlidingSums::at(&Width::JUDGED, panes, first);
-                windows(first, sliding.sums());
-                while let Some(change) = sliding.next_change(self.end - PANE) {
-                    windows(change.end, sliding.sums());
-                }
-            }
-            if first <= self.end {
-                windows(self.end, &self.sums);
-            }
-            last = Some(self.end);
-        }
         let mut sliding = SlidingSums::resume(&Width::JUDGED, panes, self.end, self.sums);
-        while let Some(change) = sliding.next_change(until) {
+        let changed = self.changed.take();
+        if let Some(first) = changed {
+            let oldest = floor(newest.saturating_sub(JUDGED_BACK));
+            // A change at `oldest` itself is found from one slide end before.
+            let begin = if first < oldest { oldest - PANE } else { first };
+            if begin < self.end {
+                sliding = SlidingSums::at(&Width::JUDGED, panes, begin);
+            }
+            if oldest <= first && first <= self.end {
+                windows(first, sliding.sums());
+                last = Some(first);
+            }
+        }
+        // Not `self.end` itself: it is where time was when the scope was last advanced.
+        while let Some(change) = sliding.next_change(newest) {
             windows(change.end, sliding.sums());
             last = Some(change.end);
         }
         // When the scope was last judged must not matter, so the newest end is always judged.
-        if last.is_some_and(|last| last < newest) {
+        if (changed.is_some() || last.is_some()) && last.is_none_or(|last| last < newest) {
             windows(newest, sliding.sums());
         }
         self.sums = *sliding.sums();

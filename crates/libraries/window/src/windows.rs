@@ -223,6 +223,7 @@ impl ScopeWindows {
     pub fn apply(&mut self, now: i64, pane: PaneStart, delta: &Counts) -> Applied {
         let too_late = [Admission::TooLate; RINGS];
         let mut applied = Applied { rings: too_late, created: false, without_count: 0 };
+        self.judged.reach(&self.panes, now);
         for ring in Ring::ALL {
             let start = ring.pane_of(pane);
             if ring.expiry(start) > now {
@@ -416,6 +417,11 @@ impl ScopeWindows {
         self.judged.windows(now)
     }
 
+    /// Returns the newest end that was judged.
+    pub const fn judged_end(&self) -> i64 {
+        self.judged.end()
+    }
+
     /// Returns the end of the newest pane in which something happened.
     pub fn newest_end(&self) -> Option<i64> {
         let fine = &self.panes[Ring::Fine as usize];
@@ -430,6 +436,12 @@ impl ScopeWindows {
     /// Returns the panes of a ring, the oldest first.
     pub fn panes(&self, ring: Ring) -> impl ExactSizeIterator<Item = &Pane> {
         self.panes[ring as usize].iter()
+    }
+
+    /// Returns the panes of a ring that start at `from` or later, in UTC microseconds, the oldest first.
+    pub fn panes_from(&self, ring: Ring, from: i64) -> impl Iterator<Item = &Pane> {
+        let panes = &self.panes[ring as usize];
+        panes.range(panes.index(|start| start.micros() < from)..panes.len())
     }
 
     /// Returns the number of panes of all rings.

@@ -10,12 +10,15 @@
 //! | `deliveries/<scope key>` | the latest hour in which the source or tenant has delivered a message |
 //! | `episodes/<scope key>` | [`alerting::ScopeEpisodes`], or a tombstone if there are none |
 //! | `campaign/<scope key>` | the [`crate::evidence::Campaign`] of a campaign |
+//! | `baseline/<hour of the week>/<scope key>` | an [`alerting::Bucket`]: the counts of this hour in the last weeks, or a tombstone after it expired |
+//! | `engagement/<scope key>` | the [`alerting::EngagementHistory`], or a tombstone after it expired |
+//! | `history/<scope key>` | the ends of the panes of the last events, by [`alerting::Series`], or a tombstone if there are none |
 //! | `part/<member>/<number>` | a [`crate::commit::CommitPart`] of a commit whose last part was not read yet |
 //! | `mark` | [`LastCommit`] |
 //!
 //! All values are JSON.
 
-use alerting::AsOf;
+use alerting::{AsOf, Zone};
 use serde::{Deserialize, Serialize};
 use window::{HourStart, PaneStart, Ring};
 
@@ -46,6 +49,9 @@ pub(crate) enum ChangelogKey<'a> {
     Deliveries(&'a str),
     Episodes(&'a str),
     Campaign(&'a str),
+    Baseline(u8, &'a str),
+    Engagement(&'a str),
+    History(&'a str),
     Part(i32, u32),
     LastCommit,
 }
@@ -67,6 +73,9 @@ impl<'a> ChangelogKey<'a> {
             Self::Deliveries(scope) => format!("deliveries/{scope}"),
             Self::Episodes(scope) => format!("episodes/{scope}"),
             Self::Campaign(scope) => format!("campaign/{scope}"),
+            Self::Baseline(hour, scope) => format!("baseline/{hour}/{scope}"),
+            Self::Engagement(scope) => format!("engagement/{scope}"),
+            Self::History(scope) => format!("history/{scope}"),
             Self::Part(from, number) => format!("part/{from}/{number}"),
             Self::LastCommit => "mark".to_owned(),
         }
@@ -84,6 +93,8 @@ impl<'a> ChangelogKey<'a> {
             "deliveries" => return Ok(Self::Deliveries(rest)),
             "waiting" => return Ok(Self::Waiting(rest)),
             "campaign" => return Ok(Self::Campaign(rest)),
+            "engagement" => return Ok(Self::Engagement(rest)),
+            "history" => return Ok(Self::History(rest)),
             _ => {}
         }
         let (start, scope) = rest.split_once('/').ok_or_else(unknown)?;
@@ -93,6 +104,10 @@ impl<'a> ChangelogKey<'a> {
             "part" => {
                 let from = i32::try_from(start).map_err(|_| unknown())?;
                 Ok(Self::Part(from, scope.parse().map_err(|_| unknown())?))
+            }
+            "baseline" => {
+                let hour = u8::try_from(start).ok().filter(|hour| *hour < Zone::HOURS);
+                Ok(Self::Baseline(hour.ok_or_else(unknown)?, scope))
             }
             "pane" => Ok(Self::Pane(Ring::Fine, pane()?, scope)),
             "day" => Ok(Self::Pane(Ring::Day, pane()?, scope)),
@@ -132,15 +147,28 @@ mod tests {
             (ChangelogKey::Waiting("source/ses/acme"), "waiting/source/ses/acme"),
             (ChangelogKey::Episodes(scope), "episodes/campaign/mailgun/shop/spring%2Fsale%201"),
             (ChangelogKey::Campaign(scope), "campaign/campaign/mailgun/shop/spring%2Fsale%201"),
+            (
+                ChangelogKey::Baseline(167, "mailbox/ses/acme/gmail"),
+                "baseline/167/mailbox/ses/acme/gmail",
+            ),
+            (ChangelogKey::Engagement("source/ses/acme"), "engagement/source/ses/acme"),
+            (ChangelogKey::History("source/ses/acme"), "history/source/ses/acme"),
             (ChangelogKey::Part(3, 1), "part/3/1"),
             (ChangelogKey::LastCommit, "mark"),
         ] {
             assert_eq!(key.to_text(), text);
             assert_eq!(ChangelogKey::parse(text.as_bytes()).unwrap(), key);
         }
-        for wrong in
-            ["pane/7/source/mailgun/shop", "pane/x/y", "pane", "else", "else/0/a", "cohort/7/a", ""]
-        {
+        for wrong in [
+            "pane/7/source/mailgun/shop",
+            "pane/x/y",
+            "pane",
+            "else",
+            "else/0/a",
+            "cohort/7/a",
+            "baseline/168/source/ses/acme",
+            "",
+        ] {
             assert!(ChangelogKey::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

@@ -10,6 +10,7 @@ use window::{Counts, ScopeKind, ScopeRate, Width};
 
 use crate::batch_counts::{BatchCounts, ScopeCounts};
 use crate::clock::ClockSettings;
+use crate::history::Zones;
 use crate::rated_event::RatedEvent;
 use crate::settings::Publish;
 use crate::shard::{Shard, ShardSettings, Transitions};
@@ -65,6 +66,7 @@ fn publish(events: &[Arrival], publish: Publish) -> Vec<ScopeRate> {
         rules: RuleSet::defaults(),
         publish,
         clock,
+        zones: Zones::default(),
         scopes_per_source: 10_000,
         memory_is_full: false,
     };

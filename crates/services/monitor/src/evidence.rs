@@ -5,6 +5,8 @@ use event::OccurredAt;
 use serde::{Deserialize, Serialize};
 use window::{Cohorts, Counts, HourStart, JudgedWindows, PaneCounts, Width};
 
+use crate::history::History;
+
 /// How long a campaign is counted before its counts begin again, in microseconds: one day.
 const CAMPAIGN_RESTARTS: i64 = 24 * 3_600_000_000;
 
@@ -37,8 +39,11 @@ pub(crate) struct ScopeEvidence<'a> {
     pub(crate) cohorts: &'a Cohorts,
     pub(crate) campaign: Option<&'a Campaign>,
     pub(crate) rates_known: bool,
-    pub(crate) last_event: Option<i64>,
-    pub(crate) baseline: Option<&'a Baseline>,
+    /// The end of the newest pane.
+    pub(crate) newest: Option<i64>,
+    pub(crate) history: Option<&'a History>,
+    /// Whether a rule about silence can be broken. If not, there is no need to look for it.
+    pub(crate) may_be_silent: bool,
 }
 
 impl Evidence for ScopeEvidence<'_> {
@@ -72,14 +77,21 @@ impl Evidence for ScopeEvidence<'_> {
     }
 
     fn last_event(&self) -> Option<i64> {
-        self.last_event
+        match self.history {
+            Some(history) if history.tracks_events() => history.last_event_of(Series::Events),
+            _ => self.newest,
+        }
     }
 
     fn last_event_of(&self, series: Series) -> Option<i64> {
-        if series == Series::Events { self.last_event } else { None }
+        match series {
+            _ if !self.may_be_silent => None,
+            Series::Events => self.last_event(),
+            _ => self.history?.last_event_of(series),
+        }
     }
 
     fn baseline(&self) -> Option<&Baseline> {
-        self.baseline
+        self.history.map(History::baseline)
     }
 }

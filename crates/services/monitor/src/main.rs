@@ -23,12 +23,14 @@ mod deliveries;
 mod event_partitions;
 mod evidence;
 mod fold;
+mod history;
 mod incidents_record;
 mod incidents_settings;
 mod incidents_stage;
 mod rate;
 mod rated_event;
 mod restore;
+mod scope_state;
 mod settings;
 mod shard;
 mod watermarks;
@@ -47,6 +49,7 @@ fn main() -> anyhow::Result<()> {
     let rules = settings
         .rules()
         .map_err(|error| service.settings.invalid("monitor.rule", error.to_string()))?;
+    let zones = settings::zones(&service.settings)?;
     service.open(settings.admin)?; // all settings are read before a port opens
 
     cluster.prepare()?;
@@ -55,7 +58,7 @@ fn main() -> anyhow::Result<()> {
     let pane_partitions = partitions.scope_partitions;
     let alert_partitions = usize::try_from(pane_partitions)?;
     let fold = Fold::new(topics, event_partitions, pane_partitions, &settings);
-    let rate = Rate::new(topics, event_partitions, pane_partitions, &settings, rules);
+    let rate = Rate::new(topics, event_partitions, pane_partitions, &settings, (rules, zones));
     let incidents = IncidentsStage::new(topics, alert_partitions, settings.incidents.settings());
     kafka::run_all(&cluster, &service, settings.batch(), (fold, rate, incidents))?;
     Ok(())

@@ -15,10 +15,12 @@ use window::{Counts, HourStart, PANE, PaneStart, Ring, ScopeError};
 use crate::clock::ClockSettings;
 use crate::commit::{CommitPart, KeyedDelta, partition_of};
 use crate::deliveries::Deliveries;
+use crate::history::Zones;
 use crate::incidents_record::ClockRecord;
 use crate::restore::ShardRestore;
+use crate::scope_state::Counted;
 use crate::settings::MonitorSettings;
-use crate::shard::{Counted, DeltaOutcome, Shard, ShardSettings, Transitions};
+use crate::shard::{DeltaOutcome, Shard, ShardSettings, Transitions};
 use crate::watermarks::Watermarks;
 
 /// The changelog lost records, or it does not belong to the committed offsets. The rates would be
@@ -102,7 +104,7 @@ impl Rate {
         event_partitions: usize,
         pane_partitions: i32,
         settings: &MonitorSettings,
-        rules: RuleSet,
+        (rules, zones): (RuleSet, Zones),
     ) -> Self {
         Self {
             panes_topic: topics.panes.clone(),
@@ -112,6 +114,7 @@ impl Rate {
             changelog: topics.monitor_changelog.clone(),
             shard_settings: ShardSettings {
                 rules,
+                zones,
                 publish: settings.publish,
                 clock: ClockSettings {
                     event_partitions,

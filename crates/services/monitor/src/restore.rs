@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use crate::changelog::{ChangelogKey, LastCommit};
 use crate::commit::CommitPart;
 use crate::deliveries::Deliveries;
-use crate::shard::{RestoredScope, Shard, ShardSettings};
+use crate::scope_state::RestoredScope;
+use crate::shard::{Shard, ShardSettings};
 
 /// The state of a shard as of the changelog records read so far.
 #[derive(Default)]
@@ -49,6 +50,19 @@ impl ShardRestore {
                     Some(hour) => self.deliveries.0.insert(scope.to_owned(), hour),
                     None => self.deliveries.0.remove(scope),
                 };
+            }
+            ChangelogKey::Baseline(hour, scope) => {
+                let buckets = &mut self.scope_state(scope).history.buckets;
+                match read(value)? {
+                    Some(bucket) => buckets.insert(hour, bucket),
+                    None => buckets.remove(&hour),
+                };
+            }
+            ChangelogKey::Engagement(scope) => {
+                self.scope_state(scope).history.engagement = read(value)?.unwrap_or_default()
+            }
+            ChangelogKey::History(scope) => {
+                self.scope_state(scope).history.last_events = read(value)?.unwrap_or_default()
             }
             ChangelogKey::Campaign(scope) => self.scope_state(scope).campaign = read(value)?,
             ChangelogKey::Part(from, number) => {

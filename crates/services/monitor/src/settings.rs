@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alerting::rule::Rule;
-use alerting::{Override, RuleError, RuleSet};
+use alerting::{Override, RuleError, RuleSet, Zone};
+use event::Provider;
 use kafka::BatchSettings;
 use serde::Deserialize;
+use service::{Settings, SettingsError};
 use window::ScopeKind;
 
+use crate::history::Zones;
 use crate::incidents_settings::IncidentsSection;
 
 /// An event partition that has been idle for this many times `idle_after` is gone. With the default
@@ -29,6 +32,28 @@ pub(crate) enum Publish {
     Changes,
     /// Also every other window that changes.
     All,
+}
+
+/// The time zone of a `[[source]]`. Its other keys are ignored, so that `monitor` needs none of its secrets.
+#[derive(Debug, Deserialize)]
+struct SourceZone {
+    provider: Provider,
+    name: String,
+    time_zone: Option<String>,
+}
+
+/// Returns the time zones of the sources that have one.
+pub(crate) fn zones(settings: &Settings) -> Result<Zones, SettingsError> {
+    let sources: Vec<SourceZone> = settings.list("source")?;
+    let mut zones = Zones::default();
+    for (index, SourceZone { provider, name, time_zone }) in sources.into_iter().enumerate() {
+        let Some(time_zone) = time_zone else { continue };
+        let zone = Zone::named(&time_zone).map_err(|error| {
+            settings.invalid(&format!("source[{index}].time_zone"), error.to_string())
+        })?;
+        zones.insert(provider, name, zone);
+    }
+    Ok(zones)
 }
 
 /// The keys are explained in `deploy/mailpulse.toml`.
@@ -110,4 +135,38 @@ impl MonitorSettings {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use window::Scope;
+
+    use super::*;
+
+    fn zones_of(sources: &str) -> Result<Zones, SettingsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mailpulse.toml");
+        std::fs::write(&path, sources).unwrap();
+        zones(&Settings::load(Some(&path), std::iter::empty()).unwrap())
+    }
+
+    #[test]
+    fn a_source_has_the_time_zone_of_its_settings() {
+        let sources = "[[source]]\nprovider = \"ses\"\nname = \"acme\"\nsecrets = [\"env:NOT_SET_HERE\"]\n\
+                       time_zone = \"Europe/Berlin\"\n[[source]]\nprovider = \"ses\"\nname = \"bolt\"\n";
+        let zones = zones_of(sources).unwrap();
+        let of = |key| zones.of(&Scope::parse(key).unwrap());
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        assert_eq!(of("source/ses/acme"), berlin);
+        assert_eq!(of("mailbox/ses/acme/gmail"), berlin);
+        for other in ["source/ses/bolt", "source/sendgrid/acme", "tenant/acme"] {
+            assert_eq!(of(other), Zone::UTC, "{other}");
+        }
+        let error = zones_of(&sources.replace("Europe/Berlin", "Berlin")).unwrap_err().to_string();
+        assert!(
+            error.contains("source[0].time_zone") && error.contains("Europe/Berlin"),
+            "{error}"
+        );
+        assert!(zones_of("").is_ok());
+    }
 }

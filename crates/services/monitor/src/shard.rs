@@ -1,36 +1,25 @@
 //! The state of one partition of `mail.panes`: its scopes and its clock.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use alerting::{Alert, AsOf, Facts, RuleInForce, RuleSet, ScopeEpisodes};
+use alerting::{Alert, AsOf, RuleSet};
 use event::{Counter, OccurredAt, Provider};
-use window::{
-    Admission, Applied, BOUNCES, Cohort, Cohorts, Counts, Emits, HourStart, JudgedWindows, PANE,
-    Pane, PaneStart, Ring, Scope, ScopeError, ScopeKind, ScopeRate, ScopeWindows, Width, Window,
-    WindowKey,
-};
+use window::{Counts, HourStart, Pane, PaneStart, Scope, ScopeError, ScopeKind, ScopeRate};
 
 use crate::changelog::{ChangelogKey, LastCommit};
 use crate::clock::{ClockSettings, ShardClock};
 use crate::commit::{CommitPart, IncompleteCommits, KeyedDelta};
 use crate::deliveries::Deliveries;
-use crate::evidence::{Campaign, ScopeEvidence};
+use crate::history::Zones;
+use crate::scope_state::{
+    ChangelogRecord, Counted, HasDeliveries, Judgement, Published, RestoredScope, ScopeKey,
+    ScopeState,
+};
 use crate::settings::Publish;
 use crate::watermarks::Watermarks;
 
-/// The rates of a source are unknown if the last hour in which it has delivered a message ended longer
-/// ago than this, in microseconds of event time: 24 hours.
-const DELIVERIES_EXPECTED: i64 = 24 * 3_600_000_000;
-
 /// The greatest number of tombstones of expired panes and cohorts that one commit writes.
 const TOMBSTONES_PER_COMMIT: usize = 20_000;
-
-/// The estimated memory of a scope without panes, and of a pane or cohort, in bytes. Most panes have
-/// few counts.
-const SCOPE_BYTES: usize = 2048;
-const PANE_BYTES: usize = 80;
 
 /// The settings of all shards.
 #[derive(Debug)]
@@ -38,61 +27,12 @@ pub(crate) struct ShardSettings {
     pub(crate) rules: RuleSet,
     pub(crate) publish: Publish,
     pub(crate) clock: ClockSettings,
+    /// The time zones of sources.
+    pub(crate) zones: Zones,
     /// How many scopes of one source, besides the source itself, a shard keeps.
     pub(crate) scopes_per_source: usize,
     /// Whether the scopes of the process use as much memory as they may.
     pub(crate) memory_is_full: bool,
-}
-
-/// The key of a scope. Records and the maps of a shard use it.
-type ScopeKey = Arc<str>;
-
-struct ScopeState {
-    key: ScopeKey,
-    scope: Scope,
-    /// The key of its source or tenant; see [`Scope::whole`].
-    whole: ScopeKey,
-    windows: ScopeWindows,
-    cohorts: Cohorts,
-    /// The rules that apply to the scope.
-    rules: Vec<RuleInForce>,
-    episodes: ScopeEpisodes,
-    /// The counts since the campaign began; `None` for other scopes.
-    campaign: Option<Campaign>,
-    /// The time at which the scope must be advanced. [`Shard::due`] contains the same time.
-    due: Option<i64>,
-    /// The estimated memory. [`Shard::bytes`] contains it.
-    bytes: usize,
-    /// The panes of the day that are in the changelog. See [`ScopeState::must_write_day`].
-    written_days: BTreeSet<PaneStart>,
-    unwritten: Unwritten,
-}
-
-/// The parts of a scope that changed since the last commit. Their values are read when the changelog
-/// records are written.
-#[derive(Default)]
-struct Unwritten {
-    panes: BTreeSet<(Ring, PaneStart)>,
-    cohorts: BTreeSet<HourStart>,
-    waiting: bool,
-    episodes: bool,
-    campaign: bool,
-}
-
-/// The parts of a scope from the changelog.
-#[derive(Default)]
-pub(crate) struct RestoredScope {
-    pub(crate) panes: BTreeMap<(Ring, PaneStart), Pane>,
-    pub(crate) cohorts: BTreeMap<HourStart, Cohort>,
-    pub(crate) waiting: BTreeSet<WindowKey>,
-    pub(crate) episodes: ScopeEpisodes,
-    pub(crate) campaign: Option<Campaign>,
-}
-
-impl RestoredScope {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.panes.is_empty() && self.cohorts.is_empty() && self.episodes.is_empty()
-    }
 }
 
 /// The changes that a shard publishes.
@@ -113,19 +53,6 @@ pub(crate) enum DeltaOutcome {
     /// scope, which may be in another shard.
     BelongsTo(Scope),
 }
-
-/// What could not be counted. Each event is in one delta of its source and may also be in deltas of
-/// other scopes, where it is not counted again: these numbers are 0 there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    /// The number of events that were too late for each ring, and for the cohorts.
-    pub(crate) late: [u64; 3],
-    /// The number of corrections of something that the pane does not count.
-    pub(crate) without_count: u64,
-}
-
-/// Key and value of a changelog record. `None` is a tombstone.
-pub(crate) type ChangelogRecord = (String, Option<Vec<u8>>);
 
 #[derive(Default)]
 pub(crate) struct Shard {
@@ -188,21 +115,17 @@ impl Shard {
         restored: RestoredScope,
         settings: &ShardSettings,
     ) -> Result<(), ScopeError> {
-        let RestoredScope { panes, cohorts, waiting, episodes, campaign } = restored;
-        let mut state = ScopeState::new(key, settings)?;
+        let delivered = |pane: &&Pane| pane.counts.to_counts().get(Counter::Delivered) > 0;
+        let delivered: Vec<_> =
+            restored.panes.values().filter(delivered).map(|pane| pane.start).collect();
+        let state = ScopeState::restore(key, restored, settings, self.clock.now())?;
         // A changelog of an earlier release does not tell when the source has delivered a message.
-        for pane in panes.values() {
-            if pane.counts.to_counts().get(Counter::Delivered) > 0 {
-                self.note_delivery(&state.whole, pane.start);
-            }
+        for pane in delivered {
+            self.note_delivery(&state.whole, pane);
         }
-        state.written_days = written_days(&panes);
-        let panes = with_days(panes).into_iter().map(|((ring, _), pane)| (ring, pane));
-        let emits = emits(&state.scope, settings);
-        state.windows = ScopeWindows::restore(panes, waiting, emits, self.clock.now());
-        state.cohorts = Cohorts::from_cohorts(cohorts);
-        state.episodes = episodes;
-        state.campaign = campaign;
+        if state.was_changed_by_restore() {
+            self.changed.insert(state.key.clone());
+        }
         let key = state.key.clone();
         self.insert(state);
         // If a rule is gone, its episodes are due at once.
@@ -346,7 +269,7 @@ impl Shard {
             // Not only to the newest pane: when a scope was last advanced must not matter.
             let until = state.windows.newest_end().map_or(now, |newest| newest.max(now));
             state.judge(until, judgement, &mut out.alerts);
-            if state.unwritten.episodes {
+            if state.has_changed_episodes() {
                 self.reschedule(&key, settings, None);
             }
         }
@@ -354,7 +277,9 @@ impl Shard {
 
     /// Returns the number of known sources by provider, for the incidents stage.
     pub(crate) fn sources(&self) -> BTreeMap<Provider, u32> {
-        let sources = self.scopes.values().filter(|state| state.scope.kind() == ScopeKind::Source);
+        // A source of which only a history is left is none that sends.
+        let is_active = |it: &&ScopeState| it.scope.kind() == ScopeKind::Source && it.is_active();
+        let sources = self.scopes.values().filter(is_active);
         let mut by_provider = BTreeMap::new();
         for provider in sources.filter_map(|state| state.scope.provider()) {
             *by_provider.entry(provider).or_default() += 1;
@@ -437,10 +362,12 @@ impl Shard {
         let judgement = Judgement { now, has_deliveries, as_of: &self.as_of };
         state.judge(now, judgement, &mut out.alerts);
         let mut published = Published::default();
-        let had_counts = !state.windows.is_empty() || state.campaign.is_some();
+        let must_judge_again = state.observe(from, now, settings);
+        let had_counts = state.has_counts();
         let has_sent = state.advance(from, now, settings, &mut published);
-        if had_counts && state.windows.is_empty() && state.campaign.is_none() {
-            // Its episodes have no counts any more, so they become stale and end.
+        let lost_counts = had_counts && !state.has_counts();
+        if must_judge_again || lost_counts && state.has_episodes() {
+            // Without counts, its episodes become stale and end.
             state.judge_again(judgement, &mut out.alerts);
         }
         let scope = &state.scope;
@@ -495,8 +422,15 @@ impl Shard {
                 state.write(&mut records).map_err(kafka::Error::state)?;
             }
         }
-        // After a silent night all panes of all scopes expire at once. What has expired never comes back, so
-        // its tombstones can be written later; after a crash it expires again.
+        // The hour of a baseline can come back after it has expired.
+        let is_baseline = |key: &str| key.starts_with("baseline/");
+        let again = records.iter().filter(|(key, value)| value.is_some() && is_baseline(key));
+        let again: HashSet<&str> = again.map(|(key, _)| key.as_str()).collect();
+        if !again.is_empty() {
+            self.tombstones.retain(|key| !again.contains(key.as_str()));
+        }
+        // After a silent night all panes of all scopes expire at once. What has expired does not come back
+        // otherwise, so its tombstones can be written later; after a crash it expires again.
         let is_late = |(key, value): &mut ChangelogRecord| value.is_none() && can_wait(key);
         self.tombstones.extend(records.extract_if(.., is_late).map(|(key, _)| key));
         let due = self.tombstones.len().min(TOMBSTONES_PER_COMMIT);
@@ -568,348 +502,10 @@ impl Shard {
     }
 }
 
-/// Whether a source or tenant sends `delivered` events: the latest hour in which it did.
-#[derive(Debug, Clone, Copy, Default)]
-struct HasDeliveries(Option<HourStart>);
-
-impl HasDeliveries {
-    fn at(self, end: i64) -> bool {
-        self.0.is_some_and(|hour| hour.end() + DELIVERIES_EXPECTED >= end)
-    }
-}
-
-/// The windows of a scope to publish, each once.
-#[derive(Default)]
-struct Published {
-    windows: BTreeMap<(i64, Width), Window>,
-}
-
-/// What a judgement of a scope depends on besides the scope.
-#[derive(Clone, Copy)]
-struct Judgement<'a> {
-    /// The time of the clock.
-    now: i64,
-    has_deliveries: HasDeliveries,
-    as_of: &'a AsOf,
-}
-
-impl Published {
-    fn add(&mut self, window: &Window) {
-        if let Entry::Vacant(entry) = self.windows.entry((window.end, window.width)) {
-            entry.insert(*window);
-        }
-    }
-}
-
-impl ScopeState {
-    fn new(key: &str, settings: &ShardSettings) -> Result<Self, ScopeError> {
-        let scope = Scope::parse(key)?;
-        Ok(Self {
-            key: key.into(),
-            whole: scope.whole().key().into(),
-            windows: ScopeWindows::new(emits(&scope, settings)),
-            cohorts: Cohorts::default(),
-            rules: rules_of(&scope, settings),
-            episodes: ScopeEpisodes::default(),
-            campaign: None,
-            scope,
-            due: None,
-            bytes: 0,
-            written_days: BTreeSet::new(),
-            unwritten: Unwritten::default(),
-        })
-    }
-
-    /// Returns also whether the scope may be due at another time.
-    fn apply(
-        &mut self,
-        now: i64,
-        pane: PaneStart,
-        cohort: Option<HourStart>,
-        counts: &Counts,
-    ) -> (Counted, bool) {
-        let events = if self.scope.kind() == ScopeKind::Source { count_events(counts) } else { 0 };
-        let mut counted = Counted::default();
-        let applied = self.windows.apply(now, pane, counts);
-        let had_unpublished = self.cohorts.has_unpublished();
-        let cohorts = self.cohorts.len();
-        let mut without_count = applied.without_count;
-        for (ring, admission) in Ring::ALL.into_iter().zip(applied.rings) {
-            if admission == Admission::TooLate {
-                counted.late[ring as usize] = events;
-            } else if ring == Ring::Fine || self.must_write_day(now, pane, &applied) {
-                self.unwritten.panes.insert((ring, ring.pane_of(pane)));
-            }
-        }
-        if let Some(hour) = cohort {
-            let (admission, of_cohort) = self.cohorts.apply(now, hour, counts);
-            without_count = without_count.max(of_cohort);
-            if admission == Admission::TooLate {
-                counted.late[Ring::ALL.len()] = events;
-            } else {
-                self.unwritten.cohorts.insert(hour);
-            }
-        }
-        let is_kept = applied.rings[Ring::Day as usize] != Admission::TooLate;
-        if self.scope.kind() == ScopeKind::Campaign && is_kept {
-            Campaign::add(&mut self.campaign, pane.micros(), counts);
-            self.unwritten.campaign = true;
-        }
-        if self.scope.kind() == ScopeKind::Source {
-            counted.without_count = without_count;
-        }
-        let changes_due = applied.changes_due()
-            || self.cohorts.len() != cohorts
-            || self.cohorts.has_unpublished() != had_unpublished;
-        (counted, changes_due)
-    }
-
-    /// Returns whether a pane of the day that a delta has changed must be written to the changelog. As long
-    /// as the fine ring has everything that the pane counts, a restore adds its panes up; see
-    /// [`with_days`]. A pane that was written once is written whenever it changes.
-    fn must_write_day(&mut self, now: i64, pane: PaneStart, applied: &Applied) -> bool {
-        let day = Ring::Day.pane_of(pane);
-        let is_sum = Ring::Fine.expiry(pane) > now
-            && applied.rings[Ring::Day as usize] != Admission::Corrects
-            // A pane of ten seconds had less than was subtracted, but that of the day may have it.
-            && applied.without_count == 0;
-        if !is_sum {
-            self.written_days.insert(day);
-        }
-        self.written_days.contains(&day)
-    }
-
-    /// Judges the rules at every end of windows that was not judged yet, up to `until`, and at the time of
-    /// the clock.
-    fn judge(&mut self, until: i64, judgement: Judgement<'_>, out: &mut Vec<Alert>) {
-        self.judge_windows(until, judgement, false, out);
-    }
-
-    /// Judges open episodes at the time of the clock, although no window has changed.
-    fn judge_again(&mut self, judgement: Judgement<'_>, out: &mut Vec<Alert>) {
-        if !self.episodes.is_empty() {
-            self.judge_windows(judgement.now, judgement, true, out);
-        }
-    }
-
-    fn judge_windows(
-        &mut self,
-        until: i64,
-        judgement: Judgement<'_>,
-        again: bool,
-        out: &mut Vec<Alert>,
-    ) {
-        let Judgement { now, has_deliveries, as_of } = judgement;
-        let Self { scope, windows, cohorts, campaign, rules, episodes, .. } = self;
-        let newest = windows.newest_end();
-        let before = (!episodes.is_empty()).then(|| episodes.clone());
-        let mut due = episodes.due(rules);
-        let mut step = |windows: &JudgedWindows, now: Option<i64>| {
-            let is_newest = newest.is_none_or(|newest| windows.end >= newest);
-            let evidence = ScopeEvidence {
-                windows,
-                cohorts,
-                // The counts of a campaign have no end, so they belong to the newest windows only.
-                campaign: campaign.as_ref().filter(|_| is_newest),
-                // Without any pane nothing is unknown: there is too little mail to judge.
-                rates_known: newest.is_none() || has_deliveries.at(windows.end),
-                last_event: newest,
-                baseline: None,
-            };
-            match now {
-                None => episodes.judge(scope, rules, &evidence, as_of, out),
-                Some(now) => episodes.advance(scope, rules, &evidence, now, as_of, out),
-            }
-            episodes.due(rules)
-        };
-        windows.judge(until, now, |windows| due = step(windows, None));
-        // Episodes change at slide ends only, so that it does not matter when the clock was read.
-        let slide_end = now.div_euclid(PANE) * PANE;
-        if again || due.is_some_and(|due| due <= slide_end) {
-            step(&windows.judged(now), Some(slide_end));
-        }
-        if before.unwrap_or_default() != *episodes {
-            self.unwritten.episodes = true;
-        }
-    }
-
-    /// Advances the scope. Returns whether messages were sent in the newest windows, or `None` if none
-    /// has changed.
-    fn advance(
-        &mut self,
-        from: i64,
-        now: i64,
-        settings: &ShardSettings,
-        published: &mut Published,
-    ) -> Option<bool> {
-        let waiting = self.windows.waiting().clone();
-        let advanced = self.windows.advance(from, now);
-        self.unwritten.waiting |= waiting != *self.windows.waiting();
-        let is_open = self.episodes.has_open();
-        for slide in &advanced.slides {
-            match settings.publish {
-                Publish::All => slide.changed().for_each(|window| published.add(window)),
-                // A late event corrects the newest windows at once, but they are published once.
-                Publish::Changes if is_open && !slide.past && slide.end > from => {
-                    slide.changed().for_each(|window| published.add(window));
-                }
-                Publish::Changes => {}
-            }
-        }
-        advanced.tumbled.iter().for_each(|window| published.add(window));
-        let [fine, days] = advanced.expired;
-        for start in fine {
-            self.unwritten.panes.insert((Ring::Fine, start));
-            let day = Ring::Day.pane_of(start);
-            if self.windows.pane(Ring::Day, day).is_some() && self.written_days.insert(day) {
-                self.unwritten.panes.insert((Ring::Day, day));
-            }
-        }
-        let written = days.into_iter().filter(|day| self.written_days.remove(day));
-        self.unwritten.panes.extend(written.map(|day| (Ring::Day, day)));
-        self.unwritten.cohorts.extend(self.cohorts.expire(now));
-        if self.campaign.is_some() && self.windows.is_empty() {
-            self.campaign = None;
-            self.unwritten.campaign = true;
-        }
-        if self.publishes_cohorts(from, now, settings) {
-            for window in self.cohorts.publish() {
-                self.unwritten.cohorts.insert(window.hour());
-                published.add(&window);
-            }
-        }
-        let newest = advanced.slides.last()?;
-        Some(newest.windows.iter().any(|window| has_sent(&window.counts)))
-    }
-
-    /// Returns whether changed cohorts are published in an advance.
-    fn publishes_cohorts(&self, from: i64, now: i64, settings: &ShardSettings) -> bool {
-        let hour = |time| HourStart::of(OccurredAt(time));
-        match settings.publish {
-            Publish::All => true,
-            Publish::Changes => self.scope.kind() == ScopeKind::Source && hour(from) < hour(now),
-        }
-    }
-
-    fn next_due(&self, now: i64, settings: &ShardSettings) -> Option<i64> {
-        let cohorts = match settings.publish {
-            _ if !self.cohorts.has_unpublished() => None,
-            Publish::All => Some(now),
-            Publish::Changes if self.scope.kind() == ScopeKind::Source => {
-                Some(HourStart::of(OccurredAt(now)).end())
-            }
-            Publish::Changes => None,
-        };
-        let expiry = self.cohorts.due();
-        let episodes = self.episodes.due(&self.rules).map(next_slide_end);
-        let times = [self.windows.due(now), episodes, cohorts, expiry];
-        times.into_iter().flatten().min()
-    }
-
-    /// Returns true if the shard can forget the scope.
-    fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.cohorts.is_empty() && self.episodes.is_empty()
-    }
-
-    fn estimated_bytes(&self) -> usize {
-        let panes = self.windows.len() + self.cohorts.len();
-        SCOPE_BYTES + 3 * self.key.len() + PANE_BYTES * panes
-    }
-
-    /// Returns the changelog keys of what has changed.
-    fn unwritten_keys(&self) -> impl Iterator<Item = String> {
-        let Unwritten { panes, cohorts, waiting, episodes, campaign } = &self.unwritten;
-        let key = &*self.key;
-        let panes = panes.iter().map(|(ring, start)| ChangelogKey::Pane(*ring, *start, key));
-        let cohorts = cohorts.iter().map(|hour| ChangelogKey::Cohort(*hour, key));
-        let waiting = waiting.then_some(ChangelogKey::Waiting(key));
-        let episodes = episodes.then_some(ChangelogKey::Episodes(key));
-        let campaign = campaign.then_some(ChangelogKey::Campaign(key));
-        let others = waiting.into_iter().chain(episodes).chain(campaign);
-        panes.chain(cohorts).chain(others).map(ChangelogKey::to_text)
-    }
-
-    /// Appends the changelog records of what has changed.
-    fn write(&mut self, records: &mut Vec<ChangelogRecord>) -> Result<(), serde_json::Error> {
-        let Unwritten { panes, cohorts, waiting, episodes, campaign } =
-            std::mem::take(&mut self.unwritten);
-        let key = &*self.key;
-        for (ring, start) in panes {
-            let value = self.windows.pane(ring, start).map(serde_json::to_vec).transpose()?;
-            records.push((ChangelogKey::Pane(ring, start, key).to_text(), value));
-        }
-        for hour in cohorts {
-            let value = self.cohorts.cohort(hour).map(serde_json::to_vec).transpose()?;
-            records.push((ChangelogKey::Cohort(hour, key).to_text(), value));
-        }
-        if waiting {
-            let windows = self.windows.waiting();
-            let value = (!windows.is_empty()).then(|| serde_json::to_vec(windows)).transpose()?;
-            records.push((ChangelogKey::Waiting(key).to_text(), value));
-        }
-        if episodes {
-            let open = (!self.episodes.is_empty()).then_some(&self.episodes);
-            let value = open.map(serde_json::to_vec).transpose()?;
-            records.push((ChangelogKey::Episodes(key).to_text(), value));
-        }
-        if campaign {
-            let value = self.campaign.as_ref().map(serde_json::to_vec).transpose()?;
-            records.push((ChangelogKey::Campaign(key).to_text(), value));
-        }
-        Ok(())
-    }
-}
-
-/// Returns whether the tombstone of a key can be written later: that of a pane or cohort.
+/// Returns whether the tombstone of a key can be written later: that of a pane, a cohort or an hour of a baseline.
 fn can_wait(key: &str) -> bool {
-    use ChangelogKey::{Cohort, Pane};
-    matches!(ChangelogKey::parse(key.as_bytes()), Ok(Pane(..) | Cohort(..)))
-}
-
-/// Rounds event time up to a slide end.
-const fn next_slide_end(time: i64) -> i64 {
-    time.saturating_add(PANE - 1).div_euclid(PANE) * PANE
-}
-
-/// Returns the rules that are judged for a scope. A scope of all others has none: its deltas come from other
-/// shards, so nobody could recompute what it counts at a given prefix of the log.
-fn rules_of(scope: &Scope, settings: &ShardSettings) -> Vec<RuleInForce> {
-    let is_other = scope.kind() != ScopeKind::Source && scope.other().is_none();
-    if is_other { Vec::new() } else { settings.rules.for_scope(scope, Facts::default()) }
-}
-
-/// Returns the panes of the day that the changelog contains.
-fn written_days(panes: &BTreeMap<(Ring, PaneStart), Pane>) -> BTreeSet<PaneStart> {
-    let days = panes.keys().filter(|(ring, _)| *ring == Ring::Day);
-    days.map(|(_, start)| *start).collect()
-}
-
-/// Adds the panes of the day that the changelog does not contain: they are the sums of panes of the fine
-/// ring. No late delta has come to them, because then they would be written.
-fn with_days(mut panes: BTreeMap<(Ring, PaneStart), Pane>) -> BTreeMap<(Ring, PaneStart), Pane> {
-    let mut missing: BTreeMap<PaneStart, Counts> = BTreeMap::new();
-    for (&(ring, start), pane) in &panes {
-        let day = Ring::Day.pane_of(start);
-        if ring == Ring::Fine && !panes.contains_key(&(Ring::Day, day)) {
-            *missing.entry(day).or_default() += &pane.counts.to_counts();
-        }
-    }
-    panes.extend(missing.into_iter().map(|(start, counts)| {
-        let pane = Pane { start, corrections: 0, counts: (&counts).into() };
-        ((Ring::Day, start), pane)
-    }));
-    panes
-}
-
-fn emits(scope: &Scope, settings: &ShardSettings) -> Emits {
-    Emits { past: settings.publish == Publish::All, tumbling: scope.kind() == ScopeKind::Source }
-}
-
-/// Returns whether a provider has tried to deliver messages. Opens and complaints can be about mail of
-/// other days.
-fn has_sent(counts: &Counts) -> bool {
-    [Counter::Injected, Counter::Deferrals].iter().any(|&it| counts.get(it) > 0)
-        || counts.sum(&window::BOUNCES) > 0
+    use ChangelogKey::{Baseline, Cohort, Pane};
+    matches!(ChangelogKey::parse(key.as_bytes()), Ok(Pane(..) | Cohort(..) | Baseline(..)))
 }
 
 /// Returns what limits the number of scopes of a key: provider and source, or for a tenant the kind of
@@ -925,28 +521,6 @@ fn limited_group(key: &str) -> Option<&str> {
             Some(&rest[..source + end])
         }
     }
-}
-
-/// Returns the number of events in a delta, as far as they count for something. Each counter here
-/// belongs to another kind or cause of events.
-fn count_events(counts: &Counts) -> u64 {
-    use Counter as C;
-    let events = [
-        C::Injected,
-        C::Delivered,
-        C::Deferrals,
-        C::AutoReplies,
-        C::LateBounces,
-        C::Dropped,
-        C::Suppressed,
-        C::Opened,
-        C::Clicked,
-        C::MachineOpened,
-        C::MachineClicked,
-        C::Complained,
-        C::Unsubscribed,
-    ];
-    counts.sum(&events).saturating_add(counts.sum(&BOUNCES))
 }
 
 #[cfg(test)]

@@ -27,6 +27,18 @@ fn one_member_publishes_what_the_events_add_up_to() {
 }
 
 #[test]
+fn a_rate_above_the_critical_threshold_becomes_critical() {
+    let stage = Stage::new("critical");
+    // With all 45 minutes at once, one partition could be read far ahead of the others, and windows that end more than
+    // 15 minutes before the newest event of a scope are not judged.
+    let mut events = campaign::events(20_000);
+    events.retain(|event| event.at < T0 + 26 * MINUTE);
+    stage.publish(&events);
+    let _member = stage.member("a");
+    stage.published().await_severity(alerts::WORST, "critical");
+}
+
+#[test]
 fn members_that_join_and_are_killed_change_nothing() {
     let stage = Stage::new("three");
     let events = campaign::events(20_000);

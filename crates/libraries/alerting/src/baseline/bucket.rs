@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use window::{BOUNCES, Counts, sent};
 
 /// The weeks that a bucket keeps: the running one and the four before.
-const KEPT: usize = 5;
+pub(super) const KEPT: usize = 5;
 
 /// What a baseline counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,7 +32,10 @@ pub enum Series {
 
 impl Series {
     /// The number of series.
-    const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 8;
+
+    /// The series whose silence is looked for: all events, and three kinds.
+    pub const TRACKED: [Self; 4] = [Self::Events, Self::Delivered, Self::Opened, Self::Clicked];
 
     const ALL: [Self; Self::COUNT] = [
         Self::Events,
@@ -94,16 +97,16 @@ impl Series {
 
 /// The counts of one hour of one week.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct HourCounts {
+pub(super) struct HourCounts {
     /// The number of the week.
     #[serde(rename = "w")]
-    week: i32,
+    pub(super) week: i32,
     /// The start of the hour, in hours since the epoch.
     #[serde(rename = "h")]
     hour: i64,
     /// By series.
     #[serde(rename = "c")]
-    counts: [u32; Series::COUNT],
+    pub(super) counts: [u32; Series::COUNT],
     /// The longest time without an event, in seconds.
     #[serde(rename = "g", default)]
     longest_gap: u32,
@@ -114,13 +117,33 @@ struct HourCounts {
 #[serde(transparent)]
 pub struct Bucket(Vec<HourCounts>);
 
-impl Bucket {
-    pub(super) fn observe(&mut self, hour: i64, week: i32, counts: &Counts, longest_gap: i64) {
-        let mut new = HourCounts { week, hour: hour / super::HOUR, ..HourCounts::default() };
-        for (number, series) in new.counts.iter_mut().zip(Series::ALL) {
-            *number = u32::try_from(series.of(counts)).unwrap_or(u32::MAX);
+impl HourCounts {
+    /// `start` and `longest_gap` are in microseconds.
+    pub(super) fn of(start: i64, week: i32, counts: &Counts, longest_gap: i64) -> Self {
+        let number = |series: Series| u32::try_from(series.of(counts)).unwrap_or(u32::MAX);
+        Self {
+            week,
+            hour: start.div_euclid(super::HOUR),
+            counts: Series::ALL.map(number),
+            longest_gap: u32::try_from(longest_gap / 1_000_000).unwrap_or(0).min(3600),
         }
-        new.longest_gap = u32::try_from(longest_gap / 1_000_000).unwrap_or(0).min(3600);
+    }
+
+    /// Returns the start of the hour, in UTC microseconds.
+    pub(super) const fn start(&self) -> i64 {
+        self.hour.saturating_mul(super::HOUR)
+    }
+}
+
+impl Bucket {
+    /// Returns the hours of the last weeks, the latest first.
+    pub(super) fn hours(&self) -> std::slice::Iter<'_, HourCounts> {
+        self.0.iter()
+    }
+
+    /// Adds an hour that is later than those of the bucket.
+    pub(super) fn add(&mut self, new: HourCounts) {
+        let week = new.week;
         match self.0.first_mut().filter(|latest| latest.week == week) {
             // The hour that is repeated when summer time ends.
             Some(latest) => {
@@ -137,12 +160,12 @@ impl Bucket {
 
     /// Returns the start of the latest hour, in UTC microseconds.
     pub(super) fn observed(&self) -> Option<i64> {
-        self.0.first().map(|it| it.hour * super::HOUR)
+        self.0.first().map(HourCounts::start)
     }
 
     /// Returns the start of the oldest hour, in UTC microseconds.
     pub(super) fn oldest(&self) -> Option<i64> {
-        self.0.last().map(|it| it.hour * super::HOUR)
+        self.0.last().map(HourCounts::start)
     }
 
     /// Returns the count of a week.

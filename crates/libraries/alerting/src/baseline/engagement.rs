@@ -74,6 +74,17 @@ impl EngagementHistory {
         true
     }
 
+    /// Returns the start of the last hour that was added, in UTC microseconds.
+    pub(super) fn latest(&self) -> Option<i64> {
+        self.recent.back().map(|(hour, _)| *hour)
+    }
+
+    /// Returns the estimated memory beyond the struct itself, in bytes.
+    pub(super) fn estimated_bytes(&self) -> usize {
+        self.recent.len() * size_of::<(i64, Engagement)>()
+            + self.days.len() * size_of::<(i32, u8, Engagement)>()
+    }
+
     /// Returns the engagement of mail sent in the 24 hours before `end`, and the sum over the same weekday of
     /// the four weeks before. `None` if fewer than three of them are known.
     pub(super) fn compare(
@@ -82,18 +93,24 @@ impl EngagementHistory {
         week: i32,
         weekday: u8,
     ) -> Option<(Engagement, Engagement)> {
-        let (mut now, mut usual, mut days) = (Engagement::default(), Engagement::default(), 0);
-        for (hour, engagement) in &self.recent {
-            if (end - 24 * HOUR..end).contains(hour) {
-                now.add(*engagement);
-            }
-        }
+        let (mut usual, mut days) = (Engagement::default(), 0);
         for (day_week, day, engagement) in &self.days {
             if *day == weekday && (1..=WEEKS).contains(&(week - day_week)) {
                 usual.add(*engagement);
                 days += 1;
             }
         }
-        (days >= 3).then_some((now, usual))
+        (days >= 3).then(|| (self.recent(end), usual))
+    }
+
+    /// Returns the engagement of mail sent in the 24 hours before `end`.
+    pub(super) fn recent(&self, end: i64) -> Engagement {
+        let mut sum = Engagement::default();
+        for (hour, engagement) in &self.recent {
+            if (end - 24 * HOUR..end).contains(hour) {
+                sum.add(*engagement);
+            }
+        }
+        sum
     }
 }

@@ -160,8 +160,16 @@ fn an_hour_that_is_read_again_changes_nothing_and_buckets_restore_a_baseline() {
     let stored = json(&baseline);
     let (buckets, engagement): (BTreeMap<u8, Bucket>, EngagementHistory) =
         serde_json::from_str(&stored).unwrap();
-    let mut restored = Baseline::restore(Zone::UTC, buckets, engagement);
+    let (mut restored, changed) = Baseline::restore(Zone::UTC, buckets, engagement);
+    assert_eq!(changed, BTreeSet::new());
     assert_eq!(json(&restored), stored);
+    let later = MONDAY + 4 * WEEK + 9 * HOUR;
+    let usual = |of: &Baseline| {
+        let share = of.usual_share(Series::Delivered, Series::Events, later);
+        (of.usual(Series::Events, later), share, of.usual_at_hour(Series::Events, later))
+    };
+    assert_eq!(usual(&restored), usual(&baseline));
+    assert!(usual(&baseline).1.is_some());
     let next = MONDAY + 4 * WEEK + 9 * HOUR;
     assert_eq!(restored.observe(next, &delivered(9), 0), Some(9));
     assert_eq!(baseline.observe(next, &delivered(9), 0), Some(9));
@@ -184,4 +192,38 @@ fn engagement_is_compared_with_the_same_weekday() {
     assert_eq!((now.engaged, now.accepted), (120, 1000));
     assert_eq!((usual.engaged, usual.accepted), (1200, 4000));
     assert_eq!(Baseline::new(Zone::UTC).engagement(tuesday), None);
+}
+
+#[test]
+fn with_another_zone_the_hours_move_to_where_they_belong() {
+    let utc = office(600);
+    let stored: BTreeMap<u8, Bucket> =
+        utc.buckets().map(|(it, bucket)| (it, bucket.clone())).collect();
+    let berlin = Zone::named("Europe/Berlin").unwrap();
+    let (moved, changed) = Baseline::restore(berlin.clone(), stored, EngagementHistory::default());
+    // 8 o'clock UTC is 9 o'clock in Berlin in winter, and 17 is 18.
+    assert!(changed.contains(&8) && changed.contains(&18) && !changed.contains(&7));
+    assert!(moved.bucket(8).is_none() && moved.bucket(18).is_some());
+    let mut expected = Baseline::new(berlin.clone());
+    for hour in (0..4 * 168).filter(|hour| (8..18).contains(&(hour % 24))) {
+        expected.observe(MONDAY + hour * HOUR, &delivered(600), 60_000_000);
+    }
+    assert!(moved.buckets().eq(expected.buckets()));
+    let stored: Vec<_> = moved.buckets().map(|(it, bucket)| (it, bucket.clone())).collect();
+    let (_, changed) = Baseline::restore(berlin, stored, EngagementHistory::default());
+    assert_eq!(changed, BTreeSet::new(), "the same zone changes nothing");
+}
+
+#[test]
+fn a_baseline_expires_when_all_its_weeks_have_passed() {
+    assert_eq!(Baseline::new(Zone::UTC).expires(), None);
+    let mut baseline = office(1);
+    let end = MONDAY + 4 * WEEK;
+    let expires = baseline.expires().unwrap();
+    assert!(expires > end + 4 * WEEK && expires < end + 5 * WEEK, "{}", expires - end);
+    assert_eq!(baseline.usual(Series::Events, expires + 10 * HOUR), None);
+    let mail = Counts::of([(Delivered, 9)]);
+    assert!(baseline.observe_cohort(end + HOUR, &mail) && baseline.expires().unwrap() > expires);
+    let bytes = baseline.estimated_bytes();
+    assert!((10_000..40_000).contains(&bytes), "{bytes}");
 }

@@ -3,8 +3,8 @@ use event::Provider;
 use window::{Counts, Width};
 
 use super::*;
-use crate::baseline::{Baseline, Zone};
-use crate::{AlertState, Severity};
+use crate::baseline::{Baseline, Series, Zone};
+use crate::{AlertState, Severity, silence_times};
 
 mod cases;
 mod model;

@@ -1,14 +1,34 @@
-use super::{KINDS, Level, OwnWindow, Reading, Verdict, Windows};
-use crate::Severity;
-use crate::baseline::{SHORTEST_SILENCE, Series};
+use super::{Level, OwnWindow, Reading, Verdict, Windows};
+use crate::baseline::{Baseline, HORIZON, HOUR, SHORTEST_SILENCE, Series};
 use crate::bounds::float;
 use crate::evidence::Evidence;
-use crate::rule::{Rule, RuleWindow};
+use crate::rule::{Rule, RuleWindow, Test};
+use crate::{RuleInForce, Severity};
 
 /// Returns the series that are tracked, with the time of their last event.
-pub(crate) fn silences(evidence: &dyn Evidence) -> impl Iterator<Item = (Series, i64)> {
-    let series = std::iter::once(Series::Events).chain(KINDS);
-    series.filter_map(|series| Some((series, evidence.last_event_of(series)?)))
+fn silences(evidence: &dyn Evidence) -> impl Iterator<Item = (Series, i64)> {
+    Series::TRACKED.into_iter().filter_map(|series| Some((series, evidence.last_event_of(series)?)))
+}
+
+/// Returns when rules about silence are broken if no event comes after the last ones: by rule, severity and
+/// series, in no particular order. At each of these times [`ScopeEpisodes::advance`](crate::ScopeEpisodes::advance)
+/// must be called. A silence that is not foreseen within a week is looked for again after a week.
+///
+/// A newer event can only move the times later.
+pub fn silence_times(
+    rules: &[RuleInForce],
+    baseline: &Baseline,
+    last_events: impl Iterator<Item = (Series, i64)> + Clone,
+) -> Vec<i64> {
+    let rules = rules.iter().filter(|rule| rule.test == Test::Gap);
+    let thresholds = rules.flat_map(|rule| [rule.warning, rule.critical, rule.page]).flatten();
+    let times = thresholds.flat_map(|probability| {
+        last_events.clone().map(move |(series, last)| {
+            let foreseen = baseline.silence_at(series, last, probability);
+            foreseen.unwrap_or_else(|| last.saturating_add(HORIZON * HOUR))
+        })
+    });
+    times.collect()
 }
 
 /// Judges the time without events: of all, and of each series that is tracked.
@@ -41,6 +61,10 @@ pub(super) fn gap(
         return Some(Verdict { level: Level::Good, worst: None, own: None });
     };
     let seconds = |micros: i64| u64::try_from(micros / 1_000_000).unwrap_or(0);
+    let is_worth_a_reading = own.is_some() || level > Level::Elevated;
+    if !is_worth_a_reading {
+        return Some(Verdict { level, worst: None, own: None });
+    }
     let limit = |severity| {
         let at = baseline.silence_at(series, last, rule.threshold(severity)?)?;
         Some(float(seconds(at - last)))

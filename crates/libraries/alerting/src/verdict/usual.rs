@@ -1,7 +1,7 @@
 //! Comparisons with what is usual.
 
 use super::{DELIVERY_CHANGE, Level, Sample, Windows};
-use crate::baseline::{Baseline, Series};
+use crate::baseline::{Baseline, Engagement, Series};
 use crate::bounds::float;
 use crate::rule::{Rule, RuleWindow};
 
@@ -23,17 +23,25 @@ pub(super) fn relative(rule: &Rule, baseline: Option<&Baseline>, end: i64) -> [O
 }
 
 /// Returns the engagement of recent mail, and the usual rate. `None` without history, or if fewer messages than
-/// usual were delivered: then the cause is another one.
+/// usual were delivered: then the cause is another one. Without recent mail there is nothing to compare, and the
+/// usual rate is 0.
 pub(super) fn engagement(windows: &Windows<'_>, window: &RuleWindow) -> Option<(Sample, f64)> {
     let RuleWindow::Cohort { youngest, oldest } = *window else { return None };
     let (from, to) = RuleWindow::cohort_at(youngest, oldest, windows.evidence.end());
-    let (now, usual) = windows.evidence.baseline()?.engagement(to)?;
+    let baseline = windows.evidence.baseline()?;
+    let compared = baseline.engagement(to);
+    let (now, usual) =
+        compared.unwrap_or_else(|| (baseline.recent_engagement(to), Engagement::default()));
+    let (k, n) = (now.engaged.min(now.accepted), now.accepted);
+    let sample = Sample { from, to, k, n, judged: (k, n) };
+    if now.sent == 0 {
+        return Some((sample, 0.0));
+    }
     let share = |part: u64, whole: u64| (whole > 0).then(|| float(part) / float(whole));
     let is_unchanged =
         share(now.accepted, now.sent)? >= share(usual.accepted, usual.sent)? - DELIVERY_CHANGE;
-    let (k, n) = (now.engaged.min(now.accepted), now.accepted);
     let usual = share(usual.engaged, usual.accepted).filter(|_| is_unchanged)?;
-    Some((Sample { from, to, k, n, judged: (k, n) }, usual))
+    Some((sample, usual))
 }
 
 /// Compares the number of events in an hour with the same hour of seven days.

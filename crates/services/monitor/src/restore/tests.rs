@@ -1,4 +1,5 @@
 mod cases;
+mod histories;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,10 @@ use window::{Counts, HourStart, PaneStart, Scope, ScopeError, ScopeRate, Width};
 use super::*;
 use crate::clock::ClockSettings;
 use crate::commit::KeyedDelta;
+use crate::history::Zones;
+use crate::scope_state::Counted;
 use crate::settings::Publish;
-use crate::shard::{Counted, DeltaOutcome, Transitions};
+use crate::shard::{DeltaOutcome, Transitions};
 use crate::watermarks::{Activity, PartitionProgress, Watermarks};
 
 const SECOND: i64 = 1_000_000;
@@ -29,6 +32,7 @@ fn settings(rules: Vec<Rule>) -> ShardSettings {
         rules: RuleSet::new(rules, Vec::new()).unwrap(),
         publish: Publish::All,
         clock,
+        zones: Zones::default(),
         scopes_per_source: 2,
         memory_is_full: false,
     }
@@ -265,8 +269,8 @@ proptest! {
             batches.push((batch.to_vec(), crashes));
             rest = after;
         }
-        // Close all windows, end all episodes, and expire all panes and cohorts.
-        for end in [900, 6000, 10 * 86_400, 20 * 86_400] {
+        // Close all windows, end all episodes, and expire all panes, cohorts and histories.
+        for end in [900, 6000, 10 * 86_400, 20 * 86_400, 60 * 86_400] {
             let watermarks = (0..2).map(|p| Input::Watermark(p, end, Activity::Active));
             batches.push((watermarks.collect(), true));
         }

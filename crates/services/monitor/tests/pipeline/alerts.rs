@@ -20,7 +20,7 @@ pub const RULES: &str = "
     threshold = 0.2
     critical = 0.4
     min_volume = 15
-    hold = { warning = \"0s\" }
+    hold = { warning = \"0s\", critical = \"0s\" }
     [[monitor.rule]]
     name = \"cohort\"
     metric = \"bounce\"
@@ -45,6 +45,8 @@ pub const BAD: [(&str, &str); 3] = [
     ("bounces", "campaign/sendgrid/bolt/welcome"),
     ("stop", "campaign/sendgrid/bolt/welcome"),
 ];
+/// The rule and scope there with a rate above the critical threshold, from the 20th to the 25th minute.
+pub const WORST: (&str, &str) = BAD[0];
 /// The sources there whose scopes have a good rate after every prefix.
 pub const GOOD: [&str; 2] = ["sendgrid/crew", "sendgrid/tardy"];
 

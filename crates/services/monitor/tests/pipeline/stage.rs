@@ -217,6 +217,14 @@ impl Published<'_> {
         self.alerts.iter().map(|(_, alert)| alert.clone()).collect()
     }
 
+    /// Waits until an alert of this rule and scope has this severity.
+    pub fn await_severity(&mut self, (rule, scope): (&str, &str), severity: &str) {
+        self.read_until(&format!("severity {severity} of {rule} in {scope}"), |published| {
+            let mut alerts = published.alerts.iter();
+            alerts.any(|(of, it)| of == scope && it["rule"] == rule && it["severity"] == severity)
+        });
+    }
+
     fn await_end_marks(&mut self) {
         self.read_until("the end marks", |read| read.end_marks == EVERY_PARTITION);
     }
@@ -318,7 +326,7 @@ fn settings() -> String {
         batch_records = 100
         out_of_orderness = \"5s\"
         publish = \"all\"
-        idle_after = \"1s\"
+        idle_after = \"3s\"
         ";
     format!("{settings}{}", alerts::RULES)
 }

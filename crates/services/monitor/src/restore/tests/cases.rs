@@ -68,7 +68,12 @@ fn a_source_has_a_limited_number_of_scopes_and_a_restart_forgets_none() {
         [0, 1].map(|partition| Input::Watermark(partition, second, Activity::Active))
     });
     run.process_batch(later.as_flattened(), &settings);
-    assert_eq!(run.shard.len(), 0, "the scopes have expired");
+    assert_eq!(
+        run.shard.len(),
+        1,
+        "the scopes have expired, and of the source its history is left"
+    );
+    assert_eq!(run.shard.sources(), BTreeMap::new(), "it is no source that sends");
     assert_eq!(apply(&mut run, "campaign/ses/acme/b", 99_000), counted, "there is room again");
 }
 
