@@ -43,6 +43,9 @@ fn bounces() -> Vec<Rule> {
         page: Some(0.10),
         min_volume: 200,
         min_count: 5,
+        // 24 hours of a large list are known so exactly that the bound is the rate. At 80 % of the warning, an
+        // episode of a list whose true rate is just that would end by chance only.
+        resolve: Resolve { below: 0.85, ..Resolve::default() },
         small: Some(SmallVolume {
             windows: vec!["60m".to_owned(), "24h".to_owned()],
             min_volume: 20,
@@ -63,8 +66,10 @@ fn bounces() -> Vec<Rule> {
 
 fn blocks() -> Vec<Rule> {
     let by_ip = &[MailboxProvider, MailboxProviderSendingIp];
+    // Fewer than for `bounce_rate`: if a mailbox provider blocks many sources, this rule must name it before the
+    // rules about all bounces of each source are broken. The bound protects small volumes.
     let blocks = Rule {
-        min_volume: 200,
+        min_volume: 50,
         min_count: 10,
         ..over("blocks", BlockBounce, by_ip, 0.05, 0.10, Family::Blocks)
             .on(Basis::Arrival, &["15m"])
@@ -221,6 +226,8 @@ fn first_rules() -> Vec<Rule> {
     };
     let complaint_rate = Rule {
         min_volume: 1000,
+        // Complaints come in clusters, so a few in five minutes are no evidence against a list.
+        min_count: 10,
         confidence: FIRST,
         hold: FIRST_HOLD,
         ..over("complaint_rate", Complaint, scopes, 0.001, 0.002, Family::Complaints)

@@ -4,8 +4,10 @@
 //! a delivery on average 25 seconds later, so the first windows of every hour show too many bounces. Opens,
 //! complaints and unsubscribes come hours later. Everything follows from the seed.
 
+mod detection;
 mod mail;
 
+pub use detection::Detection;
 use event::Provider;
 use mail::Mail;
 use rand::SeedableRng;
@@ -68,6 +70,8 @@ pub struct Sender {
 pub struct Noise {
     /// The episodes that were opened. All are false.
     pub episodes: u32,
+    /// Those that reached severity critical or page.
+    pub criticals: u32,
     /// Those that reached severity page.
     pub pages: u32,
     /// The share of the time with an open episode.
@@ -110,11 +114,28 @@ pub fn early_stop(rate: f64, p0: f64, campaigns: u32, mails: u32, seed: u64) -> 
 /// Returns the default rules about rates: those of bounds and e-values against fixed thresholds.
 pub fn rate_rules() -> Vec<RuleInForce> {
     let rules = RuleSet::defaults();
-    let is_rate = |rule: &&RuleInForce| {
-        let is_fixed = rule.baseline.is_none_or(|baseline| baseline.factor.is_some());
-        is_fixed && matches!(rule.test, Test::Bound | Test::EValue)
-    };
-    rules.rules().iter().filter(is_rate).cloned().collect()
+    rules.rules().iter().filter(|rule| no_rate(rule).is_none()).cloned().collect()
+}
+
+/// Returns the names of the other default rules, and why they are not simulated.
+pub fn rules_without_rate() -> Vec<(String, &'static str)> {
+    let rules = RuleSet::defaults();
+    let rules = rules.rules().iter();
+    rules.filter_map(|rule| Some((rule.name.clone(), no_rate(rule)?))).collect()
+}
+
+/// Returns why the false episodes of a rule do not follow from a true rate.
+fn no_rate(rule: &Rule) -> Option<&'static str> {
+    match rule.test {
+        Test::Count => Some("it counts answers that are facts, so healthy mail has none"),
+        Test::Burst | Test::Gap | Test::Missing => {
+            Some("it compares counts with those of four weeks, not with a rate")
+        }
+        Test::Bound | Test::EValue => {
+            let is_relative = rule.baseline.is_some_and(|baseline| baseline.factor.is_none());
+            is_relative.then_some("its threshold is a share of the engagement of four weeks")
+        }
+    }
 }
 
 impl Sender {
@@ -136,14 +157,21 @@ impl Sender {
         let mut mail = Mail::new(self);
         let mut episodes = ScopeEpisodes::default();
         let (mut alerts, mut noise, mut open) = (Vec::new(), Noise::default(), 0_i64);
+        let mut severity = Severity::Warning;
         let panes = i64::from(self.days) * DAY;
         for pane in 0..panes {
             mail.send(pane);
             let as_of = AsOf([(0, pane)].into());
             episodes.judge(&scope, &rules, &mail, &as_of, &mut alerts);
             for alert in alerts.drain(..).filter(|alert| alert.state == AlertState::Firing) {
-                noise.episodes += u32::from(alert.seq == 1);
-                noise.pages += u32::from(alert.severity == Severity::Page);
+                if alert.seq == 1 {
+                    (noise.episodes, severity) = (noise.episodes + 1, Severity::Warning);
+                }
+                // An episode also fires when it is no longer stale, with the severity that it had.
+                let rises_to = |to| severity < to && alert.severity >= to;
+                noise.criticals += u32::from(rises_to(Severity::Critical));
+                noise.pages += u32::from(rises_to(Severity::Page));
+                severity = alert.severity;
             }
             open += i64::from(episodes.has_open());
         }

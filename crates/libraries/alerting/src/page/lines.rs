@@ -1,12 +1,15 @@
 //! The labelled lines of a page.
 
 use event::Dimension;
-use window::{Scope, ScopeKind};
+use window::{Metric, Scope, ScopeKind};
 
 use super::text::{clean, clip, span, time};
 use super::{Explanation, PageSettings};
 use crate::wording::{count, percent, provider_name};
-use crate::{Alert, Cause, Change, Family, Incident, IncidentGroup, IncidentState, ResolveReason};
+use crate::{
+    Alert, Cause, Change, Family, Incident, IncidentGroup, IncidentState, Measure, ResolveReason,
+    Share,
+};
 
 /// How much of everything a page shows, in numbers and characters.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +211,8 @@ fn instructions(incident: &Incident, settings: &PageSettings, detail: Detail) ->
     };
     let mailbox_provider = mailbox_provider.map(|of| clean(of, detail.name));
     let esp = scope.provider().map_or(String::new(), |of| format!(" at {}", provider_name(of)));
-    let advice = match (incident.family, campaign, mailbox_provider) {
+    let of_metric = advice(lead.metric, campaign.as_deref(), mailbox_provider.as_deref());
+    let of_family = || match (incident.family, campaign, mailbox_provider) {
         (Family::Bounces | Family::Complaints, Some(campaign), _) => {
             format!("stop {campaign}{esp} now")
         }
@@ -221,10 +225,39 @@ fn instructions(incident: &Incident, settings: &PageSettings, detail: Detail) ->
         (Family::Silence, _, _) => format!("check that webhooks are switched on{esp}"),
         (Family::ListQuality, _, _) => "clean the list before the next send".to_owned(),
     };
+    let advice = of_metric.unwrap_or_else(of_family);
     match runbook(lead, settings) {
         Some(url) => format!("{advice}; then {}", clip(&url, detail.url)),
         None => format!("{advice}."),
     }
+}
+
+/// Returns what to do first about a metric that needs something else than the rest of its family.
+fn advice(
+    metric: Measure,
+    campaign: Option<&str>,
+    mailbox_provider: Option<&str>,
+) -> Option<String> {
+    let at = mailbox_provider.unwrap_or("the mailbox providers");
+    Some(match metric {
+        Measure::Share(Share::AuthRefused) => {
+            "check SPF, DKIM and DMARC of the sending domain".to_owned()
+        }
+        Measure::Share(Share::Listed) => {
+            format!("find the block list in the answers of {at}, and ask it for removal")
+        }
+        Measure::Share(Share::Unclassified) => {
+            "read the answers that have no class: they can be blocks".to_owned()
+        }
+        Measure::Rate(Metric::Unsubscribe) => {
+            format!(
+                "check to whom {} goes, and how often",
+                campaign.unwrap_or("the newest campaign")
+            )
+        }
+        Measure::Rate(Metric::Delivery) => format!("read why {at} refuses mail, and slow down"),
+        _ => return None,
+    })
 }
 
 /// Returns the link to the instructions of a rule.

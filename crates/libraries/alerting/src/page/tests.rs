@@ -9,6 +9,8 @@ use crate::{
     Alert, AlertState, Family, IncidentId, IncidentSettings, Measure, ResolveReason, Share,
 };
 
+mod rules;
+
 fn settings() -> PageSettings {
     PageSettings {
         dashboard_url: "https://mail.example/incidents/".into(),

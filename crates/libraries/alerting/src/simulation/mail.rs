@@ -57,6 +57,12 @@ impl Mail {
         }
     }
 
+    /// Changes the true rate from the next mail on.
+    pub(super) fn jump_to(&mut self, rate: f64) {
+        self.rate = rate;
+        self.list_rate = rate;
+    }
+
     fn some_of(&mut self, number: u64, share: f64) -> u64 {
         if number == 0 || share <= 0.0 {
             return 0;
