@@ -1,5 +1,6 @@
 //! `mailpulse alerts`: lists, shows, handles and verifies incidents and the alerts of their episodes.
 
+mod complete;
 mod find;
 mod handle;
 mod ls;
@@ -17,6 +18,7 @@ use crate::database::Database;
 use crate::{InputError, Outcome};
 
 pub(crate) use show::utc;
+pub(crate) use verify::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 
 /// The servers of one installation.
 struct Stack {
@@ -49,6 +51,7 @@ pub(crate) fn run(config: Option<&Path>, command: &AlertsCommand) -> anyhow::Res
     match command {
         AlertsCommand::Ls(args) => ls::run(&stack, args),
         AlertsCommand::Show(args) => show::run(&stack, &args.id),
+        AlertsCommand::Verify(args) if args.complete => complete::run(&stack, args),
         AlertsCommand::Verify(args) => verify::run(&stack, args),
         _ => handle::run(&stack, command),
     }

@@ -17,6 +17,7 @@ mod database;
 mod dead_letter_id;
 mod dead_letters;
 mod doctor;
+mod history;
 mod input;
 mod parse;
 mod positions;

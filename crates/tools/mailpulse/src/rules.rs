@@ -1,6 +1,6 @@
 //! `mailpulse rules`: prints, checks, explains and tests the rules of alerts.
 
-mod history;
+mod plot;
 mod replay;
 mod test;
 
@@ -19,13 +19,13 @@ use crate::{InputError, Outcome};
 
 /// The keys of `[monitor]` that concern rules.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Monitor {
+pub(crate) struct Monitor {
     #[serde(default)]
     rule: Vec<Rule>,
     #[serde(default, rename = "override")]
-    overrides: Vec<Override>,
+    pub(crate) overrides: Vec<Override>,
     #[serde(default, skip_serializing)]
-    scopes: Option<Vec<ScopeKind>>,
+    pub(crate) scopes: Option<Vec<ScopeKind>>,
 }
 
 /// A file with rules. A settings file has further sections.
@@ -37,7 +37,10 @@ struct RuleFile {
 
 impl Monitor {
     /// Returns the rules, or the default rules if there are none.
-    fn rule_set(&self) -> anyhow::Result<RuleSet> {
+    ///
+    /// # Errors
+    /// If a rule or an override is invalid.
+    pub(crate) fn rule_set(&self) -> anyhow::Result<RuleSet> {
         let defaults =
             || RuleSet::defaults().rules().iter().map(|rule| Rule::clone(rule)).collect();
         let rules = if self.rule.is_empty() { defaults() } else { self.rule.clone() };
@@ -46,7 +49,15 @@ impl Monitor {
     }
 
     fn of_settings(config: Option<&Path>) -> anyhow::Result<Self> {
-        Ok(Settings::discover(config)?.section("monitor")?)
+        Self::of(&Settings::discover(config)?)
+    }
+
+    /// Reads the settings of the services.
+    ///
+    /// # Errors
+    /// If a rule or override is invalid.
+    pub(crate) fn of(settings: &Settings) -> anyhow::Result<Self> {
+        Ok(settings.section("monitor")?)
     }
 
     /// Reads a file.

@@ -3,7 +3,9 @@
 
 mod stored;
 
-use alerting::{Action, Alert, AlertState, Basis, Change, Incident, IncidentState, Judgement};
+use alerting::{
+    Action, Alert, AlertState, Basis, Change, Incident, IncidentState, Judgement, Measure, Share,
+};
 use stored::{HOUR, SECOND, Setup, Stored, T0, alert, incident};
 use window::Scope;
 
@@ -67,6 +69,22 @@ fn the_numbers_of_alerts_are_recomputed_from_the_events_before_as_of() {
     };
     let earlier_release = Alert { as_of: [].into(), seq: 0, ..alert('8', 2, 11, [(0, 0), (1, 0)]) };
     let all = [(0, 10), (1, 3)];
+    // No event lies in the gap, and the cohort has these numbers. That proves neither alert.
+    let silence = Alert {
+        rule: "silence".to_owned(),
+        metric: Measure::Share(Share::Gap),
+        basis: Basis::Gap,
+        width: "gap".to_owned(),
+        from: T0 + 600 * SECOND,
+        to: T0 + 1200 * SECOND,
+        ..alert('9', 600, 1, all)
+    };
+    let foldering = Alert {
+        rule: "spam_foldering".to_owned(),
+        width: "2h-26h".to_owned(),
+        metric: Measure::Rate(window::Metric::Engagement),
+        ..cohort(alert('b', 0, 9, all))
+    };
     let alerts = [
         alert('0', 2, 11, [(0, 10), (1, 1)]),
         // With the correction, the soft bounce is a deferral.
@@ -80,6 +98,8 @@ fn the_numbers_of_alerts_are_recomputed_from_the_events_before_as_of() {
         alert('6', 3, 11, [(0, 10), (1, 1)]),
         alert('7', 2, 10, [(0, 10), (1, 99)]),
         earlier_release,
+        silence,
+        foldering,
     ];
     setup.insert_alerts(&alerts);
     setup.insert_incidents(&[incident('a', &alerts[6])]);
@@ -89,13 +109,15 @@ fn the_numbers_of_alerts_are_recomputed_from_the_events_before_as_of() {
     let results: Vec<&str> =
         output.out.lines().map(|line| line.split('\t').next().unwrap()).collect();
     let mut expected = vec!["equal"; 6];
-    expected.extend(["different", "unverifiable", "unverifiable"]);
+    expected.extend(["different", "unverifiable", "unverifiable", "unverifiable", "unverifiable"]);
     assert_eq!(results, expected, "{output:?}");
     let line = output.out.lines().nth(6).unwrap();
     assert!(line.contains("the alert has 3 of 11, the stored events 2 of 11"), "{line}");
     assert!(output.out.contains("up to 99; try again later"), "{output:?}");
     assert!(output.out.contains("an earlier release wrote the alert"), "{output:?}");
-    assert!(output.err.contains("6 equal, 1 different, 2 unverifiable"), "{output:?}");
+    assert!(output.out.contains("a silence has no events to count"), "{output:?}");
+    assert!(output.out.contains("within two hours after the hour of sending"), "{output:?}");
+    assert!(output.err.contains("6 equal, 1 different, 4 unverifiable"), "{output:?}");
 
     let one = setup.run(&["alerts", "verify", "1111", "--json"]);
     assert_eq!(one.code, 0, "{one:?}");
@@ -108,14 +130,13 @@ fn the_numbers_of_alerts_are_recomputed_from_the_events_before_as_of() {
     setup.database.execute("TRUNCATE TABLE events");
     let gone = setup.run(&["alerts", "verify", "--all"]);
     assert_eq!(gone.code, 0, "{gone:?}");
-    assert!(gone.err.contains("0 equal, 0 different, 9 unverifiable"), "{gone:?}");
+    assert!(gone.err.contains("0 equal, 0 different, 11 unverifiable"), "{gone:?}");
 }
 
 /// Every rate and share has a query that ClickHouse accepts, and gives the numbers that monitor's code gives for the
 /// same counts.
 #[test]
 fn every_metric_is_recomputed() {
-    use alerting::{Measure, Share};
     use window::{Counts, Metric, View};
 
     let setup = Setup::new("metrics");

@@ -98,7 +98,46 @@ fn rules_are_tested_on_stored_events() {
     assert!(output.err.contains("need a history"), "{output:?}");
     assert!(test(&["--source", "globex"]).err.contains("0 episodes in 2 scopes"), "{output:?}");
 
+    let svg = setup.home.path().join("plot.svg");
+    let plotted = test(&["--rule", "hard_bounces", "--plot", svg.to_str().unwrap()]);
+    assert_eq!(plotted.code, 0, "{plotted:?}");
+    let episodes = plotted.out.matches("\tfiring\t").count();
+    assert!(episodes > 0 && !plotted.out.contains("bounce_rate"), "{plotted:?}");
+    assert_in_terminal(&plotted.out);
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"), "{drawn}");
+    for text in ["hard_bounces of source/sendgrid/acme", "lower bound", "warning 2.00 %", "episode"]
+    {
+        assert!(drawn.contains(text), "{text}: {drawn}");
+    }
+    // A scope that never fires is drawn if it is named.
+    let quiet = ["--rule", "hard_bounces", "--scope", "source/sendgrid/globex", "--plot"];
+    let quiet = test(&quiet);
+    assert!(quiet.out.contains("hard_bounces of source/sendgrid/globex"), "{quiet:?}");
+    assert!(!quiet.out.contains("firing") && quiet.err.contains("in 1 scopes"), "{quiet:?}");
+    assert!(test(&["--source", "globex", "--plot"]).err.contains("nothing to plot"));
+
     let reversed =
         setup.run(&["rules", "test", file.to_str().unwrap(), "--from", "1h", "--to", "2h"]);
     assert_eq!(reversed.code, 2, "{reversed:?}");
+}
+
+/// The first plot is about the source. Its rate is below the first threshold in the first half hour, and above the
+/// highest after the jump; an episode is open then.
+fn assert_in_terminal(out: &str) {
+    let (_, plot) =
+        out.split_once("\nhard_bounces of source/sendgrid/acme: hard bounces in ").unwrap();
+    let lines: Vec<&str> = plot.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    let drawn = |symbol: char| {
+        let row = lines
+            .iter()
+            .position(|line| line.split_once('|').is_some_and(|it| it.1.contains(symbol)));
+        row.unwrap_or_else(|| panic!("{symbol}: {out}"))
+    };
+    let page = lines.iter().position(|line| line.contains("|page-")).unwrap();
+    assert!(drawn('*') < page, "{out}");
+    let open = lines.iter().find(|line| line.trim_start().starts_with("open |")).unwrap();
+    let marks = open.split_once('|').unwrap().1;
+    // The episode begins after 10 of 180 minutes, that is in column 5 of 88.
+    assert!((4..=7).contains(&marks.find('=').unwrap()), "{out}");
 }

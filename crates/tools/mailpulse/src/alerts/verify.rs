@@ -7,9 +7,11 @@ mod counts;
 mod formula;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
+use alerting::rule::Same;
+use alerting::{RuleInForce, RuleSet};
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,9 @@ use super::show::episodes_of;
 use crate::Outcome;
 use crate::args::VerifyAlerts;
 use crate::database::{literal, time_literal};
+use crate::rules::Monitor;
 use crate::text::escape_line;
+pub(crate) use counts::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 use stored::StoredEvents;
 
 /// A row of the table `alerts`.
@@ -96,12 +100,13 @@ pub(super) fn run(stack: &Stack, args: &VerifyAlerts) -> anyhow::Result<Outcome>
         },
     };
     let stored = StoredEvents::read(stack)?;
+    let by_weekday = rules_by_weekday(stack)?;
     let mut results: BTreeMap<&str, u64> = BTreeMap::new();
     let mut offset = 0;
     loop {
         let transitions = read(stack, &condition, offset)?;
         for transition in &transitions {
-            let verdict = verify(stack, &stored, transition)?;
+            let verdict = verify(stack, &stored, &by_weekday, transition)?;
             print(transition, &verdict, args.json)?;
             *results.entry(verdict.name()).or_default() += 1;
         }
@@ -136,9 +141,12 @@ fn read(stack: &Stack, condition: &str, offset: usize) -> anyhow::Result<Vec<Tra
 fn verify(
     stack: &Stack,
     stored: &StoredEvents,
+    by_weekday: &BTreeSet<String>,
     transition: &Transition,
 ) -> anyhow::Result<Verdict> {
-    if let Some(reason) = cannot_verify(transition).or_else(|| stored.not_yet(transition)) {
+    if let Some(reason) =
+        cannot_verify(transition, by_weekday).or_else(|| stored.not_yet(transition))
+    {
         return Ok(Verdict::Unverifiable { reason });
     }
     let Some(sql) = counts::query(transition) else {
@@ -151,17 +159,23 @@ fn verify(
     Ok(match stored.missing(transition, is_equal) {
         Some(reason) => Verdict::Unverifiable { reason },
         None if is_equal => Verdict::Equal,
-        // An episode can be about the silence of one kind of event, which the alert does not name.
-        None if transition.basis == "gap" => Verdict::Unverifiable {
-            reason: "there are events, so the silence is one of a kind of events that the alert does not name"
-                .to_owned(),
-        },
         None => Verdict::Different { numerator, volume },
     })
 }
 
+/// Returns the names of the rules that compare with the same weekday: those of the settings, and the default rule,
+/// which older alerts can be about.
+fn rules_by_weekday(stack: &Stack) -> anyhow::Result<BTreeSet<String>> {
+    let of_settings = Monitor::of(&stack.settings)?.rule_set()?;
+    let defaults = RuleSet::defaults();
+    let all = of_settings.rules().iter().chain(defaults.rules());
+    let is_by_weekday =
+        |rule: &&RuleInForce| rule.baseline.is_some_and(|baseline| baseline.same == Same::Weekday);
+    Ok(all.filter(is_by_weekday).map(|rule| rule.name.clone()).collect())
+}
+
 /// Returns why the events of a transition are not known, whatever is stored.
-fn cannot_verify(transition: &Transition) -> Option<String> {
+fn cannot_verify(transition: &Transition, by_weekday: &BTreeSet<String>) -> Option<String> {
     let names = [
         &transition.mailbox_provider,
         &transition.campaign,
@@ -171,6 +185,12 @@ fn cannot_verify(transition: &Transition) -> Option<String> {
     ];
     let reason = if transition.as_of.is_empty() {
         "an earlier release wrote the alert, without the offsets of its events"
+    } else if transition.basis == "gap" {
+        "a silence has no events to count, and whether it is unusual depends on the four weeks before, of which monitor \
+         keeps the counts"
+    } else if by_weekday.contains(&transition.rule) {
+        "the rule counts what happened within two hours after the hour of sending, in hours that monitor has added up \
+         at their time, and compares that with four weeks of which monitor keeps the counts"
     } else if names.into_iter().any(|name| name == window::Scope::OTHER) {
         "the scope has the events of all scopes beyond monitor.max_scopes_per_source, which are not marked"
     } else {

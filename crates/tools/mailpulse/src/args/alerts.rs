@@ -41,9 +41,14 @@ pub(crate) enum AlertsCommand {
     /// longer stored.
     ///
     /// The exit status is 1 if one is different.
+    ///
+    /// With --complete, it looks for alerts that are missing: it recomputes every window of a time from the events
+    /// that were received before its end and a bound, and prints each time during which a rule was broken although
+    /// it had no open episode. The exit status is 1 if there is one. The rules are those of the settings.
     #[command(after_help = "Examples:\n  \
         mailpulse alerts verify 6d9631a182317e6f\n  \
-        mailpulse alerts verify --all --since 24h")]
+        mailpulse alerts verify --all --since 24h\n  \
+        mailpulse alerts verify --complete --from 24h --to 10m")]
     Verify(VerifyAlerts),
 }
 
@@ -138,14 +143,30 @@ pub(crate) struct PlanSend {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyAlerts {
     /// The id of an episode or of an incident, or the beginning of it if no other id begins so.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present_any = ["all", "complete"], conflicts_with_all = ["all", "complete"])]
     pub(crate) id: Option<String>,
     /// Verify all alerts.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "complete")]
     pub(crate) all: bool,
     /// With --all: only transitions since this time: RFC 3339, or an age such as 2h or 3d.
     #[arg(long, value_name = "TIME", value_parser = super::time, requires = "all")]
     pub(crate) since: Option<Timestamp>,
+    /// Look for breaches without an episode.
+    #[arg(long, requires = "from")]
+    pub(crate) complete: bool,
+    /// With --complete: the end of the first window: RFC 3339, or an age such as 2h or 3d.
+    #[arg(long, value_name = "TIME", value_parser = super::time, requires = "complete")]
+    pub(crate) from: Option<Timestamp>,
+    /// With --complete: the end of the last window. Without it, the bound before the present.
+    #[arg(long, value_name = "TIME", value_parser = super::time, requires = "complete")]
+    pub(crate) to: Option<Timestamp>,
+    /// With --complete: an event counts if it was received before the end of the window and this much later, and a
+    /// rule must have been broken for its `hold` and this much longer.
+    #[arg(long, value_name = "DURATION", value_parser = service::units::parse_duration, default_value = "1m")]
+    pub(crate) bound: std::time::Duration,
+    /// With --complete: only scopes of the source with this name. Scopes of tenants are left out then.
+    #[arg(long, value_name = "NAME", requires = "complete")]
+    pub(crate) source: Option<String>,
     /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,

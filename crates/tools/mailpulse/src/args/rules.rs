@@ -24,8 +24,13 @@ pub(crate) enum RulesCommand {
     /// The counts come from ClickHouse in steps of ten seconds, and the code of `monitor` judges them as if every
     /// event had arrived at once. Rules that need a history (silence, missing deliveries, bursts and spam
     /// folders) are left out. Nothing is published.
-    #[command(after_help = "Example:\n  \
-        mailpulse rules test new.toml --from 7d --to 1h --source acme")]
+    ///
+    /// With --plot, the rate, the bound that decides, the thresholds and the episodes of each rule and scope that
+    /// fired are drawn over time, at most eight of them; --rule and --scope choose others.
+    #[command(after_help = "Examples:\n  \
+        mailpulse rules test new.toml --from 7d --to 1h --source acme\n  \
+        mailpulse rules test new.toml --from 1d --plot\n  \
+        mailpulse rules test new.toml --from 1d --rule hard_bounces --scope source/ses/acme --plot acme.svg")]
     Test(TestRules),
 }
 
@@ -59,4 +64,13 @@ pub(crate) struct TestRules {
     /// Only scopes of the source with this name. Scopes of tenants are left out then.
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Option<String>,
+    /// Only rules whose name contains this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) rule: Option<String>,
+    /// Only the scope with this key, as in alerts and logs: source/sendgrid/acme.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) scope: Option<String>,
+    /// Also plot in the terminal, and into an SVG file if one is named.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(crate) plot: Option<Option<PathBuf>>,
 }

@@ -1,10 +1,11 @@
 //! Judges the history of one scope with the code of `monitor`: its windows, cohorts and episodes.
 
-use alerting::{Alert, AsOf, Baseline, Evidence, RuleInForce, ScopeEpisodes};
+use alerting::rule::RuleWindow;
+use alerting::{Alert, AsOf, Baseline, Evidence, Look, RuleInForce, ScopeEpisodes};
 use event::{Counter, OccurredAt};
 use window::{Cohorts, Counts, Emits, HourStart, JudgedWindows, Scope, ScopeWindows, Width};
 
-use super::history::{Delta, History};
+use crate::history::{Delta, History};
 
 /// In microseconds.
 const DAY: i64 = 24 * 3_600_000_000;
@@ -70,7 +71,35 @@ pub(super) fn replay(
     history: &History,
     to: i64,
 ) -> Vec<Alert> {
-    let Some(first) = history.deltas.first() else { return Vec::new() };
+    run(scope, rules, None, history, to).alerts
+}
+
+/// Returns what a rule sees in one of its windows at every moment at which it is judged, up to `to`.
+pub(super) fn looks(
+    scope: &Scope,
+    rule: &RuleInForce,
+    window: RuleWindow,
+    history: &History,
+    to: i64,
+) -> Vec<Look> {
+    run(scope, std::slice::from_ref(rule), Some(window), history, to).looks
+}
+
+/// What a replay found.
+#[derive(Default)]
+struct Found {
+    alerts: Vec<Alert>,
+    looks: Vec<Look>,
+}
+
+fn run(
+    scope: &Scope,
+    rules: &[RuleInForce],
+    window: Option<RuleWindow>,
+    history: &History,
+    to: i64,
+) -> Found {
+    let Some(first) = history.deltas.first() else { return Found::default() };
     let mut replay = Replay {
         scope,
         rules,
@@ -80,14 +109,15 @@ pub(super) fn replay(
         delivered_at: None,
         episodes: ScopeEpisodes::default(),
         now: first.pane.micros(),
-        alerts: Vec::new(),
+        window,
+        found: Found::default(),
     };
     for step in history.deltas.chunk_by(|a, b| a.pane == b.pane) {
         replay.advance_to(step[0].pane.micros());
         replay.count(step);
     }
     replay.advance_to(to);
-    replay.alerts
+    replay.found
 }
 
 struct Replay<'a> {
@@ -100,14 +130,16 @@ struct Replay<'a> {
     delivered_at: Option<i64>,
     episodes: ScopeEpisodes,
     now: i64,
-    alerts: Vec<Alert>,
+    /// The window of the first rule to look at.
+    window: Option<RuleWindow>,
+    found: Found,
 }
 
 impl Replay<'_> {
     /// Adds what happened in one pane, and judges the windows that end with it.
     fn count(&mut self, step: &[Delta]) {
         let mut end = self.now;
-        for Delta { pane, cohort, counts } in step {
+        for Delta { pane, cohort, counts, .. } in step {
             let _ = self.windows.apply(self.now, *pane, counts);
             if let Some(hour) = cohort {
                 let _ = self.cohorts.apply(self.now, *hour, counts);
@@ -143,7 +175,8 @@ impl Replay<'_> {
 
     /// Judges all ends of windows up to `until`. With `now`, also what is due without an event.
     fn judge(&mut self, until: i64, now: Option<i64>) {
-        let Self { scope, rules, windows, cohorts, campaign, episodes, alerts, .. } = self;
+        let Self { scope, rules, windows, cohorts, campaign, episodes, found, .. } = self;
+        let window = self.window;
         let newest = windows.newest_end();
         let delivered_at = self.delivered_at;
         let as_of = AsOf::default();
@@ -155,6 +188,9 @@ impl Replay<'_> {
                 rates_known: delivered_at.is_some_and(|at| windows.end - at <= DAY),
                 newest,
             };
+            let looked = rules.first().zip(window);
+            found.looks.extend(looked.and_then(|(rule, it)| Look::at(rule, &it, &moment)));
+            let alerts = &mut found.alerts;
             match now {
                 None => episodes.judge(scope, rules, &moment, &as_of, alerts),
                 Some(now) => episodes.advance(scope, rules, &moment, now, &as_of, alerts),

@@ -99,6 +99,11 @@ impl Setup {
     }
 
     pub fn insert_events(&self, events: &[Stored<'_>]) {
+        self.insert_events_after(SECOND, events);
+    }
+
+    /// Inserts events that were received so many microseconds after they had happened.
+    pub fn insert_events_after(&self, delay: i64, events: &[Stored<'_>]) {
         let mut rows = Events::default();
         for event in events {
             let Stored { partition, offset, at, source, campaign, counts, corrections, .. } =
@@ -108,7 +113,7 @@ impl Setup {
             let value = format!(
                 r#"{{"event_id":"{:032x}","kind":"delivered","provider":"sendgrid","source":"{source}","occurred_at":{at},"received_at":{},"campaign":"{campaign}","provider_event":"x","request_id":"r","raw":1}}"#,
                 u64::from(partition) << 32 | offset,
-                at + SECOND,
+                at + delay,
             );
             let header = |name: &str| match name {
                 "tally" => Some(tally.as_bytes()),

@@ -14,15 +14,15 @@ const DAY: i64 = 24 * 3_600_000_000;
 const REMEMBERED_DAYS: i64 = 10;
 
 /// When an event counts.
-const COUNTED_AT: &str = "least(occurred_at, received_at)";
+pub(crate) const COUNTED_AT: &str = "least(occurred_at, received_at)";
 
 /// When the message of an event was sent. A time that is more than a day after the receipt is wrong, and the time of
 /// the event counts instead. NULL: the event belongs to no cohort.
-const SENT_AT: &str =
+pub(crate) const SENT_AT: &str =
     "if(sent > received_at + INTERVAL 1 DAY, least(occurred_at, received_at), sent)";
 
 /// When a correction counts: the time of the event that it corrects.
-const CORRECTED_AT: &str =
+pub(crate) const CORRECTED_AT: &str =
     "fromUnixTimestamp64Micro(toInt64OrZero(splitByChar('@', change)[2]), 'UTC')";
 
 /// Returns the query for numerator and denominator, which selects exactly the events before `as_of` that the rule
@@ -31,9 +31,6 @@ const CORRECTED_AT: &str =
 /// A correction belongs to the event that carries it: its offset decides whether it is counted, and its own time
 /// whether it is in the window.
 pub(super) fn query(transition: &Transition) -> Option<String> {
-    if transition.basis == "gap" {
-        return Some(silence(transition));
-    }
     let formula = formula(&transition.metric, transition.basis == "cohort")?;
     let sums: Vec<String> = Counter::ALL
         .iter()
@@ -70,20 +67,6 @@ pub(super) fn query(transition: &Transition) -> Option<String> {
         },
         agrees(transition),
     ))
-}
-
-/// Returns the query for the length of a silence: the numerator is the seconds without an event.
-fn silence(transition: &Transition) -> String {
-    let selected = selected(transition);
-    let (from, to) = (transition.window_from, transition.window_to);
-    let seconds = (to - from) / 1_000_000;
-    // A pane has ten seconds, and the silence begins at the end of the last one.
-    format!(
-        "SELECT if(count() = 0, toUInt64({seconds}), toUInt64(0)) AS numerator, toUInt64(1) AS denominator FROM events \
-         WHERE notEmpty(counts) AND {selected} AND {COUNTED_AT} >= {} AND {COUNTED_AT} < {}",
-        time_literal(from),
-        time_literal(to)
-    )
 }
 
 /// Returns the condition that an event is of the scope and before `as_of`.

@@ -1,30 +1,34 @@
-//! What happened in a scope, from the view `message_counts`.
+//! What happened in a scope, from the table `events`, with what each event changes in earlier counts.
 
 use clickhouse::Row;
 use event::{Counter, Dimension, OccurredAt, Provider};
 use serde::Deserialize;
 use window::{Counts, HourStart, PaneStart, Scope, ScopeKind};
 
+use crate::alerts::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 use crate::database::{Database, literal, time_literal};
 
 /// How far before the tested time counts are read, in microseconds: windows of a day, and cohorts of two days.
-const LEAD: i64 = 3 * 24 * 3_600_000_000;
+pub(crate) const LEAD: i64 = 3 * 24 * 3_600_000_000;
 
 /// The greatest number of rows that are read at once.
 const MAX_ROWS: usize = 2_000_000;
 
 /// The counts of one scope in steps of ten seconds, in ascending order.
 #[derive(Debug, Default)]
-pub(super) struct History {
-    pub(super) deltas: Vec<Delta>,
+pub(crate) struct History {
+    pub(crate) deltas: Vec<Delta>,
 }
 
 /// What happened in ten seconds to messages of one cohort.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Delta {
-    pub(super) pane: PaneStart,
-    pub(super) cohort: Option<HourStart>,
-    pub(super) counts: Counts,
+pub(crate) struct Delta {
+    pub(crate) pane: PaneStart,
+    /// The first window end, in UTC microseconds, at which the events were received within the bound. Without a bound,
+    /// the end of the pane.
+    pub(crate) known: i64,
+    pub(crate) cohort: Option<HourStart>,
+    pub(crate) counts: Counts,
 }
 
 #[derive(Debug, Row, Deserialize)]
@@ -35,9 +39,23 @@ struct PaneRow {
     of_values: Vec<String>,
     /// UTC microseconds.
     pane: i64,
+    /// UTC microseconds.
+    known: i64,
     /// The start of the hour of sending, UTC microseconds; -1 if it is not known.
     hour: i64,
     nonzero: Vec<(String, i64)>,
+}
+
+/// Which history is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// UTC microseconds. Counts before are read as far as windows need them.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) source: Option<&'a str>,
+    /// An event is known to a window if it was received before the window's end and this much later, in
+    /// microseconds. `None`: all events are.
+    pub(crate) bound: Option<i64>,
 }
 
 /// The history would need too much memory.
@@ -53,18 +71,16 @@ impl History {
     ///
     /// # Errors
     /// If ClickHouse cannot be reached, or there are too many counts.
-    pub(super) fn for_each_scope(
+    pub(crate) fn for_each_scope(
         database: &Database,
         kind: ScopeKind,
-        from: i64,
-        to: i64,
-        source: Option<&str>,
+        wanted: &Wanted<'_>,
         mut each: impl FnMut(Scope, Self),
     ) -> anyhow::Result<()> {
-        if source.is_some() && !kind.has_source() {
+        if wanted.source.is_some() && !kind.has_source() {
             return Ok(());
         }
-        let rows: Vec<PaneRow> = database.rows(&query(kind, from, to, source), &[])?;
+        let rows: Vec<PaneRow> = database.rows(&query(kind, wanted), &[])?;
         if rows.len() > MAX_ROWS {
             return Err(TooManyRows(kind.as_str()).into());
         }
@@ -89,7 +105,33 @@ impl History {
     }
 }
 
-fn query(kind: ScopeKind, from: i64, to: i64, source: Option<&str>) -> String {
+/// Returns the kinds of scopes that monitor counts: sources always.
+pub(crate) fn kinds_with_source(kinds: &[ScopeKind]) -> Vec<ScopeKind> {
+    let others = kinds.iter().copied().filter(|kind| *kind != ScopeKind::Source);
+    std::iter::once(ScopeKind::Source).chain(others).collect()
+}
+
+/// Returns a subquery: a row for everything that an event counts for, with `counted_at`, `received_at`, `sent_at`,
+/// `counter`, `number` and the `dimensions` in which it counts.
+fn counted(condition: &str) -> String {
+    let columns = "provider, source, tenant, mailbox_provider, campaign, sender_domain, sending_ip, stream, received_at";
+    format!(
+        "SELECT {columns}, {COUNTED_AT} AS counted_at, {SENT_AT} AS sent_at, \
+         ['mailbox_provider', 'campaign', 'sender_domain', 'sending_ip', 'tenant'] AS dimensions, \
+         arrayJoin(CAST(counts AS Array(String))) AS counter, toInt64(1) AS number \
+         FROM events WHERE notEmpty(counts) AND {condition} \
+         UNION ALL \
+         SELECT {columns}, {CORRECTED_AT} AS counted_at, {SENT_AT} AS sent_at, \
+         splitByChar(',', splitByChar(':', corrections)[1]) AS dimensions, \
+         substring(splitByChar('@', change)[1], 2) AS counter, \
+         if(startsWith(change, '-'), toInt64(-1), toInt64(1)) AS number \
+         FROM (SELECT *, arrayJoin(splitByChar(',', splitByChar(':', corrections)[2])) AS change FROM events \
+         WHERE corrections != '' AND {condition})"
+    )
+}
+
+fn query(kind: ScopeKind, wanted: &Wanted<'_>) -> String {
+    let Wanted { from, to, source, bound } = *wanted;
     let columns: Vec<&str> = kind.dimensions().iter().map(|it| it.as_str()).collect();
     // Without the address of the server, the stream stands for it.
     let value = |column: &&str| match *column {
@@ -100,16 +142,23 @@ fn query(kind: ScopeKind, from: i64, to: i64, source: Option<&str>) -> String {
     let mut conditions: Vec<String> = values.iter().map(|value| format!("{value} != ''")).collect();
     conditions.extend(columns.iter().map(|column| format!("has(dimensions, '{column}')")));
     conditions.extend(source.map(|source| format!("source = {}", literal(source))));
-    let counts: Vec<String> = Counter::ALL
-        .iter()
-        .map(|counter| format!("('{0}', toInt64(sum(message_counts.{0})))", counter.as_str()))
-        .collect();
     let (provider, source) =
         if kind.has_source() { ("toString(provider)", "toString(source)") } else { ("''", "''") };
     let earliest = from.saturating_sub(LEAD);
     conditions.push(format!("counted_at >= {}", time_literal(earliest)));
     conditions.push(format!("counted_at < {}", time_literal(to)));
-    conditions.push(format!("occurred_at >= {}", time_literal(earliest.saturating_sub(LEAD))));
+    let counted =
+        counted(&format!("occurred_at >= {}", time_literal(earliest.saturating_sub(LEAD))));
+    // Window ends are full ten seconds; an event that is received exactly `bound` after one is too late for it.
+    let known = bound.map_or_else(
+        || "pane + 10000000".to_owned(),
+        |bound| {
+            let received = "toUnixTimestamp64Micro(received_at)";
+            format!(
+                "greatest(pane + 10000000, (intDiv({received} - {bound}, 10000000) + 1) * 10000000)"
+            )
+        },
+    );
     let values = if values.is_empty() {
         "emptyArrayString()".to_owned()
     } else {
@@ -118,12 +167,13 @@ fn query(kind: ScopeKind, from: i64, to: i64, source: Option<&str>) -> String {
     format!(
         "SELECT {provider} AS of_provider, {source} AS of_source, {values} AS of_values, \
          toInt64(intDiv(toUnixTimestamp64Micro(counted_at), 10000000) * 10000000) AS pane, \
-         if(isNull(message_sent_at), toInt64(-1), \
-         toInt64(toUnixTimestamp(toStartOfHour(assumeNotNull(message_sent_at)))) * 1000000) AS hour, \
-         arrayFilter(it -> it.2 != 0, [{}]) AS nonzero FROM message_counts WHERE {} \
-         GROUP BY of_provider, of_source, of_values, pane, hour \
-         ORDER BY of_provider, of_source, of_values, pane, hour LIMIT {}",
-        counts.join(", "),
+         toInt64({known}) AS known, \
+         if(isNull(sent_at), toInt64(-1), \
+         toInt64(toUnixTimestamp(toStartOfHour(assumeNotNull(sent_at)))) * 1000000) AS hour, \
+         CAST(sumMap(map(counter, number)) AS Array(Tuple(String, Int64))) AS nonzero \
+         FROM ({counted}) WHERE {} \
+         GROUP BY of_provider, of_source, of_values, pane, known, hour \
+         ORDER BY of_provider, of_source, of_values, pane, known, hour LIMIT {}",
         conditions.join(" AND "),
         MAX_ROWS + 1
     )
@@ -149,6 +199,7 @@ fn delta_of(row: &PaneRow) -> Delta {
     }
     Delta {
         pane: PaneStart::of(OccurredAt(row.pane)),
+        known: row.known,
         cohort: (row.hour >= 0).then(|| HourStart::of(OccurredAt(row.hour))),
         counts,
     }
