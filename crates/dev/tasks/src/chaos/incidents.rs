@@ -36,6 +36,10 @@ const ROWS: &str = "
 /// The episodes of which this release has published an alert that begins them.
 const EPISODES: &str = "SELECT DISTINCT toString(episode_id) FROM alerts WHERE seq = 1 AND state = 'firing' FORMAT TSV";
 
+/// The episodes that were open when an earlier release was upgraded. Its alerts have no number.
+const OLD_EPISODES: &str =
+    "SELECT DISTINCT toString(episode_id) FROM alerts WHERE seq = 0 FORMAT TSV";
+
 /// Compares all incidents with the alerts.
 pub(super) async fn prove(balance: &mut Balance, database: &Database) -> anyhow::Result<()> {
     let rows: Vec<Row> = database.rows(ROWS).await?;
@@ -48,7 +52,8 @@ pub(super) async fn prove(balance: &mut Balance, database: &Database) -> anyhow:
         without.add(|| episode.to_owned());
     }
     balance.none(PART, "episodes without an incident", &without);
-    let known: BTreeSet<&str> = episodes.lines().collect();
+    let old_episodes = database.text(OLD_EPISODES).await?;
+    let known: BTreeSet<&str> = episodes.lines().chain(old_episodes.lines()).collect();
     let mut unknown = Errors::default();
     for row in rows.iter().filter(|row| row.seq == 1 && !known.contains(row.opened_by.as_str())) {
         unknown.add(|| format!("{row:?}"));

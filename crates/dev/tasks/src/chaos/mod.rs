@@ -9,13 +9,19 @@ mod execute;
 mod full_disk;
 mod incidents;
 mod mail;
+mod notified;
 mod offline;
+mod pace;
 mod post;
 mod progress;
 mod prometheus;
 mod prove;
+mod replay;
 mod report;
+mod scale;
 mod schedule;
+mod topics;
+mod verified;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,17 +37,21 @@ pub(crate) use self::prove::settle_windows;
 pub(crate) use self::report::keep_logs;
 
 use self::attack::{Attacks, GENUINE};
-use self::mail::{
-    Answers, CLOSING_GAP, COMPRESSION, EventClock, MINUTE, Mail, OrderedRecipient, SECOND,
-};
+use self::mail::{Answers, CLOSING_GAP, EventClock, Mail, OrderedRecipient};
+use self::notified::Notified;
+use self::pace::Pace;
 use self::post::Poster;
 use self::progress::Progress;
 use self::prometheus::Prometheus;
+use self::prove::Until;
 use self::report::Report;
-use self::schedule::{GROUPS, Length, Schedule, extra_members};
+use self::scale::Scale;
+use self::schedule::{GROUPS, Schedule, extra_members};
+use self::topics::Log;
 use crate::clickhouse::Database;
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
+use crate::pipeline::{Layout, Pipeline};
+use crate::supervisor::Member;
 
 /// The default seed.
 const SEED: u64 = 7;
@@ -57,6 +67,10 @@ pub(crate) struct Arguments {
     /// Execute every kind of action once. The whole run takes less than five minutes.
     #[arg(long)]
     short: bool,
+    /// Let an hour of event time pass in a minute, without time records. Otherwise events happen when they
+    /// are posted, as in production.
+    #[arg(long)]
+    compressed: bool,
     /// Print the schedule and end.
     #[arg(long)]
     plan: bool,
@@ -68,10 +82,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The arguments of the run that is part of the tests.
     pub(crate) fn short() -> Self {
-        Self { seed: SEED, minutes: 0, short: true, plan: false, json: None }
+        Self { seed: SEED, minutes: 0, short: true, compressed: false, plan: false, json: None }
     }
 }
 
+/// The partitions of topics keyed by recipient, and of those keyed by scope.
+const PARTITIONS: (i32, i32) = (6, 3);
 /// How long to wait for the last answers when everything runs again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// A member that does not poll for this time loses its partitions. It is the smallest value that
@@ -80,17 +96,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 const POLL_INTERVAL_MS: u32 = 45_000;
 /// The tables are complete if they do not change for this time.
 const STABLE_FOR: Duration = Duration::from_secs(3);
+/// The same when time has stopped.
+const REST_FOR: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(250);
-
-/// Settings that depend on the length of a run.
-struct Scale {
-    length: Length,
-    /// How far, in real time, requests and partitions may drift apart in an outage before events are
-    /// late.
-    drift: Duration,
-    /// How long to wait until the comparison balances.
-    settle_timeout: Duration,
-}
 
 /// Starts everything, executes the schedule and compares the results.
 pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
@@ -102,9 +110,10 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let phase = Phase::begin("starting Kafka, ClickHouse and the services", "20 s");
-    let mut pipeline = start(&scale)?;
+    let notified = Notified::start()?;
+    let mut pipeline = start(&scale, &notified)?;
     drop(phase);
-    let report = run(&mut pipeline, arguments, &schedule, &scale);
+    let report = run(&mut pipeline, &notified, arguments, &schedule, &scale);
     if !report.as_ref().is_ok_and(|report| report.balance.is_balanced()) {
         eprintln!("the logs are in {}", report::keep_logs("chaos", &pipeline.dirs.run)?.display());
     }
@@ -119,19 +128,21 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts several members of every group on servers that can be killed, with compressed event time.
-fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
+/// Starts several members of every group on servers that can be killed.
+fn start(scale: &Scale, notified: &Notified) -> anyhow::Result<Pipeline> {
     let layout = Layout {
         keys: [
-            ("ingress", TIME_OF_EVENTS.to_owned()),
-            ("monitor", scale.monitor()),
+            ("ingress", scale.pace.ingress()),
+            ("monitor", scale.pace.monitor(scale.out_of_orderness())),
             ("archive", "retry_max = \"1s\"\n".to_owned()),
+            ("notify", notified.settings()),
             ("kafka.properties", format!("\"max.poll.interval.ms\" = {POLL_INTERVAL_MS}\n")),
         ]
         .into(),
         members: GROUPS.into(),
         extra_members: extra_members().into(),
         extra_sources: attack::SOURCES.into(),
+        partitions: PARTITIONS,
         own_servers: true,
         ..Layout::new("chaos")
     };
@@ -141,6 +152,7 @@ fn start(scale: &Scale) -> anyhow::Result<Pipeline> {
 /// Posts mail while the schedule is executed, waits until the tables are complete, and compares.
 fn run(
     pipeline: &mut Pipeline,
+    notified: &Notified,
     arguments: &Arguments,
     schedule: &Schedule,
     scale: &Scale,
@@ -150,8 +162,10 @@ fn run(
     let poster = Poster::new(&pipeline.ingress, &pipeline.credentials)?;
     let progress = Progress::new(schedule.0.len());
     let start = scale.event_time_start(schedule)?;
-    let (mail, clock) =
-        (Mail::new(arguments.seed, &pipeline.credentials, start), EventClock::at(start));
+    let (mail, clock) = (
+        Mail::new(arguments.seed, &pipeline.credentials, start, scale.pace),
+        EventClock::at(start),
+    );
     let attacks = Attacks::new(pipeline, start);
     let attacking = runtime.spawn(Arc::clone(&attacks).run());
     let shown = runtime.spawn(Arc::clone(&progress).show(Arc::clone(&poster), database.clone()));
@@ -166,7 +180,7 @@ fn run(
             progress.is_over.store(true, Ordering::Relaxed);
             actions
         });
-        runtime.block_on(post_until_over(&poster, mail, &clock, &progress))?;
+        runtime.block_on(post_until_over(&poster, mail, (&clock, scale.pace), &progress))?;
         executing.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?
     })?;
 
@@ -178,26 +192,82 @@ fn run(
     let until = runtime.block_on(close(&database, &poster, &clock, scale))?;
     shown.abort();
     progress.print("  every request has an answer; waiting until the tables are complete");
-    let prometheus = Prometheus::start(pipeline)?;
     let answers = poster.answers();
-    let balance = runtime.block_on(async {
+    let mut balance = runtime.block_on(async {
         let mut balance = settle(&database, &answers, &attacks, until, scale).await?;
         full_disk::account(&mut balance, &actions.full_disks);
-        let rows = database.count("SELECT count() FROM events").await?;
-        prometheus::prove(&mut balance, &prometheus, rows).await?;
         anyhow::Ok(balance)
     })?;
     let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;
     figures.extend(attacks.figures());
+    progress.set_activity("stopping time, and comparing alerts and incidents");
+    let log = Log::new(pipeline.kafka.bootstrap(), pipeline.kafka_prefix());
+    let mut failed = Errors::default();
+    match runtime.block_on(at_rest(&mut balance, pipeline, &log, notified, scale)) {
+        Ok(more) => figures.extend(more),
+        Err(error) => failed.add(|| format!("{error:#}")),
+    }
+    if let Err(error) = replay::prove(&mut balance, pipeline, &runtime, &log, PARTITIONS) {
+        failed.add(|| format!("{error:#}"));
+    }
+    balance.none("at rest", "comparisons that could not be made", &failed);
     progress.finish();
     Ok(Report { actions, balance, figures })
+}
+
+/// Stops the ingress, so that time stops, then monitor, and compares what must be complete then. Returns
+/// figures.
+async fn at_rest(
+    balance: &mut Balance,
+    pipeline: &Pipeline,
+    log: &Log,
+    notified: &Notified,
+    scale: &Scale,
+) -> anyhow::Result<Vec<(&'static str, u64)>> {
+    pipeline.supervisor.stop(Member { service: "ingress", number: 1 })?;
+    let database = &pipeline.database;
+    await_rest(database, Instant::now() + scale.settle_timeout).await?;
+    let rows = database.count("SELECT count() FROM events").await?;
+    prometheus::prove(balance, &Prometheus::start(pipeline)?, rows).await?;
+    // It would publish once more when it expects no more records of the partitions.
+    for member in pipeline.members.keys().filter(|member| member.service == "monitor") {
+        pipeline.supervisor.stop(*member)?;
+    }
+    let times = topics::prove_time(balance, log)?;
+    topics::prove_rows(balance, database, log).await?;
+    notified.prove(balance, database).await?;
+    verified::prove(balance, pipeline)?;
+    let count = async |table| database.count(&format!("SELECT count() FROM {table}")).await;
+    Ok(vec![
+        ("time records in mail.enriched", times),
+        ("alerts", count("alerts").await?),
+        ("episodes", count("(SELECT DISTINCT episode_id FROM alerts)").await?),
+        ("incidents", count("(SELECT DISTINCT id FROM incidents)").await?),
+        ("changes of incidents", count("incidents").await?),
+        ("deliveries, repeated ones included", notified.count()),
+    ])
+}
+
+/// Waits until neither alerts nor incidents change any more.
+async fn await_rest(database: &Database, deadline: Instant) -> anyhow::Result<()> {
+    const STATE: &str = "SELECT (SELECT count() FROM rates), (SELECT count() FROM alerts), \
+        (SELECT count() FROM incidents) FORMAT TSV";
+    let (mut before, mut since) = (String::new(), Instant::now());
+    while since.elapsed() < REST_FOR && Instant::now() < deadline {
+        let state = database.text(STATE).await?;
+        if state != before {
+            (before, since) = (state, Instant::now());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// Posts mail until the schedule is over and all requests have a final answer.
 async fn post_until_over(
     poster: &Arc<Poster>,
     mail: Mail,
-    clock: &EventClock,
+    (clock, pace): (&EventClock, Pace),
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let over = &progress.is_over;
@@ -210,9 +280,9 @@ async fn post_until_over(
         std::future::pending::<()>().await;
     };
     let [a, b, c, d] = OrderedRecipient::all();
-    let ordered = |recipient| post::ordered(poster, recipient, clock, over);
+    let ordered = |recipient| post::ordered(poster, recipient, clock, pace, over);
     let posting = async {
-        let traffic = post::traffic(poster, mail, clock, over);
+        let traffic = post::traffic(poster, mail, clock, pace, over);
         let (posted, ..) = tokio::join!(traffic, ordered(a), ordered(b), ordered(c), ordered(d));
         posted
     };
@@ -222,25 +292,30 @@ async fn post_until_over(
     }
 }
 
-/// Posts closing events, which are so late that every window of the other events is complete. Returns
-/// the event time that monitor reaches with them.
+/// Waits until all events are archived. Returns the event time up to which windows are compared.
 ///
-/// All other events must be archived before. Kinds have different topics, and requests may be in the
-/// spool, so closing events could overtake them, and they would be late.
+/// If event time is compressed, closing events follow, which are so late that every window of the other
+/// events is complete. All other events must be archived before: kinds have different topics, and requests may be in
+/// the spool, so closing events could overtake them, and they would be late.
 async fn close(
     database: &Database,
     poster: &Arc<Poster>,
     clock: &EventClock,
     scale: &Scale,
-) -> anyhow::Result<i64> {
+) -> anyhow::Result<Until> {
     let events = poster.answers().events.len() as u64;
-    await_stable(database, events, Instant::now() + scale.settle_timeout).await?;
+    await_stable(database, events, scale, Instant::now() + scale.settle_timeout).await?;
+    if scale.pace == Pace::Live {
+        // The panes of all events are complete when time has passed them. Time goes on after that.
+        return Ok(Until { end: clock.now().div_euclid(PANE) * PANE + PANE, goes_on: true });
+    }
     // In the middle of a pane, so that rounding makes no difference.
     let last = clock.now().div_euclid(PANE) * PANE + PANE / 2;
     let at = last + CLOSING_GAP + scale.out_of_orderness();
     ensure!(at < now_micros()?, "the run took so long that event time is later than real time");
     post::all(poster, mail::closing(at)).await?;
-    Ok((at - scale.out_of_orderness()).div_euclid(PANE) * PANE)
+    let end = (at - scale.out_of_orderness()).div_euclid(PANE) * PANE;
+    Ok(Until { end, goes_on: false })
 }
 
 /// Compares when the tables are stable. Repeats it until it balances or the time is over.
@@ -248,12 +323,12 @@ async fn settle(
     database: &Database,
     answers: &Answers,
     attacks: &Attacks,
-    until: i64,
+    until: Until,
     scale: &Scale,
 ) -> anyhow::Result<Balance> {
     let deadline = Instant::now() + scale.settle_timeout;
     loop {
-        await_stable(database, answers.events.len() as u64, deadline).await?;
+        await_stable(database, answers.events.len() as u64, scale, deadline).await?;
         let mut balance = prove::prove(database, answers, until).await?;
         attacks.account(&mut balance, database).await?;
         if balance.is_balanced() || Instant::now() > deadline {
@@ -262,14 +337,26 @@ async fn settle(
     }
 }
 
-/// Waits until there are as many rows as events, and no table has changed for some time.
-async fn await_stable(database: &Database, events: u64, deadline: Instant) -> anyhow::Result<()> {
-    let state_query = format!("
-        SELECT (SELECT count() FROM events WHERE {GENUINE}), (SELECT count() FROM events),
-            (SELECT sum(o) FROM (SELECT max(kafka_offset) AS o FROM rates GROUP BY kafka_partition)),
-            (SELECT count() FROM alerts), (SELECT count() FROM incidents),
-            (SELECT count() FROM dead_letters)
-        FORMAT TSV");
+/// Waits until there are as many rows as events, and no table has changed for some time. While time passes,
+/// there are always new windows, and changes of open incidents.
+async fn await_stable(
+    database: &Database,
+    events: u64,
+    scale: &Scale,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let of_monitor = match scale.pace {
+        Pace::Live => "",
+        Pace::Compressed => {
+            "(SELECT sum(o) FROM (SELECT max(kafka_offset) AS o FROM rates GROUP BY kafka_partition)),
+            (SELECT count() FROM alerts), (SELECT count() FROM incidents),"
+        }
+    };
+    let state_query = format!(
+        "SELECT (SELECT count() FROM events WHERE {GENUINE}), (SELECT count() FROM events),
+            {of_monitor} (SELECT count() FROM dead_letters)
+        FORMAT TSV"
+    );
     let (mut before, mut since) = (String::new(), Instant::now());
     while Instant::now() < deadline {
         let state = database.text(&state_query).await?;
@@ -287,45 +374,10 @@ async fn await_stable(database: &Database, events: u64, deadline: Instant) -> an
 
 impl Arguments {
     fn command(&self) -> String {
-        let Self { seed, minutes, short, .. } = self;
+        let Self { seed, minutes, short, compressed, .. } = self;
         let length = if *short { "--short".to_owned() } else { format!("--minutes {minutes}") };
-        format!("cargo xtask chaos --seed {seed} {length}")
-    }
-}
-
-impl Scale {
-    fn of(arguments: &Arguments) -> Self {
-        let minutes = Duration::from_secs(60 * arguments.minutes);
-        if arguments.short {
-            let (drift, settle_timeout) = (Duration::from_secs(60), Duration::from_secs(90));
-            Self { length: Length::Short, drift, settle_timeout }
-        } else {
-            let settle_timeout = Duration::from_secs(180) + minutes / 6;
-            let length = Length::Minutes(arguments.minutes);
-            Self { length, drift: Duration::from_secs(150), settle_timeout }
-        }
-    }
-
-    /// Microseconds of event time.
-    fn out_of_orderness(&self) -> i64 {
-        self.drift.as_secs().cast_signed() * SECOND * COMPRESSION
-    }
-
-    /// Returns the keys of `[monitor]`. Event time is compressed, so hours of it may be out of order.
-    /// Monitor waits for idle partitions: then only events move its watermark, and no number depends on
-    /// the length of an outage.
-    fn monitor(&self) -> String {
-        let minutes = self.out_of_orderness() / MINUTE;
-        format!("out_of_orderness = \"{minutes}m\"\nidle_after = \"2h\"\npublish = \"all\"\n")
-    }
-
-    /// Returns a start so long ago that all event time of the run is in the past, even if servers need
-    /// twice the planned time to restart. An event
-    /// from the future hardly moves the watermark.
-    fn event_time_start(&self, schedule: &Schedule) -> anyhow::Result<i64> {
-        let length = schedule.duration() * 2 + Duration::from_secs(300);
-        let length = i64::try_from(length.as_micros())? * COMPRESSION;
-        Ok(now_micros()? - length - CLOSING_GAP - self.out_of_orderness())
+        let pace = if *compressed { " --compressed" } else { "" };
+        format!("cargo xtask chaos --seed {seed} {length}{pace}")
     }
 }
 

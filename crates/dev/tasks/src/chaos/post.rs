@@ -10,14 +10,13 @@ use testkit::{Credentials, MailEvent, SOURCES, SignedRequest, payloads, sign};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::mail::{Answers, EventClock, Mail, OrderedRecipient, SECOND, real_time};
+use super::mail::{Answers, EventClock, Mail, OrderedRecipient, SECOND};
+use super::pace::Pace;
 
 /// The number of concurrent requests.
 const CONCURRENCY: usize = 32;
 /// The shortest time between two requests. It limits the rate after an outage.
 const SHORTEST_GAP: Duration = Duration::from_millis(5);
-/// Between two events of an ordered recipient.
-const ORDERED_GAP: Duration = Duration::from_millis(250);
 /// The pause after a failed attempt is doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -200,13 +199,14 @@ pub(crate) async fn traffic(
     poster: &Arc<Poster>,
     mail: Mail,
     clock: &EventClock,
+    pace: Pace,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let (started, start) = (Instant::now(), clock.now());
     let mut in_flight = JoinSet::new();
     let mut last = started;
     for (number, (at, events)) in (1..).zip(mail) {
-        let due = (started + real_time(at - start)).max(last + SHORTEST_GAP);
+        let due = (started + pace.real_time(at - start)).max(last + SHORTEST_GAP);
         sleep_until(due).await;
         if stop.load(Ordering::Relaxed) {
             break;
@@ -230,6 +230,7 @@ pub(crate) async fn ordered(
     poster: &Arc<Poster>,
     recipient: OrderedRecipient,
     clock: &EventClock,
+    pace: Pace,
     stop: &AtomicBool,
 ) {
     let mut at = i64::MIN;
@@ -243,7 +244,7 @@ pub(crate) async fn ordered(
         if poster.post(&Content::Genuine([event].into())).await {
             poster.answers().ordered.entry(recipient.address()).or_default().push(message_id);
         }
-        sleep(ORDERED_GAP).await;
+        sleep(pace.ordered_gap()).await;
     }
 }
 

@@ -26,14 +26,23 @@ const ROWS: &str = "
 const TABLES: [&str; 5] = ["events", "rates", "alerts", "incidents", "dead_letters"];
 const POLL: Duration = Duration::from_millis(500);
 
-/// Compares everything. Windows must have been published up to `until` in event time.
+/// Up to when windows are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until {
+    /// The greatest end of a window, in microseconds of event time.
+    pub(crate) end: i64,
+    /// Whether time goes on: later windows may have been published.
+    pub(crate) goes_on: bool,
+}
+
+/// Compares everything. Windows must have been published up to `until`.
 ///
 /// # Errors
 /// If a query fails.
 pub(crate) async fn prove(
     database: &Database,
     answers: &Answers,
-    until: i64,
+    until: Until,
 ) -> anyhow::Result<Balance> {
     let mut balance = Balance::default();
     final_answers(&mut balance, answers);
@@ -74,6 +83,7 @@ pub(crate) async fn settle_windows(
         rollups(&mut found, database).await?;
         let cells = database.text(&offline::query(Some(before))).await?;
         let timelines = offline::timelines(&cells).context("ClickHouse's answer is malformed")?;
+        let until = Until { end: until, goes_on: false };
         windows(&mut found, database, &timelines, until, Some(before)).await?;
         old_alerts(&mut found, database, &timelines, old_rules, before).await?;
         alerts::prove(&mut found, database, &timelines, rules, Some(before)).await?;
@@ -271,7 +281,7 @@ async fn windows(
     balance: &mut Balance,
     database: &Database,
     timelines: &BTreeMap<Scope, Timeline>,
-    until: i64,
+    until: Until,
     before: Option<&Before>,
 ) -> anyhow::Result<()> {
     const PART: &str = "windows";
@@ -279,7 +289,14 @@ async fn windows(
     let (mut lost, mut unknown) = (Errors::default(), Errors::default());
     let columns = offline::columns();
     // An upgraded installation does not know the first day and the first cohorts completely.
-    let compared = if before.is_some() { "width_seconds BETWEEN 1 AND 3600" } else { "true" };
+    let compared = match before {
+        Some(_) => "width_seconds BETWEEN 1 AND 3600".to_owned(),
+        // Cohorts have no end up to which they are compared.
+        None if until.goes_on => {
+            format!("(width_seconds = 0 OR toUnixTimestamp64Micro(window_end) <= {})", until.end)
+        }
+        None => "true".to_owned(),
+    };
     for (scope, timeline) in timelines {
         let sql = format!(
             "SELECT width_seconds, toUnixTimestamp64Micro(window_end), {columns} \
@@ -287,8 +304,8 @@ async fn windows(
             scope.condition()
         );
         let (windows, optional) = match before {
-            Some(_) => timeline.windows_after_upgrade(until),
-            None => (timeline.windows(until), Vec::new()),
+            Some(_) => timeline.windows_after_upgrade(until.end),
+            None => (timeline.windows(until.end), Vec::new()),
         };
         let found = database.text(&sql).await?;
         let of = scope.0.join("/");

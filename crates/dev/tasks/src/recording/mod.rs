@@ -12,7 +12,7 @@ mod mail;
 mod names;
 mod old_settings;
 mod packing;
-mod receiver;
+pub(crate) mod receiver;
 mod record;
 mod settings;
 mod tables;

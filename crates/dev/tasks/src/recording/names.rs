@@ -10,7 +10,8 @@ use crate::chaos::{Balance, Errors};
 
 const PART: &str = "names and formats";
 
-/// Groups and transactional ids that releases after a recording have added, without their prefix.
+/// Groups that releases after a recording have added, without their prefix. Their transactional ids begin with
+/// the same name, and end with that of the instance.
 const ADDED: &[&str] = &["mailpulse-monitor-incidents"];
 /// Headers that releases after a recording have added.
 const ADDED_HEADERS: &[&str] = &[
@@ -33,9 +34,15 @@ const ADDED_FORMS: &[(&str, &str)] = &[("monitor-fold", "# #@#,#,#,#,#")];
 /// the kind of key, and the field. Without a field, the kind of key is new.
 const ADDED_VALUES: &[(&str, &str, Option<&str>)] = &[
     ("changelog.dedupe", "", Some("0x03")),
+    ("changelog.monitor", "baseline", None),
+    ("changelog.monitor", "campaign", None),
     ("changelog.monitor", "cohort", None),
     ("changelog.monitor", "day", None),
     ("changelog.monitor", "deliveries", None),
+    ("changelog.monitor", "engagement", None),
+    ("changelog.monitor", "history", None),
+    ("changelog.monitor", "mark", Some("as_of")),
+    ("changelog.monitor", "part", None),
     ("changelog.monitor", "waiting", None),
 ];
 
@@ -113,11 +120,17 @@ fn added<'n>(
     let before: BTreeSet<_> = before.collect();
     let mut errors = Errors::default();
     for name in after.filter(|name| !before.contains(name)) {
-        if !ADDED.iter().any(|added| name.ends_with(added)) {
+        if !ADDED.iter().any(|added| is_of_group(name, added)) {
             errors.add(|| name.clone());
         }
     }
     errors
+}
+
+/// Returns whether `name` is the group, or one of its transactional ids.
+fn is_of_group(name: &str, group: &str) -> bool {
+    let behind = name.split_once(group).map(|(_, behind)| behind);
+    behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('-'))
 }
 
 /// Returns a text with every number replaced by `#`.
@@ -219,6 +232,21 @@ mod tests {
 
     fn offsets(metadata: &str) -> Offsets {
         [("t/0".to_owned(), Committed { offset: 1, metadata: metadata.to_owned() })].into()
+    }
+
+    #[test]
+    fn another_name_is_detected() {
+        let before = ["eu1.mailpulse-enrich".to_owned()];
+        let added = |name: &str| added(before.iter(), [name.to_owned()].iter()).count;
+        for known in [
+            "eu1.mailpulse-enrich",
+            "eu1.mailpulse-monitor-incidents",
+            "eu1.mailpulse-monitor-incidents-monitor-1",
+        ] {
+            assert_eq!(added(known), 0, "{known}");
+        }
+        assert_eq!(added("eu1.mailpulse-monitor-incidents2"), 1);
+        assert_eq!(added("eu1.mailpulse-enrich-2"), 1);
     }
 
     #[test]

@@ -355,6 +355,7 @@ mod tests {
         "runbook_base",
         "allow_private",
         "count_unauthentic",
+        "acknowledgements",
     ];
 
     #[test]
