@@ -7,6 +7,7 @@ mod binaries;
 mod chaos;
 mod check;
 mod clickhouse;
+mod day;
 mod demo;
 mod noise;
 mod phase;
@@ -46,9 +47,12 @@ enum Task {
     Upgrade(recording::UpgradeArguments),
     /// Post mail of which everything is known, and compare every metric with the truth.
     Truth(truth::Arguments),
+    /// Play a scripted day of mail in virtual time, and compare what people are told with the expectation.
+    Day(day::Arguments),
     /// Simulate healthy senders for many days, and count the false episodes of each rule about rates.
     Noise(noise::Arguments),
-    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run and a short truth run.
+    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run, a short truth run and a short
+    /// day.
     Test(suite::Arguments),
 }
 
@@ -61,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Task::Record(arguments) => recording::record(&arguments),
         Task::Upgrade(arguments) => recording::upgrade(&arguments),
         Task::Truth(arguments) => truth::truth(&arguments),
+        Task::Day(arguments) => day::day(&arguments),
         Task::Noise(arguments) => noise::noise(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }

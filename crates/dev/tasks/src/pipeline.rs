@@ -35,6 +35,8 @@ pub(crate) struct Layout {
     pub(crate) extra_sources: Vec<(Provider, &'static str)>,
     /// Additional keys of sources, by name.
     pub(crate) source_keys: BTreeMap<&'static str, String>,
+    /// The partitions of topics keyed by recipient, and of those keyed by scope.
+    pub(crate) partitions: (i32, i32),
     /// Start Kafka and ClickHouse as child processes, which can be killed.
     pub(crate) own_servers: bool,
 }
@@ -49,6 +51,7 @@ impl Layout {
             extra_members,
             extra_sources: Vec::new(),
             source_keys: BTreeMap::new(),
+            partitions: (6, 3),
             own_servers: false,
         }
     }
@@ -128,6 +131,27 @@ impl Pipeline {
     /// Waits until `/readyz` of every running member succeeds.
     pub(crate) fn await_ready(&self) -> anyhow::Result<()> {
         await_ready(&self.members, &self.dirs.run)
+    }
+
+    /// Returns the prefix of all topics and groups.
+    pub(crate) fn kafka_prefix(&self) -> &str {
+        &self.name.kafka_prefix
+    }
+
+    /// Starts a further member with environment variables of its own, and waits until it is ready. It has the
+    /// binary and the settings of the others.
+    pub(crate) fn start_also(
+        &self,
+        member: Member,
+        environment: &[(&str, String)],
+    ) -> anyhow::Result<()> {
+        let admin = free_address()?;
+        let binaries = self.dirs.run.join("bin");
+        let mut plan = plan(member, &admin, &binaries, &self.config, &self.dirs)?;
+        plan.environment
+            .extend(environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        self.supervisor.add(plan, true);
+        await_ready(&BTreeMap::from([(member, admin)]), &self.dirs.run)
     }
 
     /// Returns the log of the first member of a service.
@@ -254,7 +278,9 @@ impl Addresses<'_> {
         };
         let (bootstrap, prefix) = (self.kafka.bootstrap(), &self.name.kafka_prefix);
         section("kafka", &format!("bootstrap = {bootstrap:?}\nprefix = {prefix:?}"))?;
-        section("topics", "recipient_partitions = 6\nscope_partitions = 3\nreplication = 1")?;
+        let (recipient, scope) = layout.partitions;
+        let partitions = format!("recipient_partitions = {recipient}\nscope_partitions = {scope}");
+        section("topics", &format!("{partitions}\nreplication = 1"))?;
         let (url, database) = (self.clickhouse.url(), &self.name.database);
         section("clickhouse", &format!("url = {url:?}\ndatabase = {database:?}"))?;
         for service in SERVICES {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::binaries::cargo;
 use crate::chaos;
+use crate::day;
 use crate::phase::Phase;
 use crate::pipeline::report;
 use crate::truth;
@@ -59,6 +60,7 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(totals.failed == 0 && totals.failed_programs.is_empty(), "some tests failed");
     chaos::chaos(&chaos::Arguments::short())?;
     truth::truth(&truth::Arguments::short())?;
+    day::day(&day::Arguments::short())?;
     println!("{}", totals.result());
     Ok(())
 }

@@ -12,6 +12,7 @@ pub(crate) enum Task {
     TestSome,
     Chaos,
     Truth,
+    Day,
     Noise,
     Record,
     Upgrade,
@@ -42,6 +43,7 @@ impl Invocation {
             (Some("test"), _) => Task::TestSome,
             (Some("chaos"), _) => Task::Chaos,
             (Some("truth"), _) => Task::Truth,
+            (Some("day"), _) => Task::Day,
             (Some("noise"), _) => Task::Noise,
             (Some("bench"), _) => Task::Bench,
             (Some("record"), _) => Task::Record,
@@ -59,7 +61,8 @@ impl Invocation {
         let mut arguments = vec!["build", "--workspace", "--bins"];
         match self.task {
             Task::Test => arguments.push("--tests"),
-            Task::Bench => arguments.push("--release"),
+            // A simulation in a debug build takes more than an hour.
+            Task::Bench | Task::Noise => arguments.push("--release"),
             _ => {}
         }
         arguments
@@ -67,7 +70,7 @@ impl Invocation {
 
     /// The subdirectory of the target directory with the compiled programs.
     pub(crate) fn profile_directory(&self) -> &'static str {
-        if self.task == Task::Bench { "release" } else { "debug" }
+        if matches!(self.task, Task::Bench | Task::Noise) { "release" } else { "debug" }
     }
 
     /// Returns the phases of the task and about how long they take on two cores with empty caches.
@@ -84,7 +87,9 @@ impl Invocation {
         }
         match self.task {
             Task::Test => phase("compile the workspace and its tests", "12 min, later seconds"),
-            Task::Bench => phase("compile the workspace for release", "20 min, later seconds"),
+            Task::Bench | Task::Noise => {
+                phase("compile the workspace for release", "20 min, later seconds");
+            }
             Task::Setup | Task::Help => {}
             _ => phase("compile the workspace", "7 min, later seconds"),
         }
@@ -99,6 +104,7 @@ impl Invocation {
                 phase("start Kafka and ClickHouse, and run all tests", "10 min");
                 phase("a short chaos run", "5 min");
                 phase("a short truth run", "2 min");
+                phase("a short day", "2 min");
             }
             Task::TestSome => phase("start Kafka and ClickHouse, and run cargo test", "varies"),
             Task::Chaos => {
@@ -111,7 +117,12 @@ impl Invocation {
                 phase("post a week of mail", "--short 1 min, else 5 min");
                 phase("compare every metric with the truth", "20 s");
             }
-            Task::Noise => phase("simulate healthy senders", "--days 30: 15 min"),
+            Task::Day => {
+                phase(start, "20 s");
+                phase("play a day of mail in virtual time", "--short 2 min, else 10 min");
+                phase("compare what people were told with the expectation", "20 s");
+            }
+            Task::Noise => phase("simulate healthy senders", "--days 30: 5 min"),
             Task::Record => {
                 phase(start, "20 s");
                 phase("post mail, and kill one process after the other", "1 min");
@@ -162,6 +173,7 @@ mod tests {
             "test -p dedupe",
             "chaos",
             "truth",
+            "day",
             "noise",
             "record",
             "upgrade",
@@ -181,6 +193,7 @@ mod tests {
             "test -p dedupe",
             "chaos",
             "truth --short",
+            "day --kills",
             "noise --days 30",
             "record /tmp/recording",
             "upgrade",

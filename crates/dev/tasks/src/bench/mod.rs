@@ -13,6 +13,7 @@ mod cpu;
 mod fill;
 mod ingress;
 mod latency;
+mod page;
 mod probe;
 mod report;
 mod script;
@@ -49,6 +50,9 @@ pub(crate) struct Arguments {
     /// How many seconds all services together run at half load.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// The number of pages of the leg `page`.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=5000))]
+    incidents: u64,
     /// Write the figures as JSON to this file.
     #[arg(long, default_value = ".mailpulse/bench.json")]
     json: PathBuf,
@@ -72,12 +76,14 @@ enum Leg {
     Monitor,
     /// All services together.
     Whole,
+    /// How late pages are while all services run at half load.
+    Page,
     /// Memory while `--events` wait before every stage and ClickHouse is stopped. Not run by default.
     Backlog,
 }
 
 impl Leg {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Ingress,
         Self::Batch,
         Self::Enrich,
@@ -85,15 +91,22 @@ impl Leg {
         Self::Archive,
         Self::Monitor,
         Self::Whole,
+        Self::Page,
     ];
 }
 
 /// Starts the servers, measures and prints the figures.
 pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    let is_smoke_test = arguments.legs == [Leg::Page] && arguments.incidents <= page::SMOKE_TEST;
     ensure!(
-        !cfg!(debug_assertions),
+        !cfg!(debug_assertions) || is_smoke_test,
         "this is a debug build, whose load generator is too slow; start it with `cargo xtask bench`"
     );
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "this is a debug build: it shows that the leg works, and its figures mean nothing"
+        );
+    }
     let phase = Phase::begin("starting Kafka and ClickHouse", "10 s");
     let servers = Servers::start()?;
     drop(phase);
@@ -122,6 +135,9 @@ fn measure(servers: &Servers, arguments: &Arguments, report: &mut Report) -> any
     }
     if wanted(Leg::Whole) {
         together::together(servers, arguments, report)?;
+    }
+    if wanted(Leg::Page) {
+        page::page(servers, arguments, report)?;
     }
     if wanted(Leg::Backlog) {
         backlog::backlog(servers, arguments, report)?;

@@ -36,6 +36,8 @@ pub(crate) struct Figure {
     pub(crate) acknowledged: Option<Percentiles>,
     /// The time from POST until the row can be read, in milliseconds.
     pub(crate) readable: Option<Percentiles>,
+    /// The time from the answer to the event that breaks a rule until the page is received, in milliseconds.
+    pub(crate) paged: Option<Percentiles>,
     /// Remarks.
     pub(crate) notes: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Figure {
             memory: None,
             acknowledged: None,
             readable: None,
+            paged: None,
             notes: Vec::new(),
         }
     }
@@ -242,6 +245,7 @@ impl Report {
             let kinds = [
                 ("acknowledged", figure.acknowledged),
                 ("readable in ClickHouse", figure.readable),
+                ("paged, from the answer", figure.paged),
             ];
             for (until, percentiles) in kinds {
                 let Some(Percentiles { p50, p99, max, samples }) = percentiles else { continue };

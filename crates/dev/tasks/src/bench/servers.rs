@@ -180,10 +180,24 @@ impl Namespace<'_> {
 
     /// Starts a service and returns when it is ready.
     pub(crate) fn start(&self, service: &'static str) -> anyhow::Result<Running> {
+        self.start_as(service, &self.toml())
+    }
+
+    /// Starts a service for the leg about pages, with time records and further settings.
+    pub(crate) fn start_with(
+        &self,
+        service: &'static str,
+        settings: &str,
+    ) -> anyhow::Result<Running> {
+        let toml = self.toml().replace("time_every = \"0s\"\n", "").replace(COMPRESSED_TIME, "");
+        self.start_as(service, &(toml + settings))
+    }
+
+    fn start_as(&self, service: &'static str, toml: &str) -> anyhow::Result<Running> {
         let binary = self.servers.binaries.join(service);
         let instance = format!("{service}-bench");
         let name = [("MAILPULSE__SERVICE__INSTANCE", instance.as_str())];
-        Ok(Running::start_as(&self.servers.dirs, &binary, service, &self.toml(), &name)?)
+        Ok(Running::start_as(&self.servers.dirs, &binary, service, toml, &name)?)
     }
 
     /// Stops a service with SIGTERM.
