@@ -1,9 +1,15 @@
 use window::{Direction, Scope};
 
+use crate::bounds::float;
 use crate::rule::{Rule, RuleWindow, Test};
 use crate::verdict::Reading;
-use crate::wording::{clock, count, decimal, duration, limit, percent, scope_name, window_words};
+use crate::wording::{
+    clock, clock_and_day, count, decimal, duration, limit, percent, scope_name, window_words,
+};
 use crate::{AlertState, Basis, Measure, ResolveReason, Share};
+
+/// In seconds. The time of a longer silence is shown with its day.
+const DAY: u64 = 24 * 3600;
 
 /// What the text of an alert is about.
 pub(crate) struct Text<'t> {
@@ -65,7 +71,11 @@ fn figures(text: &Text<'_>) -> String {
         Measure::Share(Share::Gap) => {
             let what = text.reading.series.map_or("events", crate::baseline::Series::as_str);
             let what = if what == "events" { "events" } else { &format!("`{what}` events") };
-            format!("no {what} for {} (since {})", duration(numerator), clock(text.reading.from))
+            let since = match numerator {
+                0..DAY => clock(text.reading.from),
+                _ => clock_and_day(text.reading.from),
+            };
+            format!("no {what} for {} (since {since})", duration(numerator))
         }
         Measure::Share(Share::DeliveriesMissing) => {
             format!("no deliveries {window}, but {} other events", count(volume))
@@ -112,6 +122,11 @@ fn limits(text: &Text<'_>) -> String {
             let usual = text.reading.thresholds.iter().flatten().next().map(|it| it / lowest);
             let times = |rate: f64| usual.map_or_else(String::new, |usual| decimal(rate / usual));
             let value = text.reading.value().unwrap_or_default();
+            // Only one in days is usual, so a multiple of it says nothing.
+            let is_rare = |usual: f64| usual * float(text.reading.volume) < 1.0;
+            if usual.is_some_and(is_rare) {
+                return ", usually less than one at this hour".to_owned();
+            }
             let (now, limit) = (times(value), times(threshold));
             format!(", {now} times as many as usual at this hour, limit {limit} times")
         }

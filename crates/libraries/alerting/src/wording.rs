@@ -89,6 +89,14 @@ pub(crate) fn clock(micros: i64) -> String {
         .map_or_else(|_| "an unknown time".to_owned(), |at| at.strftime("%H:%M UTC").to_string())
 }
 
+/// Returns a day and a time in UTC: `27 Nov 09:59 UTC`.
+pub(crate) fn clock_and_day(micros: i64) -> String {
+    Timestamp::from_microsecond(micros).map_or_else(
+        |_| "an unknown time".to_owned(),
+        |at| at.strftime("%-d %b %H:%M UTC").to_string(),
+    )
+}
+
 /// Returns a time without events: `7 min`, `2 h 5 min`.
 pub(crate) fn duration(seconds: u64) -> String {
     let minutes = seconds / 60;

@@ -174,8 +174,14 @@ impl Transactions {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), Error> {
-        if offsets.count() > 0 {
-            self.producer.send_offsets_to_transaction(offsets, group, KAFKA_REQUEST_TIMEOUT)?;
+        if offsets.count() > 0
+            && let Err(error) =
+                self.producer.send_offsets_to_transaction(offsets, group, KAFKA_REQUEST_TIMEOUT)
+        {
+            // If Kafka has rejected an output meanwhile, this error only says that the transaction failed.
+            self.producer.poll(REPORTS_POLL);
+            self.producer.context().check_rejected()?;
+            return Err(error.into());
         }
         await_deliveries(&self.producer)?;
         self.producer.commit_transaction(KAFKA_REQUEST_TIMEOUT)?;

@@ -5,9 +5,14 @@ use super::*;
 
 /// Four weeks of 600 deliveries and 2 complaints an hour.
 fn usual() -> Baseline {
+    usual_with(2)
+}
+
+/// The same with another number of complaints.
+fn usual_with(complaints: i64) -> Baseline {
     let mut baseline = Baseline::new(Zone::UTC);
     for hour in 0..4 * 168 {
-        let counts = Counts::of([(Delivered, 600), (DeliveredFbl, 300), (Complained, 2)]);
+        let counts = Counts::of([(Delivered, 600), (DeliveredFbl, 300), (Complained, complaints)]);
         baseline.observe(MONDAY + hour * HOUR, &counts, MINUTE);
     }
     baseline
@@ -83,6 +88,29 @@ fn a_burst_of_complaints_is_compared_with_the_same_hour() {
         "acme at SendGrid: complaints 4.7 % in 60 min (14 of 300 accepted by providers that report \
          complaints), 7 times as many as usual at this hour, limit 6 times"
     );
+}
+
+#[test]
+fn texts_say_what_is_usual_and_when() {
+    let mut run = only("complaint_burst", &scope());
+    let counts = mail(0, 600) + Counts::of([(DeliveredFbl, 300), (Complained, 14)]);
+    let burst = Sample {
+        windows: vec![(Width::M60, counts)],
+        baseline: Some(usual_with(0)),
+        ..silent_since(LATER + HOUR, LATER + HOUR)
+    };
+    run.judge(&burst);
+    run.pass(LATER + HOUR + MINUTE, &burst);
+    let text = &run.alerts[0].summary;
+    assert!(text.ends_with(", usually less than one at this hour"), "{text}");
+
+    let mut run = only("silence", &scope());
+    run.judge(&silent_since(LATER, LATER));
+    run.advance(LATER + 30 * HOUR, &silent_since(LATER, LATER + 30 * HOUR));
+    let text = &run.alerts[0].summary;
+    assert!(text.contains("no events for 30 h (since ") && text.contains(" UTC)"), "{text}");
+    let day = jiff::Timestamp::from_microsecond(LATER).unwrap().strftime("%-d %b").to_string();
+    assert!(text.contains(&format!("(since {day} ")), "{text}");
 }
 
 #[test]
