@@ -1,11 +1,12 @@
 //! Values that stages read: of the changelogs, `mail.events`, `mail.panes`, `mail.rates` and
 //! `mail.alerts`. The first byte chooses the kind of value.
 
+use alerting::{Alert, ScopeEpisodes};
 use event::CounterSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use state::{Entry, MessageMemory};
-use window::{Alert, OpenEpisodes, Pane, PaneDelta, Scope, ScopeRate, WindowResult};
+use window::{Pane, PaneDelta, Scope, ScopeRate, WindowResult};
 
 /// Checks that every value that can be read is unchanged after it is written and read again, so
 /// that a restart loses and adds nothing.
@@ -19,7 +20,7 @@ fn check_value(data: &[u8]) -> bool {
     match choice % 8 {
         0 => check_entry(record),
         1 => check_json::<Pane>(record),
-        2 => check_json::<OpenEpisodes>(record),
+        2 => check_json::<ScopeEpisodes>(record),
         3 => check_json::<PaneDelta>(record),
         4 => check_json::<ScopeRate>(record) && check_rates(record),
         5 => check_json::<Alert>(record),

@@ -1,9 +1,9 @@
-//! Sliding windows over email events, and the alerts that rules derive from them.
+//! Sliding windows over email events.
 //!
 //! This crate does no I/O and reads no clock. Time is event time: the caller passes the watermark
 //! in UTC microseconds, so the same input gives the same output at any speed and after any restart.
 //!
-//! From an event to an alert:
+//! From an event to a rate:
 //! 1. The fold stage adds what each event counts for, and what it corrects, to the [`Counts`] of each
 //!    [`Scope`] of the event, in the pane ([`PaneStart`]) in which it happened and in the cohort of its
 //!    message, and publishes a [`PaneDelta`] for each of them.
@@ -11,36 +11,27 @@
 //!    advances the windows to the watermark. This yields a [`Slide`] for every slide end at which some
 //!    window changed.
 //! 3. The rate stage publishes each [`Window`] that is due as a [`ScopeRate`].
-//! 4. [`OpenEpisodes`] evaluates the [`Rule`]s on each slide and yields [`Alert`]s.
+//! 4. The rules of the crate `alerting` judge the [`JudgedWindows`] and [`Cohorts`] of the scope.
 
-mod alert;
 mod cohorts;
 mod counts;
-mod episode;
 mod judged;
-mod measurement;
 mod metric;
-mod open_episodes;
 mod pane;
 mod payload;
 mod rates;
-mod rule;
 mod scope;
 mod sliding_sums;
 mod time;
 mod windows;
 
-pub use alert::{Alert, EpisodeId, State};
 pub use cohorts::{Cohort, Cohorts};
 pub use counts::{Counts, PaneCounts};
 pub use judged::{JUDGED_BACK, JudgedWindows};
-pub use measurement::Severity;
-pub use metric::Metric;
-pub use open_episodes::OpenEpisodes;
+pub use metric::{Direction, Metric};
 pub use pane::Pane;
 pub use payload::{PaneDelta, ScopeRate};
 pub use rates::{BOUNCES, Rates, View, accepted_by_recipient, fraction, reports_injected, sent};
-pub use rule::{Direction, Rule, RuleError};
 pub use scope::{Scope, ScopeError, ScopeFields, ScopeKind};
 pub use time::{HourStart, NotAPaneStart, NotAnHourStart, PANE, PaneStart, Ring, Width};
 pub use windows::{
