@@ -19,6 +19,7 @@ mod scrape;
 mod suite;
 mod supervisor;
 mod truth;
+mod verify_alerts;
 
 use clap::{Parser, Subcommand};
 

@@ -12,7 +12,6 @@ mod script;
 mod truth;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -20,11 +19,12 @@ use kafka::{inspect, topics};
 use record::Topics;
 use serde_json::Value;
 
-use crate::binaries::{self, SERVICES};
+use crate::binaries::SERVICES;
 use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS, free_address};
 use crate::recording::receiver::Receiver;
 use crate::supervisor::Member;
+use crate::verify_alerts::verify_alerts;
 use alertmanager::Alertmanager;
 use feed::{Feed, clock_text};
 use mail::Mails;
@@ -37,7 +37,7 @@ const EXPECTED_SHORT: &str = "expected_short.toml";
 /// Partitions of topics keyed by recipient, and of those keyed by scope. Every time record is written to twelve
 /// raw topics, so there are fewer than by default.
 const PARTITIONS: (i32, i32) = (3, 2);
-/// Scenes with many sources insert little at a time, so archive collects for a second.
+/// Parts of the script with many sources insert little at a time, so archive collects for a second.
 const FEWER_INSERTS: &str = "batch_wait = \"1s\"\n";
 const SECRET: &str = "whsec_ZGF5LWRheS1kYXktZGF5LWRheS1kYXktZGF5LWRheQ==";
 const DAY: i64 = 24 * HOUR;
@@ -52,7 +52,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Kill every service with SIGKILL several times during the day. People must be told the same.
+    /// Kill every service with SIGKILL several times during the day. The notifications must be the same.
     #[arg(long)]
     kills: bool,
     /// Play only four hours with the most important episodes.
@@ -102,7 +102,7 @@ pub(crate) fn day(arguments: &Arguments) -> anyhow::Result<()> {
         ..Layout::new("day")
     })?;
     drop(phase);
-    // Yesterday, so that nothing happens in the future.
+    // The day before yesterday: the script goes on into the next day, and nothing may be in the future.
     let now = jiff::Timestamp::now().as_second();
     let start = (now.div_euclid(DAY) - 2) * DAY;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -116,7 +116,7 @@ pub(crate) fn day(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     if differences.is_empty() {
-        println!("people were told exactly what was expected");
+        println!("every notification is as expected");
         return Ok(());
     }
     bail!("{} differences:\n{}", differences.len(), differences.join("\n"))
@@ -256,7 +256,7 @@ impl Day<'_> {
         Ok(left.sum())
     }
 
-    /// Prints what people were told, and returns how it differs from the expectation.
+    /// Prints the notifications, and returns how they differ from the expectation.
     async fn compare(&self, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
         let _phase = Phase::begin("comparing", "20 s");
         let database = &self.pipeline.database;
@@ -288,27 +288,16 @@ impl Day<'_> {
         );
         ensure!(compared.equal > 0, "no alert was compared with the generator's own numbers");
         differences.extend(compared.different);
-        let verified = self.verify()?;
-        println!("mailpulse alerts verify --all: {}", verified.lines().last().unwrap_or_default());
-        differences.extend(
-            verified.lines().filter(|line| line.starts_with("different\t")).map(str::to_owned),
+        let verified = verify_alerts(&self.pipeline)?;
+        let [equal, different, unverifiable] =
+            ["equal", "different", "unverifiable"].map(|result| verified.count(result));
+        println!(
+            "mailpulse alerts verify --all: {equal} equal, {different} different, {unverifiable} \
+             unverifiable"
         );
+        let others = verified.others.into_iter().filter(|(result, _)| result == "different");
+        differences.extend(others.map(|(_, line)| line));
         Ok(differences)
-    }
-
-    /// Returns what `mailpulse alerts verify --all` prints.
-    fn verify(&self) -> anyhow::Result<String> {
-        let tool = binaries::directory()?.join("mailpulse");
-        let output = Command::new(&tool)
-            .arg("--config")
-            .arg(&self.pipeline.config)
-            .args(["alerts", "verify", "--all"])
-            .output()
-            .with_context(|| format!("cannot start {}", tool.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let summary = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(summary.contains(" equal, "), "mailpulse alerts verify failed: {summary}");
-        Ok(format!("{text}{summary}"))
     }
 
     /// Returns what the webhook has received.

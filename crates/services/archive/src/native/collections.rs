@@ -2,12 +2,33 @@
 
 use super::{BlockWriter, Column, Strings, U16, U64};
 
+/// Where the rows end among the entries of all rows.
+#[derive(Debug, Default)]
+struct Ends {
+    /// For each row, the number of entries in all rows up to and including it.
+    bytes: Vec<u8>,
+    entries: u64,
+}
+
+impl Ends {
+    fn count(&mut self) {
+        self.entries += 1;
+    }
+
+    fn end_row(&mut self) {
+        self.bytes.extend_from_slice(&self.entries.to_le_bytes());
+    }
+
+    fn write(&mut self, out: &mut BlockWriter) {
+        self.entries = 0;
+        out.append(&mut self.bytes);
+    }
+}
+
 /// `Map(String, String)`. The values need not be UTF-8, and a key may occur several times.
 #[derive(Debug, Default)]
 pub struct StringMap {
-    /// For each row, the number of entries in all rows up to and including it.
-    ends: Vec<u8>,
-    entries: u64,
+    ends: Ends,
     keys: Strings,
     values: Strings,
 }
@@ -18,9 +39,9 @@ impl StringMap {
         for (key, value) in entries {
             self.keys.push(key.as_bytes());
             self.values.push(value);
-            self.entries += 1;
+            self.ends.count();
         }
-        self.ends.extend_from_slice(&self.entries.to_le_bytes());
+        self.ends.end_row();
     }
 }
 
@@ -28,8 +49,7 @@ impl Column for StringMap {
     const TYPE: &'static str = "Map(String, String)";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        self.entries = 0;
-        out.append(&mut self.ends);
+        self.ends.write(out);
         self.keys.write(out);
         self.values.write(out);
     }
@@ -38,9 +58,7 @@ impl Column for StringMap {
 /// `Map(UInt16, UInt64)`, such as an offset by partition.
 #[derive(Debug, Default)]
 pub struct NumberMap {
-    /// For each row, the number of entries in all rows up to and including it.
-    ends: Vec<u8>,
-    entries: u64,
+    ends: Ends,
     keys: U16,
     values: U64,
 }
@@ -51,9 +69,9 @@ impl NumberMap {
         for (key, value) in entries {
             self.keys.push(key);
             self.values.push(value);
-            self.entries += 1;
+            self.ends.count();
         }
-        self.ends.extend_from_slice(&self.entries.to_le_bytes());
+        self.ends.end_row();
     }
 }
 
@@ -61,8 +79,7 @@ impl Column for NumberMap {
     const TYPE: &'static str = "Map(UInt16, UInt64)";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        self.entries = 0;
-        out.append(&mut self.ends);
+        self.ends.write(out);
         self.keys.write(out);
         self.values.write(out);
     }
@@ -71,9 +88,7 @@ impl Column for NumberMap {
 /// `Array(String)`. The values need not be UTF-8.
 #[derive(Debug, Default)]
 pub struct StringArray {
-    /// For each row, the number of values in all rows up to and including it.
-    ends: Vec<u8>,
-    entries: u64,
+    ends: Ends,
     values: Strings,
 }
 
@@ -82,9 +97,9 @@ impl StringArray {
     pub fn push<'a>(&mut self, values: impl Iterator<Item = &'a str>) {
         for value in values {
             self.values.push(value.as_bytes());
-            self.entries += 1;
+            self.ends.count();
         }
-        self.ends.extend_from_slice(&self.entries.to_le_bytes());
+        self.ends.end_row();
     }
 }
 
@@ -92,8 +107,7 @@ impl Column for StringArray {
     const TYPE: &'static str = "Array(String)";
 
     fn write(&mut self, out: &mut BlockWriter) {
-        self.entries = 0;
-        out.append(&mut self.ends);
+        self.ends.write(out);
         self.values.write(out);
     }
 }
