@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Automation, Bounce, Client, Delivery, EventId, Geo, Kind, OccurredAt, Provider, ReceivedAt,
-    Text, TimeFault,
+    Automation, Bounce, Client, Conversion, Delivery, EventId, Geo, Kind, OccurredAt, Provider,
+    ReceivedAt, Text, TimeFault,
 };
 
 /// One event of one recipient: the value of `mail.enriched` and `mail.events`.
@@ -73,6 +73,12 @@ pub struct Event<'a> {
     /// The link that was clicked.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Text<'a>>,
+    /// What the click leads to, by the operator's rules about URLs.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub conversion: Option<Conversion<'a>>,
+    /// What the content behind the link is about, by the operator's rules about URLs.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub interest: Option<Text<'a>>,
     /// The provider's name of the event, such as `spamreport`.
     #[serde(borrow)]
     pub provider_event: Text<'a>,
@@ -103,7 +109,7 @@ pub struct Event<'a> {
     /// The location of `ip`, on opens and clicks.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub geo: Option<Geo<'a>>,
-    /// The other columns of the look-up table, by column name.
+    /// The other columns of the look-up tables, and what rules take from the raw event, by name.
     #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Text<'a>, Text<'a>>,
     /// The provider's bytes, unchanged.
@@ -175,6 +181,11 @@ impl Event<'_> {
             user_agent: own(self.user_agent),
             ip: own(self.ip),
             url: own(self.url),
+            conversion: self.conversion.map(|conversion| Conversion {
+                name: conversion.name.into_owned(),
+                value: conversion.value,
+            }),
+            interest: own(self.interest),
             provider_event: self.provider_event.into_owned(),
             provider_event_id: own(self.provider_event_id),
             request_id: self.request_id.into_owned(),

@@ -14,6 +14,8 @@ pub const MESSAGE_ID: usize = 998;
 pub const NAME: usize = 256;
 /// The number of tags.
 pub const TAGS: usize = 64;
+/// The number of labels that rules take from a raw event.
+pub const LABELS: usize = 32;
 /// In bytes: a user agent.
 pub const USER_AGENT: usize = 1024;
 /// In bytes: an address of a client, with room for unusual spellings.
@@ -64,6 +66,8 @@ impl<'a> Event<'a> {
             automation,
             request_id,
             client,
+            conversion,
+            interest,
             labels,
             raw,
             authentic,
@@ -102,6 +106,8 @@ impl<'a> Event<'a> {
             automation,
             request_id,
             client,
+            conversion,
+            interest,
             labels,
             raw,
             authentic,
@@ -138,6 +144,13 @@ impl<'a> Event<'a> {
             if !self.tags.contains(&tag) {
                 self.tags.push(tag);
             }
+        }
+    }
+
+    /// Adds a label from the raw event, unless the event has one of this name or [`LABELS`] labels.
+    pub fn add_label(&mut self, name: &'a str, value: Text<'a>) {
+        if self.labels.len() < LABELS {
+            self.labels.entry(Text::from(name)).or_insert_with(|| value.limited(NAME));
         }
     }
 }
@@ -193,5 +206,18 @@ mod tests {
         assert_eq!(cut("aé", 99), "aé");
         assert_eq!(Text::from("aé").limited(2).as_str(), "a");
         assert_eq!(Text::from("aé".to_owned()).limited(2).as_str(), "a");
+    }
+
+    #[test]
+    fn the_first_value_of_a_label_stays_and_their_number_is_bounded() {
+        let json = r#"{"event_id":"000102030405060708090a0b0c0d0e0f","kind":"opened","provider":"ses",
+            "source":"acme","occurred_at":1,"received_at":2,"provider_event":"Open","request_id":"r","raw":1}"#;
+        let names: Vec<String> = (0..LABELS + 8).map(|number| format!("l{number:02}")).collect();
+        let mut event: Event<'_> = serde_json::from_str(json).unwrap();
+        event.add_label(&names[0], Text::from("é".repeat(NAME)));
+        event.add_label(&names[0], Text::from("another"));
+        assert_eq!(event.labels[&Text::from("l00")].as_str(), "é".repeat(NAME / 2));
+        names.iter().for_each(|name| event.add_label(name, Text::from("value")));
+        assert_eq!(event.labels.len(), LABELS);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::message_id_fields::holds_message_id;
 use crate::{Rewriter, text};
 
 /// Returns a form with its addresses replaced, or `None` if the body is not a form.
@@ -38,7 +37,7 @@ fn rewrite_field<'b>(rewriter: &Rewriter<'_>, field: &'b [u8]) -> Cow<'b, [u8]> 
     // Bytes that are not UTF-8 are lost here if the same field contains an address.
     let decoded = form_urlencoded::parse(field).next();
     let (decoded_name, decoded_value) = decoded.unwrap_or_default();
-    let value = match holds_message_id(&decoded_name) {
+    let value = match rewriter.keeps_field(&decoded_name) {
         true => Cow::Borrowed(value),
         false => match rewriter.rewrite_value(&decoded_value) {
             Cow::Borrowed(_) => Cow::Borrowed(value),
@@ -80,7 +79,7 @@ fn rewrite_part<'b>(rewriter: &Rewriter<'_>, part: &'b [u8]) -> Cow<'b, [u8]> {
         return text::rewrite(rewriter, part);
     };
     let (head, content) = part.split_at(content);
-    if field_name(head).is_some_and(|name| holds_message_id(&name)) {
+    if field_name(head).is_some_and(|name| rewriter.keeps_field(&name)) {
         return Cow::Borrowed(part);
     }
     let content = match std::str::from_utf8(content) {

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use crate::message_id_fields::holds_message_id;
 use crate::{Rewriter, text};
 
 /// The white space of JSON (RFC 8259 §2).
@@ -27,7 +26,7 @@ pub(crate) fn rewrite<'t>(rewriter: &Rewriter<'_>, document: &'t str) -> Cow<'t,
     let mut rest = 0;
     while let Some(literal) = Literal::next(document, rest) {
         rest = literal.end;
-        if !preceding.name_message_id(&literal)
+        if !preceding.name_kept_field(rewriter, &literal)
             && let Some(replaced) = literal.rewrite(rewriter)
         {
             rewritten.push_str(&document[copied..literal.start]);
@@ -104,17 +103,17 @@ impl<'t> PrecedingLiterals<'t> {
         self.0 = [self.0[1], Some(literal)];
     }
 
-    /// Returns true if the text before a literal shows that it is a message id:
+    /// Returns true if the text before a literal shows that it stays, because it is a message id:
     /// `"Message-Id": "…"`, or the two forms in which providers list mail headers,
     /// `{"name": "Message-ID", "value": "…"}` and `["Message-Id", "<…>"]`.
-    fn name_message_id(&self, literal: &Literal<'t>) -> bool {
+    fn name_kept_field(&self, rewriter: &Rewriter<'_>, literal: &Literal<'t>) -> bool {
         let Some(last) = self.0[1].filter(|_| !literal.is_key()) else { return false };
         let between = &literal.document[last.end..literal.start];
         let between = between.trim_matches(WHITESPACE);
         match (between, self.0[0]) {
-            (":", Some(name)) if last.inner() == "value" => holds_message_id(name.inner()),
-            (":", _) => holds_message_id(last.inner()),
-            (",", _) => literal.inner().starts_with('<') && holds_message_id(last.inner()),
+            (":", Some(name)) if last.inner() == "value" => rewriter.keeps_field(name.inner()),
+            (":", _) => rewriter.keeps_field(last.inner()),
+            (",", _) => literal.inner().starts_with('<') && rewriter.keeps_field(last.inner()),
             _ => false,
         }
     }

@@ -15,6 +15,7 @@
 //!
 //! Pure: no I/O, no clock, no state.
 
+mod erasure;
 mod form;
 mod json;
 mod message_id_fields;
@@ -28,6 +29,8 @@ use event::recipient_key;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+pub use erasure::{Digest, ErasedSet, Eraser, ErasureKey, InvalidDigest};
+
 /// The shortest allowed key in bytes: as long as the digest in a pseudonym.
 pub const MIN_KEY_BYTES: usize = 16;
 
@@ -39,6 +42,11 @@ const BEYOND_MAX: &str = "x";
 
 /// The length of the digest in a pseudonym: 128 bits in hexadecimal.
 const DIGEST_CHARS: usize = 32;
+
+/// Returns whether a local part is a pseudonym: `privacy.pseudonym_key` and an erasure write 32 hexadecimal digits.
+pub fn is_pseudonym(local_part: &str) -> bool {
+    local_part.len() == DIGEST_CHARS && local_part.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
 
 /// Computes pseudonyms with one key.
 #[derive(Clone)]
@@ -89,11 +97,16 @@ impl Pseudonymizer {
     /// Returns the replacement for the local part of an address: the first 128 bits of HMAC-SHA256
     /// over the whole address in lower case (RFC 2104 §5 on truncation).
     fn digest(&self, address: &[u8]) -> String {
-        let mut mac = self.keyed.clone();
-        mac.update(&address.to_ascii_lowercase());
-        let mut digest = hex::encode(mac.finalize().into_bytes());
+        let mut digest = hex::encode(self.mac(address));
         digest.truncate(DIGEST_CHARS);
         digest
+    }
+
+    /// Returns HMAC-SHA256 over an address in lower case.
+    fn mac(&self, address: &[u8]) -> [u8; 32] {
+        let mut mac = self.keyed.clone();
+        mac.update(&address.to_ascii_lowercase());
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -102,11 +115,25 @@ struct Rewriter<'p> {
     pseudonymizer: &'p Pseudonymizer,
     /// How many more addresses get a pseudonym.
     left: Cell<usize>,
+    /// The addresses to replace. `None`: all.
+    only: Option<&'p ErasedSet>,
+}
+
+/// What takes the place of a local part.
+struct Replacement {
+    /// How many bytes at the beginning of the local part stay, because they are not part of the address.
+    kept: usize,
+    text: Cow<'static, str>,
 }
 
 impl<'p> Rewriter<'p> {
     fn new(pseudonymizer: &'p Pseudonymizer) -> Self {
-        Self { pseudonymizer, left: Cell::new(MAX_PSEUDONYMS) }
+        Self { pseudonymizer, left: Cell::new(MAX_PSEUDONYMS), only: None }
+    }
+
+    /// Replaces only the addresses with these digests.
+    fn only(pseudonymizer: &'p Pseudonymizer, digests: &'p ErasedSet) -> Self {
+        Self { only: Some(digests), ..Self::new(pseudonymizer) }
     }
 
     fn rewrite_body<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
@@ -138,15 +165,25 @@ impl<'p> Rewriter<'p> {
         }
     }
 
-    /// Returns the replacement for the local part of an address.
-    fn replacement(&self, address: &[u8]) -> Cow<'static, str> {
-        match self.left.get().checked_sub(1) {
+    /// Returns true if a field of this name stays as it is. A message id has the form of an address. What equals the
+    /// address of an erased recipient is one, whatever the name of its field.
+    fn keeps_field(&self, name: &str) -> bool {
+        self.only.is_none() && message_id_fields::holds_message_id(name)
+    }
+
+    /// Returns the replacement for the local part of an address. `None`: the address stays.
+    fn replacement(&self, address: &[u8]) -> Option<Replacement> {
+        if let Some(digests) = self.only {
+            return erasure::replacement(self.pseudonymizer, digests, address);
+        }
+        let text = match self.left.get().checked_sub(1) {
             Some(left) => {
                 self.left.set(left);
                 Cow::Owned(self.pseudonymizer.digest(address))
             }
             None => Cow::Borrowed(BEYOND_MAX),
-        }
+        };
+        Some(Replacement { kept: 0, text })
     }
 }
 

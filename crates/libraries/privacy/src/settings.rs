@@ -1,7 +1,7 @@
 use serde::Deserialize;
 use service::{Secret, Settings, SettingsError};
 
-use crate::Pseudonymizer;
+use crate::{ErasureKey, Pseudonymizer};
 
 /// The section `[privacy]`.
 #[derive(Deserialize)]
@@ -9,6 +9,8 @@ use crate::Pseudonymizer;
 struct PrivacySettings {
     #[serde(deserialize_with = "service::secret::optional")]
     pseudonym_key: Secret,
+    #[serde(deserialize_with = "service::secret::optional")]
+    erasure_key: Secret,
 }
 
 impl Pseudonymizer {
@@ -26,5 +28,22 @@ impl Pseudonymizer {
         Self::new(key.as_bytes())
             .map(Some)
             .map_err(|error| settings.invalid("privacy.pseudonym_key", error.to_string()))
+    }
+}
+
+impl ErasureKey {
+    /// Reads `[privacy]`. Returns `None` if no key is configured, so nobody can be erased.
+    ///
+    /// # Errors
+    /// Returns an error if the section is invalid or the key is too short.
+    pub fn from_settings(settings: &Settings) -> Result<Option<Self>, SettingsError> {
+        let privacy: PrivacySettings = settings.section("privacy")?;
+        let key = privacy.erasure_key.expose();
+        if key.is_empty() {
+            return Ok(None);
+        }
+        Self::new(key.as_bytes())
+            .map(Some)
+            .map_err(|error| settings.invalid("privacy.erasure_key", error.to_string()))
     }
 }

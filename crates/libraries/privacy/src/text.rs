@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use crate::Rewriter;
+use crate::{Replacement, Rewriter};
 
 /// Returns true if a text contains `@` or its escape `%40` (`%2540`…) or `\u0040`. Only then is a
 /// search for addresses necessary.
@@ -26,7 +26,11 @@ pub(crate) fn rewrite<'t>(rewriter: &Rewriter<'_>, text: &'t [u8]) -> Cow<'t, [u
     // For each of the last replacements: its start, and `rewritten.len()` and `copied` before it.
     let mut last: VecDeque<(usize, usize, usize)> = VecDeque::new();
     for found in addresses(&decoded.bytes) {
-        let (start, at) = (decoded.position(found.start), decoded.position(found.at));
+        let address = &decoded.bytes[found.start..found.end];
+        let Some(Replacement { kept, text: replacement }) = rewriter.replacement(address) else {
+            continue;
+        };
+        let (start, at) = (decoded.position(found.start + kept), decoded.position(found.at));
         // A quoted local part may contain addresses, `"a@b"@c`. They are parts of this one.
         while let Some((_, length, copied_before)) =
             last.pop_back_if(|(inner_start, ..)| start <= *inner_start)
@@ -41,8 +45,7 @@ pub(crate) fn rewrite<'t>(rewriter: &Rewriter<'_>, text: &'t [u8]) -> Cow<'t, [u
             last.pop_front();
         }
         rewritten.extend_from_slice(&text[copied..start]);
-        let address = &decoded.bytes[found.start..found.end];
-        rewritten.extend_from_slice(rewriter.replacement(address).as_bytes());
+        rewritten.extend_from_slice(replacement.as_bytes());
         copied = at;
     }
     if copied == 0 {

@@ -96,6 +96,8 @@ impl<'a> Envelope<'a> {
             user_agent: None,
             ip: None,
             url: None,
+            conversion: None,
+            interest: None,
             provider_event: Text::from(""),
             provider_event_id: None,
             request_id: Text::from(self.request_id),

@@ -54,11 +54,18 @@ reasons! {
     RowRefused => "row_refused",
     /// Kafka rejected the record for a reason other than its size.
     KafkaRefused => "kafka_refused",
-    /// No channel attempt can succeed any more: the receiver rejected the message for good, or
-    /// `give_up_after` is over.
+    /// No attempt to deliver can succeed any more: the receiver rejected the message for good, or the
+    /// time for attempts is over.
     Undeliverable => "undeliverable",
     /// Not a dead letter but a marker: the dead letter in its `origin` was redriven.
     Redriven => "redriven",
+}
+
+impl Reason {
+    /// Returns why a value cannot be read as JSON of its type.
+    pub fn of_json(error: &serde_json::Error) -> Self {
+        if error.is_data() { Self::WrongShape } else { Self::NotJson }
+    }
 }
 
 /// Every consumer that can give up on a record. The code is the value of the header `stage`, the
@@ -81,13 +88,23 @@ pub enum Stage {
     Archive,
     /// Delivers alerts.
     Notify,
+    /// Decides who must not be mailed.
+    Suppress,
+    /// Sends events to other systems.
+    Forward,
+    /// Decides which rules want to act on an event.
+    AutomateMatch,
+    /// Decides whether the limits of rules allow it.
+    AutomateLimit,
+    /// Delivers the actions of rules.
+    AutomateDeliver,
     /// The operator's tool, which writes the markers of [`Reason::Redriven`].
     Redrive,
 }
 
 impl Stage {
     /// Every stage, in the order in which an event passes them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Ingress,
         Self::Enrich,
         Self::Dedupe,
@@ -96,6 +113,11 @@ impl Stage {
         Self::Incidents,
         Self::Archive,
         Self::Notify,
+        Self::Suppress,
+        Self::Forward,
+        Self::AutomateMatch,
+        Self::AutomateLimit,
+        Self::AutomateDeliver,
         Self::Redrive,
     ];
 
@@ -110,6 +132,11 @@ impl Stage {
             Self::Incidents => "monitor-incidents",
             Self::Archive => "archive",
             Self::Notify => "notify",
+            Self::Suppress => "suppress",
+            Self::Forward => "forward",
+            Self::AutomateMatch => "automate-match",
+            Self::AutomateLimit => "automate-limit",
+            Self::AutomateDeliver => "automate-deliver",
             Self::Redrive => "redrive",
         }
     }

@@ -41,6 +41,9 @@ pub mod names {
     pub const LINK: &str = "link";
     /// Present and empty on an event that only the shadow mode of its source admitted.
     pub const UNAUTHENTIC: &str = "unauthentic";
+    /// Which recipients `enrich` has erased from events: the beginnings of their digests, combined by XOR (8 bytes). Stages
+    /// that know the same recipients need not look for them. Absent if nobody was erased.
+    pub const ERASED: &str = "erased";
     /// What only `dedupe` needs: [`super::ForDedupe`], 15 or 23 bytes.
     pub const FOR_DEDUPE: &str = "for-dedupe";
     /// What `dedupe` has found out about the event: `seen;sent;counts`, such as

@@ -31,6 +31,24 @@ pub struct Topics {
     pub incidents_changelog: String,
     /// How far each stage has read each partition. Compacted.
     pub positions: String,
+    /// The tombstones of erased recipients. It has one partition and is compacted, so that a reader of the whole
+    /// topic knows all of them.
+    pub erased: String,
+    /// Who must not be mailed, and lifts. Compacted. Records that `suppress` writes because of an event are in the
+    /// partition of the recipient; those of operators are in that of their key.
+    pub suppressions: String,
+    /// The changelog of suppress: soft bounces that do not suppress yet. Compacted.
+    pub suppress_changelog: String,
+    /// What rules of `automate` want to do. Keyed by rule.
+    pub intents: String,
+    /// What rules of `automate` do. Keyed by recipient.
+    pub actions: String,
+    /// Who is a member of which segment. Compacted. In the partition of the recipient.
+    pub segments: String,
+    /// The changelog of automate-match: cooldowns, patterns and follow-ups. Compacted.
+    pub automate_changelog: String,
+    /// The changelog of automate-limit: how often rules have acted. Compacted.
+    pub limits_changelog: String,
 }
 
 /// The partitions, replication and retention of all topics.
@@ -148,6 +166,14 @@ impl Topics {
             monitor_changelog: name("mail.changelog.monitor"),
             incidents_changelog: name("mail.changelog.incidents"),
             positions: name("mail.positions"),
+            erased: name("mail.erased"),
+            suppressions: name("mail.suppressions"),
+            suppress_changelog: name("mail.changelog.suppress"),
+            intents: name("mail.intents"),
+            actions: name("mail.actions"),
+            segments: name("mail.segments"),
+            automate_changelog: name("mail.changelog.automate"),
+            limits_changelog: name("mail.changelog.automate-limits"),
         }
     }
 
@@ -175,10 +201,23 @@ impl Topics {
                 let raise_to = None;
                 required.push(RequiredSetting { topic, name, wanted, otherwise, raise_to });
             };
-            let is_compacted =
-                [&self.monitor_changelog, &self.incidents_changelog, &self.positions]
-                    .contains(&&spec.name);
-            let (policy, otherwise) = if spec.name == self.incidents {
+            let is_compacted = [
+                &self.monitor_changelog,
+                &self.incidents_changelog,
+                &self.positions,
+                &self.erased,
+                &self.suppressions,
+                &self.suppress_changelog,
+                &self.segments,
+                &self.automate_changelog,
+                &self.limits_changelog,
+            ]
+            .contains(&&spec.name);
+            let (policy, otherwise) = if spec.name == self.erased {
+                ("compact", "recipients that were erased would come back with a replay")
+            } else if spec.name == self.suppressions {
+                ("compact", "it would be forgotten who must not be mailed")
+            } else if spec.name == self.incidents {
                 (
                     "compact,delete",
                     "notify would forget open incidents, or read closed ones for ever",
@@ -273,7 +312,31 @@ impl Topics {
         let mut incidents_changelog =
             TopicSpec { name: self.incidents_changelog.clone(), ..positions.clone() };
         incidents_changelog.partitions = by_scope;
-        specs.extend([compacted, positions, incidents_changelog]);
+        let erased = TopicSpec { name: self.erased.clone(), partitions: 1, ..positions.clone() };
+        let suppress_changelog =
+            TopicSpec { name: self.suppress_changelog.clone(), ..positions.clone() };
+        let mut suppressions = TopicSpec { name: self.suppressions.clone(), ..positions.clone() };
+        // A client of the delta feed that is slower than a day must still see that a lift was forgotten.
+        suppressions.settings.push(("delete.retention.ms", (7 * 24 * HOUR).to_string()));
+        specs.push(spec(&self.intents, by_scope, 3 * 24));
+        specs.push(spec(&self.actions, by_recipient, 14 * 24));
+        let compacted_like = |name: &str, partitions| TopicSpec {
+            name: name.to_owned(),
+            partitions,
+            ..positions.clone()
+        };
+        let segments = compacted_like(&self.segments, by_recipient);
+        let automate_changelog = compacted_like(&self.automate_changelog, by_recipient);
+        let limits_changelog = compacted_like(&self.limits_changelog, by_scope);
+        specs.extend([segments, automate_changelog, limits_changelog]);
+        specs.extend([
+            compacted,
+            positions,
+            incidents_changelog,
+            erased,
+            suppressions,
+            suppress_changelog,
+        ]);
         specs
     }
 }
@@ -343,9 +406,15 @@ mod tests {
             &topics.events,
             &topics.dead_letters,
             &topics.dedupe_changelog,
+            &topics.suppressions,
+            &topics.suppress_changelog,
+            &topics.actions,
+            &topics.segments,
+            &topics.automate_changelog,
         ]) {
             assert_eq!(partitions(name), 6, "{name}");
         }
         assert_eq!(partitions(&topics.panes), partitions(&topics.monitor_changelog));
+        assert_eq!(partitions(&topics.intents), partitions(&topics.limits_changelog));
     }
 }

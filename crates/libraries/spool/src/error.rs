@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::MAX_PAYLOAD_BYTES;
+use crate::{MAX_PAYLOAD_BYTES, SealError};
 
 /// Why an operation of the spool failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum SpoolError {
     /// Another process has locked the directory.
     #[error("another process uses the spool directory {0}; give each process its own directory")]
     InUse(PathBuf),
+    /// An entry could not be encrypted.
+    #[error("{0}")]
+    Seal(#[from] SealError),
     /// A file system call failed.
     #[error("{path}: {error}")]
     Disk {
@@ -35,6 +38,7 @@ impl SpoolError {
             Self::Full { .. } => "spool_full",
             Self::InvalidLength(_) => "spool_unfit",
             Self::InUse(_) => "spool_in_use",
+            Self::Seal(_) => "spool_sealing_failed",
             Self::Disk { .. } => "spool_failed",
         }
     }

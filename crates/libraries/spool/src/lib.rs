@@ -11,7 +11,7 @@
 //! write is found by its checksum and truncated; its append never returned successfully. The reader
 //! moves bytes of successful appends that it cannot read to the folder `quarantine`.
 //!
-//! Webhooks contain personal data: the files belong to their owner alone (mode 0600), and so do the
+//! Webhooks contain personal data. With [`SpoolKeys`], payloads are encrypted on the disk. The files belong to their owner alone (mode 0600), and so do the
 //! directories that the spool creates (0700).
 //!
 //! All calls block.
@@ -21,6 +21,7 @@ mod files;
 mod quarantine;
 mod recovery;
 pub mod request;
+mod seal;
 mod segment_format;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use files::{create_private_directory, private_file, sync_directory};
 pub use quarantine::{Cause, Quarantined, QuarantinedItem};
 pub use recovery::Recovered;
 use recovery::{recover_segment, segment_numbers};
+pub use seal::{MIN_KEY_BYTES, SealError, SpoolKeys, is_sealed};
 pub use segment_format::{End, Entries, FRAME_BYTES, MAX_PAYLOAD_BYTES, Part, Parts};
 
 /// A new segment starts when the last one has this many bytes. A segment is small enough to be kept
@@ -64,6 +66,7 @@ pub struct Spool {
     directory: PathBuf,
     lock: File,
     limit: u64,
+    keys: SpoolKeys,
     closed: VecDeque<Segment>,
     open: Option<OpenSegment>,
     next_number: u64,
@@ -78,6 +81,18 @@ impl Spool {
     /// Returns [`SpoolError::InUse`] if another process has opened the directory, and
     /// [`SpoolError::Disk`] if a file cannot be read or written.
     pub fn open(directory: &Path, limit: u64) -> Result<(Self, Recovered), SpoolError> {
+        Self::open_sealed(directory, limit, SpoolKeys::default())
+    }
+
+    /// Like [`Spool::open`], with keys that encrypt the payloads on the disk.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_sealed(
+        directory: &Path,
+        limit: u64,
+        keys: SpoolKeys,
+    ) -> Result<(Self, Recovered), SpoolError> {
         create_private_directory(directory).map_err(disk_error(directory))?;
         let path = directory.join("lock");
         let lock = private_file()
@@ -94,6 +109,7 @@ impl Spool {
             directory: directory.to_owned(),
             lock,
             limit,
+            keys,
             closed: VecDeque::new(),
             open: None,
             next_number: 0,
@@ -118,7 +134,12 @@ impl Spool {
         cause: Cause,
         bytes: &[u8],
     ) -> Result<(), SpoolError> {
-        quarantine::write(&self.directory, segment, offset, cause, bytes)?;
+        let bytes = match cause {
+            // Its plain payload was opened when its segment was read.
+            Cause::BadHeaders => self.keys.seal(bytes)?,
+            Cause::Damaged | Cause::Sealed => bytes.into(),
+        };
+        quarantine::write(&self.directory, segment, offset, cause, &bytes)?;
         self.refresh_quarantined()
     }
 
@@ -159,7 +180,7 @@ impl Spool {
             if payload.is_empty() || payload.len() > MAX_PAYLOAD_BYTES {
                 return Err(SpoolError::InvalidLength(payload.len()));
             }
-            segment_format::write_entry(payload, &mut bytes);
+            segment_format::write_entry(&self.keys.seal(payload)?, &mut bytes);
         }
         if self.used_bytes() + bytes.len() as u64 > self.limit {
             return Err(SpoolError::Full { limit: self.limit });
@@ -205,7 +226,7 @@ impl Spool {
     }
 
     /// Returns the number of the first segment, for [`Spool::remove_segment`], and its bytes, for
-    /// [`Parts`]. Later appends go to another segment. Returns `None` if the spool is empty.
+    /// [`Parts`]. Its payloads are plain, except for those that no key opens. Later appends go to another segment. Returns `None` if the spool is empty.
     ///
     /// # Errors
     /// Returns [`SpoolError::Disk`] if the segment cannot be read.
@@ -218,7 +239,7 @@ impl Spool {
         let mut bytes = std::fs::read(&path).map_err(disk_error(&path))?;
         // A failed write may have left bytes after the last entry.
         bytes.truncate(usize::try_from(first.bytes).unwrap_or(usize::MAX));
-        Ok(Some((first.number, bytes)))
+        Ok(Some((first.number, opened(bytes, &self.keys))))
     }
 
     /// Removes the first segment if it has this number. Call it when its entries are published, and
@@ -339,6 +360,31 @@ pub fn read_segment(directory: &Path, number: u64) -> Result<Option<Vec<u8>>, Sp
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(disk_error(&path)(error)),
     }
+}
+
+/// Returns a segment with its payloads opened. What no key opens stays as it is: nothing is lost.
+pub fn opened(segment: Vec<u8>, keys: &SpoolKeys) -> Vec<u8> {
+    let is_plain = |(_, part): (usize, Part<'_>)| match part {
+        Part::Entry(payload) => !is_sealed(payload),
+        Part::Damaged(_) => true,
+    };
+    if Parts::of(&segment).all(is_plain) {
+        return segment;
+    }
+    let mut plain = Vec::with_capacity(segment.len());
+    for (offset, part) in Parts::of(&segment) {
+        match part {
+            Part::Entry(payload) => match keys.open(payload) {
+                Ok(opened) => segment_format::write_entry(&opened, &mut plain),
+                Err(error) => {
+                    tracing::error!(offset, %error, "an entry of the spool cannot be decrypted");
+                    segment_format::write_entry(payload, &mut plain);
+                }
+            },
+            Part::Damaged(bytes) => plain.extend_from_slice(bytes),
+        }
+    }
+    plain
 }
 
 fn segment_path(directory: &Path, number: u64) -> PathBuf {

@@ -19,17 +19,21 @@ pub enum Cause {
     /// The entry is as it was written, but this release cannot read its headers. The item contains its
     /// payload.
     BadHeaders,
+    /// The entry is encrypted with a key that is not configured, or was changed after that. The item contains it as it is
+    /// on the disk.
+    Sealed,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 2] = [Self::Damaged, Self::BadHeaders];
+    pub const ALL: [Self; 3] = [Self::Damaged, Self::BadHeaders, Self::Sealed];
 
     /// The stable code, which is the extension of the file and a metric label.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Damaged => "damaged",
             Self::BadHeaders => "bad_headers",
+            Self::Sealed => "sealed",
         }
     }
 
