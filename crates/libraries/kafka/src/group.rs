@@ -22,6 +22,10 @@ use crate::topic_ids::topic_ids;
 use crate::topics::first_and_next;
 use crate::{Connection, Error, NextOffset, Offset, TopicPartition};
 
+/// How long committed offsets are asked for. A transaction that a vanished member left open ends after up to
+/// twenty seconds: its timeout, and then the interval at which the broker looks.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// A member of a consumer group with a [`LagWatch`] of its progress. It does not expose the consumer:
 /// the watch would report a partition that was paused without [`Group::pause`] as no longer fetched.
 pub(crate) struct Group {
@@ -207,7 +211,7 @@ impl Group {
         if list.count() == 0 {
             return Ok(Vec::new());
         }
-        let committed = self.consumer.committed_offsets(list, KAFKA_REQUEST_TIMEOUT)?;
+        let committed = committed_offsets(&self.consumer, &list)?;
         Ok(committed
             .elements()
             .iter()
@@ -374,6 +378,30 @@ impl ConsumerContext for GroupContext {
             Rebalance::Error(error) => tracing::warn!(%error, "consumer group rebalance failed"),
         }
     }
+}
+
+/// Reads committed offsets. Repeats a request without an answer: the broker answers only when no open
+/// transaction covers the offsets, and librdkafka drops the connection to a busy coordinator with all
+/// requests on it when a heartbeat is late.
+fn committed_offsets<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<TopicPartitionList> {
+    let until = Instant::now() + COMMITTED_TIMEOUT;
+    loop {
+        match consumer.committed_offsets(partitions.clone(), KAFKA_REQUEST_TIMEOUT) {
+            Err(error) if is_timeout(&error) && Instant::now() < until => {
+                tracing::warn!(%error, "committed offsets could not be read; retrying");
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| {
+        matches!(code, RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut)
+    })
 }
 
 /// Sets where assigned partitions start if that is not the committed offset. The client would not read

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::{Offset as Position, TopicPartitionList};
 
 use crate::client::{KAFKA_REQUEST_TIMEOUT, ReaderContext};
@@ -90,6 +91,83 @@ pub fn committed_offsets(
             Some((offset, element.metadata().to_owned()))
         })
         .collect())
+}
+
+/// A partition that a group has not read up to an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// The number of the partition.
+    pub partition: usize,
+    /// The offset that the group should have committed.
+    pub wanted: i64,
+    /// The offset that it has committed; 0 before the first commit.
+    pub found: i64,
+}
+
+/// Returns the first partition of a topic of which a group has not committed the offset in `ends`, which has one for
+/// each partition. Returns `None` if the group has committed them all.
+///
+/// # Errors
+/// See [`committed_offsets`].
+pub fn first_behind(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+    ends: &[i64],
+) -> Result<Option<Behind>, Error> {
+    let partitions = i32::try_from(ends.len()).unwrap_or(i32::MAX);
+    let committed = committed_offsets(connection, group, topic, partitions)?;
+    let committed = committed.into_iter().map(|it| it.map_or(0, |(offset, _)| offset));
+    let pairs = ends.iter().zip(committed).enumerate();
+    let mut behind = pairs.map(|(partition, (&wanted, found))| Behind { partition, wanted, found });
+    Ok(behind.find(|it| it.found < it.wanted))
+}
+
+/// Returns for each partition of a topic the offset after its last committed record, or 0 if there is none among its
+/// last offsets. Unlike the end of the partition, a consumer of committed records can reach it.
+///
+/// # Errors
+/// [`Error::Topic`] if the topic could not be read within `deadline`.
+pub fn after_last_records(
+    connection: &Connection,
+    topic: &str,
+    partitions: i32,
+    deadline: Duration,
+) -> Result<Vec<i64>, Error> {
+    /// More than the offsets that the ends of transactions take behind a record.
+    const LAST_OFFSETS: i64 = 1_000;
+    let until = Instant::now() + deadline;
+    let consumer = reader(connection, "mailpulse-inspect")?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment.add_partition_offset(topic, partition, Position::OffsetTail(LAST_OFFSETS))?;
+    }
+    consumer.assign(&assignment)?;
+    let mut next = vec![0; usize::try_from(partitions).unwrap_or(0)];
+    let mut unfinished: HashSet<i32> = (0..partitions).collect();
+    while !unfinished.is_empty() {
+        if Instant::now() >= until {
+            let (topic, problem) = (topic.to_owned(), "could not be read in time".to_owned());
+            return Err(Error::Topic { topic, problem });
+        }
+        match consumer.poll(Duration::from_millis(100)) {
+            None => {}
+            Some(Ok(message)) => {
+                let index = usize::try_from(message.partition()).ok();
+                if let Some(next) = index.and_then(|index| next.get_mut(index)) {
+                    *next = message.offset() + 1;
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unfinished.remove(&partition);
+            }
+            Some(Err(error)) if is_transient(&error) => {
+                tracing::warn!(%error, topic, "Kafka poll failed; retrying");
+            }
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+    Ok(next)
 }
 
 fn reader(connection: &Connection, group: &str) -> Result<BaseConsumer<ReaderContext>, Error> {

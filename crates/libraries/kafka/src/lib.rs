@@ -7,6 +7,10 @@
 //! - [`ranges`]: fixed offset ranges, recorded in the group's offset metadata before their records
 //!   are written elsewhere. `archive` is built on it.
 //! - [`feed`]: at-least-once consumption, for `notify`.
+//! - [`cuts`]: the same in batches that have the same bounds after a restart, for `forward`.
+//! - [`tail`]: whole topics without a group, for `console`.
+//! - [`follow`]: a small topic that a process must know completely, such as `mail.erased`.
+//! - [`changes`]: a compacted topic from given offsets, for `suppress`.
 //!
 //! Producing:
 //! - [`Publisher`]: an idempotent producer; a batch is complete when all in-sync replicas have
@@ -23,11 +27,14 @@
 //! - [`ClusterSettings`] and [`TopicSettings`]: the sections `[kafka]` and `[topics]`.
 
 pub mod baseline;
+pub mod changes;
 mod client;
 mod cluster;
+pub mod cuts;
 pub mod dead_letters;
 mod error;
 pub mod feed;
+pub mod follow;
 mod group;
 mod group_protocol;
 pub mod inspect;
@@ -43,6 +50,7 @@ mod restore;
 mod settings;
 pub mod stage;
 pub mod survey;
+pub mod tail;
 mod topic_ids;
 pub mod topics;
 mod transaction;
@@ -59,8 +67,8 @@ pub use refusals::{ManyRefusals, Refusals};
 pub use restore::{Restore, Restored};
 pub use settings::{ClusterSettings, Compression, GroupProtocol, TopicSettings};
 pub use stage::{
-    AfterRollback, Alignment, BatchSettings, CommittedCounter, Inputs, Outcome, Outgoing, Output,
-    Stage, run, run_all,
+    AfterRollback, Alignment, BatchSettings, CommittedCounter, Inputs, Kept, Lead, Outcome,
+    Outgoing, Output, Stage, run, run_all, run_two,
 };
 
 /// The allocator of every service. It also serves librdkafka, by its unprefixed names. librdkafka

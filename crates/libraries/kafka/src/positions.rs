@@ -41,7 +41,8 @@ pub struct PositionsTopic {
 }
 
 impl PositionsTopic {
-    pub(crate) fn of(cluster: &Cluster) -> Self {
+    /// Returns the topic of an installation.
+    pub fn of(cluster: &Cluster) -> Self {
         Self {
             name: cluster.topics.positions.clone(),
             partitions: cluster.partitions.recipient_partitions,
@@ -342,7 +343,8 @@ pub fn list(
         let available = first_and_next(&reader, &partition.topic, partition.partition, until)?;
         let mismatch = Mismatch::find(Found {
             committed: next.map(NextOffset),
-            is_ours: stage == Stage::Notify || Ledger::is_in(&metadata),
+            is_ours: matches!(stage, Stage::Notify | Stage::Forward | Stage::AutomateDeliver)
+                || Ledger::is_in(&metadata),
             position: Some(&position),
             topic_id: ids.get(&partition.topic).map(String::as_str),
             available,

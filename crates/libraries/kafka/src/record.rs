@@ -105,6 +105,15 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// Returns true if an operator redrove this record for one stage only, and not for `stage`.
+    pub fn is_redriven_for_another(&self, stage: Stage) -> bool {
+        let Some(headers) = self.0.headers() else { return false };
+        let last = headers.count().checked_sub(1).and_then(|index| headers.try_get(index));
+        last.is_some_and(|header| {
+            header.key == names::REDRIVEN && header.value != Some(stage.code().as_bytes())
+        })
+    }
+
     /// The position in the cluster.
     pub fn origin(&self) -> Origin<'a> {
         Origin { topic: self.topic(), partition: self.partition(), offset: self.offset() }
@@ -141,6 +150,11 @@ impl OwnedRecord {
     /// Returns the first header of that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// Returns the code of the stage for which alone an operator redrove this record.
+    pub fn redriven_for(&self) -> Option<&[u8]> {
+        self.headers.last().filter(|(name, _)| name == names::REDRIVEN).map(|(_, value)| &value[..])
     }
 
     /// As [`Record::source`].

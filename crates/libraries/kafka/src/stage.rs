@@ -29,12 +29,12 @@ mod unfit;
 
 use std::time::Duration;
 
-pub use alignment::Alignment;
+pub use alignment::{Alignment, Lead};
 pub use counters::CommittedCounter;
 pub(crate) use counters::{PendingCounts, count_dead_letters, count_source_refusals};
 pub(crate) use output::owned_headers;
-pub use output::{Outgoing, Output};
-pub use run::{LoopSettings, run, run_all, run_until};
+pub use output::{Kept, Outgoing, Output};
+pub use run::{LoopSettings, run, run_all, run_two, run_until};
 pub(crate) use unfit::SMALLER_DEAD_LETTERS;
 
 use crate::{Error, Record, Restore, TopicPartition};
@@ -80,6 +80,12 @@ pub trait Stage {
     /// # Errors
     /// [`Error::State`] ends the process. After any other error the batch is rolled back and retried.
     fn process(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<Outcome, Error>;
+
+    /// Returns what a dead letter keeps of a record whose outputs Kafka does not accept. Stages whose records name
+    /// recipients leave out those who were erased.
+    fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
+        Kept::all(record)
+    }
 
     /// Emit per-transaction outputs here. Also called for empty batches. These outputs belong to no
     /// input record, so they must be far smaller than `kafka.max_message_bytes` for every batch: if

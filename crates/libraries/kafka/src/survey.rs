@@ -142,6 +142,23 @@ fn settings(
 
 type Settings = HashMap<String, String>;
 
+/// Returns how long the topics keep records, by their names: `retention.ms`, if the broker tells it. A negative number
+/// means for ever.
+///
+/// # Errors
+/// [`Error::Settings`] and [`Error::Kafka`].
+pub fn retentions(
+    connection: &Connection,
+    specs: &[TopicSpec],
+) -> Result<HashMap<String, i64>, Error> {
+    let topics: Vec<_> = specs.iter().map(|spec| (spec, spec.replication)).collect();
+    let found = settings(connection, &topics)?;
+    let retention = |(topic, settings): (String, Settings)| {
+        Some((topic, settings.get("retention.ms")?.parse().ok()?))
+    };
+    Ok(found.into_iter().filter_map(retention).collect())
+}
+
 fn check_settings(spec: &TopicSpec, copies: i32, found: &Settings, findings: &mut Vec<Finding>) {
     let name = &spec.name;
     let number = |setting: &str| found.get(setting).and_then(|value| value.parse::<i64>().ok());

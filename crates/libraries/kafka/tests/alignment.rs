@@ -56,7 +56,7 @@ impl Stage for Merge {
     }
 
     fn alignment(&self) -> Option<Alignment> {
-        Some(Alignment { time, wait: WAIT })
+        Some(Alignment { time, wait: WAIT, lead: None })
     }
 
     fn restore(&mut self, name: &TopicPartition, _: &Restore<'_>) -> Result<(), kafka::Error> {

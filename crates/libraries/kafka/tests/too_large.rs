@@ -62,6 +62,24 @@ fn an_output_above_the_setting_makes_its_record_a_dead_letter() {
 }
 
 #[test]
+fn the_dead_letter_of_a_record_keeps_what_the_stage_allows() {
+    let cluster = cluster(&[("in", 1), ("out", 1), ("log", 1), ("dead", 1)]);
+    put(&cluster, &cluster.producer(), "in", 0..300);
+    let behaviour = Behaviour {
+        grows_to: grow_two,
+        keeps_nothing: true,
+        max_message_bytes: 64 << 10,
+        ..Behaviour::default()
+    };
+    let running = Running::start_with(&cluster, behaviour);
+    await_output(&cluster, 298);
+    running.stop().unwrap();
+    let dead = cluster.read_settled(&cluster.name("dead"));
+    let kept: Vec<_> = dead.iter().map(|it| (&*it.key, it.value.as_deref())).collect();
+    assert_eq!(kept, [(&b"nobody"[..], None); 2]);
+}
+
+#[test]
 fn an_output_above_the_limit_of_the_topic_makes_its_record_a_dead_letter() {
     // The producer does not know of this limit; the broker rejects the whole batch of outputs.
     let cluster = cluster_with_limit("out", 20_000);

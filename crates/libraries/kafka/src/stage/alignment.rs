@@ -23,6 +23,24 @@ pub struct Alignment {
     /// The longest time to wait for a partition that may have more records but delivers none. It is then
     /// left out until it delivers one.
     pub wait: Duration,
+    /// The topics whose records must not come before earlier ones of certain other topics.
+    pub lead: Option<Lead>,
+}
+
+/// Topics that others follow.
+///
+/// A partition at its end is not awaited. But records that were received at the same time reach the topics one after the
+/// other, so the end may be that of a moment ago. A record of a follower therefore waits until its leaders have been
+/// read up to its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Lead {
+    /// Positions in [`Inputs::topics`](crate::Inputs::topics).
+    pub leaders: &'static [usize],
+    /// Positions in [`Inputs::topics`](crate::Inputs::topics).
+    pub followers: &'static [usize],
+    /// The longest time that a record waits for leaders at their end. Unlike [`Alignment::wait`], it often passes where
+    /// the leaders have little traffic.
+    pub wait: Duration,
 }
 
 /// The records of one partition, in their order.
@@ -47,11 +65,14 @@ pub(super) enum Next<R> {
 /// The time of records without one: they are next at once.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
-/// The partitions of one number.
+/// The partitions of one number, in the order of their topics.
 pub(super) struct Siblings<S: Source> {
     partitions: Vec<Partition<S>>,
+    lead: Option<Lead>,
     /// Since when records wait for a partition that may have more.
     waiting_since: Option<Instant>,
+    /// Since when the next record waits for its leaders.
+    following_since: Option<Instant>,
 }
 
 struct Partition<S: Source> {
@@ -60,6 +81,8 @@ struct Partition<S: Source> {
     is_read: bool,
     /// The first record that was not taken, and its time.
     first: Option<(i64, S::Record)>,
+    /// The greatest time of its records so far.
+    latest: i64,
     state: State,
 }
 
@@ -83,10 +106,13 @@ pub(super) struct Taken {
 }
 
 impl<S: Source> Siblings<S> {
-    pub(super) fn new(sources: impl IntoIterator<Item = S>) -> Self {
-        let partition =
-            |source| Partition { source, is_read: false, first: None, state: State::MayHaveMore };
-        Self { partitions: sources.into_iter().map(partition).collect(), waiting_since: None }
+    pub(super) fn new(sources: impl IntoIterator<Item = S>, lead: Option<Lead>) -> Self {
+        let partition = |source| {
+            let (first, latest, state) = (None, NO_TIME, State::MayHaveMore);
+            Partition { source, is_read: false, first, latest, state }
+        };
+        let partitions = sources.into_iter().map(partition).collect();
+        Self { partitions, lead, waiting_since: None, following_since: None }
     }
 
     /// Reads only the partitions for which `is_read` returns true.
@@ -102,13 +128,14 @@ impl<S: Source> Siblings<S> {
         let partition = self.partitions.iter_mut().find(|partition| is_meant(&partition.source));
         partition.is_some_and(|partition| {
             partition.state = State::MayHaveMore;
+            partition.latest = NO_TIME;
             partition.first.take().is_some()
         })
     }
 
     /// Passes up to `limit` records to `receive`, in the order of their times, until it returns false.
-    /// Stops earlier if there are no more, or if a partition without a first record may have more. After
-    /// `wait` the others no longer wait for such a partition.
+    /// Stops earlier if there are no more, if a partition without a first record may have more, or if the next
+    /// record waits for its leaders. After `wait` the others no longer wait for such a partition.
     ///
     /// # Errors
     /// Returns the error of a partition. Nothing is lost: what was read is taken by the next call.
@@ -123,7 +150,11 @@ impl<S: Source> Siblings<S> {
         }
         let mut taken = Taken { records: 0, left_out: self.leave_out_slow(wait) };
         while taken.records < limit && !self.must_wait() {
-            let Some(next) = self.next() else { break };
+            let Some((position, time)) = self.next() else { break };
+            if self.waits_for_leaders(position, time) {
+                break;
+            }
+            let next = &mut self.partitions[position];
             let Some((_, record)) = next.first.take() else { break };
             taken.records += 1;
             let goes_on = receive(record);
@@ -138,13 +169,30 @@ impl<S: Source> Siblings<S> {
         Ok(taken)
     }
 
-    /// Returns the partition with the next record.
-    fn next(&mut self) -> Option<&mut Partition<S>> {
-        let with_first = self.partitions.iter_mut().filter(|partition| partition.is_read);
-        with_first
-            .filter_map(|partition| Some((partition.first.as_ref()?.0, partition)))
-            .min_by_key(|(time, _)| *time)
-            .map(|(_, partition)| partition)
+    /// Returns the position of the partition with the next record, and its time.
+    fn next(&self) -> Option<(usize, i64)> {
+        let read = self.partitions.iter().enumerate().filter(|(_, partition)| partition.is_read);
+        let firsts = read.filter_map(|(at, partition)| Some((at, partition.first.as_ref()?.0)));
+        firsts.min_by_key(|(_, time)| *time)
+    }
+
+    /// Whether the next record waits for leaders that may not have reached its time.
+    fn waits_for_leaders(&mut self, position: usize, time: i64) -> bool {
+        let Some(lead) = self.lead.filter(|lead| lead.followers.contains(&position)) else {
+            return false;
+        };
+        let is_leader = |position: usize| lead.leaders.contains(&position);
+        let leaders = self.partitions.iter_mut().enumerate();
+        let mut behind: Vec<_> =
+            leaders.filter(|(at, it)| is_leader(*at) && it.may_be_behind(time)).collect();
+        let waits = !behind.is_empty()
+            && self.following_since.get_or_insert_with(Instant::now).elapsed() < lead.wait;
+        if !waits {
+            self.following_since = None;
+            // The next record of the same time does not wait again.
+            behind.iter_mut().for_each(|(_, leader)| leader.latest = time);
+        }
+        waits
     }
 
     fn must_wait(&self) -> bool {
@@ -172,12 +220,19 @@ impl<S: Source> Partition<S> {
         self.is_read && self.first.is_none() && self.state == State::MayHaveMore
     }
 
+    /// Whether it has been read to its end, but not up to this time.
+    fn may_be_behind(&self, time: i64) -> bool {
+        let is_at_end = self.first.is_none() && self.state == State::AtEnd;
+        self.is_read && is_at_end && self.latest < time
+    }
+
     /// Reads the first record, unless it is there.
     fn read_first(&mut self) -> Result<(), KafkaError> {
         while self.is_read && self.first.is_none() {
             match self.source.poll() {
                 Next::Record(time, record) => {
                     self.first = Some((time, record));
+                    self.latest = self.latest.max(time);
                     self.state = State::MayHaveMore;
                 }
                 Next::End => self.state = State::AtEnd,

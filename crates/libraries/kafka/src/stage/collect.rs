@@ -168,7 +168,7 @@ impl<'c> Aligned<'c> {
             let time = alignment.time;
             numbers.entry(name.partition).or_default().push(Queue { name, queue, time });
         }
-        let siblings = |(number, queues)| (number, Siblings::new(queues));
+        let siblings = |(number, queues)| (number, Siblings::new(queues, alignment.lead));
         Self { alignment, numbers: numbers.into_iter().map(siblings).collect(), start: 0 }
     }
 

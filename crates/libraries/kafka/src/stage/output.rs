@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,6 +21,21 @@ pub struct Outgoing<'a> {
     /// The value. `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// What a dead letter keeps of a record, besides its headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept<'r> {
+    pub key: Cow<'r, [u8]>,
+    /// The value. `None` is a tombstone.
+    pub value: Option<Cow<'r, [u8]>>,
+}
+
+impl<'r> Kept<'r> {
+    /// Keeps everything.
+    pub fn all(record: &Record<'r>) -> Self {
+        Self { key: Cow::Borrowed(record.key()), value: record.value().map(Cow::Borrowed) }
+    }
 }
 
 /// The open transaction: everything here becomes visible when it commits.
@@ -58,27 +74,26 @@ impl Output<'_> {
         partition: i32,
         more_headers: &[(&str, &[u8])],
     ) -> Result<(), Error> {
-        self.forward_with_value(record, topic, partition, record.value(), more_headers)
+        self.forward_as(record, topic, partition, (record.key(), record.value()), more_headers)
     }
 
-    /// Like [`Output::forward`], with another value.
+    /// Like [`Output::forward`], with another key and value.
     ///
     /// # Errors
     /// As [`Output::send`].
-    pub fn forward_with_value(
+    pub fn forward_as(
         &mut self,
         record: &Record<'_>,
         topic: &str,
         partition: i32,
-        value: Option<&[u8]>,
+        (key, value): (&[u8], Option<&[u8]>),
         more_headers: &[(&str, &[u8])],
     ) -> Result<(), Error> {
         let mut headers = record.0.headers().map(|h| h.detach()).unwrap_or_default();
         for &(key, value) in more_headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let outgoing =
-            Outgoing { topic, partition: Some(partition), key: record.key(), value, headers: &[] };
+        let outgoing = Outgoing { topic, partition: Some(partition), key, value, headers: &[] };
         self.produce(outgoing, headers)
     }
 
@@ -93,25 +108,41 @@ impl Output<'_> {
         reason: Reason,
         detail: &str,
     ) -> Result<Outcome, Error> {
-        self.dead_letter_of(record, reason, detail, self.max_bytes)
+        self.dead_letter_of(record, &Kept::all(record), reason, detail, self.max_bytes)
+    }
+
+    /// Like [`Output::dead_letter`], with another key and value, because the record's own must not be kept.
+    ///
+    /// # Errors
+    /// As [`Output::send`].
+    pub fn dead_letter_with(
+        &mut self,
+        record: &Record<'_>,
+        kept: &Kept<'_>,
+        reason: Reason,
+        detail: &str,
+    ) -> Result<Outcome, Error> {
+        self.dead_letter_of(record, kept, reason, detail, self.max_bytes)
     }
 
     /// Sends a dead letter of at most `max_bytes` for a record whose output Kafka does not accept.
     pub(super) fn unfit(
         &mut self,
         record: &Record<'_>,
+        kept: &Kept<'_>,
         max_bytes: usize,
     ) -> Result<Outcome, Error> {
         let detail = format!(
             "Kafka does not accept what `{}` makes of this record, because it is too large or not valid",
             self.stage.code()
         );
-        self.dead_letter_of(record, Reason::TooLarge, &detail, max_bytes)
+        self.dead_letter_of(record, kept, Reason::TooLarge, &detail, max_bytes)
     }
 
     fn dead_letter_of(
         &mut self,
         record: &Record<'_>,
+        Kept { key, value }: &Kept<'_>,
         reason: Reason,
         detail: &str,
         max_bytes: usize,
@@ -119,7 +150,7 @@ impl Output<'_> {
         self.counts.add_dead_letter(reason, record.source());
         let dead_letter =
             DeadLetter { stage: self.stage, reason, detail, origin: Some(record.origin()) };
-        let fitted = fit(dead_letter, record.key(), record.value(), record.headers(), max_bytes);
+        let fitted = fit(dead_letter, key, value.as_deref(), record.headers(), max_bytes);
         let headers: Vec<_> =
             fitted.headers.iter().map(|(name, value)| (*name, &value[..])).collect();
         self.send(Outgoing {

@@ -58,7 +58,7 @@ impl Run<'_, '_> {
             out.flush()?;
         }
         let outcome = match self.unfit.dead_letter_bytes(self.name, record.offset()) {
-            Some(max_bytes) => out.unfit(record, max_bytes)?,
+            Some(max_bytes) => out.unfit(record, &stage.kept(record), max_bytes)?,
             None => stage.process(record, out)?,
         };
         if is_suspected {

@@ -68,7 +68,7 @@ pub fn run_all<A: Stage + Send, B: Stage + Send, C: Stage + Send>(
     batch: BatchSettings,
     (first, second, third): (A, B, C),
 ) -> Result<(), Error> {
-    let health = SharedHealth { service, loops: Mutex::default() };
+    let health = SharedHealth { service, held: &|| None, loops: Mutex::new(vec![None; 3]) };
     std::thread::scope(|scope| {
         let _end_all = ShutdownOnDrop(service);
         let threads = [
@@ -84,11 +84,38 @@ pub fn run_all<A: Stage + Send, B: Stage + Send, C: Stage + Send>(
     })
 }
 
+/// As [`run_all`], for two stages. While `held` returns a reason, the service is not ready.
+///
+/// # Errors
+/// As [`run`], for the first stage that fails.
+pub fn run_two<A: Stage + Send, B: Stage + Send>(
+    cluster: &Cluster,
+    service: &Service,
+    batch: BatchSettings,
+    (first, second): (A, B),
+    held: &(dyn Fn() -> Option<String> + Sync),
+) -> Result<(), Error> {
+    let health = SharedHealth { service, held, loops: Mutex::new(vec![None; 2]) };
+    std::thread::scope(|scope| {
+        let _end_all = ShutdownOnDrop(service);
+        let threads = [
+            health.spawn(scope, 0, cluster, batch, first)?,
+            health.spawn(scope, 1, cluster, batch, second)?,
+        ];
+        for (code, thread) in [A::STAGE.code(), B::STAGE.code()].into_iter().zip(threads) {
+            thread.join().map_err(|_| Error::state(format!("the stage {code} panicked")))??;
+        }
+        Ok(())
+    })
+}
+
 /// Merges the health of the loops into that of their service.
 struct SharedHealth<'a> {
     service: &'a Service,
+    /// Returns why another part of the service cannot work.
+    held: &'a (dyn Fn() -> Option<String> + Sync),
     /// By loop, whether it had partitions in its last batch. Cleared when all have reported.
-    loops: Mutex<[Option<bool>; 3]>,
+    loops: Mutex<Vec<Option<bool>>>,
 }
 
 impl SharedHealth<'_> {
@@ -127,8 +154,16 @@ impl SharedHealth<'_> {
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops[index] = Some(has_partitions);
         if loops.iter().all(Option::is_some) {
-            let has_partitions = std::mem::take(&mut *loops).contains(&Some(true));
-            self.service.health.report_assignment(has_partitions);
+            let has_partitions = loops.contains(&Some(true));
+            loops.fill(None);
+            let health = &self.service.health;
+            match (self.held)() {
+                Some(reason) => {
+                    health.mark_alive();
+                    health.hold(reason);
+                }
+                None => health.report_assignment(has_partitions),
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use harness::{Cluster, DEADLINE, Producer, eventually, layout, seen};
 use kafka::positions::PositionsTopic;
 use kafka::stage::{LoopSettings, run_until};
 use kafka::{
-    AfterRollback, BatchSettings, Connection, Inputs, Outcome, Outgoing, Output, Record, Restore,
-    Stage, TopicPartition,
+    AfterRollback, BatchSettings, Connection, Inputs, Kept, Outcome, Outgoing, Output, Record,
+    Restore, Stage, TopicPartition,
 };
 use rdkafka::error::KafkaError;
 use record::Reason;
@@ -106,6 +106,8 @@ pub struct Behaviour {
     pub is_unreadable: fn(usize) -> bool,
     /// To how many bytes a number grows in `out`, if it grows.
     pub grows_to: fn(usize) -> Option<usize>,
+    /// Whether dead letters keep neither key nor value of a record that is unfit.
+    pub keeps_nothing: bool,
     /// The value of `kafka.max_message_bytes`.
     pub max_message_bytes: usize,
     /// The size at which a batch is full.
@@ -120,6 +122,7 @@ impl Default for Behaviour {
             faults: Vec::new(),
             is_unreadable: |_| false,
             grows_to: |_| None,
+            keeps_nothing: false,
             max_message_bytes: Connection::default().max_message_bytes,
             batch_bytes: 1 << 20,
             positions: false,
@@ -136,6 +139,7 @@ pub struct Copy {
     /// Whether a number always becomes a dead letter.
     is_unreadable: fn(usize) -> bool,
     grows_to: fn(usize) -> Option<usize>,
+    keeps_nothing: bool,
     fence: bool,
     batch: Vec<String>,
 }
@@ -204,12 +208,19 @@ impl Stage for Copy {
                     Some(bytes) => {
                         // Compression must not make it small.
                         let value = incompressible(bytes);
-                        out.forward_with_value(record, &topic, 0, Some(&value), &[])?;
+                        out.forward_as(record, &topic, 0, (record.key(), Some(&value)), &[])?;
                     }
                 }
                 Ok(Outcome::Passed)
             }
         }
+    }
+
+    fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
+        if self.keeps_nothing {
+            return Kept { key: b"nobody".into(), value: None };
+        }
+        Kept::all(record)
     }
 
     fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
@@ -277,6 +288,7 @@ impl Running {
             faults,
             is_unreadable,
             grows_to,
+            keeps_nothing,
             max_message_bytes,
             batch_bytes,
             positions,
@@ -288,6 +300,7 @@ impl Running {
             faults: faults.into(),
             is_unreadable,
             grows_to,
+            keeps_nothing,
             fence: false,
             batch: Vec::new(),
         };

@@ -32,8 +32,12 @@ impl Script {
 const END: Option<i64> = None;
 
 fn siblings(scripts: &[&[Option<i64>]]) -> Siblings<Script> {
+    siblings_with(None, scripts)
+}
+
+fn siblings_with(lead: Option<Lead>, scripts: &[&[Option<i64>]]) -> Siblings<Script> {
     let script = |steps: &&[Option<i64>]| Script(RefCell::new(steps.iter().copied().collect()));
-    let mut siblings = Siblings::new(scripts.iter().map(script));
+    let mut siblings = Siblings::new(scripts.iter().map(script), lead);
     siblings.set_read(|_| true);
     siblings
 }
@@ -70,6 +74,42 @@ fn a_partition_that_delivers_nothing_is_left_out_after_the_wait_until_it_deliver
     siblings.partitions[1].source.push(&[Some(3)]);
     siblings.partitions[0].source.push(&[Some(5), END]);
     assert_eq!(take(&mut siblings, LONG), (vec![3], 0), "it is awaited again");
+}
+
+/// The second of three partitions leads the third.
+fn lead(wait: Duration) -> Option<Lead> {
+    Some(Lead { leaders: &[1], followers: &[2], wait })
+}
+
+#[test]
+fn a_follower_waits_until_its_leader_at_the_end_has_reached_its_time() {
+    let mut siblings =
+        siblings_with(lead(LONG), &[&[END], &[Some(1), END], &[Some(1), Some(4), END]]);
+    assert_eq!(take(&mut siblings, LONG), (vec![1, 1], 0), "equal times are not earlier");
+    siblings.partitions[0].source.push(&[Some(2), Some(5), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![2], 0), "what comes later waits with the follower");
+    siblings.partitions[1].source.push(&[Some(3), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![3], 0));
+    siblings.partitions[1].source.push(&[Some(4), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![4, 4, 5], 0), "the leader is first");
+}
+
+#[test]
+fn a_follower_waits_for_its_leader_no_longer_than_the_wait_and_leaves_none_out() {
+    let mut siblings =
+        siblings_with(lead(Duration::ZERO), &[&[END], &[END], &[Some(4), Some(4), END]]);
+    assert_eq!(take(&mut siblings, LONG), (vec![4, 4], 0));
+    siblings.lead = lead(LONG);
+    siblings.partitions[2].source.push(&[Some(4), Some(5), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![4], 0), "only a later time waits again");
+}
+
+#[test]
+fn a_leader_that_another_member_reads_is_not_followed() {
+    let mut siblings = siblings_with(lead(LONG), &[&[END], &[END], &[Some(4), END]]);
+    let leader = std::ptr::from_ref(&siblings.partitions[1].source);
+    siblings.set_read(|source| !std::ptr::eq(source, leader));
+    assert_eq!(take(&mut siblings, LONG), (vec![4], 0));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn take<'c>(aligned: &mut Aligned<'c>, batch: &mut Batch<'c>) -> usize {
 fn a_partition_that_stops_delivering_holds_the_others_for_the_wait_and_no_longer() {
     let fixture = Fixture::new();
     fixture.group.pause(&fixture.slow()).unwrap();
-    let mut aligned = Aligned::new(&fixture.group, Alignment { time, wait: WAIT });
+    let mut aligned = Aligned::new(&fixture.group, Alignment { time, wait: WAIT, lead: None });
     aligned.set_read(&fixture.owned());
     let mut batch = Batch::default();
     let started = Instant::now();
@@ -88,7 +88,7 @@ fn a_partition_that_stops_delivering_holds_the_others_for_the_wait_and_no_longer
 fn a_held_partition_holds_no_other() {
     let fixture = Fixture::new();
     fixture.group.pause(&fixture.slow()).unwrap();
-    let alignment = Alignment { time, wait: Duration::from_secs(3600) };
+    let alignment = Alignment { time, wait: Duration::from_secs(3600), lead: None };
     let mut aligned = Aligned::new(&fixture.group, alignment);
     let mut owned = fixture.owned();
     owned.get_mut(&fixture.slow()).unwrap().held_since = Some(Instant::now());
