@@ -26,24 +26,30 @@
 
 mod admin;
 mod aliases;
+pub mod client_limit;
+pub mod connections;
 mod error;
 mod exposition;
 mod health;
 mod logging;
 mod merge;
 mod metrics_table;
+mod patterns;
 mod read;
 pub mod secret;
 mod sections;
 mod settings;
 mod shutdown;
 mod start;
+pub mod timed_stream;
+pub mod tokens;
 pub mod units;
 
 pub use error::SettingsError;
 pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
 pub use logging::init as init_log;
 pub use metrics_table::{METRICS, Metric, MetricKind};
+pub use patterns::Patterns;
 pub use secret::{Secret, SecretError, resolve};
 pub use sections::{ClickHouseSettings, LogFormat, ServiceSettings, SourceTable};
 pub use settings::{DEFAULT_PATH, ENVIRONMENT_PREFIX, REFERENCE, Settings};

@@ -180,7 +180,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "mailpulse_ingress_quarantined_total",
-        "Parts of the spool that were moved to its quarantine, by cause: damaged or bad_headers.",
+        "Parts of the spool that were moved to its quarantine, by cause: damaged, bad_headers or sealed.",
     ),
     counter(
         "mailpulse_ingress_over_limit_bodies_total",
@@ -216,6 +216,10 @@ pub const METRICS: &[Metric] = &[
     counter(
         "mailpulse_enrich_file_reads_total",
         "Reads of the files named in the settings, by setting and outcome (loaded or failed).",
+    ),
+    counter(
+        "mailpulse_enrich_lookup_queries_total",
+        "Queries of ClickHouse for look-up tables, by query and outcome (loaded or failed).",
     ),
     counter(
         "mailpulse_enrich_mx_lookups_total",
@@ -370,6 +374,135 @@ pub const METRICS: &[Metric] = &[
     counter(
         "mailpulse_notify_explanations_total",
         "Questions to ClickHouse for the reasons of an incident, by outcome (found or unavailable).",
+    ),
+    // forward
+    gauge(
+        "mailpulse_forward_pending_events",
+        Unit::Count,
+        "Events that match the filter of a forward and are neither delivered nor dead letters yet.",
+    ),
+    seconds(
+        "mailpulse_forward_attempt_duration_seconds",
+        DURATIONS,
+        "Time of one attempt to send a batch, by forward.",
+    ),
+    counter(
+        "mailpulse_forward_failed_attempts_total",
+        "Failed attempts to send a batch, by forward and error code.",
+    ),
+    counter(
+        "mailpulse_forward_batches_total",
+        "Finished batches by forward and outcome (delivered, rejected or gave_up).",
+    ),
+    counter(
+        "mailpulse_forward_events_total",
+        "Events of finished batches by forward and outcome (delivered, rejected or gave_up).",
+    ),
+    seconds(
+        "mailpulse_forward_event_age_seconds",
+        AGES,
+        "Time from the receipt of an event to the acceptance by the receiver, by forward.",
+    ),
+    gauge(
+        "mailpulse_forward_circuit_open",
+        Unit::Count,
+        "1 while a forward makes no attempts after failures in a row, else 0.",
+    ),
+    // console
+    counter("mailpulse_console_requests_total", "Answered requests, by HTTP status."),
+    counter("mailpulse_console_wrong_tokens_total", "Requests and logins with a wrong token."),
+    counter(
+        "mailpulse_console_closed_connections_total",
+        "Connections that were closed because of a limit, by limit.",
+    ),
+    seconds(
+        "mailpulse_console_query_duration_seconds",
+        DURATIONS,
+        "Time of a query to ClickHouse with the time that it waits for its turn, by query.",
+    ),
+    counter("mailpulse_console_failed_queries_total", "Queries without an answer, by code."),
+    gauge("mailpulse_console_live_clients", Unit::Count, "Browsers that receive live numbers."),
+    // automate
+    counter("mailpulse_automate_intents_total", "What rules wanted to do, by rule."),
+    counter("mailpulse_automate_actions_total", "Actions that were decided, by rule and type."),
+    counter(
+        "mailpulse_automate_refused_total",
+        "Intents that became no actions, by rule and reason: limit, campaign_limit, parent (a follow-up of a refused intent) or rule_gone.",
+    ),
+    counter(
+        "mailpulse_automate_crowded_out_total",
+        "Rules that did not act because eight others with a higher priority acted on the event.",
+    ),
+    counter(
+        "mailpulse_automate_follow_ups_total",
+        "Follow-ups by outcome: scheduled, fired, answered, erased, or too_many (32 others wait for the recipient).",
+    ),
+    gauge("mailpulse_automate_follow_ups_waiting", Unit::Count, "Follow-ups that are not due."),
+    gauge(
+        "mailpulse_automate_recipients",
+        Unit::Count,
+        "Recipients of whom something is remembered.",
+    ),
+    gauge(
+        "mailpulse_automate_clock_seconds",
+        Unit::Seconds,
+        "The latest time record, in Unix time. If it stands still, no follow-up comes.",
+    ),
+    gauge(
+        "mailpulse_automate_pending_actions",
+        Unit::Count,
+        "Actions that were read and neither delivered nor given up.",
+    ),
+    counter(
+        "mailpulse_automate_mails_refused_total",
+        "Mails that were not sent because the recipient is in mail.suppressions.",
+    ),
+    seconds(
+        "mailpulse_automate_attempt_duration_seconds",
+        DURATIONS,
+        "Time of an attempt to deliver an action, by type and result: delivered, rejected, unavailable, unreachable or address_refused.",
+    ),
+    gauge(
+        "mailpulse_automate_circuit_open",
+        Unit::Count,
+        "1 while no attempts are made for an action of a rule after failures in a row, else 0.",
+    ),
+    // suppress
+    gauge("mailpulse_suppress_entries", Unit::Count, "Records of mail.suppressions in memory."),
+    gauge(
+        "mailpulse_suppress_follow_age_seconds",
+        Unit::Seconds,
+        "Time since Kafka last answered the thread that reads mail.suppressions. Lookups know nothing newer.",
+    ),
+    counter(
+        "mailpulse_suppress_changes_total",
+        "Entries that events have changed, by reason and new state (suppressed or lifted).",
+    ),
+    seconds(
+        "mailpulse_suppress_decision_age_seconds",
+        AGES,
+        "Age of an event that changes an entry, since its request arrived at the ingress, when the change is committed.",
+    ),
+    counter("mailpulse_suppress_requests_total", "Answered requests, by route and HTTP status."),
+    seconds(
+        "mailpulse_suppress_request_duration_seconds",
+        DURATIONS,
+        "Time of a request, with the time that its body takes, by route.",
+    ),
+    counter("mailpulse_suppress_wrong_tokens_total", "Requests with a wrong token."),
+    counter(
+        "mailpulse_suppress_edits_total",
+        "Additions and lifts by operators over HTTP, by command and result (done or incomplete).",
+    ),
+    gauge(
+        "mailpulse_erasure_age_seconds",
+        Unit::Seconds,
+        "Time since it was certain that every tombstone of mail.erased is known. Above 10 s, archive waits, and enrich and dedupe wait up to 10 s before each batch.",
+    ),
+    gauge(
+        "mailpulse_erasure_recipients",
+        Unit::Count,
+        "Erased recipients that the service knows of.",
     ),
 ];
 

@@ -17,7 +17,7 @@ pub const DEFAULT_PATH: &str = "mailpulse.toml";
 pub const ENVIRONMENT_PREFIX: &str = "MAILPULSE__";
 
 /// Lists that the reference file does not have because no default makes sense.
-const LISTS_WITHOUT_DEFAULT: [&str; 1] = ["source"];
+const LISTS_WITHOUT_DEFAULT: [&str; 2] = ["source", "forward"];
 
 /// The settings of all services: the [`REFERENCE`], overridden by the file, overridden by the
 /// environment.

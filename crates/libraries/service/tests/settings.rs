@@ -171,6 +171,42 @@ fn the_reference_file_parses_into_a_section_of_a_binary() {
     assert_eq!(incidents.remind_page, Duration::from_secs(4 * 3600));
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Privacy {
+    #[serde(deserialize_with = "service::secret::optional")]
+    pseudonym_key: Secret,
+    #[serde(deserialize_with = "service::secret::optional")]
+    erasure_key: Secret,
+}
+
+#[derive(Debug, Deserialize)]
+struct Archive {
+    retention: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ingress {
+    spool_keys: Vec<Secret>,
+}
+
+#[test]
+fn by_default_nothing_is_encrypted_or_erased_and_rows_expire() {
+    let settings = Settings::load(None, std::iter::empty()).unwrap();
+    let privacy: Privacy = settings.section("privacy").unwrap();
+    assert_eq!((privacy.pseudonym_key.expose(), privacy.erasure_key.expose()), ("", ""));
+    assert!(settings.section::<Ingress>("ingress").unwrap().spool_keys.is_empty());
+    let Archive { retention } = settings.section("archive").unwrap();
+    let days = |table: &str| {
+        let kept = service::units::parse_duration(&retention[table]).unwrap();
+        kept.as_secs() / 86_400
+    };
+    assert_eq!(["raw", "events", "message_life"].map(days), [30, 90, 400]);
+    assert_eq!(["traffic", "cohorts", "rates", "dead_letters"].map(days), [762, 396, 30, 30]);
+    assert_eq!(["alerts", "incidents", "audit"].map(days), [1827; 3]);
+    assert_eq!(retention.len(), 10);
+}
+
 #[test]
 fn the_file_overrides_defaults_and_the_environment_overrides_the_file() {
     let file = "[kafka]\nbootstrap = \"a:1\"\nprefix = \"file.\"\n[topics]\nreplication = 1\n";
