@@ -1,6 +1,9 @@
 //! The cause of an incident: the smallest scope that holds most of the excess.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use window::{Scope, ScopeKind};
 
 use crate::{Alert, Basis, Cause, Measure};
 
@@ -14,6 +17,11 @@ pub(crate) const MOST: f64 = 0.8;
 /// source (the other way around for rules that want a high rate). The source and the scope must have
 /// episodes of the same measure. The window of the scope may be shorter than that of the source: its
 /// counts are then part of those of the source, and the excess is underestimated.
+///
+/// The alerts are of different moments, so a part can have grown since the alert of the source. Scopes of
+/// one kind have no message in common. The source therefore counts with the sum of their excesses, if that
+/// is greater than its own. Scopes of another kind than the part count only as far as their alerts are not later
+/// than that of the part: they may have grown since.
 pub(crate) fn cause<'a>(
     lead: &Alert,
     episodes: impl Iterator<Item = &'a Alert> + Clone,
@@ -27,10 +35,24 @@ pub(crate) fn cause<'a>(
         let mut wholes = episodes.clone().filter(is_whole);
         wholes.clone().find(|alert| same_rule(&alert)).or_else(|| wholes.next())?
     };
-    episodes
+    let parts = episodes
         .filter(|alert| alert.scope != whole_scope && alert.scope.whole() == whole_scope)
-        .filter(|alert| is_part_of(alert, whole))
-        .filter_map(|alert| Some((alert, share_of_excess(alert, whole)?)))
+        .filter(|alert| is_part_of(alert, whole));
+    let excess_of_whole = excess(whole, whole)?;
+    if excess_of_whole <= 0.0 {
+        return None;
+    }
+    let most_of_a_kind = |part: &Alert| {
+        let is_comparable = |it: &&Alert| it.scope.kind() == part.scope.kind() || it.to <= part.to;
+        let sums = sums_by_kind(parts.clone().filter(is_comparable), whole);
+        sums.into_values().fold(excess_of_whole, f64::max)
+    };
+    parts
+        .clone()
+        .filter_map(|alert| Some((alert, excess(alert, whole)?)))
+        // The sums are at least the excess of the source, so few scopes need them.
+        .filter(|(_, excess)| excess / excess_of_whole >= MOST)
+        .map(|(alert, excess)| (alert, (excess / most_of_a_kind(alert)).clamp(0.0, 1.0)))
         .filter(|(_, share)| *share >= MOST)
         .min_by(|(left, _), (right, _)| smaller(left, right))
         .map(|(alert, share)| Cause {
@@ -41,6 +63,24 @@ pub(crate) fn cause<'a>(
             rest_numerator: whole.numerator.saturating_sub(alert.numerator),
             rest_volume: whole.volume.saturating_sub(alert.volume),
         })
+}
+
+/// Returns the sum of the excesses of the scopes of each kind. A scope with several episodes counts once,
+/// with the greatest excess.
+fn sums_by_kind<'a>(
+    parts: impl Iterator<Item = &'a Alert>,
+    whole: &Alert,
+) -> BTreeMap<ScopeKind, f64> {
+    let mut by_scope: BTreeMap<&Scope, f64> = BTreeMap::new();
+    for alert in parts {
+        let greatest = by_scope.entry(&alert.scope).or_default();
+        *greatest = greatest.max(excess(alert, whole).unwrap_or(0.0));
+    }
+    let mut by_kind = BTreeMap::new();
+    for (scope, excess) in by_scope {
+        *by_kind.entry(scope.kind()).or_default() += excess;
+    }
+    by_kind
 }
 
 /// Returns the share of the excess of `whole` that the scope of `alert` holds, from 0 to 1. `None` if
@@ -91,7 +131,7 @@ mod tests {
     fn the_smallest_scope_with_most_of_the_excess_is_the_cause() {
         // The excess of the source is 82 - 0.1 * 501 = 31.9.
         let whole = alert("hard_bounces", source("acme"));
-        let gmail = with_counts(alert("hard_bounces", mailbox("acme", "gmail")), 75, 400);
+        let gmail = with_counts(alert("hard_bounces", mailbox("acme", "gmail")), 70, 400);
         let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 60, 300);
         let of_30 = cause_of(&whole, &[gmail.clone(), spring.clone()]).unwrap();
         assert_eq!((of_30.scope, of_30.numerator, of_30.volume), (spring.scope, 60, 300));
@@ -106,6 +146,38 @@ mod tests {
         assert_eq!(cause_of(&whole, &[other]), None, "another source");
         let blocks = with_counts(alert("blocks", campaign("acme", "spring")), 80, 90);
         assert_eq!(cause_of(&whole, &[blocks]), None, "another measure");
+    }
+
+    #[test]
+    fn a_part_that_has_grown_since_the_alert_of_the_source_is_compared_with_all_parts() {
+        // The excess of the source was 31.9. Since then the campaign has come to 150, at three mailbox providers.
+        let whole = alert("hard_bounces", source("acme"));
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 250, 1000);
+        let at = |name, numerator, volume| {
+            with_counts(alert("hard_bounces", mailbox("acme", name)), numerator, volume)
+        };
+        let parts = [at("gmail", 130, 500), at("yahoo", 60, 250), at("outlook", 58, 250), spring];
+        let cause = cause_of(&whole, &parts).unwrap();
+        assert_eq!(cause.scope, campaign("acme", "spring"));
+        assert!((cause.share - 1.0).abs() < 1e-12);
+        // A second, more severe episode of Gmail is about the same messages.
+        let again = with_counts(alert("bounce_rate", mailbox("acme", "gmail")), 130, 500);
+        let again = Alert { metric: whole.metric, ..again };
+        let parts = [vec![again], parts.to_vec()].concat();
+        assert_eq!(cause_of(&whole, &parts).unwrap().share.to_bits(), cause.share.to_bits());
+    }
+
+    #[test]
+    fn what_other_kinds_of_scopes_have_counted_later_does_not_hide_the_cause() {
+        let whole = alert("hard_bounces", source("acme"));
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 60, 300);
+        let later = |name, numerator, volume| {
+            let to = whole.to + MINUTE;
+            let at = with_counts(alert("hard_bounces", mailbox("acme", name)), numerator, volume);
+            Alert { from: to - (whole.to - whole.from), to, ..at }
+        };
+        let parts = [spring.clone(), later("gmail", 90, 400), later("yahoo", 60, 250)];
+        assert_eq!(cause_of(&whole, &parts).unwrap().scope, spring.scope);
     }
 
     #[test]

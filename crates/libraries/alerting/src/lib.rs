@@ -14,6 +14,7 @@
 mod alert;
 pub mod baseline;
 pub mod bounds;
+mod campaign;
 mod cause;
 mod defaults;
 mod episode;
@@ -39,6 +40,7 @@ pub use alert::{
     Alert, AlertState, Basis, EpisodeId, Family, Measure, ResolveReason, Severity, Share,
 };
 pub use baseline::{Baseline, Bucket, EngagementHistory, Series, UnknownZone, Zone};
+pub use campaign::Campaign;
 pub use episodes::ScopeEpisodes;
 pub use evidence::{AsOf, Evidence};
 pub use incident::{

@@ -5,6 +5,7 @@
 //! such as the name of a campaign, is shortened and freed from control characters.
 
 mod lines;
+mod mask;
 mod text;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::{Change, Incident, IncidentGroup, IncidentState, Severity};
 use lines::Detail;
 use text::{clean, clip};
 
+pub use mask::{mask_addresses, mask_text_about};
 pub use text::mask_address;
 
 /// How pages are written.

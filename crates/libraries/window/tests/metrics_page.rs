@@ -180,11 +180,18 @@ fn the_table_rates_has_every_counter_and_rate() {
 
 #[test]
 fn documents_rules_and_queries_use_names_of_the_page_only() {
-    // Names of limits, settings and signals that end like a rate.
-    let mut known: BTreeSet<String> =
-        ["min_body_rate", "source_rate", "body_rate", "gmail_unusual_rate", "NAME_rate"]
-            .map(str::to_owned)
-            .into();
+    // Names of limits, settings and signals that end like a rate, and expressions for all rates.
+    let mut known: BTreeSet<String> = [
+        "min_body_rate",
+        "source_rate",
+        "body_rate",
+        "gmail_unusual_rate",
+        "campaign_rate",
+        "NAME_rate",
+        "_rate",
+    ]
+    .map(str::to_owned)
+    .into();
     known.extend(Metric::ALL.iter().map(|metric| format!("{}_rate", metric.as_str())));
     let root = root();
     let mut documents = files(&root.join("docs"));
