@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use erasure::Erased;
 use kafka::positions::Mismatch;
 use kafka::ranges::{Assignment, Polled, Range, Ranges};
 use kafka::{ManyRefusals, Offset, Record, TopicPartition};
+use privacy::Eraser;
 use record::Topics;
 use service::{Health, Shutdown};
 use tokio::task::AbortHandle;
@@ -37,6 +39,9 @@ pub(crate) struct Archive<'a> {
     ranges: &'a Ranges,
     topics: &'a Topics,
     inserter: Arc<Inserter>,
+    erased: Erased,
+    /// Removes the recipients that were erased as of the last poll.
+    eraser: Eraser,
     runtime: tokio::runtime::Handle,
     health: &'a Health,
     limits: Limits,
@@ -60,6 +65,7 @@ impl<'a> Archive<'a> {
         ranges: &'a Ranges,
         topics: &'a Topics,
         inserter: Inserter,
+        erased: Erased,
         runtime: tokio::runtime::Handle,
         health: &'a Health,
     ) -> Self {
@@ -73,6 +79,8 @@ impl<'a> Archive<'a> {
             ranges,
             topics,
             inserter: Arc::new(inserter),
+            eraser: erased.eraser(),
+            erased,
             runtime,
             health,
             limits,
@@ -91,8 +99,13 @@ impl<'a> Archive<'a> {
     pub(crate) fn run(mut self, shutdown: &Shutdown) -> Result<(), kafka::Error> {
         while !shutdown.requested() {
             self.health.mark_alive();
-            self.poll()?;
-            self.apply_updates(Duration::ZERO);
+            if self.erased.is_current() {
+                self.eraser = self.erased.eraser();
+                self.poll()?;
+                self.apply_updates(Duration::ZERO);
+            } else {
+                self.apply_updates(POLL_TIMEOUT);
+            }
             self.seek();
             self.close_due_batches();
             self.start_inserts();
@@ -149,16 +162,21 @@ impl<'a> Archive<'a> {
             *last_index = index;
         }
         let partition = &mut self.partitions[*last_index].partition;
+        // `dedupe` has not passed it on, so that the ledgers would differ otherwise.
+        let is_additional =
+            partition.table == Table::Events && record.is_redriven_for_another(crate::STAGE);
         let info = RecordInfo {
             offset: record.offset(),
             bytes: record.value().map_or(0, <[u8]>::len),
-            redriven: record.is_redriven_for(crate::STAGE),
+            redriven: record.is_redriven_for(crate::STAGE) || is_additional,
             is_row: partition.table.takes(record),
             is_time: partition.table == Table::Events && record.time_record().is_some(),
             unjudged: EventKey::of_unjudged(record),
         };
-        let push = |rows: &mut crate::tables::Rows| rows.push(record);
-        let many = partition.add_record(info, self.limits, push, || record.to_owned());
+        let eraser = &self.eraser;
+        let push = |rows: &mut crate::tables::Rows| rows.push(record, eraser);
+        let copy = || erasure::erase_record(eraser, record.to_owned());
+        let many = partition.add_record(info, self.limits, push, copy);
         if let Some(ManyRefusals { in_a_row, sources }) = many {
             let last = record.origin();
             let detail = format!(
@@ -276,6 +294,7 @@ impl<'a> Archive<'a> {
             Some(format!("{} is held: {}", partition.name, partition.held?))
         });
         match held {
+            _ if !self.erased.is_current() => self.health.hold(erasure::NOT_CURRENT),
             Some(reason) => self.health.hold(reason),
             None => self.health.ready(),
         }

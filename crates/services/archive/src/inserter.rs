@@ -2,7 +2,7 @@
 //! succeeded.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka::ranges::Range;
@@ -12,7 +12,7 @@ use crate::batch::Batch;
 use crate::clickhouse_error::ClickHouseError;
 use crate::event_key::EventKey;
 use crate::meters;
-use crate::rollup;
+use crate::rollup::{self, Extent};
 use crate::server::{Server, StoredRows};
 use crate::settings::ArchiveSettings;
 use crate::tables::Table;
@@ -62,7 +62,7 @@ enum InsertOutcome {
     RowsMissing(StoredRows),
 }
 
-/// Whether the hourly sums of a range can differ from its rows.
+/// Whether the rollups of a range can differ from its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sums {
     /// The insert that stores the rows also stores their sums.
@@ -84,6 +84,8 @@ pub(crate) struct Inserter {
     pub(crate) server: Server,
     pub(crate) dead_letters: DeadLetterWriter,
     pub(crate) settings: ArchiveSettings,
+    /// The partitions of which the rollups contain the rows of earlier releases.
+    pub(crate) filled: Mutex<HashSet<i32>>,
 }
 
 impl Inserter {
@@ -103,6 +105,7 @@ impl Inserter {
                 TaskResult::Stored(stored)
             }
             Task::Insert(batch) => {
+                self.fill_rollups(&batch, on_retry).await;
                 let repeated = self.find_repeated(&batch, on_retry).await;
                 if !repeated.is_empty() {
                     return TaskResult::EventsRepeated(repeated);
@@ -134,6 +137,24 @@ impl Inserter {
         }
     }
 
+    /// Fills the rollups of a partition from the rows of earlier releases, before its first insert.
+    async fn fill_rollups(&self, batch: &Batch, on_retry: &(impl Fn(Hold) + Sync)) {
+        let partition = batch.partition.partition;
+        let is_filled = |filled: &HashSet<i32>| filled.contains(&partition);
+        if batch.table != Table::Events
+            || is_filled(&self.filled.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            return;
+        }
+        let mut pauses = self.settings.pauses();
+        while let Err(error) = rollup::fill(&self.server, partition).await {
+            meters::retried(error.code());
+            on_retry(error.into());
+            sleep_for(pauses.next()).await;
+        }
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+    }
+
     /// Returns the offsets of a batch whose events have a smaller offset too, in the table or in the
     /// batch. Only events that dedupe could not judge are looked for. The rows at smaller offsets do not
     /// change, so every repetition of the batch has the same answer.
@@ -158,7 +179,7 @@ impl Inserter {
         repeated
     }
 
-    /// Returns the stored rows of a range. Repairs the hourly sums if they can be wrong.
+    /// Returns the stored rows of a range. Repairs the rollups if they can be wrong.
     async fn find_stored(
         &self,
         table: Table,
@@ -189,7 +210,7 @@ impl Inserter {
         let will_be_skipped = !stored.still_deduplicated && !stored.offsets.is_empty();
         // Only events have sums.
         if table == Table::Events && (sums == Sums::Doubtful || will_be_skipped) {
-            rollup::repair(&self.server, partition.partition, range).await?;
+            rollup::repair(&self.server, partition.partition, Extent::Rows(range)).await?;
         }
         Ok(stored)
     }

@@ -25,18 +25,23 @@ mod inserter;
 mod meters;
 pub mod native;
 mod partition;
-mod rollup;
+pub mod retention;
+pub mod rollup;
 pub mod schema;
 pub mod server;
 mod settings;
 pub mod tables;
 
+use std::sync::Mutex;
+
+use erasure::Erased;
 use kafka::ranges::Ranges;
 use kafka::{Cluster, DeadLetterWriter};
 use service::Service;
 
 pub use clickhouse_error::ClickHouseError;
 pub use https::HttpsError;
+pub use retention::Retention;
 pub use schema::SchemaError;
 pub use settings::ArchiveSettings;
 
@@ -58,11 +63,13 @@ pub async fn prepare(
     settings: &ArchiveSettings,
     service: &Service,
 ) -> Result<bool, SchemaError> {
+    server.set_rows_and_sums_kept(settings.retention.of_rows_and_sums());
     let mut pauses = settings.pauses();
     loop {
         let attempt = async {
             if settings.migrate {
                 schema::migrate(server).await?;
+                retention::apply(server, &settings.retention).await?;
             }
             schema::check(server).await
         };
@@ -89,6 +96,7 @@ pub fn run(
     cluster: &Cluster,
     server: Server,
     settings: ArchiveSettings,
+    erased: Erased,
     runtime: tokio::runtime::Handle,
     service: &Service,
 ) -> Result<(), kafka::Error> {
@@ -102,7 +110,11 @@ pub fn run(
     let partitions = partitions.sum();
     let group = topics.group(STAGE.code());
     let ranges = Ranges::open(&cluster.connection, STAGE.code(), &group, &inputs, partitions)?;
-    let inserter =
-        Inserter { server, dead_letters: DeadLetterWriter::open(cluster, STAGE)?, settings };
-    Archive::new(&ranges, topics, inserter, runtime, &service.health).run(&service.shutdown)
+    let inserter = Inserter {
+        server,
+        dead_letters: DeadLetterWriter::open(cluster, STAGE)?,
+        settings,
+        filled: Mutex::default(),
+    };
+    Archive::new(&ranges, topics, inserter, erased, runtime, &service.health).run(&service.shutdown)
 }

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use archive::{ArchiveSettings, server::Server};
+use erasure::Erased;
 use kafka::Cluster;
 use service::{ClickHouseSettings, Service};
 
@@ -11,6 +12,7 @@ fn main() -> anyhow::Result<()> {
     let settings: ArchiveSettings = service.settings.section("archive")?;
     let clickhouse: ClickHouseSettings = service.settings.section("clickhouse")?;
     let cluster = Cluster::read(&service)?;
+    let erasure_key = erasure::key(&service.settings)?;
     let mut server = Server::new(&clickhouse)
         .map_err(|error| service.settings.invalid(error.key, error.problem))?;
     service.open(settings.admin)?; // all settings are read before a port opens
@@ -28,7 +30,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     cluster.prepare()?;
-    archive::run(&cluster, server, settings, runtime.handle().clone(), &service)?;
+    let erased = Erased::follow(&cluster, "archive", erasure_key)?;
+    archive::run(&cluster, server, settings, erased, runtime.handle().clone(), &service)?;
     runtime.shutdown_background();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Creates the tables from the numbered files in `schemas/clickhouse/`, and checks them before
 //! anything is inserted.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
@@ -44,12 +45,33 @@ migrations! {
     9 "0009_rates.sql",
     10 "0010_message_counts.sql",
     11 "0011_alerts.sql",
+    12 "0012_events.sql",
+    13 "0013_traffic.sql",
+    14 "0014_cohorts.sql",
+    15 "0015_side_rollups.sql",
+    16 "0016_message_life.sql",
+    17 "0017_recipients.sql",
+    18 "0018_views.sql",
+    19 "0019_audit.sql",
+    20 "0020_comments.sql",
 }
 
 /// The tables that must deduplicate inserts: those we insert into, and those that a materialized
 /// view fills.
-const DEDUPLICATED: [&str; 6] =
-    ["events", "rates", "alerts", "incidents", "dead_letters", "events_hourly"];
+const DEDUPLICATED: [&str; 12] = [
+    "events",
+    "rates",
+    "alerts",
+    "incidents",
+    "dead_letters",
+    "traffic",
+    "cohorts",
+    "traffic_ip",
+    "traffic_domain",
+    "traffic_country",
+    "links",
+    "message_life",
+];
 
 /// The reason why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +172,7 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
         let checksum = migration.checksum();
         let mut recorded = applied.iter().filter(|(applied, _)| *applied == version).peekable();
         if recorded.peek().is_none() {
-            apply(server, migration, &checksum).await?;
+            apply(server, migration, &checksum, applied.is_empty()).await?;
         } else if !recorded.any(|(_, applied)| *applied == checksum) {
             let (name, database) = (migration.name, database.to_owned());
             return Err(SchemaError::MigrationChanged { name, database });
@@ -159,13 +181,70 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
     Ok(())
 }
 
+/// The files that have not been applied yet, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    pub migrations: Vec<Migration>,
+    /// True if no file has been applied yet.
+    pub is_new_database: bool,
+}
+
+impl Pending {
+    /// Returns the statements that [`migrate`] would run.
+    pub fn statements(&self) -> impl Iterator<Item = Cow<'static, str>> {
+        let statements = self.migrations.iter().flat_map(Migration::statements);
+        statements.map(|statement| adapted(statement, self.is_new_database))
+    }
+}
+
+/// Returns the files that have not been applied yet. Changes nothing.
+///
+/// # Errors
+/// See [`SchemaError`].
+pub async fn pending(server: &Server) -> Result<Pending, SchemaError> {
+    let database = checked_name(server.database())?;
+    let has_migrations = server
+        .pairs(
+            "SELECT name, '' FROM system.tables WHERE database = ? AND name = 'schema_migrations'",
+            &[database],
+        )
+        .await?;
+    if has_migrations.is_empty() {
+        return Ok(Pending { migrations: MIGRATIONS.to_vec(), is_new_database: true });
+    }
+    let applied = format!("SELECT toString(version), checksum FROM {database}.schema_migrations");
+    let applied = server.pairs(&applied, &[]).await?;
+    let is_applied = |migration: &Migration| {
+        applied.iter().any(|(version, _)| *version == migration.version.to_string())
+    };
+    let migrations =
+        MIGRATIONS.iter().filter(|migration| !is_applied(migration)).copied().collect();
+    Ok(Pending { migrations, is_new_database: applied.is_empty() })
+}
+
+/// How the first release divided `events` into partitions: by a time that providers can claim.
+const PARTITIONED_BEFORE: &str = "PARTITION BY toYYYYMM(occurred_at)";
+/// How a new table is divided: by our own clock. ClickHouse cannot change this of an existing table;
+/// docs/operations.md says how to copy one.
+const PARTITIONED: &str = "PARTITION BY toYYYYMM(received_at)";
+
+/// Returns a statement of a file as it is run: in a new database, `events` is divided by [`PARTITIONED`].
+fn adapted(statement: &'static str, is_new_database: bool) -> Cow<'static, str> {
+    if is_new_database && statement.contains(PARTITIONED_BEFORE) {
+        statement.replace(PARTITIONED_BEFORE, PARTITIONED).into()
+    } else {
+        statement.into()
+    }
+}
+
 async fn apply(
     server: &Server,
     migration: &Migration,
     checksum: &str,
+    is_new_database: bool,
 ) -> Result<(), ClickHouseError> {
     for statement in migration.statements() {
-        server.execute(statement, true).await?;
+        server.execute(&adapted(statement, is_new_database), true).await?;
     }
     let Migration { version, name, .. } = migration;
     let insert = format!(
@@ -284,7 +363,12 @@ mod tests {
                 for line in code.clone().filter(adds) {
                     assert!(line.contains("IF NOT EXISTS"), "{line}");
                 }
-                assert!(code.clone().any(|line| line.contains("EXISTS")), "{statement}");
+                let repeatable = |line: &str| {
+                    ["EXISTS", "MODIFY SETTING", "COMMENT COLUMN"]
+                        .iter()
+                        .any(|it| line.contains(it))
+                };
+                assert!(code.clone().any(repeatable), "{statement}");
                 assert_eq!(code.filter(|line| line.contains(';')).count(), 0, "a single statement");
             }
         }

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The settings on which the effect of a repeated insert depends. Sent with every insert, so that
 /// the profiles of the server cannot change them.
-const PINNED: [(&str, &str); 8] = [
+const PINNED: [(&str, &str); 9] = [
     // On by default since 26.2; it would put several blocks into one insert, or one into several.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
@@ -36,8 +36,13 @@ const PINNED: [(&str, &str); 8] = [
     ("max_partitions_per_insert_block", "0"),
     // Merges build them later; during the insert they would cost as much as everything else.
     ("materialize_skip_indexes_on_insert", "0"),
+    ("materialize_statistics_on_insert", "0"),
     ("input_format_native_allow_types_conversion", "1"),
 ];
+
+/// The settings of inserts into `events`, besides [`PINNED`]. The sums of a block are grouped already, and readers of
+/// lives group them, so ClickHouse need not look for rows to merge within the block.
+const PINNED_FOR_EVENTS: [(&str, &str); 1] = [("optimize_on_insert", "0")];
 
 /// The rows of a range that are stored in its table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,6 +75,8 @@ pub struct Server {
     /// The deduplication window of each table, in inserts. A table whose window is not known is
     /// missing.
     windows: HashMap<Table, u64>,
+    /// How long rows of `events` and their sums are kept. `None`: for ever.
+    rows_and_sums_kept: Option<Duration>,
     pinned: Vec<(&'static str, &'static str)>,
 }
 
@@ -91,6 +98,7 @@ impl Server {
             client,
             database: settings.database.clone(),
             windows: HashMap::new(),
+            rows_and_sums_kept: None,
             pinned: PINNED.to_vec(),
         })
     }
@@ -104,6 +112,20 @@ impl Server {
     /// deduplicates, counted over the whole table.
     pub(crate) fn set_window(&mut self, table: Table, window: u64) {
         self.windows.insert(table, window);
+    }
+
+    /// Sets how long rows of `events` and their sums are kept; see
+    /// [`Retention::of_rows_and_sums`](crate::retention::Retention::of_rows_and_sums).
+    pub fn set_rows_and_sums_kept(&mut self, kept: Option<Duration>) {
+        self.rows_and_sums_kept = kept;
+    }
+
+    /// Returns an expression for the time after which neither a row of `events` nor a sum has expired. Earlier sums
+    /// cannot be compared with rows any more.
+    pub(crate) fn comparison_horizon(&self) -> String {
+        // A slot is at most a day long.
+        let shortened = |kept: Duration| format!("now() - {} + 86400", kept.as_secs());
+        self.rows_and_sums_kept.map_or_else(|| "toDateTime(0)".to_owned(), shortened)
     }
 
     /// Adds a setting that only some versions of ClickHouse have to the pinned ones.
@@ -122,6 +144,38 @@ impl Server {
             query = query.with_setting("database", &self.database);
         }
         within(query.execute()).await
+    }
+
+    /// Like [`Self::execute`] in the configured database, for a statement that may take this long. ClickHouse does not
+    /// write it to its log of queries, because it may name a recipient.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub async fn execute_long(&self, sql: &str, limit: Duration) -> Result<(), ClickHouseError> {
+        let query = self.client.query_raw(sql).with_setting("database", &self.database);
+        let query = query.with_setting("log_queries", "0");
+        match tokio::time::timeout(limit, query.execute()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ClickHouseError::Timeout),
+        }
+    }
+
+    /// Like [`Self::rows`] without values, for a query that may take this long. ClickHouse does not write it to its log of
+    /// queries, because it may name a recipient.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub async fn rows_long<T>(&self, sql: &str, limit: Duration) -> Result<Vec<T>, ClickHouseError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        // A question mark in SQL stands for a value.
+        let query = self.client.query(&sql.replace('?', "??"));
+        let query = query.with_setting("database", &self.database).with_setting("log_queries", "0");
+        match tokio::time::timeout(limit, query.fetch_all()).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => Err(ClickHouseError::Timeout),
+        }
     }
 
     /// Runs a query that returns rows of two texts. Each `?` in `sql` is replaced by the next
@@ -151,6 +205,26 @@ impl Server {
         within(values.iter().fold(query, |query, value| query.bind(value)).fetch_all()).await
     }
 
+    /// Runs a query that returns rows, with parameters: `{name:Type}` in the SQL. Unqualified table names refer to the
+    /// configured database.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub async fn rows_with<T>(
+        &self,
+        sql: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Vec<T>, ClickHouseError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        // A question mark in SQL stands for a value.
+        let query = self.client.query(&sql.replace('?', "??"));
+        let query = query.with_setting("database", &self.database);
+        let query = parameters.iter().fold(query, |query, (name, value)| query.param(name, value));
+        within(query.fetch_all()).await
+    }
+
     /// Inserts a block with a deduplication token. Repeating the insert changes nothing as long as
     /// the first one is within the table's deduplication window.
     ///
@@ -167,9 +241,11 @@ impl Server {
         let sql = format!("INSERT INTO {} ({}) FORMAT Native", table.name(), columns.join(", "));
         let insert =
             self.client.insert_formatted_with(sql).with_setting("database", &self.database);
+        let own = if table == Table::Events { &PINNED_FOR_EVENTS[..] } else { &[] };
         let insert = self
             .pinned
             .iter()
+            .chain(own)
             .fold(insert, |insert, &(name, value)| insert.with_setting(name, value));
         let mut insert = insert
             .with_setting("insert_deduplication_token", token)

@@ -4,6 +4,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use service::units::duration;
 
+use crate::retention::Retention;
+
 /// The section `[archive]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,8 @@ pub struct ArchiveSettings {
     /// After this many rejected rows in a row a partition is held; see [`kafka::Refusals`]. Zero means
     /// never.
     pub refusal_limit: u32,
+    /// How long ClickHouse keeps rows.
+    pub retention: Retention,
 }
 
 impl ArchiveSettings {

@@ -13,6 +13,7 @@ pub use incidents::Incidents;
 pub use rates::Rates;
 
 use kafka::Record;
+use privacy::Eraser;
 use record::{Reason, Topics};
 
 use crate::native::Block;
@@ -87,7 +88,9 @@ impl Table {
             others.into_iter().any(|stage| record.is_redriven_for(stage))
         };
         match self {
-            Self::Events => record.time_record().is_none(),
+            Self::Events => {
+                record.time_record().is_none() && !record.is_redriven_for_another(crate::STAGE)
+            }
             Self::Alerts => !NO_ALERTS.contains(&record.key()) && !is_redriven_for_another(),
             // A tombstone would only remove an incident from the topic.
             Self::Incidents => record.value().is_some() && !is_redriven_for_another(),
@@ -131,9 +134,18 @@ pub struct RowError {
     pub detail: String,
 }
 
+impl RowError {
+    /// Removes erased recipients from the explanation, which may quote the record.
+    fn without_erased(mut self, eraser: &Eraser) -> Self {
+        let detail = eraser.erase_body(self.detail.as_bytes()).into_owned();
+        self.detail = String::from_utf8_lossy(&detail).into_owned();
+        self
+    }
+}
+
 impl From<serde_json::Error> for RowError {
     fn from(error: serde_json::Error) -> Self {
-        let reason = if error.is_data() { Reason::WrongShape } else { Reason::NotJson };
+        let reason = Reason::of_json(&error);
         Self { reason, detail: error.to_string() }
     }
 }
@@ -160,11 +172,11 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// Adds the record as a row. On an error no column has changed.
+    /// Adds the record as a row, without what it says about erased recipients. On an error no column has changed.
     ///
     /// # Errors
     /// Fails if the record does not have the shape of its topic. Dead letters always become rows.
-    pub fn push(&mut self, record: &Record<'_>) -> Result<(), RowError> {
+    pub fn push(&mut self, record: &Record<'_>, eraser: &Eraser) -> Result<(), RowError> {
         // Neither conversion fails in practice: partitions and offsets are never negative, and no
         // topic has 65,536 partitions.
         let at = Coordinates {
@@ -173,12 +185,16 @@ impl Rows {
         };
         let value = record.value().unwrap_or_default();
         match self {
-            Self::Events(rows) => rows.push(at, value, |name| record.header(name)),
+            Self::Events(rows) => {
+                let pushed = rows.push_erased(at, value, |name| record.header(name), eraser);
+                pushed.map_err(|error| error.without_erased(eraser))
+            }
             Self::Rates(rows) => rows.push(at, value),
             Self::Alerts(rows) => rows.push(at, value),
             Self::Incidents(rows) => rows.push(at, value),
             Self::DeadLetters(rows) => {
-                rows.push(at, record.key(), value, &record.headers().collect::<Vec<_>>());
+                let headers = record.headers().collect::<Vec<_>>();
+                rows.push_erased(at, record.key(), value, &headers, eraser);
                 Ok(())
             }
         }

@@ -1,3 +1,4 @@
+use privacy::Eraser;
 use record::names;
 
 use super::Coordinates;
@@ -22,6 +23,27 @@ columns! {
 }
 
 impl DeadLetters {
+    /// Like [`DeadLetters::push`], without what the dead letter says about erased recipients. That of an erased
+    /// recipient has no value.
+    pub fn push_erased(
+        &mut self,
+        at: Coordinates,
+        key: &[u8],
+        value: &[u8],
+        headers: &[(&str, &[u8])],
+        eraser: &Eraser,
+    ) {
+        let pseudonym = std::str::from_utf8(key).ok().and_then(|key| eraser.pseudonym(key));
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| (*name, eraser.erase_body(value))).collect();
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        match pseudonym {
+            Some(pseudonym) => self.push(at, pseudonym.as_bytes(), b"", &headers),
+            None => self.push(at, key, &eraser.erase_body(value), &headers),
+        }
+    }
+
     /// Adds a record of `mail.dead-letters`. Any record becomes a row: if a dead letter could be
     /// rejected, it would be published to the topic that it was read from.
     pub fn push(&mut self, at: Coordinates, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) {

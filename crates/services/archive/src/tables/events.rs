@@ -1,13 +1,14 @@
 use event::{
-    AutomationReason, Bounce, BounceClass, BounceSide, Client, Counter, CounterSet, Delivery,
-    Device, Event, Geo, OccurredAt, Permanence, Text, TimeFault,
+    AutomationReason, Bounce, BounceClass, BounceSide, Client, Conversion, Counter, CounterSet,
+    Delivery, Device, Event, Geo, OccurredAt, Permanence, Text, TimeFault,
 };
+use privacy::Eraser;
 use record::{FirstSeen, Tally, names, text_header};
 
 use super::{Coordinates, RowError};
 use crate::native::{
-    Bools, F32, LowCardinality, LowCardinalityArray, Micros, NullableBools, NullableMicros,
-    NullableU32, StringMap, Strings, U16, U32, U64, columns,
+    Bools, F32, LowCardinality, LowCardinalityArray, Micros, NullableBools, NullableF64,
+    NullableMicros, NullableU32, StringMap, Strings, U16, U32, U64, columns,
 };
 
 columns! {
@@ -50,6 +51,9 @@ columns! {
         user_agent: Strings,
         ip: Strings,
         url: Strings,
+        conversion: LowCardinality,
+        conversion_value: NullableF64,
+        interest: LowCardinality,
         provider_event: LowCardinality,
         provider_event_id: Strings,
         request_id: Strings,
@@ -89,9 +93,29 @@ impl Events {
         value: &'a [u8],
         header: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Result<(), RowError> {
+        self.push_erased(at, value, header, &Eraser::default())
+    }
+
+    /// Like [`Events::push`], without what the event says about erased recipients. An earlier stage may have removed
+    /// them already.
+    ///
+    /// # Errors
+    /// As [`Events::push`].
+    pub fn push_erased<'a>(
+        &mut self,
+        at: Coordinates,
+        value: &'a [u8],
+        header: impl Fn(&str) -> Option<&'a [u8]>,
+        eraser: &Eraser,
+    ) -> Result<(), RowError> {
         let event: Event<'a> = serde_json::from_slice(value)?;
         let findings = Findings::read(&event, &header)?;
-        self.push_event(&event, &findings);
+        let is_erased = |fingerprint: [u8; 8]| header(names::ERASED) == Some(&fingerprint[..]);
+        if eraser.fingerprint().is_none_or(is_erased) {
+            self.push_event(&event, &findings);
+        } else {
+            eraser.with_erased(&event, |event| self.push_event(event, &findings));
+        }
         self.kafka_partition.push(at.partition);
         self.kafka_offset.push(at.offset);
         self.rows += 1;
@@ -141,6 +165,8 @@ impl Events {
         self.user_agent.push(text(&event.user_agent).as_bytes());
         self.ip.push(text(&event.ip).as_bytes());
         self.url.push(text(&event.url).as_bytes());
+        self.push_conversion(event.conversion.as_ref());
+        self.interest.push(text(&event.interest));
         self.provider_event.push(&event.provider_event);
         self.provider_event_id.push(text(&event.provider_event_id).as_bytes());
         self.request_id.push(event.request_id.as_bytes());
@@ -161,6 +187,11 @@ impl Events {
         self.client_device.push(device.map_or("", Device::as_str));
         self.client_os.push(client.map_or("", |client| text(&client.os)));
         self.client_name.push(client.map_or("", |client| text(&client.name)));
+    }
+
+    fn push_conversion(&mut self, conversion: Option<&Conversion<'_>>) {
+        self.conversion.push(conversion.map_or("", |it| it.name.as_str()));
+        self.conversion_value.push(conversion.and_then(|it| it.value));
     }
 
     fn push_geo(&mut self, geo: Option<&Geo<'_>>) {

@@ -155,6 +155,16 @@ fn a_pending_range_that_was_inserted_changes_nothing() {
     assert_each_once(&stack, 4000);
 }
 
+/// The condition for events that count, as in the views. Some were admitted by shadow mode only and count.
+const COUNTED: &str = "(authentic OR seen > 0 OR notEmpty(counts))";
+
+/// The rollups of the events in these tests, and the start of the slot of time of a row.
+const SLOTS: [(&str, &str, &str); 3] = [
+    ("traffic", "at15", "toStartOfFifteenMinutes(toDateTime(at, 'UTC'))"),
+    ("cohorts", "sent_hour", "toStartOfHour(toDateTime(assumeNotNull(sent), 'UTC'))"),
+    ("traffic_domain", "day", "toDate(at, 'UTC')"),
+];
+
 #[test]
 fn beyond_the_deduplication_window_only_missing_rows_are_inserted() {
     let stack = Stack::new();
@@ -163,11 +173,18 @@ fn beyond_the_deduplication_window_only_missing_rows_are_inserted() {
     // the token of that insert, because another partition had more inserts since than it remembers.
     let range = last_insert(&stack, 0);
     let Range { first, last } = range;
+    for (table, slot, of_row) in SLOTS {
+        stack.database.execute(&format!(
+            "ALTER TABLE {table} DELETE WHERE kafka_partition = 0 AND {slot} IN (SELECT {of_row} \
+             FROM {}.events WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last}) \
+             SETTINGS mutations_sync = 2",
+            stack.database.name
+        ));
+    }
     stack.database.execute(&format!(
-        "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 AND hour IN ( \
-         SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM {}.events \
-         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last} \
-         ) SETTINGS mutations_sync = 2",
+        "ALTER TABLE message_life DELETE WHERE message_id IN (SELECT message_id FROM {}.events \
+         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last}) \
+         SETTINGS mutations_sync = 2",
         stack.database.name
     ));
     stack.database.execute(&format!(
@@ -237,47 +254,112 @@ fn sums_that_are_missing_although_their_token_is_known_are_restored() {
     let stack = Stack::new();
     archived(&stack, 4000);
     let range = last_insert(&stack, 0);
-    stack.database.execute(
-        "ALTER TABLE events_hourly DELETE WHERE kafka_partition = 0 SETTINGS mutations_sync = 2",
-    );
+    for (table, ..) in SLOTS {
+        stack.database.execute(&format!(
+            "ALTER TABLE {table} DELETE WHERE kafka_partition = 0 SETTINGS mutations_sync = 2"
+        ));
+    }
+    stack.database.execute("TRUNCATE TABLE message_life");
     make_pending(&stack, 0, range);
     let _archive = stack.start();
     settle(&stack);
     let Range { first, last } = range;
-    let sums: u64 = stack.database.one(&format!(
-        "SELECT sum(events) FROM events_hourly WHERE kafka_partition = 0 \
-         AND hour IN (SELECT toStartOfHour(toDateTime(occurred_at, 'UTC')) FROM events \
-         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last})"
+    for (table, slot, of_row) in SLOTS {
+        let sum = if table == "traffic" { "events" } else { "delivered + engaged" };
+        let (slots, expected): (u64, u64) = stack.database.one(&format!(
+            "SELECT (SELECT uniqExact({slot}) FROM {table} WHERE kafka_partition = 0 AND {sum} > 0), \
+             (SELECT uniqExact({of_row}) FROM events WHERE kafka_partition = 0 \
+             AND kafka_offset BETWEEN {first} AND {last} AND (notEmpty(counts) OR '{table}' = 'traffic'))"
+        ));
+        assert!(slots >= expected && expected > 0, "{table}: {slots} of {expected} slots");
+    }
+    let (lives, rows): (u64, u64) = stack.database.one(&format!(
+        "SELECT (SELECT count() FROM message_life FINAL), (SELECT count() FROM events \
+         WHERE kafka_partition = 0 AND kafka_offset BETWEEN {first} AND {last} AND {COUNTED})"
     ));
-    assert!(sums > (last.0 - first.0).cast_unsigned() / 2, "{sums} of offsets {first} to {last}");
+    assert!(lives == rows && rows > 100, "{lives} lives of {rows} rows");
 }
 
-/// Asserts that every hourly sum is that of the rows.
-fn assert_sums_match_rows(stack: &Stack) {
-    let of = |select: &str| {
-        stack.database.one::<String>(&format!(
-            "SELECT arrayStringConcat(arraySort(groupArray(toString(t))), '\\n') FROM ({select})"
-        ))
-    };
-    let select: String =
-        stack.database.one("SELECT as_select FROM system.tables WHERE name = 'events_hourly_feed' AND database = currentDatabase()");
-    let keys = "hour, provider, source, mailbox_provider, campaign, kafka_partition";
-    let sums = "sum(events), sum(delivered), sum(bounced), sum(opened), sum(engaged)";
-    let group =
-        |from: &str| format!("SELECT tuple({keys}, {sums}) AS t FROM {from} GROUP BY {keys}");
-    let (expected, found) = (of(&group(&format!("({select})"))), of(&group("events_hourly")));
-    assert!(!expected.is_empty());
-    let only = |these: &str, those: &str| {
-        let only: Vec<String> =
-            these.lines().filter(|line| !those.contains(line)).map(str::to_owned).collect();
-        only
-    };
-    assert_eq!(
-        only(&found, &expected),
-        only(&expected, &found),
-        "sums found only, and sums expected only"
+/// Rows from before the rollups, and rows from before `counts`, of which the kinds tell what they count for.
+#[test]
+fn rows_of_earlier_releases_enter_the_rollups() {
+    let stack = Stack::new();
+    archived(&stack, 2000);
+    stack.database.execute(
+        "ALTER TABLE events UPDATE counts = [], corrections = '', \
+         archived_at = toDateTime64('2020-01-01 00:00:00', 3, 'UTC') \
+         WHERE kafka_partition = 0 SETTINGS mutations_sync = 2",
     );
-    assert_eq!(found, expected);
+    let tables =
+        SLOTS.map(|(table, ..)| table).into_iter().chain(["message_life", "rollups_filled"]);
+    tables.for_each(|table| stack.database.execute(&format!("TRUNCATE TABLE {table}")));
+    let _archive = stack.start();
+    produce_events(&stack, 2000, 2400);
+    stack.database.await_count("events", 2400);
+    settle(&stack);
+    let (old, expected): (i64, i64) = stack.database.one(
+        "SELECT (SELECT toInt64(sum(delivered)) FROM traffic WHERE kafka_partition = 0), \
+         (SELECT toInt64(countIf(kind = 'delivered' AND archived_at < '2021-01-01') \
+         + countIf(has(counts, 'delivered'))) FROM events WHERE kafka_partition = 0)",
+    );
+    assert!(old == expected && expected > 100, "{old} of {expected} deliveries");
+    let (sums, rows): (u64, u64) = stack
+        .database
+        .one("SELECT (SELECT toUInt64(sum(events)) FROM traffic), (SELECT count() FROM events)");
+    assert_eq!((sums, rows), (2400, 2400));
+    let (lives, expected): (u64, u64) = stack.database.one(&format!(
+        "SELECT (SELECT count() FROM message_life FINAL), (SELECT countIf({COUNTED}) FROM events)"
+    ));
+    assert_eq!(lives, expected);
+    let filled: u64 = stack.database.one("SELECT count() FROM rollups_filled FINAL");
+    assert_eq!(filled, 2);
+}
+
+/// Asserts that every sum and every life is that of the rows.
+fn assert_sums_match_rows(stack: &Stack) {
+    const COUNTERS: &str = "sum(delivered) AS delivered, sum(deferred) AS deferred, \
+        sum(bounced_soft) AS bounced_soft, sum(engaged) AS engaged";
+    const OF_COHORTS: &str = "sum(delivered) AS delivered, sum(bounced_soft) AS bounced_soft, \
+        sum(engaged) AS engaged";
+    let pairs = [
+        (
+            format!("SELECT source, at15 AS slot, {COUNTERS} FROM traffic GROUP BY ALL"),
+            format!(
+                "SELECT source, toStartOfFifteenMinutes(toDateTime(counted_at, 'UTC')) AS slot, \
+                 {COUNTERS} FROM message_counts GROUP BY ALL"
+            ),
+        ),
+        (
+            format!("SELECT source, sent_hour AS slot, {OF_COHORTS} FROM cohorts GROUP BY ALL"),
+            format!(
+                "SELECT source, toStartOfHour(toDateTime(message_sent_at, 'UTC')) AS slot, \
+                 {OF_COHORTS} FROM message_counts WHERE message_sent_at IS NOT NULL GROUP BY ALL"
+            ),
+        ),
+        (
+            format!("SELECT source, day AS slot, {COUNTERS} FROM traffic_domain GROUP BY ALL"),
+            format!(
+                "SELECT source, toDate(counted_at, 'UTC') AS slot, {COUNTERS} \
+                 FROM message_counts GROUP BY ALL"
+            ),
+        ),
+    ];
+    for (found, expected) in pairs {
+        let rows: u64 = stack.database.one(&format!("SELECT toUInt64(count()) FROM ({expected})"));
+        assert!(rows > 2, "{rows}: {expected}");
+        for (these, those) in [(&found, &expected), (&expected, &found)] {
+            let filled = "(delivered, engaged) != (0, 0)";
+            let only =
+                format!("SELECT * FROM ({these}) WHERE {filled} EXCEPT SELECT * FROM ({those})");
+            let only: u64 = stack.database.one(&format!("SELECT toUInt64(count()) FROM ({only})"));
+            assert_eq!(only, 0, "{these} has rows that are not in {those}");
+        }
+    }
+    let (lives, expected): (u64, u64) = stack.database.one(&format!(
+        "SELECT (SELECT toUInt64(count()) FROM message_life FINAL), \
+         (SELECT uniqExact(source, recipient, message_id, provider) FROM events WHERE {COUNTED})"
+    ));
+    assert_eq!(lives, expected, "lives of messages");
 }
 
 #[test]

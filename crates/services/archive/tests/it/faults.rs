@@ -15,7 +15,7 @@ fn error(launch: Launch) -> String {
 fn archive_does_not_start_on_a_table_without_a_deduplication_window() {
     let stack = Stack::without_topics();
     stack.migrate();
-    for table in ["events", "events_hourly", "dead_letters"] {
+    for table in ["events", "traffic", "message_life", "dead_letters"] {
         let set = |n| {
             stack.database.execute(&format!(
                 "ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {n}"

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod encrypted;
+mod erased;
 mod exactly_once;
 mod faults;
 mod https;
 mod native;
 mod records;
 mod repeated;
+mod retention;
 mod schemas;
 mod stack;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archive::tables::{Alerts, Coordinates, Incidents, Rates, Table};
 use event::{
-    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Counter, Delivery,
-    Device, Dimension, Event, EventId, Geo, Kind, OccurredAt, Permanence, Provider, ReceivedAt,
-    TimeFault,
+    Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Conversion, Counter,
+    Delivery, Device, Dimension, Event, EventId, Geo, Kind, OccurredAt, Permanence, Provider,
+    ReceivedAt, TimeFault,
 };
 use serde_json::Value;
 
@@ -67,6 +67,8 @@ fn full() -> Value {
         user_agent: text("u"),
         ip: text("192.0.2.1"),
         url: text("https://example.com/"),
+        conversion: Some(Conversion { name: "purchase".into(), value: Some(49.5) }),
+        interest: text("shoes"),
         provider_event: "Click".into(),
         provider_event_id: text("p"),
         request_id: "r".into(),
@@ -104,7 +106,7 @@ fn events_and_their_schema_have_the_same_fields() {
     let (schema, full) = (schema("event"), full());
     assert_valid(&schema, &full);
     assert_eq!(keys(&schema["properties"]), keys(&full));
-    for inner in ["bounce", "automation", "client", "delivery", "geo"] {
+    for inner in ["bounce", "automation", "client", "conversion", "delivery", "geo"] {
         assert_eq!(keys(&schema["properties"][inner]["properties"]), keys(&full[inner]), "{inner}");
     }
     let mut least = full.clone();
@@ -291,6 +293,8 @@ fn every_field_of_an_event_is_a_column() {
             None => drop(fields.insert(name.clone())),
         }
     }
+    // The column conversion has the name of the conversion.
+    assert!(fields.remove("conversion_name") && fields.insert("conversion".to_owned()));
     // Columns from headers, and the position in Kafka.
     let further = [
         "first_of_kind",
@@ -385,7 +389,7 @@ fn tables_have_the_columns_that_archive_sends_and_one_that_clickhouse_fills() {
         let described = stack.database.bytes(
             &format!(
                 "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' \
-                 AND default_kind != 'ALIAS'",
+                 AND default_kind NOT IN ('ALIAS', 'MATERIALIZED')",
                 stack.database.name,
                 table.name()
             ),
@@ -398,4 +402,33 @@ fn tables_have_the_columns_that_archive_sends_and_one_that_clickhouse_fills() {
         let sent: BTreeMap<&str, &str> = table.columns().iter().copied().collect();
         assert_eq!(columns, sent, "{}", table.name());
     }
+}
+
+#[test]
+fn a_new_table_of_events_is_divided_by_the_month_of_receipt() {
+    let stack = Stack::without_topics();
+    stack.migrate();
+    let key: String = stack.database.one(&format!(
+        "SELECT partition_key FROM system.tables WHERE database = '{}' AND name = 'events'",
+        stack.database.name
+    ));
+    assert_eq!(key, "toYYYYMM(received_at)");
+}
+
+/// Comments are the data dictionary of docs/analysts.md.
+#[test]
+fn every_column_has_a_comment() {
+    let stack = Stack::without_topics();
+    stack.migrate();
+    let database = &stack.database.name;
+    // Nobody reads the views that only fill a table.
+    let bare = stack.database.bytes(
+        &format!(
+            "SELECT concat(table, '.', name) FROM system.columns WHERE database = '{database}' AND comment = '' \
+             AND table NOT IN (SELECT name FROM system.tables WHERE database = '{database}' \
+             AND engine = 'MaterializedView')"
+        ),
+        "TSVRaw",
+    );
+    assert_eq!(String::from_utf8(bare).unwrap(), "");
 }
