@@ -1,6 +1,7 @@
+use erasure::StageErasure;
 use event::{Automation, AutomationReason, EventId, Provider};
 use kafka::{
-    AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Stage,
+    AfterRollback, CommittedCounter, Inputs, Kept, Outcome, Outgoing, Output, Record, Stage,
     TopicPartition,
 };
 use metrics::counter;
@@ -17,6 +18,7 @@ pub struct Dedupe<'a> {
     heuristics: Heuristics,
     topics: &'a Topics,
     partitions: usize,
+    erasure: StageErasure,
     /// Called during a restore, which may take longer than the health check allows.
     mark_alive: &'a dyn Fn(),
     counters: Counters,
@@ -31,10 +33,21 @@ impl<'a> Dedupe<'a> {
         heuristics: Heuristics,
         topics: &'a Topics,
         partitions: usize,
+        erasure: StageErasure,
         mark_alive: &'a dyn Fn(),
     ) -> Self {
         let (counters, headers, value) = (Counters::new(), OutputHeaders::default(), Vec::new());
-        Self { store, heuristics, topics, partitions, mark_alive, counters, headers, value }
+        Self {
+            store,
+            heuristics,
+            topics,
+            partitions,
+            erasure,
+            mark_alive,
+            counters,
+            headers,
+            value,
+        }
     }
 
     /// Looks the event up and stores its id. Returns `None` for a duplicate.
@@ -64,22 +77,32 @@ impl<'a> Dedupe<'a> {
         judge(partition, &self.heuristics, event, value, seen).map(Some)
     }
 
-    /// Passes the event on, with the findings in its headers and value.
+    /// Passes the event on, with the findings in its headers and value, and without what it says about erased
+    /// recipients. The findings are those of the original event.
     fn pass(
         &mut self,
         record: &Record<'_>,
+        erased: Option<&[u8]>,
         findings: &Findings,
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
         self.headers.set(findings);
         let headers = self.headers.as_pairs();
         let (topic, partition) = (&self.topics.events, record.partition());
-        let Some(automation) = findings.automation else {
-            return out.forward(record, topic, partition, &headers);
+        let Kept { key, value } = self.erasure.event(record, erased);
+        let value = match findings.automation {
+            None => value.as_deref(),
+            Some(automation) => {
+                out.count(&self.counters.automated[automation.reason as usize], 1);
+                insert_automation(
+                    value.as_deref().unwrap_or_default(),
+                    automation,
+                    &mut self.value,
+                )?;
+                Some(&*self.value)
+            }
         };
-        out.count(&self.counters.automated[automation.reason as usize], 1);
-        insert_automation(record.value().unwrap_or_default(), automation, &mut self.value)?;
-        out.forward_with_value(record, topic, partition, Some(&self.value), &headers)
+        out.forward_as(record, topic, partition, (&key, value), &headers)
     }
 }
 
@@ -153,12 +176,26 @@ impl Stage for Dedupe<'_> {
         let headers = record.look_up();
         let event = match EnrichedHeaders::read(&|name| headers.get(name)) {
             Ok(event) => event,
-            Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
+            Err(error) => {
+                let detail = error.to_string();
+                return self.erasure.dead_letter(record, Reason::BadHeaders, &detail, out);
+            }
         };
         match self.look_up(record, &event, out).map_err(kafka::Error::state)? {
-            Some(findings) => self.pass(record, &findings, out).map(|()| Outcome::Passed),
+            Some(findings) => {
+                let erased = headers.get(names::ERASED);
+                self.pass(record, erased, &findings, out).map(|()| Outcome::Passed)
+            }
             None => Ok(Outcome::Dropped),
         }
+    }
+
+    fn prepare(&mut self, _: &mut dyn Iterator<Item = Record<'_>>) {
+        self.erasure.refresh();
+    }
+
+    fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
+        self.erasure.kept(record)
     }
 
     fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {

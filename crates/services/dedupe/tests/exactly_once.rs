@@ -6,7 +6,7 @@ mod common;
 
 use common::{Cluster, Event, PARTITIONS, delete_state, traffic};
 use event::Kind;
-use harness::{Outgoing, Record};
+use harness::{DEADLINE, Outgoing, Record, eventually, seen};
 use record::{DEAD_LETTER_REASONS, Reason, TimeRecord, names};
 
 /// Small transactions, so that a short test has many. Values are no JSON, so no event may be marked.
@@ -51,9 +51,17 @@ fn a_member_killed_repeatedly_passes_each_event_once() {
     member.restart();
     cluster.await_all_processed();
     cluster.assert_output();
+
+    // A member that stops writes the files of all its partitions, and the next one starts from them.
+    let restored_from_files = |log: &str| log.matches(" from=").count() as i32;
+    let before = restored_from_files(&member.log());
+    member.stop();
+    member.restart();
+    eventually("the partitions to be restored from local files", DEADLINE, || {
+        let restored = restored_from_files(&member.log()) - before;
+        seen(restored, |restored| *restored >= PARTITIONS)
+    });
     let log = member.log();
-    let restored_from = log.matches(" from=").count() as i32;
-    assert!(restored_from >= PARTITIONS, "local files were not used:\n{log}");
     assert!(!log.contains("discarding"), "local files were discarded:\n{log}");
 }
 

@@ -1,7 +1,7 @@
 //! Adds data to an event that its provider did not send.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event::{CounterSet, Event, Geo, Text, domain_of};
 use providers::Mappings;
@@ -17,7 +17,8 @@ use crate::mx_hosts::MxHosts;
 use crate::settings::EnrichSettings;
 use crate::signals::Signals;
 use crate::sources::Sources;
-use crate::{OpenError, RawRecord, Unreadable};
+use crate::url_rules::UrlRules;
+use crate::{Loading, OpenError, RawRecord, Unreadable};
 
 /// All sources of additional data. Each thread needs its own, because it caches user agents.
 pub struct Enrichment {
@@ -27,6 +28,7 @@ pub struct Enrichment {
     data_centres: DataCentres,
     geography: Geography,
     extraction: Extraction,
+    url_rules: UrlRules,
     lookups: Lookups,
     mappings: Mappings,
     sources: Sources,
@@ -35,8 +37,8 @@ pub struct Enrichment {
 }
 
 impl Enrichment {
-    /// Reads all tables and files, and starts the thread that resolves mail exchangers if
-    /// `enrich.mx_lookups` is set.
+    /// Reads all tables and files, and starts the threads for `enrich.mx_lookups` and
+    /// `enrich.lookup_query` if they are set.
     ///
     /// # Errors
     /// Fails if a file cannot be read or the resolver cannot start; the error names the setting.
@@ -58,11 +60,22 @@ impl Enrichment {
             data_centres: DataCentres::load()?,
             geography: Geography::open(settings.geo_city(), settings.geo_asn())?,
             extraction: Extraction::new(settings.extract.clone()),
-            lookups: Lookups::open(settings.lookups())?,
+            url_rules: UrlRules::new(settings.conversion.clone(), settings.interest.clone()),
+            lookups: Lookups::open(
+                settings.lookups(),
+                &settings.lookup_query,
+                settings.clickhouse.as_ref(),
+            )?,
             mappings: settings.mappings.clone(),
             signals: Signals::load()?,
             count_unauthentic: settings.count_unauthentic,
         })
+    }
+
+    /// Waits at most `within` until every query of `enrich.lookup_query` has been answered once. Call it
+    /// before the first batch, until it is done.
+    pub fn load(&mut self, within: Duration) -> Loading {
+        self.lookups.load(within)
     }
 
     /// Prepares a batch: reloads files that have changed, and resolves the mail exchangers of the
@@ -113,6 +126,7 @@ impl Enrichment {
             event.mailbox_provider = Some(Text::from(self.mailbox_provider(domain_of(recipient))));
         }
         self.extraction.add(event);
+        self.url_rules.add(event);
         self.sources.add_sender(event);
         self.signals.add(event);
         self.lookups.add(event);

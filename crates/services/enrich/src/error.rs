@@ -21,11 +21,19 @@ pub enum OpenError {
         /// The fault of the file.
         cause: FileError,
     },
+    /// A setting of `[clickhouse]` cannot be used for a look-up query.
+    #[error("{key}: {problem}")]
+    ClickHouse {
+        /// The dotted key.
+        key: &'static str,
+        /// The fault and the fix.
+        problem: String,
+    },
     /// The resolver for mail exchangers cannot be configured.
     #[error("enrich.mx_resolver: {0}")]
     Resolver(NetError),
-    /// The thread that resolves mail exchangers cannot be started.
-    #[error("enrich.mx_lookups: cannot start the resolver thread: {0}")]
+    /// The thread that resolves mail exchangers, or the one that queries ClickHouse, cannot be started.
+    #[error("cannot start the thread for enrich.mx_lookups or enrich.lookup_query: {0}")]
     Thread(io::Error),
     /// A `[[source]]` names a mailbox provider that does not exist.
     #[error(
@@ -74,13 +82,20 @@ pub enum FileError {
         /// The name of the first column.
         column: String,
     },
-    /// Two rows have the same key.
-    #[error("line {line}: an earlier line also has the key {key}")]
-    DuplicateKey {
+    /// Two rows have the same campaign.
+    #[error("line {line}: an earlier line also has the campaign {campaign}")]
+    DuplicateCampaign {
         /// The second of the two lines, counted from 1.
         line: u64,
-        /// The key as written in the file.
-        key: String,
+        /// The campaign as written in the file.
+        campaign: String,
+    },
+    /// Two rows have the same recipient. The address is not part of the message, because the message is in the log and
+    /// in `/readyz`.
+    #[error("line {line}: an earlier line also has the recipient of this line")]
+    DuplicateRecipient {
+        /// The second of the two lines, counted from 1.
+        line: u64,
     },
     /// The table has more than 2³² different rows.
     #[error("the table has too many different rows")]
@@ -92,6 +107,7 @@ impl OpenError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "enrich_file_unusable",
+            Self::ClickHouse { .. } => "enrich_clickhouse_unusable",
             Self::Resolver(_) => "enrich_resolver_unusable",
             Self::Thread(_) => "enrich_no_thread",
             Self::UnknownMailboxProvider { .. } => "enrich_unknown_mailbox_provider",
@@ -101,6 +117,10 @@ impl OpenError {
 
     pub(crate) fn file(setting: &'static str, path: &Path, cause: FileError) -> Self {
         Self::File { setting, path: path.to_owned(), cause }
+    }
+
+    pub(crate) fn clickhouse(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::ClickHouse { key, problem: problem.into() }
     }
 
     pub(crate) fn built_in(table: &'static str, problem: impl Display) -> Self {

@@ -1,23 +1,30 @@
-//! Adds the tenant and labels of a recipient or campaign, from CSV files of the operator.
+//! Adds the tenant and labels of a recipient or campaign, from CSV files of the operator and from queries of
+//! ClickHouse.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event::{Event, Text, recipient_key};
+use service::ClickHouseSettings;
 
+use crate::lookup_query::{LookupQuery, QueriedTables};
 use crate::watched::Watched;
-use crate::{FileError, OpenError};
+use crate::{FileError, Loading, OpenError};
 
 /// The name of the column that becomes the tenant.
 const TENANT: &str = "tenant";
 
-/// The tables in the order of `enrich.lookup`.
-pub(crate) struct Lookups(Vec<Watched<Table>>);
+/// The tables in the order of `enrich.lookup`, and then of `enrich.lookup_query`.
+pub(crate) struct Lookups {
+    files: Vec<Watched<Table>>,
+    queried: QueriedTables,
+}
 
-/// A CSV file. Its first column is `recipient` or `campaign`. A column `tenant` becomes the tenant;
+/// A CSV file, or the answer to a query as one. Its first column is `recipient` or `campaign`. A column `tenant` becomes the tenant;
 /// every other column becomes a label with the name of the column.
-struct Table {
+#[derive(Debug)]
+pub(crate) struct Table {
     key_kind: KeyKind,
     /// The index in `rows` for each recipient or campaign.
     keys: HashMap<Box<str>, u32>,
@@ -38,20 +45,31 @@ struct Row {
 }
 
 impl Lookups {
-    /// Reads the tables.
-    pub(crate) fn open<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<Self, OpenError> {
+    /// Reads the files, and begins to send the queries.
+    pub(crate) fn open<'p>(
+        paths: impl Iterator<Item = &'p Path>,
+        queries: &[LookupQuery],
+        clickhouse: Option<&ClickHouseSettings>,
+    ) -> Result<Self, OpenError> {
         let open = |path| Watched::open("lookup", path, Table::read);
-        paths.map(open).collect::<Result<_, _>>().map(Self)
+        let files = paths.map(open).collect::<Result<_, _>>()?;
+        Ok(Self { files, queried: QueriedTables::start(queries, clickhouse)? })
     }
 
-    /// Reloads tables that have changed.
+    /// Waits at most `within` until every query has been answered once.
+    pub(crate) fn load(&mut self, within: Duration) -> Loading {
+        self.queried.load(within)
+    }
+
+    /// Takes over files that have changed and newer answers.
     pub(crate) fn refresh(&mut self, now: Instant) {
-        self.0.iter_mut().for_each(|table| table.refresh(now));
+        self.files.iter_mut().for_each(|table| table.refresh(now));
+        self.queried.refresh();
     }
 
     /// Adds tenant and labels. The values of earlier tables take precedence.
     pub(crate) fn add<'e>(&'e self, event: &mut Event<'e>) {
-        for table in self.0.iter().map(Watched::value) {
+        for table in self.files.iter().map(Watched::value).chain(self.queried.tables()) {
             let Some(row) = table.row(event) else { continue };
             if event.tenant.is_none() {
                 event.tenant = row.tenant.as_deref().map(Text::from);
@@ -67,6 +85,16 @@ impl Lookups {
 impl Table {
     fn read(path: &Path) -> Result<Self, FileError> {
         Self::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path)?)
+    }
+
+    /// Reads a table from bytes.
+    pub(crate) fn from_csv(bytes: &[u8]) -> Result<Self, FileError> {
+        Self::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes))
+    }
+
+    /// Returns the number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
     }
 
     fn parse(mut csv: csv::Reader<impl std::io::Read>) -> Result<Self, FileError> {
@@ -94,7 +122,12 @@ impl Table {
                 }
             };
             if keys.insert(key.into_boxed_str(), number).is_some() {
-                return Err(FileError::DuplicateKey { line, key: record[0].to_owned() });
+                return Err(match key_kind {
+                    KeyKind::Recipient => FileError::DuplicateRecipient { line },
+                    KeyKind::Campaign => {
+                        FileError::DuplicateCampaign { line, campaign: record[0].to_owned() }
+                    }
+                });
             }
         }
         keys.shrink_to_fit();
@@ -147,7 +180,7 @@ mod tests {
     use super::*;
 
     fn table(text: &str) -> Result<Table, FileError> {
-        Table::parse(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()))
+        Table::from_csv(text.as_bytes())
     }
 
     fn error(text: &str) -> String {
@@ -166,7 +199,7 @@ mod tests {
             write("a", "recipient,tenant,tier\nAda@Example.com,acme,\"gold, plus\"\n"),
             write("b", "campaign, team ,tenant,tier\nspring,growth,globex,none\n"),
         ];
-        let lookups = Lookups::open(paths.iter().map(AsRef::as_ref)).unwrap();
+        let lookups = Lookups::open(paths.iter().map(AsRef::as_ref), &[], None).unwrap();
         let raw = br#"{"event":"open","email":"ada@example.com","timestamp":1800000000,
             "campaign_id":"spring"}"#;
         let added = |recipient| {
@@ -195,14 +228,23 @@ mod tests {
         assert!(error("campaign,\na,b\n").contains("column 2 has no name"));
         assert!(
             error("campaign,tenant\na,b\na,c\n")
-                .contains("line 3: an earlier line also has the key a")
-        );
-        assert!(
-            error("recipient,tenant\nA@example.com,b\na@example.com,c\n")
-                .contains("also has the key")
+                .contains("line 3: an earlier line also has the campaign a")
         );
         assert!(error("campaign,tenant\n,b\n").contains("line 2: the campaign is empty"));
         assert!(error("campaign,tenant\na,b,c\n").contains("record"), "a line has an extra cell");
         assert!(error("").contains("the first column"));
+    }
+
+    #[test]
+    fn an_error_about_recipients_contains_no_address() {
+        let twice = error("recipient,tenant\nAda@example.com,b\nada@example.com,c\n");
+        assert_eq!(twice, "line 3: an earlier line also has the recipient of this line");
+        for text in [
+            "recipient,tenant\nada@example.com,b,c\n",
+            "recipient,tenant\nada@example.com\n",
+            "recipient,tenant\nada@example.com,b\n,c\n",
+        ] {
+            assert!(!error(text).contains("ada"), "{text}");
+        }
     }
 }

@@ -8,10 +8,13 @@ use std::time::Duration;
 use kafka::BatchSettings;
 use providers::Mappings;
 use serde::Deserialize;
-use service::{Settings, SettingsError};
+use service::{ClickHouseSettings, Settings, SettingsError};
 
 use crate::extract::Rule;
+use crate::lookup_query::LookupQuery;
 use crate::sources::SourceSettings;
+use crate::url_rules::{ConversionRule, InterestRule};
+use crate::{extract, lookup_query, url_rules};
 
 /// The section `[enrich]`. `deploy/mailpulse.toml` explains the keys.
 #[derive(Debug, Deserialize)]
@@ -37,8 +40,14 @@ pub struct EnrichSettings {
     geo_city: PathBuf,
     geo_asn: PathBuf,
     lookup: Vec<PathBuf>,
+    pub(crate) lookup_query: Vec<LookupQuery>,
     pub(crate) count_unauthentic: bool,
     pub(crate) extract: Vec<Rule>,
+    pub(crate) conversion: Vec<ConversionRule>,
+    pub(crate) interest: Vec<InterestRule>,
+    /// Only if there are look-up queries.
+    #[serde(skip)]
+    pub(crate) clickhouse: Option<ClickHouseSettings>,
     /// The mappings of the `[[source]]` tables, with which the ingress splits.
     #[serde(skip)]
     pub(crate) mappings: Mappings,
@@ -56,6 +65,12 @@ impl EnrichSettings {
         enrich.mappings = Mappings::new(settings.list("source")?)
             .map_err(|error| settings.invalid("source", error.to_string()))?;
         enrich.sources = SourceSettings::read_all(settings)?;
+        extract::check(settings, &enrich.extract)?;
+        url_rules::check(settings, &enrich.conversion, &enrich.interest)?;
+        lookup_query::check(settings, &enrich.lookup_query)?;
+        if !enrich.lookup_query.is_empty() {
+            enrich.clickhouse = Some(settings.section("clickhouse")?);
+        }
         if !enrich.mx_resolver.is_empty() && enrich.resolver().is_none() {
             let problem = "set it to the address and port of a name server, such as 127.0.0.1:53";
             return Err(settings.invalid("enrich.mx_resolver", problem));

@@ -1,21 +1,23 @@
 use std::time::Duration;
 
 use enrich::{Enrichment, RawRecord};
+use erasure::StageErasure;
 use event::{CounterSet, DimensionDigests, Event, IdBuilder, Kind};
 use kafka::{
-    AfterRollback, Alignment, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Stage,
-    TopicPartition, TopicSettings,
+    AfterRollback, Alignment, CommittedCounter, Inputs, Kept, Lead, Outcome, Outgoing, Output,
+    Record, Stage, TopicPartition, TopicSettings,
 };
 use record::{ForDedupe, TimeRecord, Topics, names};
 
 use crate::log_time::LogTime;
 
-/// Turns raw events into canonical events. An event depends on its own record only. Between records it
-/// keeps the times of the ingresses, look-up tables and a buffer.
+/// Turns raw events into canonical events. An event depends on its own record, on look-up tables and on who was
+/// erased. Between records it keeps these, the times of the ingresses and a buffer.
 pub(crate) struct Enrich {
     topics: Topics,
     partitions: TopicSettings,
     enrichment: Enrichment,
+    erasure: StageErasure,
     log_time: LogTime,
     clocks_ignored: CommittedCounter,
     value: Vec<u8>,
@@ -25,15 +27,36 @@ pub(crate) struct Enrich {
 /// its broker is away.
 const ALIGNMENT_WAIT: Duration = Duration::from_secs(1);
 
+/// A request with deliveries and bounces reaches their topics one after the other, within milliseconds on most days. If the
+/// bounces passed first, a healthy sender could be above a threshold for a moment, which is enough for a page.
+const DELIVERIES_FIRST: Lead = Lead {
+    leaders: &[Kind::Accepted as usize, Kind::Delivered as usize],
+    followers: &[Kind::Deferred as usize, Kind::Bounced as usize, Kind::Dropped as usize],
+    wait: Duration::from_millis(250),
+};
+
 /// The greatest number of headers of a record of `mail.enriched`.
-const MAX_HEADERS: usize = 12;
+const MAX_HEADERS: usize = 13;
 
 impl Enrich {
-    pub(crate) fn new(topics: Topics, partitions: TopicSettings, enrichment: Enrichment) -> Self {
+    pub(crate) fn new(
+        topics: Topics,
+        partitions: TopicSettings,
+        enrichment: Enrichment,
+        erasure: StageErasure,
+    ) -> Self {
         let log_time = LogTime::new(topics.all_raw().count());
         let clocks_ignored =
             CommittedCounter::new(metrics::counter!("mailpulse_enrich_clocks_ignored_total"));
-        Self { topics, partitions, enrichment, log_time, clocks_ignored, value: Vec::new() }
+        Self {
+            topics,
+            partitions,
+            enrichment,
+            erasure,
+            log_time,
+            clocks_ignored,
+            value: Vec::new(),
+        }
     }
 
     /// Publishes the merged time of the partition number if the time record advances it.
@@ -79,7 +102,9 @@ impl Stage for Enrich {
     /// The kinds of events are in different topics. Their records are processed in the order in which the
     /// ingress received them, so that no kind is ahead of the others after a stall.
     fn alignment(&self) -> Option<Alignment> {
-        Some(Alignment { time: received_at, wait: ALIGNMENT_WAIT })
+        // The topics are in the order of the kinds.
+        let lead = Some(DELIVERIES_FIRST);
+        Some(Alignment { time: received_at, wait: ALIGNMENT_WAIT, lead })
     }
 
     fn restore(
@@ -112,6 +137,7 @@ impl Stage for Enrich {
     fn prepare(&mut self, records: &mut dyn Iterator<Item = Record<'_>>) {
         let keys = records.filter_map(|record| std::str::from_utf8(record.key()).ok());
         self.enrichment.prepare(keys);
+        self.erasure.refresh();
     }
 
     fn process(
@@ -122,32 +148,43 @@ impl Stage for Enrich {
         if let Some(time) = record.time_record() {
             return self.pass_time(record, &time, out);
         }
-        let Self { topics, enrichment, value, .. } = self;
+        let Self { topics, enrichment, erasure, value, .. } = self;
         let bytes = record.value().unwrap_or_default();
         let headers = record.look_up();
         let raw = RawRecord::read(&|name| headers.get(name), record.key(), bytes);
         let published = raw.and_then(|raw| {
             enrichment.read(&raw, |event, would_count| {
-                publish(&topics.enriched, value, record, (event, would_count), out)
+                value.clear();
+                let write = |event: &Event<'_>| serde_json::to_writer(&mut *value, event);
+                erasure.eraser().with_erased(event, write).map_err(kafka::Error::state)?;
+                let outgoing = Outgoing {
+                    topic: &topics.enriched,
+                    partition: Some(record.partition()),
+                    key: &erasure.key(record.key()),
+                    value: Some(value),
+                    headers: &[],
+                };
+                publish(outgoing, (event, would_count), erasure.eraser().fingerprint(), out)
             })
         });
         match published {
             Ok(published) => published.map(|()| Outcome::Passed),
-            Err(error) => out.dead_letter(record, error.reason(), &error.to_string()),
+            Err(error) => erasure.dead_letter(record, error.reason(), &error.to_string(), out),
         }
+    }
+
+    fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
+        self.erasure.kept(record)
     }
 }
 
-/// Sends the event, with headers for everything that dedupe needs, so that dedupe parses no JSON.
+/// Sends the record of an event, with headers for everything that dedupe needs, so that dedupe parses no JSON.
 fn publish(
-    topic: &str,
-    value: &mut Vec<u8>,
-    record: &Record<'_>,
+    outgoing: Outgoing<'_>,
     (event, would_count): (&Event<'_>, Option<CounterSet>),
+    erased: Option<[u8; 8]>,
     out: &mut Output<'_>,
 ) -> Result<(), kafka::Error> {
-    value.clear();
-    serde_json::to_writer(&mut *value, event).map_err(kafka::Error::state)?;
     let (mut digits, mut received_at) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(MAX_HEADERS);
     headers.push((names::EVENT_ID, event.event_id.as_bytes()));
@@ -174,17 +211,14 @@ fn publish(
     if event.automation.is_some() {
         headers.push((names::MACHINE, b""));
     }
+    if let Some(erased) = &erased {
+        headers.push((names::ERASED, erased));
+    }
     let link = link_digest(event);
     if let Some(link) = &link {
         headers.push((names::LINK, link));
     }
-    out.send(Outgoing {
-        topic,
-        partition: Some(record.partition()),
-        key: record.key(),
-        value: Some(value),
-        headers: &headers,
-    })
+    out.send(Outgoing { headers: &headers, ..outgoing })
 }
 
 /// Returns a digest of the link that a click followed. Four bytes are enough to distinguish the

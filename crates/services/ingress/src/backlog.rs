@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use spool::{Cause, Spool, SpoolError};
+use spool::{Cause, Spool, SpoolError, SpoolKeys};
 use tokio::sync::Notify;
 
 use crate::lock::lock;
@@ -67,10 +67,12 @@ pub(crate) struct SpoolTicket<'b>(&'b Backlog);
 
 impl Backlog {
     /// Opens the spool. All requests are spooled until [`Backlog::try_resume`] succeeds.
-    pub(crate) fn open(directory: &Path, limit: u64) -> anyhow::Result<Self> {
-        let (spool, recovered) = Spool::open(directory, limit)?;
+    pub(crate) fn open(directory: &Path, limit: u64, keys: SpoolKeys) -> anyhow::Result<Self> {
+        let is_encrypted = keys.is_sealing();
+        let (spool, recovered) = Spool::open_sealed(directory, limit, keys)?;
         tracing::info!(
             directory = %directory.display(),
+            is_encrypted,
             requests = recovered.entries,
             torn_bytes = recovered.torn_bytes,
             damaged_bytes = recovered.damaged_bytes,
@@ -290,7 +292,7 @@ mod tests {
 
     fn backlog(limit: u64) -> (tempfile::TempDir, Backlog) {
         let directory = tempfile::tempdir().unwrap();
-        let backlog = Backlog::open(directory.path(), limit).unwrap();
+        let backlog = Backlog::open(directory.path(), limit, SpoolKeys::default()).unwrap();
         (directory, backlog)
     }
 

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Gauge, gauge};
+use service::client_limit::network;
 use tokio::sync::Notify;
 
-use crate::client_address::network;
 use crate::limits::Limit;
 
 /// A body up to this length is small: nearly all webhooks are.

@@ -1,6 +1,6 @@
 //! Finds the client address behind trusted load balancers.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -51,7 +51,7 @@ impl TrustedProxies {
         nearest
     }
 
-    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
+    fn is_trusted(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
@@ -74,15 +74,6 @@ impl TrustedProxies {
             ForwardedHeader::XForwardedFor => x_forwarded_for(value.as_bytes()),
             ForwardedHeader::Forwarded => forwarded::hops(value.as_bytes()),
         }
-    }
-}
-
-/// Returns the address that stands for a client in limits. A client with one IPv6 address usually
-/// owns the whole /64 network (RFC 6177), so all its addresses count as one client.
-pub(crate) const fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
     }
 }
 

@@ -42,7 +42,6 @@ mod sources;
 mod split_request;
 mod spool_writer;
 mod time_writer;
-mod timed_stream;
 
 use std::sync::Arc;
 
@@ -65,6 +64,7 @@ fn main() -> anyhow::Result<()> {
     let service = Service::load("ingress", env!("CARGO_PKG_VERSION"))?;
     let settings = IngressSettings::read(&service.settings)?;
     let pseudonymizer = Pseudonymizer::from_settings(&service.settings)?;
+    let spool_keys = settings.spool_keys(&service.settings)?;
     let sources = Sources::read(&service.settings)?;
     let mappings = Mappings::new(service.settings.list("source")?)?;
     let cluster = Cluster::read(&service)?;
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
         mappings,
         runtime.handle(),
     )?;
-    let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes)?;
+    let backlog = Backlog::open(&settings.spool_directory, settings.spool_bytes, spool_keys)?;
     let work = HeavyWork::new();
     let admission = AdmissionControl::new(certificates, work.clone(), &settings);
     let ingress = Ingress::new(

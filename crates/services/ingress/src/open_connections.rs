@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use service::timed_stream::Phase;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limit;
 use crate::lock::lock;
-use crate::timed_stream::Phase;
 
 /// After this time another connection is closed, if the one before did not make room.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(10);

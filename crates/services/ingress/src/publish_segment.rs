@@ -248,7 +248,7 @@ fn read<'s>(
             let (headers, body) = decoded.ok_or(Unreadable {
                 offset,
                 bytes: payload,
-                cause: Cause::BadHeaders,
+                cause: if spool::is_sealed(payload) { Cause::Sealed } else { Cause::BadHeaders },
                 after,
             })?;
             Ok((headers, body, after))
@@ -315,7 +315,8 @@ mod tests {
         spool.append(&[Kind::Delivered, Kind::Opened, Kind::Delivered].map(payload)).unwrap();
         let (number, segment) = spool.first_segment().unwrap().unwrap();
         drop(spool);
-        let backlog = Backlog::open(directory.path(), 1 << 20).unwrap();
+        let backlog =
+            Backlog::open(directory.path(), 1 << 20, spool::SpoolKeys::default()).unwrap();
 
         let mut progress = Progress::default();
         progress.start(number);

@@ -21,8 +21,7 @@ use governor::clock::{Clock, DefaultClock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-
-use crate::client_address::network;
+use service::client_limit::network;
 
 /// The index that stands for all paths without a source.
 pub(crate) const NO_SOURCE: usize = usize::MAX;

@@ -1,9 +1,8 @@
 //! Accepts connections, limits their number, and drains them at shutdown.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,17 +14,17 @@ use hyper_util::server::graceful::GracefulShutdown;
 use kafka::Cluster;
 use listenfd::ListenFd;
 use service::Service;
+use service::client_limit::{ClientLimit, CountedConnection};
+use service::timed_stream::{Phase, StreamTimeouts, TimedStream, Timeout};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::client_address::{TrustedProxies, network};
 use crate::drain_backlog::drain_backlog;
 use crate::handler::Ingress;
 use crate::limits::Limit;
 use crate::open_connections::OpenConnections;
 use crate::settings::IngressSettings;
 use crate::time_writer::TimeWriter;
-use crate::timed_stream::{Phase, StreamTimeouts, TimedStream};
 
 /// The size of a connection's read buffer, which limits the head of a request, and of its write
 /// buffer. The heads of providers have a few hundred bytes. All connections together may fill theirs.
@@ -59,7 +58,7 @@ pub(crate) async fn serve(
         ingress: Arc::clone(&ingress),
         graceful: GracefulShutdown::new(),
         open: OpenConnections::new(settings.max_connections),
-        per_client: ClientLimit::new(settings),
+        per_client: settings.client_limit(),
         timeouts: settings.stream_timeouts(),
     };
     tokio::select! {
@@ -185,7 +184,7 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
         let open = self.open.insert(permit, phase.clone());
-        let stream = TimedStream::new(stream, phase.clone(), self.timeouts);
+        let stream = TimedStream::new(stream, phase.clone(), self.timeouts, count_timeout);
         let handler = service_fn(move |request| {
             let (ingress, phase) = (Arc::clone(&ingress), phase.clone());
             async move {
@@ -218,51 +217,10 @@ impl Connections {
     }
 }
 
-/// Limits the connections of each client. A trusted proxy has no limit, because its connections are
-/// those of many clients.
-struct ClientLimit {
-    proxies: TrustedProxies,
-    limit: usize,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// A connection that counts against the limit of its client until it is dropped.
-struct CountedConnection {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    client: Option<IpAddr>,
-}
-
-impl ClientLimit {
-    fn new(settings: &IngressSettings) -> Self {
-        let (proxies, limit) = (settings.trusted_proxies(), settings.max_connections_per_client);
-        Self { proxies, limit, open: Arc::default() }
-    }
-
-    /// Returns `None` if the client has as many connections as it may have.
-    fn count(&self, peer: IpAddr) -> Option<CountedConnection> {
-        let peer = peer.to_canonical();
-        let client = (!self.proxies.is_trusted(peer)).then(|| network(peer));
-        if let Some(client) = client {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let connections = open.entry(client).or_default();
-            if *connections >= self.limit {
-                return None;
-            }
-            *connections += 1;
-        }
-        Some(CountedConnection { open: Arc::clone(&self.open), client })
-    }
-}
-
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        let Some(client) = self.client else { return };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connections) = open.get_mut(&client) {
-            *connections -= 1;
-            if *connections == 0 {
-                open.remove(&client);
-            }
-        }
+fn count_timeout(timeout: Timeout) {
+    match timeout {
+        Timeout::Head => Limit::HeadTimeout.count(),
+        Timeout::Idle => Limit::IdleTimeout.count(),
+        Timeout::Write => Limit::WriteTimeout.count(),
     }
 }

@@ -11,11 +11,13 @@ use ipnet::IpNet;
 use kafka::PublisherSettings;
 use providers::SplitLimits;
 use serde::{Deserialize, Deserializer};
-use service::{Settings, SettingsError};
+use service::client_limit::ClientLimit;
+use service::timed_stream::StreamTimeouts;
+use service::{Secret, Settings, SettingsError};
+use spool::SpoolKeys;
 
 use crate::body_memory::{MemoryLimits, SMALL_BODY_BYTES};
 use crate::client_address::{ForwardedHeader, TrustedProxies};
-use crate::timed_stream::StreamTimeouts;
 
 /// The queue of the publisher that drains the backlog. The largest record (20 MiB) fits into it, and so
 /// does a window of [`crate::publish_segment`].
@@ -67,6 +69,7 @@ pub(crate) struct IngressSettings {
     pub(crate) drain_timeout: Duration,
     pub(crate) spool_directory: PathBuf,
     pub(crate) spool_bytes: u64,
+    spool_keys: Vec<Secret>,
     pub(crate) sns_certificates: String,
 }
 
@@ -94,6 +97,12 @@ impl IngressSettings {
         Ok(read)
     }
 
+    /// Returns the keys that encrypt the spool.
+    pub(crate) fn spool_keys(&self, settings: &Settings) -> Result<SpoolKeys, SettingsError> {
+        SpoolKeys::new(self.spool_keys.iter().map(Secret::expose))
+            .map_err(|error| settings.invalid("ingress.spool_keys", error.to_string()))
+    }
+
     /// Returns how the memory for bodies is divided.
     pub(crate) fn memory_limits(&self) -> MemoryLimits {
         let total = self.body_memory_bytes;
@@ -111,6 +120,10 @@ impl IngressSettings {
             idle: self.idle_timeout,
             write: self.write_timeout,
         }
+    }
+
+    pub(crate) fn client_limit(&self) -> ClientLimit {
+        ClientLimit::new(self.max_connections_per_client, self.trusted_proxies.clone())
     }
 
     pub(crate) fn trusted_proxies(&self) -> TrustedProxies {

@@ -9,7 +9,7 @@
 //! | `waiting/<scope key>` | the corrected windows of a source that are published when the minute is over, or a tombstone if there are none |
 //! | `deliveries/<scope key>` | the latest hour in which the source or tenant has delivered a message |
 //! | `episodes/<scope key>` | [`alerting::ScopeEpisodes`], or a tombstone if there are none |
-//! | `campaign/<scope key>` | the [`crate::evidence::Campaign`] of a campaign |
+//! | `campaign/<scope key>` | the [`alerting::Campaign`] of a campaign |
 //! | `baseline/<hour of the week>/<scope key>` | an [`alerting::Bucket`]: the counts of this hour in the last weeks, or a tombstone after it expired |
 //! | `engagement/<scope key>` | the [`alerting::EngagementHistory`], or a tombstone after it expired |
 //! | `history/<scope key>` | the ends of the panes of the last events, by [`alerting::Series`], or a tombstone if there are none |

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use window::PANE;
 
 use crate::watermarks::{Activity, PartitionProgress, Watermarks};
 
@@ -64,6 +65,15 @@ impl ShardClock {
             };
         }
         Some(time)
+    }
+
+    /// Returns a time that is later than all events behind the watermarks, in UTC microseconds. `None` while the
+    /// progress of an event partition is unknown.
+    pub(crate) fn after_all_events(&self, settings: ClockSettings) -> Option<i64> {
+        self.now?;
+        let newest = self.partitions.values().filter_map(|progress| progress.watermark).max()?;
+        // A watermark is published when it enters another pane.
+        Some(newest.saturating_add(settings.out_of_orderness).saturating_add(PANE))
     }
 
     /// Returns the event time in UTC microseconds; `None` while it is unknown.

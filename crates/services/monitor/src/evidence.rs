@@ -1,37 +1,10 @@
 //! What the rules of a scope are judged by.
 
-use alerting::{Baseline, Evidence, Series};
+use alerting::{Baseline, Campaign, Evidence, Series};
 use event::OccurredAt;
-use serde::{Deserialize, Serialize};
-use window::{Cohorts, Counts, HourStart, JudgedWindows, PaneCounts, Width};
+use window::{Cohorts, Counts, HourStart, JudgedWindows, Width};
 
 use crate::history::History;
-
-/// How long a campaign is counted before its counts begin again, in microseconds: one day.
-const CAMPAIGN_RESTARTS: i64 = 24 * 3_600_000_000;
-
-/// The counts of a campaign since it began, or since a day ago at most.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Campaign {
-    /// The first moment of its first pane, UTC microseconds.
-    pub(crate) since: i64,
-    pub(crate) counts: PaneCounts,
-}
-
-impl Campaign {
-    /// Adds the counts of a pane. What happened before the beginning is not counted.
-    pub(crate) fn add(campaign: &mut Option<Self>, pane: i64, counts: &Counts) {
-        let is_over = |it: &Self| pane >= it.since.saturating_add(CAMPAIGN_RESTARTS);
-        if campaign.as_ref().is_none_or(is_over) {
-            *campaign = Some(Self { since: pane, counts: PaneCounts::default() });
-        }
-        if let Some(campaign) = campaign
-            && pane >= campaign.since
-        {
-            campaign.counts.increase(counts);
-        }
-    }
-}
 
 /// The evidence at one end of windows.
 pub(crate) struct ScopeEvidence<'a> {
@@ -64,7 +37,7 @@ impl Evidence for ScopeEvidence<'_> {
     }
 
     fn campaign(&self) -> Option<(i64, Counts)> {
-        self.campaign.map(|campaign| (campaign.since, campaign.counts.to_counts()))
+        self.campaign.map(Campaign::since)
     }
 
     fn rates_known(&self) -> bool {

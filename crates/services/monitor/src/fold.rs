@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use erasure::StageErasure;
 use event::{CounterSet, OccurredAt};
 use kafka::{
-    AfterRollback, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage, TopicPartition,
+    AfterRollback, Inputs, Kept, Outcome, Outgoing, Output, Record, Restore, Stage, TopicPartition,
 };
 use record::{Reason, Tally, Topics, names, time_record};
 use window::HourStart;
@@ -22,6 +23,7 @@ pub(crate) struct Fold {
     event_partitions: usize,
     panes_topic: String,
     pane_partitions: i32,
+    erasure: StageErasure,
     partitions: EventPartitions,
     batch_counts: BatchCounts,
     deliveries: UnpublishedDeliveries,
@@ -34,6 +36,7 @@ impl Fold {
         topics: &Topics,
         event_partitions: usize,
         pane_partitions: i32,
+        erasure: StageErasure,
         settings: &MonitorSettings,
     ) -> Self {
         Self {
@@ -41,6 +44,7 @@ impl Fold {
             event_partitions,
             panes_topic: topics.panes.clone(),
             pane_partitions,
+            erasure,
             partitions: EventPartitions::new(settings),
             batch_counts: BatchCounts::new(settings.scopes()),
             deliveries: UnpublishedDeliveries::default(),
@@ -115,7 +119,7 @@ impl Stage for Fold {
         out: &mut Output<'_>,
     ) -> Result<Outcome, kafka::Error> {
         self.partitions.read(record.partition(), record.offset().next());
-        if record.is_redriven_for(record::Stage::Archive) {
+        if record.is_redriven_for_another(Self::STAGE) {
             return Ok(Outcome::Dropped); // it was counted when it was first read
         }
         let headers = record.look_up();
@@ -128,13 +132,27 @@ impl Stage for Fold {
         let event = match RatedEvent::read(value) {
             Ok(event) => event,
             Err(error) if error.is_data() => {
-                return out.dead_letter(record, Reason::WrongShape, &error.to_string());
+                return self.erasure.dead_letter(
+                    record,
+                    Reason::WrongShape,
+                    &error.to_string(),
+                    out,
+                );
             }
-            Err(error) => return out.dead_letter(record, Reason::NotJson, &error.to_string()),
+            Err(error) => {
+                return self.erasure.dead_letter(record, Reason::NotJson, &error.to_string(), out);
+            }
         };
         let Tally { counts, sent, corrections, .. } = match Tally::read(&header) {
             Ok(tally) => tally,
-            Err(error) => return out.dead_letter(record, Reason::BadHeaders, &error.to_string()),
+            Err(error) => {
+                return self.erasure.dead_letter(
+                    record,
+                    Reason::BadHeaders,
+                    &error.to_string(),
+                    out,
+                );
+            }
         };
         let counts = match counts {
             Some(counts) => counts,
@@ -142,16 +160,35 @@ impl Stage for Fold {
             None => match counts_of_earlier_release(value, header(names::FIRST)) {
                 Ok(counts) => counts,
                 Err(NotCountable::Json(error)) => {
-                    return out.dead_letter(record, Reason::WrongShape, &error.to_string());
+                    return self.erasure.dead_letter(
+                        record,
+                        Reason::WrongShape,
+                        &error.to_string(),
+                        out,
+                    );
                 }
                 Err(error) => {
-                    return out.dead_letter(record, Reason::BadHeaders, &error.to_string());
+                    return self.erasure.dead_letter(
+                        record,
+                        Reason::BadHeaders,
+                        &error.to_string(),
+                        out,
+                    );
                 }
             },
         };
         self.partitions.observe(record.partition(), event.time());
         self.batch_counts.add(&event, counts, sent, corrections.as_ref());
         Ok(Outcome::Counted)
+    }
+
+    /// This does not wait for the tombstones, because the sums name nobody.
+    fn prepare(&mut self, _: &mut dyn Iterator<Item = Record<'_>>) {
+        self.erasure.update();
+    }
+
+    fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
+        self.erasure.kept(record)
     }
 
     fn idle(&mut self, partition: &TopicPartition, duration: Duration) {

@@ -49,7 +49,7 @@ pub(crate) struct InvalidInput {
 impl InvalidInput {
     /// Returns the reason of the dead letter.
     pub(crate) fn reason(&self) -> Reason {
-        if self.error.is_data() { Reason::WrongShape } else { Reason::NotJson }
+        Reason::of_json(&self.error)
     }
 }
 

@@ -12,7 +12,6 @@ use record::{Reason, Topics};
 use serde::Deserialize;
 use window::{Counts, HourStart, PANE, PaneStart, Ring, ScopeError};
 
-use crate::clock::ClockSettings;
 use crate::commit::{CommitPart, KeyedDelta, partition_of};
 use crate::deliveries::Deliveries;
 use crate::history::Zones;
@@ -112,19 +111,11 @@ impl Rate {
             rates_topic: topics.rates.clone(),
             alerts_topic: topics.alerts.clone(),
             changelog: topics.monitor_changelog.clone(),
-            shard_settings: ShardSettings {
-                rules,
-                zones,
-                publish: settings.publish,
-                clock: ClockSettings {
-                    event_partitions,
-                    slack: settings.slack(),
-                    out_of_orderness: settings.out_of_orderness(),
-                },
-                scopes_per_source: settings
-                    .scopes_per_shard(usize::try_from(pane_partitions).unwrap_or(1)),
-                memory_is_full: false,
-            },
+            shard_settings: ShardSettings::new(
+                settings,
+                (event_partitions, pane_partitions),
+                (rules, zones),
+            ),
             shards: BTreeMap::new(),
             published_clocks: BTreeMap::new(),
             transitions: Transitions::default(),
@@ -146,8 +137,7 @@ impl Rate {
             send(out, &self.rates_topic, None, key.as_bytes(), Some(&value))?;
         }
         for alert in self.transitions.alerts.drain(..) {
-            let value = serde_json::to_vec(&alert).map_err(kafka::Error::state)?;
-            let key = alert.scope.key();
+            let (key, value) = alert_record(&alert)?;
             send(out, &self.alerts_topic, Some(ALERTS_PARTITION), key.as_bytes(), Some(&value))?;
             let counter = metrics::counter!("mailpulse_monitor_alert_transitions_total",
                 "rule" => alert.rule.clone(), "state" => alert.state.as_str());
@@ -237,7 +227,8 @@ impl Stage for Rate {
                 send(out, topic, Some(partition), CommitPart::KEY, Some(&value)).map_err(Into::into)
             }
         };
-        match receive(shard, record, &self.shard_settings, &mut self.transitions, counted) {
+        let (key, value) = (record.key(), record.value().unwrap_or_default());
+        match receive(shard, (key, value), &self.shard_settings, &mut self.transitions, counted) {
             Ok(()) => Ok(Outcome::Counted),
             Err(InvalidRecord::Kafka(error)) => Err(error),
             Err(error) => out.dead_letter(record, Reason::WrongShape, &error.to_string()),
@@ -307,7 +298,7 @@ struct DeltaFields {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum InvalidRecord {
+pub(crate) enum InvalidRecord {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error("the key is not UTF-8: {0}")]
@@ -318,16 +309,21 @@ enum InvalidRecord {
     Kafka(#[from] kafka::Error),
 }
 
-/// Passes a record to the shard: a commit of fold, or a record of an earlier release.
-fn receive(
+/// Returns key and value of the record of an alert.
+pub(crate) fn alert_record(alert: &Alert) -> Result<(String, Vec<u8>), kafka::Error> {
+    Ok((alert.scope.key(), serde_json::to_vec(alert).map_err(kafka::Error::state)?))
+}
+
+/// Passes a record of `mail.panes`, key and value, to the shard: a commit of fold, or a record of an earlier
+/// release.
+pub(crate) fn receive(
     shard: &mut Shard,
-    record: &Record<'_>,
+    (key, value): (&[u8], &[u8]),
     settings: &ShardSettings,
     transitions: &mut Transitions,
     mut counted: impl FnMut(DeltaOutcome, &KeyedDelta) -> Result<(), InvalidRecord>,
 ) -> Result<(), InvalidRecord> {
-    let value = record.value().unwrap_or_default();
-    match record.key() {
+    match key {
         CommitPart::KEY => {
             let part = serde_json::from_slice(value)?;
             shard.receive_part(part, settings, transitions, counted)

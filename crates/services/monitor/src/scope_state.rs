@@ -6,14 +6,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alerting::{Alert, AsOf, Facts, RuleInForce, ScopeEpisodes};
+use alerting::{Alert, AsOf, Campaign, Facts, RuleInForce, ScopeEpisodes};
 use event::{Counter, OccurredAt};
 use window::{
     Admission, Applied, BOUNCES, Cohorts, Counts, Emits, HourStart, JudgedWindows, PANE, PaneStart,
     Ring, Scope, ScopeError, ScopeKind, ScopeWindows, Width, Window,
 };
 
-use crate::evidence::{Campaign, ScopeEvidence};
+use crate::evidence::ScopeEvidence;
 use crate::history::{History, may_have_history};
 use crate::settings::Publish;
 use crate::shard::ShardSettings;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alerting::rule::Rule;
-use alerting::{Override, RuleError, RuleSet, Zone};
+use alerting::{Override, RuleSet, Zone};
 use event::Provider;
 use kafka::BatchSettings;
 use serde::Deserialize;
@@ -82,12 +82,14 @@ pub(crate) struct MonitorSettings {
 }
 
 impl MonitorSettings {
-    /// Returns the rules and their overrides. Without a rule in the settings, these are the default rules.
-    pub(crate) fn rules(&self) -> Result<RuleSet, RuleError> {
+    /// Returns the rules and their overrides. Without a rule in the settings, these are the default rules. `settings` are
+    /// those of which this is a section.
+    pub(crate) fn rules(&self, settings: &Settings) -> Result<RuleSet, SettingsError> {
         let defaults =
             || RuleSet::defaults().rules().iter().map(|rule| Rule::clone(rule)).collect();
         let rules = if self.rule.is_empty() { defaults() } else { self.rule.clone() };
         RuleSet::new(rules, self.overrides.clone())
+            .map_err(|error| settings.invalid("monitor.rule", error.to_string()))
     }
 
     /// The size of a transaction, and the refusal limit.

@@ -15,7 +15,7 @@ use crate::scope_state::{
     ChangelogRecord, Counted, HasDeliveries, Judgement, Published, RestoredScope, ScopeKey,
     ScopeState,
 };
-use crate::settings::Publish;
+use crate::settings::{MonitorSettings, Publish};
 use crate::watermarks::Watermarks;
 
 /// The greatest number of tombstones of expired panes and cohorts that one commit writes.
@@ -33,6 +33,30 @@ pub(crate) struct ShardSettings {
     pub(crate) scopes_per_source: usize,
     /// Whether the scopes of the process use as much memory as they may.
     pub(crate) memory_is_full: bool,
+}
+
+impl ShardSettings {
+    /// Returns the settings of the shards. `event_partitions` and `pane_partitions` are the numbers of partitions of
+    /// `mail.events` and `mail.panes`.
+    pub(crate) fn new(
+        settings: &MonitorSettings,
+        (event_partitions, pane_partitions): (usize, i32),
+        (rules, zones): (RuleSet, Zones),
+    ) -> Self {
+        Self {
+            rules,
+            zones,
+            publish: settings.publish,
+            clock: ClockSettings {
+                event_partitions,
+                slack: settings.slack(),
+                out_of_orderness: settings.out_of_orderness(),
+            },
+            scopes_per_source: settings
+                .scopes_per_shard(usize::try_from(pane_partitions).unwrap_or(1)),
+            memory_is_full: false,
+        }
+    }
 }
 
 /// The changes that a shard publishes.
@@ -292,6 +316,13 @@ impl Shard {
         self.clock.known()
     }
 
+    /// Returns a time that is later than all events so far, in UTC microseconds. `None` while the progress or the
+    /// offset of an event partition is unknown.
+    pub(crate) fn after_all_events(&self, settings: ClockSettings) -> Option<i64> {
+        let is_complete = self.as_of.0.len() >= settings.event_partitions;
+        self.clock.after_all_events(settings).filter(|_| is_complete)
+    }
+
     /// Judges what has changed, updates the clock, and advances every scope that is due at the new time.
     pub(crate) fn receive(
         &mut self,
@@ -510,7 +541,7 @@ fn can_wait(key: &str) -> bool {
 
 /// Returns what limits the number of scopes of a key: provider and source, or for a tenant the kind of
 /// scope, `tenant` or `tenant-mailbox`. Sources are not limited.
-fn limited_group(key: &str) -> Option<&str> {
+pub(crate) fn limited_group(key: &str) -> Option<&str> {
     let (kind, rest) = key.split_once('/')?;
     match kind {
         "source" => None,

@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alerting::{Change, Incident, IncidentGroup, IncidentState, Severity};
+use courier::{DeliveryError, Endpoint};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderMap;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::endpoint::{DeliveryError, Endpoint};
 use crate::message::{self, Message};
 use crate::open_incidents::{Identity, OpenIncidents};
 use crate::received::Received;

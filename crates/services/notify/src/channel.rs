@@ -1,11 +1,11 @@
 //! The channels that incidents are delivered to.
 
 use alerting::{Change, Incident, IncidentState, Severity};
+use courier::DeliveryError;
 use jiff::Timestamp;
 
 use crate::alertmanager::Alertmanager;
 use crate::email::Email;
-use crate::endpoint::DeliveryError;
 use crate::message::{self, Message};
 use crate::pagerduty::PagerDuty;
 use crate::quiet_hours::QuietHours;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use courier::{Position, write_dead_letters};
 use jiff::Timestamp;
 use kafka::{DeadLetterWriter, FailedRecord};
 use service::Shutdown;
@@ -12,22 +13,28 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::backoff::Retry;
 use crate::channel::Channel;
 use crate::explainer::Explainer;
 use crate::message::Delivery;
 use crate::open_incidents::Identity;
 use crate::preparation::Preparation;
-use crate::progress::Position;
 use crate::received::Received;
 use crate::worker::{Worker, WorkerContext};
 use alerting::page::PageSettings;
 
-/// The pause after a failed attempt to write a dead letter.
-const DEAD_LETTER_RETRY: Duration = Duration::from_secs(1);
-
 /// Returns the current time. Tests have their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How long and how often a delivery is retried: the settings of [`courier::Retry::exponential`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The maximum length of the first pause.
+    pub min: Duration,
+    /// The maximum length of every pause.
+    pub max: Duration,
+    /// The time after the first attempt at which the last attempt is made.
+    pub give_up_after: Duration,
+}
 
 /// How incidents are delivered.
 #[derive(Clone)]
@@ -167,7 +174,7 @@ impl Deliveries {
         let (writer, finish) = (Arc::clone(writer), self.finish.clone());
         let shutdown = self.shutdown.clone();
         let write = async move {
-            if write_dead_letter(&writer, &failed, &shutdown).await {
+            if write_dead_letters(&writer, std::slice::from_ref(&failed), &shutdown).await {
                 for position in positions {
                     let _ = finish.send(Finished::Done(position));
                 }
@@ -196,26 +203,5 @@ impl Deliveries {
         self.queues.clear();
         let tasks = &mut self.tasks;
         self.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
-    }
-}
-
-/// Writes a dead letter and retries until it is durable. Returns false if the shutdown was requested
-/// before that; the next process then reads the record again.
-async fn write_dead_letter(
-    writer: &DeadLetterWriter,
-    failed: &FailedRecord,
-    shutdown: &Shutdown,
-) -> bool {
-    let write = async {
-        while let Err(error) = writer.write(std::slice::from_ref(failed)).await {
-            let origin = failed.record.origin();
-            tracing::error!(%error, %origin, "cannot write a dead letter; retrying");
-            tokio::time::sleep(DEAD_LETTER_RETRY).await;
-        }
-    };
-    // While Kafka is away, one attempt takes longer than a process may take to stop.
-    tokio::select! {
-        () = write => true,
-        () = shutdown.wait() => false,
     }
 }

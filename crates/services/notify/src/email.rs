@@ -7,60 +7,19 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use alerting::Change;
+use courier::{AddressGuard, DeliveryError, Smtp, SmtpSettings};
 use jiff::Timestamp;
+use lettre::Message as Mail;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Mailboxes};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message as Mail, Tokio1Executor};
-use service::Secret;
 
-use crate::address_guard::AddressGuard;
-use crate::endpoint::DeliveryError;
 use crate::message::{Kind, Message, severity};
-
-/// The timeout of connecting, and of each command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of one attempt. Servers may delay their greeting to deter spammers.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How the connection to the server is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encryption {
-    /// TLS after the command STARTTLS. The server must offer it.
-    Starttls,
-    /// TLS from the start.
-    Tls,
-    /// None.
-    None,
-}
-
-impl Encryption {
-    /// Returns the port that is usual for it.
-    pub const fn port(self) -> u16 {
-        match self {
-            Self::Starttls => 587,
-            Self::Tls => 465,
-            Self::None => 25,
-        }
-    }
-}
 
 /// Where and how e-mails are sent.
 #[derive(Debug)]
 pub struct EmailSettings {
-    /// The name of the server, which its certificate must have.
-    pub host: String,
-    /// The port of the server.
-    pub port: u16,
-    /// How the connection is encrypted.
-    pub encryption: Encryption,
-    /// A PEM file with certificates of authorities to trust besides those of the system. Empty: none.
-    pub ca_file: String,
-    /// User and password. `None`: the server needs none.
-    pub login: Option<(String, Secret)>,
+    /// The server.
+    pub server: SmtpSettings,
     /// The sender, such as `Mailpulse <alerts@example.com>`.
     pub from: String,
     /// The recipients, in the same form.
@@ -70,13 +29,9 @@ pub struct EmailSettings {
 /// Sends e-mails.
 #[derive(Debug)]
 pub struct Email {
-    host: String,
-    port: u16,
-    tls: Tls,
-    login: Option<(String, Secret)>,
+    server: Smtp,
     from: Mailbox,
     to: Mailboxes,
-    guard: AddressGuard,
 }
 
 /// A setting that cannot be used: its key and the problem.
@@ -105,15 +60,8 @@ impl Email {
         for text in &settings.to {
             to.push(mailbox("to", text)?);
         }
-        Ok(Self {
-            tls: tls(&settings)?,
-            from: mailbox("from", &settings.from)?,
-            host: settings.host,
-            port: settings.port,
-            login: settings.login,
-            to,
-            guard,
-        })
+        let server = Smtp::new(settings.server, guard)?;
+        Ok(Self { server, from: mailbox("from", &settings.from)?, to })
     }
 
     /// Sends the message once. `now` is the date in its header.
@@ -124,35 +72,7 @@ impl Email {
         let mail = self.mail(message, now).map_err(|error| DeliveryError::Rejected {
             answer: format!("the e-mail cannot be written: {error}"),
         })?;
-        let attempt = tokio::time::timeout(ATTEMPT_TIMEOUT, self.transmit(mail));
-        attempt.await.unwrap_or_else(|_| Err(DeliveryError::Unreachable("timed out".to_owned())))
-    }
-
-    async fn transmit(&self, mail: Mail) -> Result<(), DeliveryError> {
-        let addresses = self.guard.resolve(&self.host, self.port).await?;
-        let mut last = DeliveryError::Unreachable("the host has no address".to_owned());
-        for address in addresses {
-            // The address was checked, so the connection is made to it; `tls` has the name.
-            let transport =
-                AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.ip().to_string())
-                    .port(self.port)
-                    .tls(self.tls.clone())
-                    .hello_name(ClientId::Domain(self.from.email.domain().to_owned()))
-                    .timeout(Some(COMMAND_TIMEOUT));
-            let transport = match &self.login {
-                Some((user, password)) => transport
-                    .credentials(Credentials::new(user.clone(), password.expose().to_owned())),
-                None => transport,
-            };
-            match transport.build().send(mail.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => last = delivery_error(&error),
-            }
-            if !matches!(last, DeliveryError::Unreachable(_)) {
-                break;
-            }
-        }
-        Err(last)
+        self.server.send(&mail, self.from.email.domain()).await
     }
 
     fn mail(&self, message: &Message, now: Timestamp) -> Result<Mail, lettre::error::Error> {
@@ -208,42 +128,3 @@ macro_rules! written_header {
 
 written_header!(AutoSubmitted, "Auto-Submitted", |_| "auto-generated".to_owned());
 written_header!(Severity, "X-Mailpulse-Severity", |severity| severity.0.to_owned());
-
-fn tls(settings: &EmailSettings) -> Result<Tls, Problem> {
-    if settings.encryption == Encryption::None {
-        return Ok(Tls::None);
-    }
-    let mut parameters = TlsParameters::builder(settings.host.clone());
-    if !settings.ca_file.is_empty() {
-        let path = &settings.ca_file;
-        let unusable = |error: &dyn std::fmt::Display| {
-            ("ca_file", format!("{path} cannot be used: {error}; it must be a PEM file"))
-        };
-        let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-        let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
-        parameters = parameters.add_root_certificate(certificate);
-    }
-    let parameters = parameters.build_rustls().map_err(|error| {
-        ("host", format!("TLS cannot be set up: {error}; install the package ca-certificates"))
-    })?;
-    Ok(match settings.encryption {
-        Encryption::Tls => Tls::Wrapper(parameters),
-        Encryption::Starttls | Encryption::None => Tls::Required(parameters),
-    })
-}
-
-fn delivery_error(error: &lettre::transport::smtp::Error) -> DeliveryError {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    if error.is_permanent() {
-        DeliveryError::Rejected { answer: text }
-    } else if error.is_transient() {
-        DeliveryError::Unavailable { answer: text, retry_after: None }
-    } else {
-        DeliveryError::Unreachable(text)
-    }
-}

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alerting::{Basis, Family, Incident, Measure, Share};
-use reqwest::{Certificate, Client, Url};
+use clickhouse_http::{Client, Limits, SettingError};
 use serde::Deserialize;
 use service::ClickHouseSettings;
 use window::{Metric, Scope};
 
-use alerting::page::{Answer, Explanation, mask_address};
+use alerting::page::{Answer, Explanation, mask_address, mask_addresses};
 
 /// The largest response, in bytes. Four rows have a few hundred.
 const MAX_RESPONSE: usize = 64 << 10;
@@ -34,34 +34,15 @@ const SENT: &str =
 /// Asks ClickHouse.
 pub struct Explainer {
     client: Client,
-    url: Url,
-    user: String,
-    password: service::Secret,
     within: Duration,
     masks: bool,
-}
-
-/// A setting of `[clickhouse]` that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct ExplainerError {
-    /// The dotted key.
-    pub key: &'static str,
-    /// The problem and the fix.
-    pub problem: String,
 }
 
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 enum QueryError {
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    #[error("ClickHouse cannot be reached: {0}")]
-    Http(String),
-    #[error("ClickHouse answered {0}: {1}")]
-    Status(u16, String),
-    #[error("the response is too large")]
-    TooLarge,
+    #[error(transparent)]
+    ClickHouse(#[from] clickhouse_http::Error),
     #[error("the response cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
 }
@@ -90,51 +71,24 @@ impl Explainer {
         settings: &ClickHouseSettings,
         within: Duration,
         masks: bool,
-    ) -> Result<Self, ExplainerError> {
-        let problem = |key, problem: String| ExplainerError { key, problem };
-        let mut url: Url = settings.url.parse().map_err(|_| {
-            let form = "it is not a URL; write http://host:8123 or https://host:8443";
-            problem("clickhouse.url", form.to_owned())
-        })?;
-        url.query_pairs_mut()
-            .append_pair("database", &settings.database)
-            .append_pair("default_format", "JSONEachRow")
-            .append_pair("output_format_json_quote_64bit_integers", "0")
-            // The query ends with the request.
-            .append_pair("cancel_http_readonly_queries_on_client_close", "1");
-        let mut client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // ClickHouse closes a connection that is idle for 3 s, so we do it earlier.
-            .pool_idle_timeout(Duration::from_secs(2))
-            .user_agent(concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")));
-        if !settings.ca_file.is_empty() {
-            let unusable = |error: &dyn std::fmt::Display| {
-                let text = format!(
-                    "{} cannot be used: {error}; it must be a PEM file with the certificates of the \
-                     authorities",
-                    settings.ca_file
-                );
-                problem("clickhouse.ca_file", text)
-            };
-            let pem = std::fs::read(&settings.ca_file).map_err(|error| unusable(&error))?;
-            let authorities =
-                Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
-            client = client.tls_certs_only(authorities);
-        }
-        let client = client.build().map_err(|error| {
-            problem("clickhouse.url", format!("cannot create an HTTP client: {error}"))
-        })?;
-        let (user, password) = (settings.user.clone(), settings.password.clone());
-        Ok(Self { client, url, user, password, within, masks })
+    ) -> Result<Self, SettingError> {
+        let user_agent = concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION"));
+        // ClickHouse counts whole seconds.
+        let seconds = within.as_secs().saturating_add(1).to_string();
+        let query_settings = [
+            ("default_format", "JSONEachRow"),
+            ("output_format_json_quote_64bit_integers", "0"),
+            ("max_execution_time", &seconds),
+        ];
+        let client = Client::new(settings, user_agent, &query_settings)?;
+        Ok(Self { client, within, masks })
     }
 
     /// Returns what ClickHouse knows about the incident, or why it does not answer. Returns `None` if
     /// answers of servers do not explain the incident.
     pub async fn explain(&self, incident: &Incident) -> Option<Arc<Explanation>> {
         let query = Query::about(incident)?;
-        let answer = tokio::time::timeout(self.within, self.ask(&query));
-        let answer = answer.await.unwrap_or(Err(QueryError::Timeout(self.within)));
+        let answer = self.ask(&query).await;
         let outcome = if answer.is_ok() { "found" } else { "unavailable" };
         metrics::counter!("mailpulse_notify_explanations_total", "outcome" => outcome).increment(1);
         let explanation = answer.unwrap_or_else(|error| {
@@ -145,32 +99,8 @@ impl Explainer {
     }
 
     async fn ask(&self, query: &Query) -> Result<Explanation, QueryError> {
-        let seconds = self.within.as_secs().saturating_add(1).to_string();
-        let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("max_execution_time", &seconds).extend_pairs(
-            query.parameters.iter().map(|(name, value)| (format!("param_{name}"), value)),
-        );
-        let request = self
-            .client
-            .post(url)
-            .header("x-clickhouse-user", &self.user)
-            .header("x-clickhouse-key", self.password.expose())
-            .body(query.sql.clone());
-        // The error itself contains the URL.
-        let http = |error: reqwest::Error| QueryError::Http(error.without_url().to_string());
-        let mut response = request.send().await.map_err(http)?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(http)? {
-            if body.len() + chunk.len() > MAX_RESPONSE {
-                return Err(QueryError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !status.is_success() {
-            let text = String::from_utf8_lossy(&body).chars().take(300).collect();
-            return Err(QueryError::Status(status.as_u16(), text));
-        }
+        let limits = Limits { timeout: self.within, answer_bytes: MAX_RESPONSE };
+        let body = self.client.query(&query.sql, &query.parameters, limits).await?;
         let mut explanation = Explanation::default();
         for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let row: Row = serde_json::from_slice(line)?;
@@ -185,6 +115,7 @@ impl Explainer {
 
     fn answer(&self, row: Row) -> Answer {
         let Row { count, status, class, wording, mailbox_provider, example, .. } = row;
+        let wording = if self.masks { mask_addresses(&wording) } else { wording };
         let example = if self.masks { mask_address(&example) } else { example };
         Answer { count, status, class, wording, mailbox_provider, example }
     }

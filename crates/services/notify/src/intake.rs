@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use courier::{Admission, Position, Progress};
 use kafka::feed::{Feed, Item};
 use kafka::{Connection, DeadLetterWriter, FailedRecord, inspect};
 use service::{Health, Shutdown};
 
 use crate::delivery::{Deliveries, Finished};
 use crate::newest::Newest;
-use crate::progress::{Admission, Position, Progress};
 use crate::received::{ReceiveError, Received};
 use crate::worker::MAX_WAITING;
 
@@ -159,14 +159,9 @@ impl Intake {
 
     fn finish(&mut self, position: Position) -> Result<(), kafka::Error> {
         match self.progress.finish(position) {
-            Some(Position { partition, offset }) => self.feed.done(&Item {
-                topic: self.topic.clone(),
-                partition,
-                offset,
-                key: Vec::new(),
-                value: None,
-                headers: Vec::new(),
-            }),
+            Some(Position { partition, offset }) => {
+                self.feed.done_at(&self.topic, partition, offset)
+            }
             None => Ok(()),
         }
     }

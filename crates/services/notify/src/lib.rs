@@ -8,6 +8,8 @@
 //!    repeats the attempts until the receiver accepts the message or `give_up_after` is over.
 //! 4. [`channel`] makes one attempt.
 //!
+//! What is not about incidents is in the library `courier`: requests, their order and their repetition.
+//!
 //! [`acknowledgements`] takes over what people acknowledge in PagerDuty.
 //!
 //! An offset is committed once every channel has finished all records up to it, so each channel receives
@@ -16,14 +18,10 @@
 //! `dedup_key` of PagerDuty, the `webhook-id` of a webhook, the `Message-ID` of an e-mail.
 
 pub mod acknowledgements;
-pub mod address_guard;
 pub mod alertmanager;
-pub mod backoff;
-pub mod breaker;
 pub mod channel;
 pub mod delivery;
 pub mod email;
-pub mod endpoint;
 pub mod explainer;
 pub mod intake;
 pub mod message;
@@ -31,7 +29,6 @@ pub mod newest;
 pub mod open_incidents;
 pub mod pagerduty;
 pub mod preparation;
-pub mod progress;
 pub mod quiet_hours;
 pub mod received;
 pub mod route;

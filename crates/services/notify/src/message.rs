@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use alerting::{Change, Family, Incident, IncidentGroup, IncidentState, Severity};
+use courier::Position;
 use jiff::Timestamp;
 
-use crate::progress::Position;
 use crate::received::Received;
 use alerting::page::{Explanation, Page, PageSettings, page};
 

@@ -6,11 +6,11 @@
 //! in Mailpulse is an `acknowledge` event, and the end is a `resolve` event.
 
 use alerting::{Change, Severity};
+use courier::{DeliveryError, Endpoint};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use service::Secret;
 
-use crate::endpoint::{DeliveryError, Endpoint};
 use crate::message::{self, Delivery, Kind, Message, limited};
 
 /// The longest `summary`, in characters.

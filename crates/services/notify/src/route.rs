@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use alerting::{Family, Incident, IncidentGroup, Severity};
 use event::Dimension;
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
+use service::Patterns;
 use window::Scope;
 
 /// The routes of a channel: it delivers the incidents that match all of them. An empty list matches
@@ -23,39 +23,13 @@ pub struct Route {
     pub sources: Patterns,
 }
 
-/// Globs, such as `acme-*`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(try_from = "Vec<String>")]
-pub struct Patterns(Option<GlobSet>);
-
-impl TryFrom<Vec<String>> for Patterns {
-    type Error = globset::Error;
-
-    fn try_from(globs: Vec<String>) -> Result<Self, globset::Error> {
-        if globs.is_empty() {
-            return Ok(Self(None));
-        }
-        let mut builder = GlobSetBuilder::new();
-        for glob in globs {
-            builder.add(Glob::new(&glob)?);
-        }
-        builder.build().map(|set| Self(Some(set)))
-    }
-}
-
-impl Patterns {
-    fn match_any(&self, names: &BTreeSet<String>) -> bool {
-        self.0.as_ref().is_none_or(|set| names.iter().any(|name| set.is_match(name)))
-    }
-}
-
 impl Route {
     /// Returns whether the channel delivers the incident.
     pub fn matches(&self, incident: &Incident) -> bool {
         (self.severities.is_empty() || self.severities.contains(&incident.severity))
             && (self.families.is_empty() || self.families.contains(&incident.family))
-            && self.tenants.match_any(&tenants(incident))
-            && self.sources.match_any(&sources(incident))
+            && self.tenants.match_any(tenants(incident))
+            && self.sources.match_any(sources(incident))
     }
 }
 

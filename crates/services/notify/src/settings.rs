@@ -10,9 +10,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use service::{ClickHouseSettings, Secret, Settings, SettingsError};
 
-use crate::backoff::Retry;
 use crate::channel::Channel;
-use crate::delivery::DeliverySettings;
+use crate::delivery::{DeliverySettings, Retry};
 use crate::explainer::Explainer;
 use alerting::page::PageSettings;
 

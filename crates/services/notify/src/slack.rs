@@ -2,10 +2,10 @@
 //! (<https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>). The limits of blocks are
 //! those of <https://docs.slack.dev/reference/block-kit/blocks>.
 
+use courier::{DeliveryError, Endpoint};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::endpoint::{DeliveryError, Endpoint};
 use crate::message::{Message, limited};
 
 /// The longest text of a header block, in characters.

@@ -3,10 +3,10 @@
 //! (<https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook>).
 
 use alerting::Severity;
+use courier::{DeliveryError, Endpoint};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::endpoint::{DeliveryError, Endpoint};
 use crate::message::{Message, limited};
 
 /// The longest title, in characters. Teams accepts messages of at most 28 KB; with the greatest number of

@@ -8,18 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alerting::IncidentId;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use courier::{AttemptSettings, Attempts, BreakerSettings};
 use jiff::Timestamp;
 use service::Shutdown;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::backoff::Retry;
-use crate::breaker::Breaker;
 use crate::channel::Channel;
-use crate::delivery::{Clock, Command, Finished};
+use crate::delivery::{Clock, Command, Finished, Retry};
 use crate::message::Delivery;
 use crate::open_incidents::Identity;
 use alerting::page::PageSettings;
@@ -30,12 +27,16 @@ mod outcome;
 mod quiet;
 mod resending;
 
+use attempt::ChannelObserver;
 use outcome::Outcome;
 use resending::Resending;
 
 /// The maximum number of concurrent attempts of one channel. After an outage of the receiver, many
 /// messages are due at the same time.
 const MAX_CONCURRENT_ATTEMPTS: usize = 8;
+
+/// When the attempts of a channel pause.
+const BREAKER: BreakerSettings = BreakerSettings::DEFAULT;
 
 /// The number of changes that may wait for one channel. Further ones become dead letters for this channel:
 /// a channel that fails for long must not stop the others.
@@ -61,9 +62,7 @@ pub struct WorkerContext {
 pub struct Worker {
     channel: Channel,
     context: WorkerContext,
-    attempts: Semaphore,
-    limiter: Option<DefaultDirectRateLimiter>,
-    breaker: Mutex<Breaker>,
+    attempts: Attempts,
     lanes: Mutex<HashMap<Lane, VecDeque<Delivery>>>,
     /// The number of deliveries in all lanes.
     waiting: AtomicUsize,
@@ -85,12 +84,18 @@ enum Lane {
 impl Worker {
     /// Returns a worker with nothing to deliver.
     pub fn new(channel: Channel, context: WorkerContext) -> Self {
+        let Retry { min, max, give_up_after } = context.retry;
+        let settings = AttemptSettings {
+            retry: courier::Retry::exponential(min, max, give_up_after),
+            breaker: BREAKER,
+            concurrent: MAX_CONCURRENT_ATTEMPTS,
+            max_per_minute: channel.max_per_minute,
+        };
+        let observer = ChannelObserver { channel: channel.name.clone() };
         Self {
-            limiter: channel.max_per_minute.map(|max| RateLimiter::direct(Quota::per_minute(max))),
+            attempts: Attempts::new(settings, observer, context.shutdown.clone()),
             channel,
             context,
-            attempts: Semaphore::const_new(MAX_CONCURRENT_ATTEMPTS),
-            breaker: Mutex::default(),
             lanes: Mutex::default(),
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),

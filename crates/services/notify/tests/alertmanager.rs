@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use alerting::Change::{Escalated, Opened, Resolved, Updated};
 use harness::{DEADLINE, eventually, seen};
 use jiff::Timestamp;
-use notify::backoff::Retry;
+use notify::delivery::Retry;
 use notify::open_incidents::Identity;
 use serde_json::Value;
 use support::alertmanager::Alertmanager;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alerting::Change::{Escalated, Opened, Resolved};
 use devstack::process::{self, Child};
 use harness::{DEADLINE, eventually, free_port, seen};
-use notify::backoff::Retry;
+use notify::delivery::Retry;
 use serde_json::Value;
 use support::{await_done, await_undeliverable, delivery_settings, received, start};
 

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use alerting::Change::{Opened, Resolved, Updated};
 use harness::{DEADLINE, Database};
-use notify::backoff::Retry;
-use notify::delivery::{Deliveries, DeliverySettings};
+use notify::delivery::{Deliveries, DeliverySettings, Retry};
 use notify::explainer::Explainer;
 use serde_json::Value;
 use service::{ClickHouseSettings, Secret, Shutdown};

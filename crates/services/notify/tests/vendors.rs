@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use alerting::Change::{Digest, Escalated, Handled, Opened, Reminder, Resolved, Updated};
 use harness::{DEADLINE, eventually, seen};
-use notify::backoff::Retry;
-use notify::delivery::Deliveries;
+use notify::delivery::{Deliveries, Retry};
 use notify::open_incidents::Identity;
 use serde_json::Value;
 use support::vendors::{pagerduty, slack, teams};

@@ -12,8 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::{DEADLINE, eventually, holds_for, seen};
 use hmac::{Hmac, KeyInit, Mac};
-use notify::backoff::Retry;
-use notify::delivery::Deliveries;
+use notify::delivery::{Deliveries, Retry};
 use service::Shutdown;
 use sha2::Sha256;
 use support::{

@@ -34,6 +34,14 @@ impl Stage {
         Self { enrich, cluster }
     }
 
+    /// Starts enrich on topics that exist, and returns before it is ready.
+    pub fn start_unready(settings: &str) -> Self {
+        let cluster = Cluster::new("enrich", layout(3, 1));
+        let launch = Launch::new("enrich", env!("CARGO_BIN_EXE_enrich"), &cluster);
+        let enrich = launch.config(settings).instance("a").spawn();
+        Self { enrich, cluster }
+    }
+
     /// Publishes a raw event as the ingress does.
     pub fn publish(
         &self,

@@ -30,9 +30,12 @@ impl Ingress {
     }
 
     /// Starts an ingress on the shared Kafka, with further keys of `[ingress]` and, after them,
-    /// further tables.
+    /// further tables. Requests go to Kafka at once.
     pub fn start_with(keys: &str) -> Self {
-        Self::launch(cluster(harness::shared_kafka()), keys)
+        let ingress = Self::launch(cluster(harness::shared_kafka()), keys);
+        // On a slow machine the first answer of Kafka comes after the service is ready.
+        ingress.service.await_metric("mailpulse_ingress_spooling", &[], |spooling| spooling == 0.0);
+        ingress
     }
 
     /// Starts an ingress on a Kafka that the test stops. Requests soon go to the spool.

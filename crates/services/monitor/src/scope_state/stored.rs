@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alerting::ScopeEpisodes;
+use alerting::{Campaign, ScopeEpisodes};
 use window::{
     Cohort, Cohorts, Counts, HourStart, Pane, PaneStart, Ring, ScopeError, ScopeWindows, WindowKey,
 };
 
 use super::{ChangelogRecord, ScopeState, emits};
 use crate::changelog::ChangelogKey;
-use crate::evidence::Campaign;
 use crate::history::{History, RestoredHistory};
 use crate::shard::ShardSettings;
 

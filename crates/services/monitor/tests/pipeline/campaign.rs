@@ -112,6 +112,8 @@ impl TestEvent {
             user_agent: None,
             ip: None,
             url: None,
+            conversion: None,
+            interest: None,
             provider_event: "x".into(),
             provider_event_id: None,
             request_id: "r1".into(),

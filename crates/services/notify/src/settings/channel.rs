@@ -4,20 +4,21 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use alerting::{Family, Severity};
+use courier::{
+    AddressGuard, ClientSettings, Encryption, Endpoint, EndpointError, SigningKey, SmtpSettings,
+};
 use serde::Deserialize;
-use service::Secret;
+use service::{Patterns, Secret};
 
-use crate::address_guard::AddressGuard;
 use crate::alertmanager::Alertmanager;
 use crate::channel::{Channel, Target};
-use crate::email::{Email, EmailSettings, Encryption};
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::email::{Email, EmailSettings};
 use crate::pagerduty::PagerDuty;
 use crate::quiet_hours::QuietHours;
-use crate::route::{Patterns, Route};
+use crate::route::Route;
 use crate::slack::Slack;
 use crate::teams::Teams;
-use crate::webhook::{SigningKey, Webhook};
+use crate::webhook::Webhook;
 
 /// A key that is invalid, and the problem.
 type Problem = (&'static str, String);
@@ -145,6 +146,9 @@ const fn starttls() -> Encryption {
     Encryption::Starttls
 }
 
+/// The timeout of one attempt, including the connection set-up.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Where PagerDuty receives events.
 const PAGERDUTY: &str = "https://events.pagerduty.com";
 
@@ -220,7 +224,12 @@ impl ChannelSettings {
 
     fn endpoint(&self, url: &str, guard: AddressGuard) -> Result<Endpoint, Problem> {
         let error = |error: EndpointError| ("url", error.to_string());
-        let endpoint = Endpoint::new(url, guard).map_err(error)?;
+        let settings = ClientSettings {
+            guard,
+            timeout: ATTEMPT_TIMEOUT,
+            user_agent: concat!("mailpulse-notify/", env!("CARGO_PKG_VERSION")),
+        };
+        let endpoint = Endpoint::new(url, settings).map_err(error)?;
         if endpoint.is_plaintext() {
             tracing::warn!(
                 channel = self.name(),
@@ -246,15 +255,14 @@ impl ChannelSettings {
                            could read otherwise";
             return Err(("encryption", problem.to_owned()));
         }
-        let settings = EmailSettings {
+        let server = SmtpSettings {
             host: host.clone(),
             port: port.unwrap_or_else(|| encryption.port()),
             encryption: *encryption,
             ca_file: ca_file.clone(),
             login,
-            from: from.clone(),
-            to: to.clone(),
         };
+        let settings = EmailSettings { server, from: from.clone(), to: to.clone() };
         Ok(Target::Email(Email::new(settings, guard)?))
     }
 }

@@ -1,45 +1,41 @@
 //! One attempt, and what its result means for the next ones.
 
-use tokio::time::Instant;
+use std::time::Duration;
 
-use super::{Worker, lock};
-use crate::breaker::{self, BreakerChange};
-use crate::endpoint::DeliveryError;
+use courier::{BreakerChange, DeliveryError, Observer};
+
+use super::{BREAKER, Worker};
 use crate::message::Message;
 
 impl Worker {
     /// Makes one attempt.
     pub(super) async fn attempt(&self, message: &Message) -> Result<(), DeliveryError> {
-        let (started, channel) = (Instant::now(), &self.channel.name);
+        let channel = &self.channel.name;
         let result = self.channel.send(message, (self.context.clock)()).await;
-        metrics::histogram!(
-            "mailpulse_notify_attempt_duration_seconds", "channel" => channel.clone()
-        )
-        .record(started.elapsed());
-        self.note_result(&result);
         if let Err(error) = &result {
             let id = &message.id;
             tracing::warn!(channel, code = error.code(), id, %error, "delivery attempt failed");
         }
         result
     }
+}
 
-    /// Counts a failed attempt, and tells the circuit breaker.
-    pub(super) fn note_result(&self, result: &Result<(), DeliveryError>) {
-        let channel = &self.channel.name;
-        let change = match result {
-            Ok(()) => lock(&self.breaker).succeed(),
-            Err(error) => {
-                metrics::counter!(
-                    "mailpulse_notify_failed_attempts_total",
-                    "channel" => channel.clone(),
-                    "code" => error.code()
-                )
-                .increment(1);
-                let mut breaker = lock(&self.breaker);
-                if error.is_final() { breaker.succeed() } else { breaker.fail(Instant::now()) }
-            }
-        };
+/// Exports what happens to the attempts of a channel.
+pub(super) struct ChannelObserver {
+    pub(super) channel: String,
+}
+
+impl Observer for ChannelObserver {
+    fn attempted(&self, took: Duration, result: &Result<(), DeliveryError>) {
+        metrics::histogram!(
+            "mailpulse_notify_attempt_duration_seconds", "channel" => self.channel.clone()
+        )
+        .record(took);
+        count_failure(&self.channel, result);
+    }
+
+    fn circuit_changed(&self, change: BreakerChange) {
+        let channel = &self.channel;
         let gauge = metrics::gauge!("mailpulse_notify_circuit_open", "channel" => channel.clone());
         match change {
             BreakerChange::None => {}
@@ -49,7 +45,7 @@ impl Worker {
                     channel,
                     "the receiver has failed several times in a row; the next attempt is in {} s. Check \
                      the receiver and the channel's url.",
-                    breaker::OPEN_FOR.as_secs()
+                    BREAKER.open_for.as_secs()
                 );
             }
             BreakerChange::Closed => {
@@ -57,5 +53,17 @@ impl Worker {
                 tracing::info!(channel, "the receiver answers again");
             }
         }
+    }
+}
+
+/// Counts a request that failed.
+pub(super) fn count_failure(channel: &str, result: &Result<(), DeliveryError>) {
+    if let Err(error) = result {
+        metrics::counter!(
+            "mailpulse_notify_failed_attempts_total",
+            "channel" => channel.to_owned(),
+            "code" => error.code()
+        )
+        .increment(1);
     }
 }

@@ -1,27 +1,37 @@
 //! How the messages of a lane are delivered: when attempts are made, and what one message contains.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use alerting::Severity;
-use governor::clock::{Clock as _, DefaultClock};
-use tokio::sync::SemaphorePermit;
-use tokio::time::Instant;
+use courier::{DeliveryError, Job, Postponed, Verdict};
 
 use super::outcome::Outcome;
 use super::{Lane, Worker, lock};
-use crate::backoff::Backoff;
 use crate::channel::Combining;
 use crate::message::{Delivery, Message};
 
-/// The shortest time that the last attempt of a delivery waits for its turn.
-const LAST_WAIT: Duration = Duration::from_millis(100);
+/// The next message of a lane. What arrives between two attempts may become part of it.
+struct NextMessage<'w> {
+    worker: &'w Worker,
+    lane: Lane,
+}
 
-/// How often a message that waits because of the rate limit looks whether it has become urgent.
-const URGENCY_CHECK: Duration = Duration::from_secs(1);
+impl Job for NextMessage<'_> {
+    /// The message, and the number of deliveries that it contains.
+    type Message = (Message, usize);
 
-/// The process stops. The next process delivers what is pending.
-struct Postponed;
+    fn message(&self) -> Option<Self::Message> {
+        self.worker.next_message(self.lane)
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.worker.is_urgent(self.lane)
+    }
+
+    async fn attempt(&self, (message, _): &Self::Message) -> Result<(), DeliveryError> {
+        self.worker.attempt(message).await
+    }
+}
 
 impl Worker {
     /// Delivers everything in a lane.
@@ -40,72 +50,16 @@ impl Worker {
         }
     }
 
-    /// Makes attempts until the next message of a lane has an outcome. What arrives in the meantime may
-    /// become part of the message.
+    /// Makes attempts until the next message of a lane has an outcome.
     async fn deliver_next(&self, lane: Lane) -> Result<(), Postponed> {
-        let (started, mut backoff) = (Instant::now(), Backoff::new(self.context.retry));
-        let shutdown = &self.context.shutdown;
-        let mut last_error = "no attempt was made".to_owned();
-        loop {
-            let left = self.context.retry.give_up_after.saturating_sub(started.elapsed());
-            let may_attempt = tokio::select! {
-                // A process that stops makes no new attempt.
-                biased;
-                () = shutdown.wait() => return Err(Postponed),
-                may = tokio::time::timeout(left.max(LAST_WAIT), self.await_turn(lane)) => may,
-            };
-            let Some((message, count)) = self.next_message(lane) else { return Ok(()) };
-            let Ok(permit) = may_attempt else {
-                let problem = format!("the time for attempts is over; {last_error}");
-                self.complete(lane, count, Outcome::GaveUp, &problem);
-                return Ok(());
-            };
-            let error = match self.attempt(&message).await {
-                Ok(()) => {
-                    self.complete(lane, count, Outcome::Delivered, "");
-                    return Ok(());
-                }
-                Err(error) if error.is_final() => {
-                    self.complete(lane, count, Outcome::Rejected, &error.to_string());
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            drop(permit);
-            let pause = backoff.next(started.elapsed(), rand::random(), error.retry_after());
-            last_error = error.to_string();
-            let Some(pause) = pause else {
-                self.complete(lane, count, Outcome::GaveUp, &last_error);
-                return Ok(());
-            };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.wait() => {}
-            }
+        let ended = self.attempts.deliver(&NextMessage { worker: self, lane }).await?;
+        let Some(((_, count), verdict)) = ended else { return Ok(()) };
+        match verdict {
+            Verdict::Delivered => self.complete(lane, count, Outcome::Delivered, ""),
+            Verdict::Rejected(answer) => self.complete(lane, count, Outcome::Rejected, &answer),
+            Verdict::GaveUp(problem) => self.complete(lane, count, Outcome::GaveUp, &problem),
         }
-    }
-
-    /// Returns when the rate limit, the other attempts and the circuit breaker allow an attempt.
-    async fn await_turn(&self, lane: Lane) -> Option<SemaphorePermit<'_>> {
-        if let Some(limiter) = &self.limiter {
-            while let Err(not_until) = limiter.check() {
-                if self.is_urgent(lane) {
-                    break;
-                }
-                let wait = not_until.wait_time_from(DefaultClock::default().now());
-                tokio::time::sleep(wait.min(URGENCY_CHECK)).await;
-            }
-        }
-        // The semaphore is never closed. If it were, the attempt would be made without a permit.
-        let permit = self.attempts.acquire().await.ok();
-        loop {
-            // The lock must not be held during the pause.
-            let admitted = lock(&self.breaker).admit(Instant::now());
-            match admitted {
-                Ok(()) => return permit,
-                Err(pause) => tokio::time::sleep(pause).await,
-            }
-        }
+        Ok(())
     }
 
     fn is_urgent(&self, lane: Lane) -> bool {

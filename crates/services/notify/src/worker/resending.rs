@@ -6,6 +6,7 @@ use alerting::{Change, IncidentState};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::attempt::count_failure;
 use super::{Lane, Worker, lock};
 use crate::message::{Delivery, Message};
 use crate::open_incidents::Identity;
@@ -70,7 +71,8 @@ impl Worker {
         let Some(alertmanager) = self.channel.target.alertmanager() else { return };
         // Not limited by the circuit breaker: it is one request, and it shows when the receiver is back.
         let result = alertmanager.send_again((self.context.clock)()).await;
-        self.note_result(&result);
+        count_failure(&self.channel.name, &result);
+        self.attempts.note(&result);
         match result {
             Ok(()) => lock(&self.resending).current_at = started,
             Err(error) => tracing::warn!(
