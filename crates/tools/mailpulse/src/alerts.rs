@@ -18,7 +18,6 @@ use crate::database::Database;
 use crate::{InputError, Outcome};
 
 pub(crate) use show::utc;
-pub(crate) use verify::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 
 /// The servers of one installation.
 struct Stack {

@@ -1,7 +1,11 @@
 mod alerts;
+mod automation;
+mod data;
 mod doctor;
+mod report;
 mod rules;
 mod spool;
+mod suppressions;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -14,11 +18,19 @@ use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
 pub(crate) use alerts::{
-    AlertsCommand, Assign, Handle, Judge, Judgement, ListIncidents, PlanSend, Snooze, VerifyAlerts,
+    AlertsCommand, Assign, Handle, Judge, Judgement, ListIncidents, PlanSend, Recompute, Snooze,
+    VerifyAlerts,
 };
+pub(crate) use automation::{AutomationCommand, TestAutomation};
+pub(crate) use data::{Erase, Export, Heal, Migrate, Reclassify};
 pub(crate) use doctor::Doctor;
+pub(crate) use report::{ReportArgs, ReportFormat};
 pub(crate) use rules::{ExplainRules, RulesCommand, TestRules};
 pub(crate) use spool::{SpoolCommand, SpoolLs, SpoolRedrive, SpoolShow};
+pub(crate) use suppressions::{
+    AddSuppression, DriftSuppressions, ExportSuppressions, ImportSuppressions, LiftSuppressions,
+    ListSuppressions, ProviderFile, ShowSuppression, SuppressionsCommand,
+};
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letter_id::DeadLetterId;
@@ -75,6 +87,18 @@ pub(crate) enum Command {
     /// List, show, handle and verify incidents and alerts.
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// Compute the alerts of mail.alerts again from mail.panes, and compare them byte for byte.
+    ///
+    /// Reads mail.panes from the earliest record to its present end, without a group and without writing anything,
+    /// with the code and the rules of monitor. Prints each alert that is not the same: `different` with both values,
+    /// or `unverifiable` with the reason, for example that the records before are gone. Standard error has the
+    /// numbers of equal, different and unverifiable alerts.
+    ///
+    /// The exit status is 1 if one is different.
+    #[command(after_help = "Examples:\n  \
+        mailpulse recompute\n  \
+        mailpulse recompute --json | jq -r 'select(.result == \"different\") | [.scope, .seq] | @tsv'")]
+    Recompute(Recompute),
     /// Print, check, explain and test the rules of alerts.
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -90,12 +114,65 @@ pub(crate) enum Command {
         mailpulse doctor --config mailpulse.toml\n  \
         mailpulse doctor --json | jq -r 'select(.status == \"problem\") | .code'")]
     Doctor(Doctor),
+    /// Create and change the tables of ClickHouse, and set how long rows are kept.
+    ///
+    /// Applies the files of schemas/clickhouse that have not been applied, and [archive.retention] as TTL. `archive` does
+    /// the same at start if archive.migrate is set.
+    #[command(after_help = "Examples:\n  \
+        mailpulse migrate --print\n  \
+        mailpulse migrate --config mailpulse.toml")]
+    Migrate(Migrate),
+    /// Erase recipients from everything that is stored, and prove it.
+    ///
+    /// Writes a tombstone for each to mail.erased, waits for archive, overwrites the address in ClickHouse, looks for what
+    /// is left in every part, and writes a row to the table audit. Standard output has the number of changed rows by
+    /// table. The exit status is 1 if something is left, which standard error tells; the command can be repeated.
+    #[command(after_help = "Examples:\n  \
+        mailpulse erase --recipient ada@example.com --dry-run\n  \
+        mailpulse erase --recipient ada@example.com\n  \
+        mailpulse erase --reapply")]
+    Erase(Erase),
+    /// Write everything that is stored about a recipient as JSON lines.
+    #[command(after_help = "Example:\n  \
+        mailpulse export --recipient ada@example.com > ada.jsonl")]
+    Export(Export),
+    /// Compare the sums by time with the events, and correct them.
+    ///
+    /// The exit status is 1 if sums differ (with --repair: still differ).
+    #[command(after_help = "Examples:\n  \
+        mailpulse heal\n  \
+        mailpulse heal --repair")]
+    Heal(Heal),
+    /// Classify stored events again from the provider's bytes, and correct rows, sums and lives of messages.
+    ///
+    /// For a fix of a parser, of a table or of a lookup: bounces, machines and signals are recomputed with the code of
+    /// `enrich`, and messages are counted again by the rules of `dedupe`. Events whose bytes have expired stay as they
+    /// are. Without --diff, stop every archive first. The exit status is 1 if something could not be corrected.
+    #[command(after_help = "Examples:\n  \
+        mailpulse reclassify --from 7d --diff\n  \
+        mailpulse reclassify --from 2026-11-01T00:00:00Z --to 2026-11-08T00:00:00Z --source acme")]
+    Reclassify(Reclassify),
     /// List, show and redrive what an ingress has in its spool.
     ///
     /// The spool is a directory on the disk of one ingress, so run the command there, as the user of
     /// the ingress.
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Check and test the rules of automate.
+    #[command(subcommand)]
+    Automation(AutomationCommand),
+    /// List, show, add, lift, import, export and compare who must not be mailed.
+    #[command(subcommand)]
+    Suppressions(SuppressionsCommand),
+    /// Report what happened on some days: totals, rates, incidents, and what stands out.
+    ///
+    /// The numbers come from ClickHouse. The report is a page for the terminal, one JSON object, or one HTML page
+    /// with charts that needs no other file and no network.
+    #[command(after_help = "Examples:\n  \
+        mailpulse report --from 2026-11-21\n  \
+        mailpulse report --from 2026-11-01 --to 2026-11-30 --zone Europe/Berlin --format html > november.html\n  \
+        mailpulse report --from 2026-11-21 --source acme --format json | jq .totals")]
+    Report(ReportArgs),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mailpulse completions bash \
         > /usr/share/bash-completion/completions/mailpulse")]
@@ -123,14 +200,16 @@ pub(crate) enum PositionsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListPositions {
-    /// List this stage only: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents or notify.
+    /// List this stage only: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents, notify, suppress,
+    /// automate-match, automate-limit, automate-deliver or forward.
     #[arg(long, value_parser = stages())]
     pub(crate) stage: Option<Stage>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Accept {
-    /// The stage: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents, archive or notify.
+    /// The stage: enrich, dedupe, monitor-fold, monitor-rate, monitor-incidents, archive, notify, suppress,
+    /// automate-match, automate-limit, automate-deliver or forward.
     #[arg(value_parser = stages())]
     pub(crate) stage: Stage,
     /// The partition, as the log names it: topic/partition.
@@ -143,6 +222,9 @@ pub(crate) struct Accept {
     /// The offset of the record to read next.
     #[arg(long, requires = "partition")]
     pub(crate) offset: Option<i64>,
+    /// Of the stage forward: only the [[forward]] of this name. Without it, --all-held is about all of them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forward: Option<String>,
     /// Accept the offset that `positions ls` shows as `continue at`, for every partition that is held.
     /// Not for archive.
     #[arg(long, conflicts_with = "partition")]

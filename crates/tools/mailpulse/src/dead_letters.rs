@@ -31,6 +31,8 @@ pub(crate) struct Installation {
     pub(crate) connection: Connection,
     pub(crate) topics: Topics,
     splitting: Splitting,
+    /// The names of the tables `[[forward]]`.
+    pub(crate) forwards: Vec<String>,
 }
 
 /// What the ingress uses to split a body, for bodies that are split again.
@@ -38,6 +40,12 @@ pub(crate) struct Installation {
 struct Splitting {
     mappings: Mappings,
     limits: SplitLimits,
+}
+
+/// The key of a `[[forward]]` that its consumer group is named after.
+#[derive(Deserialize)]
+struct ForwardName {
+    name: String,
 }
 
 /// The keys of `[ingress]` that a redrive needs.
@@ -64,8 +72,10 @@ impl Installation {
             published_bytes: ingress.max_published_bytes,
         };
         let connection = kafka.connection("operator", false);
+        let forwards: Vec<ForwardName> = settings.list("forward")?;
+        let forwards = forwards.into_iter().map(|forward| forward.name).collect();
         let splitting = Splitting { mappings, limits };
-        Ok(Self { connection, topics: kafka.topics(), splitting })
+        Ok(Self { connection, topics: kafka.topics(), splitting, forwards })
     }
 
     /// Finds where a dead letter can be redriven to.

@@ -2,10 +2,10 @@
 
 use clickhouse::Row;
 use event::{Counter, Dimension, OccurredAt, Provider};
+use recount::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 use serde::Deserialize;
 use window::{Counts, HourStart, PaneStart, Scope, ScopeKind};
 
-use crate::alerts::{CORRECTED_AT, COUNTED_AT, SENT_AT};
 use crate::database::{Database, literal, time_literal};
 
 /// How far before the tested time counts are read, in microseconds: windows of a day, and cohorts of two days.

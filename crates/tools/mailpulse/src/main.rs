@@ -4,8 +4,13 @@
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
 //! lists, explains and redrives dead letters, and `mailpulse spool` does the same with what an
 //! ingress has in its spool. `mailpulse positions` repairs the offset of a partition that is held.
-//! `mailpulse alerts` lists, handles and verifies incidents, and `mailpulse rules` explains and tests rules.
-//! `mailpulse doctor` connects to Kafka and ClickHouse. Results go to standard output, counts and
+//! `mailpulse alerts` lists, handles and verifies incidents, `mailpulse recompute` computes alerts again, and
+//! `mailpulse rules` explains and tests rules.
+//! `mailpulse report` reports what happened on some days.
+//! `mailpulse doctor` connects to Kafka and ClickHouse. `mailpulse migrate` creates tables and sets how long rows are
+//! kept, `mailpulse erase` and `mailpulse export` remove and read what is stored about a recipient, and `mailpulse heal`
+//! and `mailpulse reclassify` correct sums and classifications. `mailpulse suppressions` shows and changes who must not be
+//! mailed. Results go to standard output, counts and
 //! errors to standard error.
 //!
 //! Exit status: 0 if everything succeeded (`verify`: authentic), 1 if something failed (not
@@ -13,19 +18,30 @@
 
 mod alerts;
 mod args;
+mod audit;
+mod automation;
 mod database;
 mod dead_letter_id;
 mod dead_letters;
 mod doctor;
+mod erase;
+mod export;
+mod heal;
 mod history;
 mod input;
+mod installation;
+mod migrate;
 mod parse;
 mod positions;
+mod reclassify;
+mod recompute;
+mod report;
 mod request;
 mod rules;
 mod sign;
 mod source;
 mod spool;
+mod suppressions;
 mod text;
 mod verify;
 
@@ -74,7 +90,16 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
         Command::Alerts(command) => alerts::run(cli.config.as_deref(), &command),
         Command::Rules(command) => rules::run(cli.config.as_deref(), &command),
+        Command::Automation(command) => automation::run(cli.config.as_deref(), &command),
+        Command::Recompute(args) => recompute::run(cli.config.as_deref(), &args),
         Command::Positions(command) => positions::run(cli.config.as_deref(), &command),
+        Command::Migrate(args) => migrate::run(cli.config.as_deref(), &args),
+        Command::Erase(args) => erase::run(cli.config.as_deref(), &args),
+        Command::Export(args) => export::run(cli.config.as_deref(), &args),
+        Command::Reclassify(args) => reclassify::run(cli.config.as_deref(), &args),
+        Command::Heal(args) => heal::run(cli.config.as_deref(), &args),
+        Command::Suppressions(command) => suppressions::run(cli.config.as_deref(), &command),
+        Command::Report(args) => report::run(cli.config.as_deref(), &args),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),
     }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use service::{ServiceSettings, Settings};
+use service::{Secret, ServiceSettings, Settings};
+use spool::SpoolKeys;
 
 use crate::args::SpoolCommand;
 use crate::{InputError, Outcome};
@@ -49,10 +50,11 @@ impl FromStr for SpoolId {
     }
 }
 
-/// The only key of `[ingress]` that the command needs.
+/// The only keys of `[ingress]` that the command needs.
 #[derive(Deserialize)]
 struct IngressSpool {
     spool_directory: PathBuf,
+    spool_keys: Vec<Secret>,
 }
 
 /// Runs a subcommand.
@@ -68,10 +70,10 @@ pub(crate) fn run(config: Option<&Path>, command: SpoolCommand) -> anyhow::Resul
         SpoolCommand::Show(args) => &args.directory,
         SpoolCommand::Redrive(args) => &args.directory,
     };
-    let directory = match &directory.path {
-        Some(path) => path.clone(),
-        None => settings.section::<IngressSpool>("ingress")?.spool_directory,
-    };
+    let ingress: IngressSpool = settings.section("ingress")?;
+    let keys = SpoolKeys::new(ingress.spool_keys.iter().map(Secret::expose))
+        .map_err(|error| settings.invalid("ingress.spool_keys", error.to_string()))?;
+    let directory = directory.path.clone().unwrap_or(ingress.spool_directory);
     if !directory.is_dir() {
         let directory = directory.display();
         let text = format!(
@@ -80,9 +82,9 @@ pub(crate) fn run(config: Option<&Path>, command: SpoolCommand) -> anyhow::Resul
         return Err(InputError(text).into());
     }
     match command {
-        SpoolCommand::Ls(args) => ls::run(&directory, &args),
-        SpoolCommand::Show(args) => show::run(&directory, &args),
-        SpoolCommand::Redrive(args) => redrive::run(&directory, &args),
+        SpoolCommand::Ls(args) => ls::run(&directory, &keys, &args),
+        SpoolCommand::Show(args) => show::run(&directory, &keys, &args),
+        SpoolCommand::Redrive(args) => redrive::run(&directory, keys, &args),
     }
 }
 

@@ -208,7 +208,7 @@ fn an_unusable_configuration_exits_with_2_and_its_code() {
         (
             "[enrich]\nlookup = [\"twice.csv\"]",
             "enrich_file_unusable",
-            "line 3: an earlier line also has the key a",
+            "line 3: an earlier line also has the campaign a",
         ),
         ("[enrich]\ngeo_city = \"no.mmdb\"", "enrich_file_unusable", "enrich.geo_city: no.mmdb"),
     ] {

@@ -25,7 +25,8 @@ fn documented() -> Vec<String> {
 fn reference() -> String {
     let text = file("deploy/mailpulse.toml");
     let from = text.rfind("# [[source]]\n# provider = \"generic\"").unwrap();
-    text[from..].lines().filter_map(|line| line.strip_prefix("# ")).collect::<Vec<_>>().join("\n")
+    let lines = text[from..].lines().take_while(|line| line.starts_with('#'));
+    lines.filter_map(|line| line.strip_prefix("# ")).collect::<Vec<_>>().join("\n")
 }
 
 fn parse(toml: &str, body: &Value) -> Output {

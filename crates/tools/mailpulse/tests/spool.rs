@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use event::{Provider, ReceivedAt};
 use record::RawHeaders;
-use spool::{Cause, FRAME_BYTES, Part, Parts, Quarantined, Spool};
+use spool::{Cause, FRAME_BYTES, Part, Parts, Quarantined, Spool, SpoolKeys};
 use tool::{Output, Tool};
 
 const UNREADABLE: &[u8] = b"\x09\0\0\0{\"x\":\"y\"}body";
@@ -163,4 +163,39 @@ fn a_missing_spool_and_an_invalid_id_are_errors_of_the_arguments() {
     assert!(missing.err.contains("nowhere") && missing.err.contains("--directory"));
     assert_eq!(tool.run(&["spool", "show", "12", "--directory", "."]).code, 2);
     assert_eq!(tool.run(&["spool", "redrive", "--directory", "."]).code, 2);
+}
+
+#[test]
+fn an_encrypted_entry_is_shown_and_redriven_with_its_key() {
+    let setup = Setup { tool: Tool::new() };
+    let keys = |secret| SpoolKeys::new([secret]).unwrap();
+    let (old, new) = ("the old key of the tests", "the new key of the tests");
+    let settings = |keys: &str| {
+        let toml = format!("[ingress]\nspool_directory = \"spool\"\nspool_keys = [{keys}]\n");
+        setup.tool.write("mailpulse.toml", toml);
+    };
+    settings(&format!("{new:?}"));
+    let (mut spool, _) = Spool::open_sealed(&setup.directory(), u64::MAX, keys(new)).unwrap();
+    spool.append(&[entry("r1")]).unwrap();
+    let sealed = keys(old).seal(&entry("r2")).unwrap().into_owned();
+    spool.quarantine(0, 400, Cause::Sealed, &sealed).unwrap();
+    drop(spool);
+
+    let listed = setup.run(&["ls", "--entries"]);
+    assert!(listed.text.contains("mailgun/shop r1"), "{listed:?}");
+    let shown = setup.run(&["show", "0/400"]);
+    assert!(shown.text.contains("add the key that encrypted it to the end of"), "{shown:?}");
+    let stays = setup.run(&["redrive", "0/400"]);
+    assert_eq!(stays.code, 1, "{stays:?}");
+    assert!(stays.text.contains("no key of ingress.spool_keys decrypts it"), "{stays:?}");
+
+    settings(&format!("{new:?}, {old:?}"));
+    assert!(setup.run(&["show", "0/400"]).text.contains("request-id   r2"));
+    assert_eq!(setup.run(&["redrive", "0/400"]).code, 0);
+    let plain: Vec<_> = setup
+        .pending()
+        .iter()
+        .map(|payload| keys(new).open(payload).unwrap().into_owned())
+        .collect();
+    assert_eq!(plain, [entry("r1"), entry("r2")]);
 }

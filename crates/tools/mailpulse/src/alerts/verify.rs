@@ -1,19 +1,11 @@
-//! `mailpulse alerts verify`: recomputes the numbers of alerts from the stored events.
-//!
-//! The counts come from SQL over the table `events`, not from the code of `monitor`: a fault of both would have to be
-//! made twice to stay hidden.
-
-mod counts;
-mod formula;
-mod stored;
+//! `mailpulse alerts verify`: recomputes the numbers of alerts from the stored events, with the crate `recount`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use alerting::rule::Same;
-use alerting::{RuleInForce, RuleSet};
-use clickhouse::Row;
-use serde::{Deserialize, Serialize};
+use kafka::inspect::committed_offsets;
+use recount::{PARTITIONS, StoredEvents, TRANSITIONS, Transition, Verdict, cannot_verify};
+use serde::Serialize;
 
 use super::Stack;
 use super::find::{Found, find};
@@ -23,47 +15,6 @@ use crate::args::VerifyAlerts;
 use crate::database::{literal, time_literal};
 use crate::rules::Monitor;
 use crate::text::escape_line;
-pub(crate) use counts::{CORRECTED_AT, COUNTED_AT, SENT_AT};
-use stored::StoredEvents;
-
-/// A row of the table `alerts`.
-#[derive(Debug, Clone, Default, Row, Deserialize)]
-struct Transition {
-    episode_id: String,
-    seq: u32,
-    state: String,
-    rule: String,
-    scope: String,
-    provider: String,
-    source: String,
-    mailbox_provider: String,
-    campaign: String,
-    sender_domain: String,
-    sending_ip: String,
-    tenant: String,
-    basis: String,
-    metric: String,
-    window: String,
-    numerator: u64,
-    volume: u64,
-    /// UTC microseconds.
-    window_from: i64,
-    /// UTC microseconds.
-    window_to: i64,
-    as_of: Vec<(u16, u64)>,
-}
-
-/// The result for one transition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
-enum Verdict {
-    /// The stored events give the numbers of the alert.
-    Equal,
-    /// They give other numbers.
-    Different { numerator: u64, volume: u64 },
-    /// The stored events cannot tell.
-    Unverifiable { reason: String },
-}
 
 /// One line of the output in JSON. The field names are stable.
 #[derive(Debug, Serialize)]
@@ -99,8 +50,8 @@ pub(super) fn run(stack: &Stack, args: &VerifyAlerts) -> anyhow::Result<Outcome>
             None => "1".to_owned(),
         },
     };
-    let stored = StoredEvents::read(stack)?;
-    let by_weekday = rules_by_weekday(stack)?;
+    let stored = stored_events(stack)?;
+    let by_weekday = recount::rules_by_weekday(&Monitor::of(&stack.settings)?.rule_set()?);
     let mut results: BTreeMap<&str, u64> = BTreeMap::new();
     let mut offset = 0;
     loop {
@@ -126,13 +77,19 @@ pub(super) fn run(stack: &Stack, args: &VerifyAlerts) -> anyhow::Result<Outcome>
     Ok(if different > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
+/// Asks Kafka how far archive is, and ClickHouse what it has.
+fn stored_events(stack: &Stack) -> anyhow::Result<StoredEvents> {
+    let topic = &stack.topics.events;
+    let group = stack.topics.group(record::Stage::Archive.code());
+    let counts = kafka::topics::partition_counts(&stack.connection)?;
+    let partitions = counts.get(topic).copied().unwrap_or(0);
+    let committed = committed_offsets(&stack.connection, &group, topic, partitions)?;
+    Ok(StoredEvents::new(committed, stack.database.rows(PARTITIONS, &[])?))
+}
+
 fn read(stack: &Stack, condition: &str, offset: usize) -> anyhow::Result<Vec<Transition>> {
     let sql = format!(
-        "SELECT episode_id, seq, state, rule, scope, provider, source, \
-         mailbox_provider, campaign, sender_domain, sending_ip, tenant, basis, metric, window, \
-         numerator, volume, toUnixTimestamp64Micro(alerts.window_from) AS window_from, \
-         toUnixTimestamp64Micro(alerts.window_to) AS window_to, \
-         CAST(alerts.as_of AS Array(Tuple(UInt16, UInt64))) AS as_of FROM alerts WHERE {condition} \
+        "SELECT {TRANSITIONS} FROM alerts WHERE {condition} \
          ORDER BY kafka_partition, kafka_offset LIMIT {PAGE} OFFSET {offset}"
     );
     Ok(stack.database.rows(&sql, &[])?)
@@ -149,54 +106,12 @@ fn verify(
     {
         return Ok(Verdict::Unverifiable { reason });
     }
-    let Some(sql) = counts::query(transition) else {
+    let Some(query) = recount::query(transition) else {
         let reason = format!("this release does not know the metric `{}`", transition.metric);
         return Ok(Verdict::Unverifiable { reason });
     };
-    let rows: Vec<(u64, u64)> = stack.database.rows(&sql, &[])?;
-    let (numerator, volume) = rows.first().copied().unwrap_or_default();
-    let is_equal = (numerator, volume) == (transition.numerator, transition.volume);
-    Ok(match stored.missing(transition, is_equal) {
-        Some(reason) => Verdict::Unverifiable { reason },
-        None if is_equal => Verdict::Equal,
-        None => Verdict::Different { numerator, volume },
-    })
-}
-
-/// Returns the names of the rules that compare with the same weekday: those of the settings, and the default rule,
-/// which older alerts can be about.
-fn rules_by_weekday(stack: &Stack) -> anyhow::Result<BTreeSet<String>> {
-    let of_settings = Monitor::of(&stack.settings)?.rule_set()?;
-    let defaults = RuleSet::defaults();
-    let all = of_settings.rules().iter().chain(defaults.rules());
-    let is_by_weekday =
-        |rule: &&RuleInForce| rule.baseline.is_some_and(|baseline| baseline.same == Same::Weekday);
-    Ok(all.filter(is_by_weekday).map(|rule| rule.name.clone()).collect())
-}
-
-/// Returns why the events of a transition are not known, whatever is stored.
-fn cannot_verify(transition: &Transition, by_weekday: &BTreeSet<String>) -> Option<String> {
-    let names = [
-        &transition.mailbox_provider,
-        &transition.campaign,
-        &transition.sender_domain,
-        &transition.sending_ip,
-        &transition.tenant,
-    ];
-    let reason = if transition.as_of.is_empty() {
-        "an earlier release wrote the alert, without the offsets of its events"
-    } else if transition.basis == "gap" {
-        "a silence has no events to count, and whether it is unusual depends on the four weeks before, of which monitor \
-         keeps the counts"
-    } else if by_weekday.contains(&transition.rule) {
-        "the rule counts what happened within two hours after the hour of sending, in hours that monitor has added up \
-         at their time, and compares that with four weeks of which monitor keeps the counts"
-    } else if names.into_iter().any(|name| name == window::Scope::OTHER) {
-        "the scope has the events of all scopes beyond monitor.max_scopes_per_source, which are not marked"
-    } else {
-        return None;
-    };
-    Some(reason.to_owned())
+    let rows: Vec<(u64, u64)> = stack.database.rows_with(&query.sql, &query.parameters)?;
+    Ok(recount::verdict(transition, stored, rows.first().copied().unwrap_or_default()))
 }
 
 fn print(transition: &Transition, verdict: &Verdict, json: bool) -> io::Result<()> {
@@ -225,39 +140,4 @@ fn print(transition: &Transition, verdict: &Verdict, json: bool) -> io::Result<(
         escape_line(transition.scope_text().as_bytes()),
         transition.window,
     )
-}
-
-impl Verdict {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Equal => "equal",
-            Self::Different { .. } => "different",
-            Self::Unverifiable { .. } => "unverifiable",
-        }
-    }
-}
-
-impl Transition {
-    /// Returns the columns of `events` whose values the scope demands, with the values.
-    fn dimensions(&self) -> Vec<(&'static str, &str)> {
-        let all = [
-            ("provider", &self.provider),
-            ("source", &self.source),
-            ("mailbox_provider", &self.mailbox_provider),
-            ("campaign", &self.campaign),
-            ("sender_domain", &self.sender_domain),
-            ("sending_ip", &self.sending_ip),
-            ("tenant", &self.tenant),
-        ];
-        all.into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name, &**value))
-            .collect()
-    }
-
-    /// Returns the kind and the values of the scope.
-    fn scope_text(&self) -> String {
-        let values = self.dimensions().into_iter().map(|(_, value)| value);
-        std::iter::once(&*self.scope).chain(values).collect::<Vec<_>>().join("/")
-    }
 }

@@ -171,3 +171,10 @@ pub(crate) struct VerifyAlerts {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Recompute {
+    /// Print one JSON object per line. The values are strings, because their bytes are compared.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

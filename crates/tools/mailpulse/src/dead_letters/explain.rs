@@ -117,6 +117,26 @@ pub(crate) fn fix(dead_letter: &DeadLetterRecord<'_>) -> &'static str {
             "no channel received this incident; if `monitor` wrote it, deploy a `notify` that reads \
              such records, then redrive"
         }
+        (Stage::Suppress, _) => {
+            "no entry was made of the event; if it is a bounce, a complaint or an unsubscription, add its recipient \
+             with `mailpulse suppressions add`; deploy a `suppress` that reads such records, so that later events count"
+        }
+        (Stage::Forward, Undeliverable) => {
+            "correct the settings of the forward in the header `forward`, or repair its receiver, then \
+             redrive; only this forward sends the event again"
+        }
+        (Stage::Forward, _) => {
+            "no forward has sent this event; if `dedupe` wrote it, deploy a `forward` that reads such \
+             records, then redrive"
+        }
+        (Stage::AutomateMatch | Stage::AutomateLimit, _) => {
+            "no rule has acted on the record; if `dedupe` or `automate` wrote it, deploy an `automate` that \
+             reads such records, then redrive"
+        }
+        (Stage::AutomateDeliver, _) => {
+            "correct the action in the settings of `automate`, or repair its receiver, then redrive; the action \
+             keeps its id"
+        }
         (Stage::Redrive, _) => "nothing, it is a marker",
     }
 }

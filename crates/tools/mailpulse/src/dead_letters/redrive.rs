@@ -160,7 +160,7 @@ fn confirm(count: usize) -> io::Result<bool> {
 
 /// Redrives the selection in batches.
 fn redrive(installation: &Installation, selection: &Selection<'_>) -> anyhow::Result<Outcome> {
-    let Installation { connection, topics, splitting } = installation;
+    let Installation { connection, topics, splitting, .. } = installation;
     let mappings = &splitting.mappings;
     let redrive = Redrive::open(connection, topics, OPEN_TRANSACTION_TIMEOUT)?;
     let (mut report, mut batch) = (Report::default(), Batch::default());

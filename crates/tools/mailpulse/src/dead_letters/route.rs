@@ -98,8 +98,12 @@ impl Route {
             | Stage::Dedupe
             | Stage::Incidents
             | Stage::Archive
-            | Stage::Notify) => back_to_origin(dead_letter, stage, topics),
-            stage @ (Stage::MonitorFold | Stage::MonitorRate) => {
+            | Stage::Notify
+            | Stage::Forward
+            | Stage::AutomateMatch
+            | Stage::AutomateLimit
+            | Stage::AutomateDeliver) => back_to_origin(dead_letter, stage, topics),
+            stage @ (Stage::MonitorFold | Stage::MonitorRate | Stage::Suppress) => {
                 Err(NotRedrivable::OnlyCounted(stage))
             }
             // Its records are markers.
@@ -232,7 +236,14 @@ fn back_to_origin(
             return Err(NotRedrivable::WouldStoreAgain(topic.to_owned()));
         }
         Stage::Notify => topic == topics.incidents,
-        Stage::Ingress | Stage::MonitorFold | Stage::MonitorRate | Stage::Redrive => false,
+        Stage::Forward | Stage::AutomateMatch => topic == topics.events,
+        Stage::AutomateLimit => topic == topics.intents,
+        Stage::AutomateDeliver => topic == topics.actions,
+        Stage::Ingress
+        | Stage::MonitorFold
+        | Stage::MonitorRate
+        | Stage::Suppress
+        | Stage::Redrive => false,
     };
     if !is_input {
         return Err(NotRedrivable::ForeignOrigin { stage, topic: topic.to_owned() });

@@ -6,7 +6,7 @@ use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
-use enrich::{EnrichSettings, Enrichment, RawRecord};
+use enrich::{EnrichSettings, Enrichment, Loading, RawRecord};
 use privacy::Pseudonymizer;
 use providers::{Envelope, Mappings, SplitError};
 use service::Settings;
@@ -18,6 +18,9 @@ use super::raw_events::{BodyEvents, RawEvent, split_body, split_with};
 /// The minimum of `mx_timeout`. `enrich` waits for less time, because it blocks a partition and can
 /// use a late answer for the next batch. Here nothing else waits, and there is no next batch.
 const MIN_MX_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long ClickHouse has to answer the queries of `enrich.lookup_query`.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Pipeline {
     pseudonyms: Option<Pseudonymizer>,
@@ -35,9 +38,13 @@ impl Pipeline {
         };
         let mut enrich = EnrichSettings::read(&settings)?;
         enrich.mx_timeout = enrich.mx_timeout.max(MIN_MX_TIMEOUT);
+        let mut enrichment = Enrichment::open(&enrich)?;
+        if let Loading::Waiting(reason) = enrichment.load(LOOKUP_TIMEOUT) {
+            anyhow::bail!("{reason}");
+        }
         Ok(Self {
             pseudonyms: Pseudonymizer::from_settings(&settings)?,
-            enrichment: Enrichment::open(&enrich)?,
+            enrichment,
             mappings: Mappings::new(settings.list("source")?)?,
         })
     }

@@ -1,20 +1,16 @@
 //! Judges the history of one scope with the code of `monitor`: its windows, cohorts and episodes.
 
 use alerting::rule::RuleWindow;
-use alerting::{Alert, AsOf, Baseline, Evidence, Look, RuleInForce, ScopeEpisodes};
+use alerting::{Alert, AsOf, Baseline, Campaign, Evidence, Look, RuleInForce, ScopeEpisodes};
 use event::{Counter, OccurredAt};
-use window::{Cohorts, Counts, Emits, HourStart, JudgedWindows, Scope, ScopeWindows, Width};
+use window::{
+    Cohorts, Counts, Emits, HourStart, JudgedWindows, Scope, ScopeKind, ScopeWindows, Width,
+};
 
 use crate::history::{Delta, History};
 
 /// In microseconds.
 const DAY: i64 = 24 * 3_600_000_000;
-
-/// The counts of a campaign since it began, restarted daily.
-struct Campaign {
-    since: i64,
-    counts: Counts,
-}
 
 struct Moment<'a> {
     windows: &'a JudgedWindows,
@@ -43,7 +39,7 @@ impl Evidence for Moment<'_> {
     }
 
     fn campaign(&self) -> Option<(i64, Counts)> {
-        self.campaign.map(|campaign| (campaign.since, campaign.counts))
+        self.campaign.map(Campaign::since)
     }
 
     fn rates_known(&self) -> bool {
@@ -147,12 +143,8 @@ impl Replay<'_> {
             if counts.get(Counter::Delivered) > 0 {
                 self.delivered_at = Some(pane.end());
             }
-            let is_over = |it: &Campaign| pane.micros() >= it.since + DAY;
-            if self.campaign.as_ref().is_none_or(is_over) {
-                self.campaign = Some(Campaign { since: pane.micros(), counts: Counts::default() });
-            }
-            if let Some(campaign) = &mut self.campaign {
-                campaign.counts = campaign.counts + *counts;
+            if self.scope.kind() == ScopeKind::Campaign {
+                Campaign::add(&mut self.campaign, pane.micros(), counts);
             }
             end = end.max(pane.end());
         }
@@ -169,6 +161,9 @@ impl Replay<'_> {
             self.judge(next, Some(next));
             self.windows.advance(self.now, next);
             self.cohorts.expire(next);
+            if self.windows.is_empty() {
+                self.campaign = None;
+            }
             self.now = next;
         }
     }

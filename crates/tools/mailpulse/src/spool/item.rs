@@ -1,10 +1,11 @@
 //! One entry or one item in quarantine.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use jiff::Timestamp;
 use record::RawHeaders;
-use spool::{Cause, FRAME_BYTES, Part, Parts, QuarantinedItem, SpoolError};
+use spool::{Cause, FRAME_BYTES, Part, Parts, QuarantinedItem, SpoolError, SpoolKeys};
 
 use super::SpoolId;
 
@@ -19,34 +20,47 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    pub(crate) fn from_part(segment: u64, offset: usize, part: Part<'_>) -> Self {
+    pub(crate) fn from_part(segment: u64, offset: usize, part: Part<'_>, keys: &SpoolKeys) -> Self {
         let (bytes, cause) = match part {
-            Part::Entry(payload) if spool::request::decode(payload).is_some() => (payload, None),
-            Part::Entry(payload) => (payload, Some(Cause::BadHeaders)),
-            Part::Damaged(bytes) => (bytes, Some(Cause::Damaged)),
+            Part::Entry(payload) => match keys.open(payload) {
+                Ok(plain) if spool::request::decode(&plain).is_some() => (plain, None),
+                Ok(plain) => (plain, Some(Cause::BadHeaders)),
+                Err(_) => (payload.into(), Some(Cause::Sealed)),
+            },
+            Part::Damaged(bytes) => (bytes.into(), Some(Cause::Damaged)),
         };
         let id = SpoolId { segment, offset: offset as u64 };
-        Self { id, cause, moved_at: None, bytes: bytes.to_vec() }
+        Self { id, cause, moved_at: None, bytes: bytes.into_owned() }
     }
 
-    pub(crate) fn from_quarantine(item: &QuarantinedItem) -> Result<Self, SpoolError> {
+    pub(crate) fn from_quarantine(
+        item: &QuarantinedItem,
+        keys: &SpoolKeys,
+    ) -> Result<Self, SpoolError> {
         let id = SpoolId { segment: item.segment, offset: item.offset };
         let moved_at = Timestamp::try_from(item.moved_at).unwrap_or_default();
-        Ok(Self { id, cause: Some(item.cause), moved_at: Some(moved_at), bytes: item.read()? })
+        let bytes = item.read()?;
+        let plain = keys.open(&bytes).map(Cow::into_owned);
+        let bytes = plain.unwrap_or(bytes);
+        Ok(Self { id, cause: Some(item.cause), moved_at: Some(moved_at), bytes })
     }
 
     /// Returns the item with this id, in quarantine or else in a pending segment.
-    pub(crate) fn find(directory: &Path, id: SpoolId) -> Result<Option<Self>, SpoolError> {
+    pub(crate) fn find(
+        directory: &Path,
+        id: SpoolId,
+        keys: &SpoolKeys,
+    ) -> Result<Option<Self>, SpoolError> {
         let items = QuarantinedItem::all(directory)?;
         let is_wanted =
             |item: &&QuarantinedItem| (item.segment, item.offset) == (id.segment, id.offset);
         if let Some(item) = items.iter().find(is_wanted) {
-            return Self::from_quarantine(item).map(Some);
+            return Self::from_quarantine(item, keys).map(Some);
         }
         let Some(segment) = spool::read_segment(directory, id.segment)? else { return Ok(None) };
         let mut parts = Parts::of(&segment);
         let found = parts.find(|&(offset, _)| offset as u64 == id.offset);
-        Ok(found.map(|(offset, part)| Self::from_part(id.segment, offset, part)))
+        Ok(found.map(|(offset, part)| Self::from_part(id.segment, offset, part, keys)))
     }
 
     /// Returns the payload of the entry. `None` if damage has changed even the length.

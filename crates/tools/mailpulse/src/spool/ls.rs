@@ -3,14 +3,14 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use spool::{Parts, QuarantinedItem};
+use spool::{Parts, QuarantinedItem, SpoolKeys};
 
 use super::item::{Item, received_at};
 use crate::args::SpoolLs;
 use crate::{Outcome, text};
 
 /// Lists the pending segments, or their entries, and then the quarantine.
-pub(crate) fn run(directory: &Path, args: &SpoolLs) -> anyhow::Result<Outcome> {
+pub(crate) fn run(directory: &Path, keys: &SpoolKeys, args: &SpoolLs) -> anyhow::Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
     let (mut pending, mut pending_bytes) = (0_u64, 0_u64);
     for number in spool::pending_segments(directory)? {
@@ -20,7 +20,7 @@ pub(crate) fn run(directory: &Path, args: &SpoolLs) -> anyhow::Result<Outcome> {
         for (offset, part) in Parts::of(&bytes) {
             entries += 1;
             if args.entries {
-                print_item(&mut out, &Item::from_part(number, offset, part), args.json)?;
+                print_item(&mut out, &Item::from_part(number, offset, part, keys), args.json)?;
             }
         }
         if !args.entries {
@@ -33,7 +33,7 @@ pub(crate) fn run(directory: &Path, args: &SpoolLs) -> anyhow::Result<Outcome> {
     for item in QuarantinedItem::all(directory)? {
         quarantined += 1;
         quarantined_bytes += item.bytes;
-        print_item(&mut out, &Item::from_quarantine(&item)?, args.json)?;
+        print_item(&mut out, &Item::from_quarantine(&item, keys)?, args.json)?;
     }
     out.flush()?;
     writeln!(

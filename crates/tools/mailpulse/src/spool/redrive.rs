@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::anyhow;
-use spool::{Cause, QuarantinedItem, Spool, SpoolError};
+use spool::{Cause, QuarantinedItem, Spool, SpoolError, SpoolKeys};
 
 use super::SpoolId;
 use super::item::Item;
@@ -13,9 +13,13 @@ use crate::Outcome;
 use crate::args::SpoolRedrive;
 
 /// Moves the selected items from the quarantine to the end of the spool.
-pub(crate) fn run(directory: &Path, args: &SpoolRedrive) -> anyhow::Result<Outcome> {
+pub(crate) fn run(
+    directory: &Path,
+    keys: SpoolKeys,
+    args: &SpoolRedrive,
+) -> anyhow::Result<Outcome> {
     // Opening locks the spool: no ingress and no other redrive can run at the same time.
-    let mut spool = if args.dry_run { None } else { Some(open(directory)?) };
+    let mut spool = if args.dry_run { None } else { Some(open(directory, keys.clone())?) };
     let mut missing: BTreeSet<SpoolId> = args.ids.iter().copied().collect();
     let (mut redriven, mut staying) = (0_u64, 0_u64);
     for found in QuarantinedItem::all(directory)? {
@@ -23,7 +27,7 @@ pub(crate) fn run(directory: &Path, args: &SpoolRedrive) -> anyhow::Result<Outco
         if !args.all && !missing.remove(&id) {
             continue;
         }
-        let item = Item::from_quarantine(&found)?;
+        let item = Item::from_quarantine(&found, &keys)?;
         match (redrivable(&item, args.accept_damage), &mut spool) {
             (Err(reason), _) => {
                 staying += 1;
@@ -50,9 +54,9 @@ pub(crate) fn run(directory: &Path, args: &SpoolRedrive) -> anyhow::Result<Outco
     Ok(if staying == 0 { Outcome::Done } else { Outcome::Incomplete })
 }
 
-fn open(directory: &Path) -> anyhow::Result<Spool> {
+fn open(directory: &Path, keys: SpoolKeys) -> anyhow::Result<Spool> {
     // The limit of the settings is for requests. The items are in the spool already.
-    match Spool::open(directory, u64::MAX) {
+    match Spool::open_sealed(directory, u64::MAX, keys) {
         Ok((spool, _)) => Ok(spool),
         Err(error @ SpoolError::InUse(_)) => {
             Err(anyhow!("{error}: stop the ingress first, and start it again afterwards"))
@@ -69,7 +73,10 @@ fn redrivable(item: &Item, accept_damage: bool) -> Result<&[u8], &'static str> {
         );
     }
     let payload = item.payload().filter(|_| item.request().is_some());
-    payload.ok_or("this release cannot read its headers")
+    payload.ok_or(match item.cause {
+        Some(Cause::Sealed) => "no key of ingress.spool_keys decrypts it",
+        _ => "this release cannot read its headers",
+    })
 }
 
 /// Prints one line. Ignores errors of standard output, because the redrive must continue if the reader

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use spool::Cause;
+use spool::{Cause, SpoolKeys};
 
 use super::item::{Item, received_at};
 use crate::args::SpoolShow;
@@ -12,8 +12,8 @@ use crate::{Outcome, text};
 /// How many bytes of the body are shown; `--raw` prints all of them.
 const SHOWN_BYTES: usize = 4 << 10;
 
-pub(crate) fn run(directory: &Path, args: &SpoolShow) -> anyhow::Result<Outcome> {
-    let Some(item) = Item::find(directory, args.id)? else {
+pub(crate) fn run(directory: &Path, keys: &SpoolKeys, args: &SpoolShow) -> anyhow::Result<Outcome> {
+    let Some(item) = Item::find(directory, args.id, keys)? else {
         writeln!(
             io::stderr(),
             "mailpulse: the spool has nothing at {}; the ingress may have published it",
@@ -65,6 +65,9 @@ const fn meaning(item: &Item) -> &'static str {
         Some(Cause::BadHeaders) => {
             "the bytes are as they were written, but this release cannot read the headers of the entry"
         }
+        Some(Cause::Sealed) => {
+            "the entry is encrypted with a key that is not in ingress.spool_keys, or was changed after that"
+        }
     }
 }
 
@@ -81,7 +84,11 @@ fn fix(item: &Item) -> &'static str {
             "the headers are damaged too, so it cannot be redriven: let the provider post the events \
              again, keep the file as evidence somewhere else, and delete it"
         }
-        (Some(Cause::BadHeaders), _, Some(_)) => {
+        (Some(Cause::Sealed), _, None) => {
+            "add the key that encrypted it to the end of ingress.spool_keys, stop the ingress, and run `mailpulse spool \
+             redrive ID`"
+        }
+        (Some(Cause::BadHeaders | Cause::Sealed), _, Some(_)) => {
             "this release can read it now: stop the ingress and run `mailpulse spool redrive ID`"
         }
         (Some(Cause::BadHeaders), _, None) => {

@@ -50,11 +50,15 @@ pub struct Output {
 
 impl Setup {
     pub fn new(name: &str) -> Self {
+        Self::with(name, Database::new(name), "")
+    }
+
+    /// Uses a database, which may be on a server of its own, and more lines of settings.
+    pub fn with(name: &str, database: Database, settings: &str) -> Self {
         let cluster = Cluster::new(name, layout(2, 1));
-        let database = Database::new(name);
         let home = tempfile::tempdir().unwrap();
         let toml = format!(
-            "{}[clickhouse]\nurl = {:?}\ndatabase = {:?}\n",
+            "{}[clickhouse]\nurl = {:?}\ndatabase = {:?}\n{settings}",
             cluster.toml(),
             database.url,
             database.name
@@ -70,7 +74,13 @@ impl Setup {
 
     /// Runs `mailpulse …` to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, &[])
+    }
+
+    /// Runs `mailpulse …` with environment variables.
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailpulse"));
+        command.envs(environment.iter().copied());
         command.args(arguments).arg("--config").arg(self.home.path().join("mailpulse.toml"));
         let output = command.output().unwrap();
         Output {
@@ -93,7 +103,7 @@ impl Setup {
         }
     }
 
-    fn insert(&self, table: Table, block: &archive::native::Block) {
+    pub fn insert(&self, table: Table, block: &archive::native::Block) {
         let token = format!("test-{}", self.inserts.fetch_add(1, Ordering::Relaxed));
         self.runtime.block_on(self.server.insert(table, &token, block)).unwrap();
     }

@@ -1,0 +1,45 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AutomationCommand {
+    /// Check the rules and templates of a file, without starting anything.
+    ///
+    /// The file is a settings file, or one with only [[automation.rule]] and [[automation.template]]. Secrets are not
+    /// read. The exit status is 2 if a rule is invalid; the error names the rule, the field and a code.
+    Check(CheckAutomation),
+    /// Show what the rules of a file would have done with the stored events of a time.
+    ///
+    /// The events come from ClickHouse, in the order of their receipt, and the code of `automate` decides. Events
+    /// before --from are read as far as cooldowns and patterns reach, at most 90 days. Segments begin without members.
+    /// Nothing is published and nothing is delivered.
+    ///
+    /// Each line is one action, or one refusal by a limit: time, rule, index, type, recipient and event.
+    #[command(after_help = "Examples:\n  \
+        mailpulse automation test new.toml --from 7d\n  \
+        mailpulse automation test new.toml --from 7d --to 1d --rule vip-clicked | cut -f4 | sort | uniq -c")]
+    Test(TestAutomation),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckAutomation {
+    /// The file.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestAutomation {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// The beginning: RFC 3339, or an age such as 2h or 3d.
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    pub(crate) from: Timestamp,
+    /// The end: RFC 3339, or an age such as 2h or 3d. Without it, the present.
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    pub(crate) to: Option<Timestamp>,
+    /// Print only the rule with this name. All rules are replayed, because they share segments.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+}
