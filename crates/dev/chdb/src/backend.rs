@@ -37,8 +37,9 @@ impl Backend {
         let unusable = |reason: String| StartError::Data { path: options.data.clone(), reason };
         std::fs::create_dir_all(&options.data).map_err(|error| unusable(error.to_string()))?;
         let data = options.data.canonicalize().map_err(|error| unusable(error.to_string()))?;
-        let arguments = arguments(&data, options.memory_limit_mb)
-            .ok_or_else(|| unusable("the path contains a NUL byte".to_owned()))?;
+        let config = options.config.as_deref();
+        let arguments = arguments(&data, options.memory_limit_mb, config)
+            .ok_or_else(|| unusable("a path contains a NUL byte".to_owned()))?;
         let mut anchor = engine.connect(&arguments).ok_or_else(|| {
             unusable("the engine cannot open it; another process may use it".to_owned())
         })?;
@@ -105,7 +106,7 @@ impl Backend {
 
 /// Returns the arguments of every connection. The engine's defaults are for a dedicated machine: 5 GB
 /// of caches and nine tenths of the memory.
-fn arguments(data: &Path, memory_limit_mb: u64) -> Option<Vec<CString>> {
+fn arguments(data: &Path, memory_limit_mb: u64, config: Option<&Path>) -> Option<Vec<CString>> {
     let mut path = b"--path=".to_vec();
     path.extend_from_slice(data.as_os_str().as_encoded_bytes());
     let limit = memory_limit_mb * MIB;
@@ -128,7 +129,10 @@ fn arguments(data: &Path, memory_limit_mb: u64) -> Option<Vec<CString>> {
         // This engine, unlike a server, takes `foo` for `SELECT foo` by default.
         ("implicit_select", 0),
     ];
+    let config =
+        config.map(|config| CString::new(format!("--config-file={}", config.display())).ok());
     std::iter::once(CString::new(path).ok())
+        .chain(config)
         .chain(settings.map(|(name, value)| CString::new(format!("--{name}={value}")).ok()))
         .collect()
 }

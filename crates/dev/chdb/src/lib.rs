@@ -63,6 +63,8 @@ pub struct Options {
     pub memory_limit_mb: u64,
     /// A user who needs a password, and the password. Requests of other users need none.
     pub user: Option<(String, String)>,
+    /// A configuration file of ClickHouse, for disks and their encryption.
+    pub config: Option<PathBuf>,
 }
 
 /// Why the server does not start.

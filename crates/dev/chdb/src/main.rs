@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: chdb-server --lib PATH/libchdb.so --data DIR \
                      --listen ADDRESS:PORT [--connections N] [--mem-limit-mb N] \
-                     [--user NAME:PASSWORD]";
+                     [--user NAME:PASSWORD] [--config FILE]";
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -63,13 +63,14 @@ fn end_at_once() -> ! {
 
 fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> {
     let (mut library, mut data, mut listen) = (None, None, None);
-    let (mut connections, mut memory_limit_mb, mut user) = (8, 1024, None);
+    let (mut connections, mut memory_limit_mb, mut user, mut config) = (8, 6144, None, None);
     while let Some(name) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{name} has no value; {USAGE}"))?;
         let wrong = || format!("the value of {name} is invalid: {value}; {USAGE}");
         match name.as_str() {
             "--lib" => library = Some(PathBuf::from(value)),
             "--data" => data = Some(PathBuf::from(value)),
+            "--config" => config = Some(PathBuf::from(value)),
             "--listen" => listen = Some(value.parse().with_context(wrong)?),
             "--connections" => connections = value.parse().with_context(wrong)?,
             "--mem-limit-mb" => memory_limit_mb = value.parse().with_context(wrong)?,
@@ -88,5 +89,6 @@ fn options(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option
         connections,
         memory_limit_mb,
         user,
+        config,
     })
 }

@@ -43,7 +43,7 @@ pub struct ClickHouse {
 enum Server {
     External,
     Compose,
-    Child(ChdbServer),
+    Child(Box<ChdbServer>),
 }
 
 impl ClickHouse {
@@ -73,7 +73,7 @@ impl ClickHouse {
     /// The errors of fetching the library and building the server, and [`Error::Exited`] or
     /// [`Error::NotReady`] with the last lines of the server's log.
     pub fn start_own(dirs: &Dirs) -> Result<Self, Error> {
-        Self::launch(dirs, None)
+        Self::launch(dirs, None, None)
     }
 
     /// Starts a child process over libchdb with its data in a directory that is kept. If the directory
@@ -82,17 +82,25 @@ impl ClickHouse {
     /// # Errors
     /// As [`start_own`](Self::start_own).
     pub fn start_on(dirs: &Dirs, data: &Path) -> Result<Self, Error> {
-        Self::launch(dirs, Some(data))
+        Self::launch(dirs, Some(data), None)
     }
 
-    fn launch(dirs: &Dirs, data: Option<&Path>) -> Result<Self, Error> {
+    /// Like [`start_on`](Self::start_on), with a configuration file of ClickHouse, for disks and their encryption.
+    ///
+    /// # Errors
+    /// As [`start_own`](Self::start_own).
+    pub fn start_configured(dirs: &Dirs, data: &Path, config: &Path) -> Result<Self, Error> {
+        Self::launch(dirs, Some(data), Some(config))
+    }
+
+    fn launch(dirs: &Dirs, data: Option<&Path>, config: Option<&Path>) -> Result<Self, Error> {
         let library = fetch::libchdb(&dirs.cache)?;
         let dir = dirs.subdirectory("clickhouse")?;
         let data = data.map_or_else(|| dir.join("data"), Path::to_owned);
         let program = program(&dir)?;
-        let run = dirs.owner.clone();
+        let (run, config) = (dirs.owner.clone(), config.map(Path::to_owned));
         let mut server =
-            ChdbServer { process: None, program, library, dir, data, port: 0, _run: run };
+            ChdbServer { process: None, program, library, dir, data, config, port: 0, _run: run };
         let mut attempts = 3;
         loop {
             attempts -= 1;
@@ -103,7 +111,7 @@ impl ClickHouse {
                     if attempts > 0 && tail.contains("Address already in use") => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
-                    return Ok(Self { url: server.url(), server: Server::Child(server) });
+                    return Ok(Self { url: server.url(), server: Server::Child(Box::new(server)) });
                 }
             }
         }
@@ -190,6 +198,7 @@ struct ChdbServer {
     /// The directory of the log.
     dir: PathBuf,
     data: PathBuf,
+    config: Option<PathBuf>,
     port: u16,
     _run: Arc<RunDir>,
 }
@@ -200,6 +209,9 @@ impl ChdbServer {
         serve.arg("--lib").arg(&self.library).arg("--data").arg(&self.data);
         serve.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
         serve.arg("--user").arg(format!("{USER}:{PASSWORD}"));
+        if let Some(config) = &self.config {
+            serve.arg("--config").arg(config);
+        }
         let process = process::spawn(serve, &self.dir.join("clickhouse.log"))?;
         let (process, url) =
             (self.process.insert(process), format!("http://127.0.0.1:{}", self.port));

@@ -1,5 +1,6 @@
 //! A Kafka broker for the demo and the tests.
 
+mod class_archive;
 mod probe;
 mod properties;
 mod secured;
@@ -15,6 +16,7 @@ use crate::dirs::RunDir;
 use crate::process::{self, Child, free_port};
 use crate::{Authority, Dirs, Error, ServerKind, compose};
 
+use class_archive::Classes;
 use secured::SecuredListeners;
 pub use secured::{SCRAM_PASSWORD, SCRAM_USER};
 
@@ -114,11 +116,13 @@ impl Kafka {
         authority: Option<&Authority>,
     ) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
+        let classes = class_archive::obtain(dirs, &java, &jars)?;
+        let jvm = Jvm { java, jars, classes, jit };
         let mut attempts = 3;
         loop {
             attempts -= 1;
             let secured = authority.map(SecuredListeners::new).transpose()?;
-            let cluster = Cluster::new(dirs, &java, &jars, roles, jit, data, secured)
+            let cluster = Cluster::new(dirs, jvm.clone(), roles, data, secured)
                 .and_then(Cluster::format_and_launch);
             match cluster {
                 // Another process may have taken the port since we found it free.
@@ -214,6 +218,33 @@ enum Jit {
     Full,
 }
 
+/// How Kafka's programs are run.
+#[derive(Debug, Clone)]
+struct Jvm {
+    java: PathBuf,
+    /// The directory of Kafka's jars.
+    jars: PathBuf,
+    classes: Classes,
+    jit: Jit,
+}
+
+impl Jvm {
+    /// Returns the command that runs one of Kafka's main classes.
+    fn command(&self, class: &str) -> Command {
+        let mut command = Command::new(&self.java);
+        // The serial collector uses the least CPU on a machine with few cores.
+        // The tests create thousands of partitions. With 512 MiB, the broker spent its time collecting garbage, and
+        // requests timed out.
+        command.args(["-Xmx1536m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
+        command.args(self.classes.option());
+        if self.jit == Jit::Quick {
+            command.arg("-XX:TieredStopAtLevel=1");
+        }
+        command.args(LOGGING).arg("-cp").arg(self.jars.join("*")).arg(class);
+        command
+    }
+}
+
 /// A broker and its controller as child processes.
 #[derive(Debug)]
 struct Cluster {
@@ -224,9 +255,7 @@ struct Cluster {
     /// one for each broker process that was killed.
     expired_sessions: usize,
     roles: Roles,
-    jit: Jit,
-    java: PathBuf,
-    jars: PathBuf,
+    jvm: Jvm,
     /// The directory of the broker's data, configuration and log.
     dir: PathBuf,
     /// The directory of the controller's data, configuration and log.
@@ -244,10 +273,8 @@ const SESSION_EXPIRED: &str = "Fencing broker 1 ";
 impl Cluster {
     fn new(
         dirs: &Dirs,
-        java: &Path,
-        jars: &Path,
+        jvm: Jvm,
         roles: Roles,
-        jit: Jit,
         data: Option<&Path>,
         secured: Option<SecuredListeners>,
     ) -> Result<Self, Error> {
@@ -285,9 +312,7 @@ impl Cluster {
             controller: None,
             expired_sessions: 0,
             roles,
-            jit,
-            java: java.to_owned(),
-            jars: jars.to_owned(),
+            jvm,
             dir,
             controller_dir,
             is_formatted: data.is_some_and(|data| data.join("meta.properties").is_file()),
@@ -298,22 +323,26 @@ impl Cluster {
     }
 
     fn format_and_launch(mut self) -> Result<Self, Error> {
-        if self.is_formatted {
-            self.launch()?;
-            return Ok(self);
+        if !self.is_formatted {
+            self.format()?;
         }
+        self.launch()?;
+        Ok(self)
+    }
+
+    /// Writes the metadata that a node expects in its data directory.
+    fn format(&self) -> Result<(), Error> {
         let mut all = vec![&self.controller_dir];
         if self.roles == Roles::Separate {
             all.push(&self.dir);
         }
         for dir in all {
-            let mut format = self.jvm("kafka.tools.StorageTool");
+            let mut format = self.jvm.command("kafka.tools.StorageTool");
             format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(configuration(dir));
             format.args(self.secured.iter().flat_map(SecuredListeners::format_arguments));
             process::run(format, &dir.join("format.log"), START_PATIENCE, || {})?;
         }
-        self.launch()?;
-        Ok(self)
+        Ok(())
     }
 
     fn kill(&mut self) -> Result<(), Error> {
@@ -362,21 +391,9 @@ impl Cluster {
     }
 
     fn spawn(&self, dir: &Path) -> Result<Child, Error> {
-        let mut serve = self.jvm("kafka.Kafka");
+        let mut serve = self.jvm.command("kafka.Kafka");
         serve.arg(configuration(dir));
         process::spawn(serve, &dir.join("kafka.log"))
-    }
-
-    /// Returns the command that runs one of Kafka's main classes.
-    fn jvm(&self, class: &str) -> Command {
-        let mut command = Command::new(&self.java);
-        // The serial collector uses the least CPU on a machine with few cores.
-        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
-        if self.jit == Jit::Quick {
-            command.arg("-XX:TieredStopAtLevel=1");
-        }
-        command.args(LOGGING).arg("-cp").arg(self.jars.join("*")).arg(class);
-        command
     }
 
     fn address(&self) -> String {

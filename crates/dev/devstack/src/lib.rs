@@ -13,6 +13,7 @@ mod dirs;
 mod error;
 pub mod kafka;
 pub mod process;
+pub mod retention;
 mod running;
 pub mod tls;
 

@@ -160,7 +160,9 @@ fn the_settings_contain_the_addresses_of_the_containers() {
         let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
         assert_eq!(clickhouse.url, "http://clickhouse:8123", "{name}");
 
-        let Admin { admin } = settings.section(name).unwrap();
+        // `[[forward]]` is the list of receivers.
+        let section = if name == "forward" { "forwarding" } else { name };
+        let Admin { admin } = settings.section(section).unwrap();
         assert!(admin.ip().is_unspecified(), "{name}: Prometheus cannot reach {admin}");
         let check = service.healthcheck.as_ref().unwrap().test.join(" ");
         assert!(check.contains(&format!("/dev/tcp/127.0.0.1/{}", admin.port())), "{name}: {check}");
@@ -173,6 +175,63 @@ fn settings_of(service: &Service) -> Settings {
     let environment =
         service.environment.iter().map(|(name, value)| (name.clone(), value.to_string()));
     Settings::load(Some(&root().join(config)), environment).unwrap()
+}
+
+/// A data source of Grafana, with the keys that this test needs.
+#[derive(Deserialize)]
+struct DataSource {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default, rename = "jsonData")]
+    json_data: DataSourceUser,
+}
+
+#[derive(Default, Deserialize)]
+struct DataSourceUser {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Deserialize)]
+struct DataSources {
+    datasources: Vec<DataSource>,
+}
+
+#[test]
+fn grafana_reads_clickhouse_as_a_user_who_has_only_the_role_of_dashboards() {
+    let DataSources { datasources } =
+        support::yaml("deploy/grafana/provisioning/datasources/mailpulse.yaml");
+    let clickhouse: Vec<_> =
+        datasources.iter().filter(|it| it.kind.contains("clickhouse")).collect();
+    assert_eq!(clickhouse.len(), 1);
+    let user = &clickhouse[0].json_data.username;
+    let script = read("deploy/compose/grafana.sql");
+    let statements: Vec<&str> =
+        script.lines().filter(|line| !line.starts_with("--") && !line.is_empty()).collect();
+    let expected = [
+        format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED WITH no_password;"),
+        format!("GRANT dashboards TO {user};"),
+        format!("ALTER USER {user} DEFAULT ROLE dashboards;"),
+    ];
+    assert_eq!(statements, expected);
+
+    let compose = Compose::load();
+    let roles = &compose.services["clickhouse-roles"];
+    for (path, file) in [
+        ("/roles/roles.sql", "schemas/clickhouse/roles/roles.sql"),
+        ("/roles/grafana.sql", "deploy/compose/grafana.sql"),
+    ] {
+        assert_eq!(roles.mounted(path), Some(file));
+        assert!(roles.command.iter().any(|word| word == path), "{:?}", roles.command);
+    }
+    assert_eq!(roles.image, compose.services["clickhouse"].image);
+    let condition = |service: &str, of: &str| compose.services[service].depends_on[of].condition;
+    assert_eq!(condition("clickhouse-roles", "archive"), Condition::Healthy, "it creates tables");
+    assert_eq!(condition("grafana", "clickhouse-roles"), Condition::Completed);
+    let users = compose.services["clickhouse"]
+        .mounted("/etc/clickhouse-server/users.d/mailpulse.xml")
+        .map(read);
+    assert!(users.unwrap().contains("<access_management>1</access_management>"));
 }
 
 #[test]

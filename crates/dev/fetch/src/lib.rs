@@ -23,7 +23,7 @@ pub use command::{command_line, run, tail};
 pub use docker::docker_answers;
 pub use error::Error;
 pub use lock::{lock_file, open_lock};
-pub use tools::{Tool, alertmanager, amtool, java, on_path, prometheus, promtool};
+pub use tools::{Tool, alertmanager, amtool, chromium, java, on_path, prometheus, promtool};
 
 /// Returns the root of the checkout.
 pub fn workspace() -> &'static Path {

@@ -46,6 +46,7 @@ tools! {
     AMTOOL = "amtool", "by the tests of Alertmanager's configuration",
         ["prometheus-alertmanager"], || on_path("amtool");
     CURL = "curl", "by the tests of chdb and of the operator's tool", ["curl"], || on_path("curl");
+    CHROMIUM = "Chromium", "by the tests of the console", ["chromium"], find_chromium;
     PYTHON = "Python 3 with venv", "by the tests of chdb", ["python3-venv"], find_python;
     PRLIMIT = "prlimit", "by chaos and by the tests of full disks",
         ["util-linux"], || on_path("prlimit");
@@ -120,6 +121,18 @@ pub fn alertmanager() -> Result<PathBuf, Error> {
 /// As [`java`].
 pub fn amtool() -> Result<PathBuf, Error> {
     Tool::AMTOOL.obtain()
+}
+
+/// Returns the path of Chromium or Chrome, and installs Chromium first if both are missing.
+///
+/// # Errors
+/// As [`java`].
+pub fn chromium() -> Result<PathBuf, Error> {
+    Tool::CHROMIUM.obtain()
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path)
 }
 
 /// The crate `openssl-sys` finds OpenSSL in the same places.

@@ -1,5 +1,7 @@
 //! A ClickHouse database of one test, over ClickHouse's HTTP interface.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -12,13 +14,32 @@ pub struct Database {
     pub url: String,
     /// The name of the database.
     pub name: String,
+    _removal: Option<Arc<Removal>>,
+}
+
+/// Removes a database from the shared ClickHouse when the last clone of its [`Database`] is dropped: ClickHouse
+/// spends time on every table that exists.
+#[derive(Debug)]
+struct Removal {
+    url: String,
+    name: String,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let server = Database::existing(&self.url, "default");
+        // If this fails, the database is removed with the server.
+        let _ = server.query(&format!("DROP DATABASE IF EXISTS {}", self.name), "TSV");
+    }
 }
 
 impl Database {
     /// Returns a unique name on the ClickHouse that this test program shares. The database is not
-    /// created: archive does that.
+    /// created: archive does that. It is removed when the last clone is dropped.
     pub fn new(name: &str) -> Self {
-        Self::on(devstack::shared_clickhouse(), name)
+        let Self { url, name, .. } = Self::on(devstack::shared_clickhouse(), name);
+        let removal = Removal { url: url.clone(), name: name.clone() };
+        Self { url, name, _removal: Some(Arc::new(removal)) }
     }
 
     /// Returns a unique name on another ClickHouse, for example one that the test stops.
@@ -28,7 +49,7 @@ impl Database {
 
     /// Returns a database that exists.
     pub fn existing(url: &str, name: &str) -> Self {
-        Self { url: url.to_owned(), name: name.to_owned() }
+        Self { url: url.to_owned(), name: name.to_owned(), _removal: None }
     }
 
     /// Creates the database.

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 /// How long tests wait for a condition. A machine whose cores are all loaded needs a part of it; a
 /// test that passes does not wait longer than the condition takes.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
-/// The pause between two attempts.
+/// The first pause between two attempts.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// The longest pause. An attempt often asks a server, so frequent ones slow down what they wait for.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The result of looking once: the awaited value, or a text for what was seen instead.
 pub trait Attempt {
@@ -64,6 +67,7 @@ pub fn eventually<A: Attempt>(
     mut attempt: impl FnMut() -> A,
 ) -> A::Value {
     let start = Instant::now();
+    let mut interval = INTERVAL;
     loop {
         match attempt().result() {
             Ok(value) => return value,
@@ -74,7 +78,8 @@ pub fn eventually<A: Attempt>(
                 );
             }
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(interval);
+        interval = (interval + interval / 4).min(LONGEST_INTERVAL);
     }
 }
 

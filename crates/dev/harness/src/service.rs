@@ -73,6 +73,10 @@ impl Launch {
         let config = home.path().join("mailpulse.toml");
         std::fs::write(&config, &self.config).unwrap();
         let mut environment = self.environment;
+        // Tests use fixed times, and their rows must not expire.
+        if self.name == "archive" && !self.config.contains("[archive.retention]") {
+            environment.extend(devstack::retention::keep_rows_environment());
+        }
         environment
             .push((format!("MAILPULSE__{}__ADMIN", self.name.to_uppercase()), admin.clone()));
         let Self { name, binary, arguments, .. } = self;

@@ -55,12 +55,14 @@ pub fn members() -> Vec<PathBuf> {
     directories(root().join("crates")).flat_map(directories).collect()
 }
 
-/// Returns the names of the services: the crates whose `main.rs` opens an admin port.
+/// Returns the names of the services: the crates in `crates/services`.
 pub fn binaries() -> BTreeSet<String> {
-    let is_main = |path: &Path| path.ends_with("src/main.rs");
+    let is_main = |path: &Path| {
+        path.ends_with("src/main.rs") && path.components().any(|it| it.as_os_str() == "services")
+    };
     sources()
         .into_iter()
-        .filter(|(path, text)| is_main(path) && text.contains("service.open("))
+        .filter(|(path, _)| is_main(path))
         .map(|(path, _)| path.iter().rev().nth(2).unwrap().to_str().unwrap().to_owned())
         .collect()
 }
