@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::changelog`].
+//! See [`fuzzing::changelog`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::changelog::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::changelog::check(data));

@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::headers`].
+//! See [`fuzzing::headers`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::headers::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::headers::check(data));

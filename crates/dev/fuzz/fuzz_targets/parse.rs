@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::parse`].
+//! See [`fuzzing::parse`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::parse::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::parse::check(data));

@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::pseudonyms`].
+//! See [`fuzzing::pseudonyms`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::pseudonyms::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::pseudonyms::check(data));

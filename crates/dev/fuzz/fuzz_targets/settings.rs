@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::settings`].
+//! See [`fuzzing::settings`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::settings::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::settings::check(data));

@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::split`].
+//! See [`fuzzing::split`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::split::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::split::check(data));

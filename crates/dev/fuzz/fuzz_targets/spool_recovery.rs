@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::spool_recovery`].
+//! See [`fuzzing::spool_recovery`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::spool_recovery::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::spool_recovery::check(data));

@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::spool_segment`].
+//! See [`fuzzing::spool_segment`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::spool_segment::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::spool_segment::check(data));

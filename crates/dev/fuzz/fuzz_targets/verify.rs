@@ -1,4 +1,4 @@
-//! See [`mailpulse_fuzz::verify`].
+//! See [`fuzzing::verify`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mailpulse_fuzz::verify::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::verify::check(data));

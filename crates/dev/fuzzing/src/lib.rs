@@ -4,7 +4,11 @@
 //! The targets in `fuzz_targets/` call it with libFuzzer's inputs, and the test below with the
 //! files in `seeds/`, on any compiler. `docs/fuzzing.md` describes how to run the targets and what
 //! they found.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a check panics if a property does not hold"
+)]
 
 pub mod changelog;
 pub mod headers;

@@ -2,8 +2,8 @@
 
 use event::{CounterSet, Kind, Provider};
 use record::{
-    DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, ForDedupe, Origin, RawHeaders, Reason,
-    Stage, Tally, names,
+    DeadLetterHeaders, EnrichedHeaders, EventHeaders, FirstSeen, ForDedupe, Origin, RawHeaders,
+    Reason, Stage, Tally, names,
 };
 
 use crate::head_and_body;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use event::Provider;
-use mailpulse_fuzz::{NOW, spool_segment, verify};
+use fuzzing::{NOW, spool_segment, verify};
 use testkit::{Plan, Traffic};
 
 fn main() -> std::io::Result<()> {
@@ -116,7 +116,8 @@ fn headers() -> std::io::Result<()> {
                    corrections: campaign:-bounced_soft@1795255200000000,+deferred@-5\n";
     folder.add(None, [raw, event, counted].concat().as_bytes())?;
     // The headers of this release; those before are of the one before.
-    let counted = b"for-dedupe: \x01\x02\x00\x00\x000123456789\ntally: 1;1795255199000000;delivered\n";
+    let counted =
+        b"for-dedupe: \x01\x02\x00\x00\x000123456789\ntally: 1;1795255199000000;delivered\n";
     folder.add(None, &[event.as_bytes(), counted].concat())
 }
 
