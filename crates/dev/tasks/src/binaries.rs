@@ -9,6 +9,9 @@ use anyhow::{Context, ensure};
 pub(crate) const SERVICES: [&str; 6] =
     ["ingress", "enrich", "dedupe", "monitor", "archive", "notify"];
 
+/// The service with the pages. An event does not pass it.
+pub(crate) const CONSOLE: &str = "console";
+
 /// Returns a cargo command in the checkout.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -23,7 +26,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn directory() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the path of this program")?;
     let directory = own.parent().context("this program is in no directory")?.to_owned();
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain([CONSOLE]) {
         ensure!(
             directory.join(service).is_file(),
             "{} is missing; run `cargo build --workspace --bins` first, which `cargo xtask` also does",
@@ -40,7 +43,7 @@ pub(crate) fn directory() -> anyhow::Result<PathBuf> {
 pub(crate) fn link_into(directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)?;
     let binaries = self::directory()?;
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain([CONSOLE]) {
         let (from, to) = (binaries.join(service), directory.join(service));
         // Cargo replaces a binary and does not write into it. A link to another file system fails.
         if std::fs::hard_link(&from, &to).is_err() {

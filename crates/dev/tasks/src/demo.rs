@@ -58,6 +58,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
             ("archive", FEWER_INSERTS.to_owned()),
         ]
         .into(),
+        console: true,
         ..Layout::new("demo")
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -79,7 +80,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Starts everything and waits for Ctrl-C.
 pub(crate) fn up() -> anyhow::Result<()> {
-    let pipeline = start(&Layout::new("up"))?;
+    let pipeline = start(&Layout { console: true, ..Layout::new("up") })?;
     println!("Everything runs until Ctrl-C:\n{}", pipeline.directory());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(tokio::signal::ctrl_c())?)
@@ -87,7 +88,11 @@ pub(crate) fn up() -> anyhow::Result<()> {
 
 fn start(layout: &Layout) -> anyhow::Result<Pipeline> {
     let _phase = Phase::begin("starting Kafka, ClickHouse and the services", "15 s");
-    Pipeline::start(layout)
+    let pipeline = Pipeline::start(layout)?;
+    if let Some(console) = &pipeline.console {
+        eprintln!("    open http://{console}/ in a browser to see what happens");
+    }
+    Ok(pipeline)
 }
 
 async fn run(

@@ -9,10 +9,14 @@ mod check;
 mod clickhouse;
 mod day;
 mod demo;
+mod lag;
 mod noise;
 mod phase;
 mod pipeline;
+mod predict;
 mod progress;
+mod questions;
+mod raw_feed;
 mod recording;
 mod run_name;
 mod scrape;
@@ -48,12 +52,16 @@ enum Task {
     Upgrade(recording::UpgradeArguments),
     /// Post mail of which everything is known, and compare every metric with the truth.
     Truth(truth::Arguments),
+    /// Send mail of which everything is known, and compare the answers to the questions of docs/analysts.md with
+    /// the truth.
+    Questions(questions::Arguments),
     /// Play a scripted day of mail in virtual time, and compare what people are told with the expectation.
     Day(day::Arguments),
     /// Simulate healthy senders for many days, and count the false episodes of each rule about rates.
     Noise(noise::Arguments),
-    /// Run all tests on real Kafka and ClickHouse, and then a short chaos run, a short truth run and a short
-    /// day.
+    /// Simulate recipients of whom everything is known, and score the predictions about them.
+    Predict(predict::Arguments),
+    /// Run all tests on real Kafka and ClickHouse, and then short forms of chaos, truth, day and questions.
     Test(suite::Arguments),
 }
 
@@ -66,8 +74,10 @@ fn main() -> anyhow::Result<()> {
         Task::Record(arguments) => recording::record(&arguments),
         Task::Upgrade(arguments) => recording::upgrade(&arguments),
         Task::Truth(arguments) => truth::truth(&arguments),
+        Task::Questions(arguments) => questions::questions(&arguments),
         Task::Day(arguments) => day::day(&arguments),
         Task::Noise(arguments) => noise::noise(&arguments),
+        Task::Predict(arguments) => predict::predict(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }
 }

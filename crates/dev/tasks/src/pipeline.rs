@@ -10,7 +10,7 @@ use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
 use event::Provider;
 use testkit::{Credentials, SOURCES};
 
-use crate::binaries::{self, SERVICES};
+use crate::binaries::{self, CONSOLE, SERVICES};
 use crate::clickhouse::Database;
 use crate::run_name::RunName;
 use crate::supervisor::{Member, Plan, Supervisor};
@@ -39,6 +39,8 @@ pub(crate) struct Layout {
     pub(crate) partitions: (i32, i32),
     /// Start Kafka and ClickHouse as child processes, which can be killed.
     pub(crate) own_servers: bool,
+    /// Start the console, open to everybody on this machine.
+    pub(crate) console: bool,
 }
 
 impl Layout {
@@ -53,6 +55,7 @@ impl Layout {
             source_keys: BTreeMap::new(),
             partitions: (6, 3),
             own_servers: false,
+            console: false,
         }
     }
 }
@@ -62,6 +65,8 @@ pub(crate) struct Pipeline {
     pub(crate) supervisor: Supervisor,
     /// The address of the ingress.
     pub(crate) ingress: String,
+    /// The address of the console, if there is one.
+    pub(crate) console: Option<String>,
     /// The admin address of the first member of each service.
     pub(crate) admins: BTreeMap<&'static str, String>,
     /// The admin address of every member that is kept running.
@@ -84,6 +89,7 @@ impl Pipeline {
         let binaries = dirs.run.join("bin");
         binaries::link_into(&binaries)?;
         let ingress = free_address()?;
+        let console = layout.console.then(free_address).transpose()?;
         let credentials = Credentials::new(&format!("http://{ingress}"));
         let config = dirs.run.join("mailpulse.toml");
         let certificates = dirs.run.join("sns-certificates");
@@ -95,6 +101,7 @@ impl Pipeline {
             kafka: &kafka,
             clickhouse: &clickhouse,
             ingress: &ingress,
+            console: console.as_deref(),
             name: &name,
         };
         std::fs::write(&config, addresses.config(&credentials, layout)?)?;
@@ -113,6 +120,7 @@ impl Pipeline {
         let pipeline = Self {
             supervisor,
             ingress,
+            console,
             admins,
             members,
             config,
@@ -131,6 +139,17 @@ impl Pipeline {
     /// Waits until `/readyz` of every running member succeeds.
     pub(crate) fn await_ready(&self) -> anyhow::Result<()> {
         await_ready(&self.members, &self.dirs.run)
+    }
+
+    /// Returns the connection of this process, which has the name `instance`.
+    pub(crate) fn connection(&self, instance: &str) -> kafka::Connection {
+        kafka::Connection {
+            bootstrap: self.kafka.bootstrap().to_owned(),
+            instance: instance.to_owned(),
+            group_protocol: "consumer".to_owned(),
+            compression: "lz4".to_owned(),
+            ..kafka::Connection::default()
+        }
     }
 
     /// Returns the prefix of all topics and groups.
@@ -166,6 +185,9 @@ impl Pipeline {
         let mut line = |what: &str, place: &str| {
             let _ = writeln!(lines, "  {what:<14} {place}");
         };
+        if let Some(console) = &self.console {
+            line("console", &format!("http://{console}/"));
+        }
         line("webhooks", &format!("http://{}/webhooks/{{provider}}/{{source}}", self.ingress));
         let url = self.clickhouse.url();
         line("clickhouse", &format!("{url}/?database={}", self.name.database));
@@ -230,7 +252,9 @@ impl Layout {
             let count = self.members.get(service).copied().unwrap_or(1);
             (1..=count).map(move |number| (Member { service, number }, true))
         });
-        regular.chain(self.extra_members.iter().map(|&member| (member, false)))
+        let console = self.console.then_some((Member { service: CONSOLE, number: 1 }, true));
+        let extra = self.extra_members.iter().map(|&member| (member, false));
+        regular.chain(console).chain(extra)
     }
 }
 
@@ -249,7 +273,9 @@ fn plan(
         member,
         binary: binaries.join(member.service),
         config: config.to_owned(),
-        environment: vec![(admin_key, admin.to_owned())],
+        environment: std::iter::once((admin_key, admin.to_owned()))
+            .chain(devstack::retention::keep_rows_environment())
+            .collect(),
         directory,
         log: dirs.run.join(format!("{member}.log")),
     })
@@ -265,6 +291,7 @@ struct Addresses<'a> {
     kafka: &'a Kafka,
     clickhouse: &'a ClickHouse,
     ingress: &'a str,
+    console: Option<&'a str>,
     name: &'a RunName,
 }
 
@@ -292,6 +319,9 @@ impl Addresses<'_> {
                 );
             }
             section(service, &keys)?;
+        }
+        if let Some(console) = self.console {
+            section(CONSOLE, &format!("open = true\nlisten = {console:?}"))?;
         }
         for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
             section(name, keys)?;

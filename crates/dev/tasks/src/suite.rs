@@ -1,5 +1,5 @@
-//! `cargo xtask test`: all tests on one Kafka and one ClickHouse, and then a short chaos run and a short
-//! truth run.
+//! `cargo xtask test`: all tests on one Kafka and one ClickHouse, and then short forms of `chaos`, `truth`,
+//! `day` and `questions`.
 //!
 //! Most tests wait, for groups to form and sessions to expire. So several test programs run at the same
 //! time, which cargo does not do.
@@ -19,6 +19,7 @@ use crate::chaos;
 use crate::day;
 use crate::phase::Phase;
 use crate::pipeline::report;
+use crate::questions;
 use crate::truth;
 
 #[derive(clap::Args)]
@@ -61,6 +62,7 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     chaos::chaos(&chaos::Arguments::short())?;
     truth::truth(&truth::Arguments::short())?;
     day::day(&day::Arguments::short())?;
+    questions::questions(&questions::Arguments::short())?;
     println!("{}", totals.result());
     Ok(())
 }
@@ -107,7 +109,7 @@ impl Servers {
     fn start() -> anyhow::Result<Self> {
         let _phase = Phase::begin("starting Kafka and ClickHouse", "10 s");
         let dirs = Dirs::new()?;
-        let kafka = Kafka::start(&dirs)?;
+        let kafka = Kafka::start_optimised(&dirs)?;
         report("Kafka", kafka.bootstrap(), kafka.kind());
         let clickhouse = ClickHouse::start(&dirs)?;
         report("ClickHouse", clickhouse.url(), clickhouse.kind());

@@ -56,7 +56,16 @@ impl Needs {
             (self.libchdb, &[&Tool::NPM]),
             (self.clickhouse_connect || self.aiosmtpd, &[&Tool::PYTHON]),
             (self.chaos, &[&Tool::PROMETHEUS, &Tool::PRLIMIT]),
-            (self.tests, &[&Tool::PROMTOOL, &Tool::ALERTMANAGER, &Tool::AMTOOL, &Tool::CURL]),
+            (
+                self.tests,
+                &[
+                    &Tool::PROMTOOL,
+                    &Tool::ALERTMANAGER,
+                    &Tool::AMTOOL,
+                    &Tool::CURL,
+                    &Tool::CHROMIUM,
+                ],
+            ),
         ];
         groups
             .into_iter()

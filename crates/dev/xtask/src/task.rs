@@ -13,6 +13,8 @@ pub(crate) enum Task {
     Chaos,
     Truth,
     Day,
+    Questions,
+    Predict,
     Noise,
     Record,
     Upgrade,
@@ -44,6 +46,8 @@ impl Invocation {
             (Some("chaos"), _) => Task::Chaos,
             (Some("truth"), _) => Task::Truth,
             (Some("day"), _) => Task::Day,
+            (Some("questions"), _) => Task::Questions,
+            (Some("predict"), _) => Task::Predict,
             (Some("noise"), _) => Task::Noise,
             (Some("bench"), _) => Task::Bench,
             (Some("record"), _) => Task::Record,
@@ -105,6 +109,7 @@ impl Invocation {
                 phase("a short chaos run", "5 min");
                 phase("a short truth run", "2 min");
                 phase("a short day", "2 min");
+                phase("the questions of the analysts", "2 min");
             }
             Task::TestSome => phase("start Kafka and ClickHouse, and run cargo test", "varies"),
             Task::Chaos => {
@@ -122,6 +127,11 @@ impl Invocation {
                 phase("play a day of mail in virtual time", "--short 2 min, else 10 min");
                 phase("compare what people were told with the expectation", "20 s");
             }
+            Task::Questions => {
+                phase(start, "20 s");
+                phase("send mail, and ask every question of the analysts", "2 min");
+            }
+            Task::Predict => phase("simulate recipients and score predictions", "1 min"),
             Task::Noise => phase("simulate healthy senders", "--days 30: 5 min"),
             Task::Record => {
                 phase(start, "20 s");
@@ -174,6 +184,8 @@ mod tests {
             "chaos",
             "truth",
             "day",
+            "questions",
+            "predict",
             "noise",
             "record",
             "upgrade",
@@ -194,6 +206,8 @@ mod tests {
             "chaos",
             "truth --short",
             "day --kills",
+            "questions --short",
+            "predict --short",
             "noise --days 30",
             "record /tmp/recording",
             "upgrade",

@@ -44,10 +44,10 @@ pub(crate) fn archive(
             .budget(CLICKHOUSE_BUDGET)
             .memory(memory(pid)?);
         let figure = native.iter().fold(figure, |figure, bare| figure.beside(bare));
-        let note = "includes indexes, the hourly view, merges until the last row, and polling";
+        let note = "includes indexes, all rollups, merges until the last row, and polling";
         report.add(figure.note(note));
     }
-    Ok(())
+    super::views::views(namespace, report)
 }
 
 /// Inserts archived rows into an empty table with the same columns, codecs and indexes. ClickHouse

@@ -112,6 +112,8 @@ fn send_event(batch: &Batch<'_>, topic: &str, n: u64, occurred_at: u64) -> anyho
         user_agent: None,
         ip: None,
         url: None,
+        conversion: None,
+        interest: None,
         provider_event: kind.as_str().into(),
         provider_event_id: None,
         request_id: "bench".into(),

@@ -15,11 +15,14 @@ mod ingress;
 mod latency;
 mod page;
 mod probe;
+mod queries;
 mod report;
 mod script;
 mod servers;
 mod stages;
+mod suppress;
 mod together;
+mod views;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +37,10 @@ use script::{Dates, Script};
 use servers::Servers;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// The number of events of each leg.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
@@ -56,6 +62,15 @@ pub(crate) struct Arguments {
     /// Write the figures as JSON to this file.
     #[arg(long, default_value = ".mailpulse/bench.json")]
     json: PathBuf,
+}
+
+/// Another benchmark.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// Fill ClickHouse with a month of events, and measure the questions of docs/analysts.md.
+    Queries(queries::Arguments),
+    /// Fill mail.suppressions, and measure the memory and the lookups of suppress.
+    Suppress(suppress::Arguments),
 }
 
 /// A part of the benchmark.
@@ -97,6 +112,11 @@ impl Leg {
 
 /// Starts the servers, measures and prints the figures.
 pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.other {
+        Some(Other::Queries(arguments)) => return queries::queries(arguments),
+        Some(Other::Suppress(arguments)) => return suppress::suppress(arguments),
+        None => {}
+    }
     let is_smoke_test = arguments.legs == [Leg::Page] && arguments.incidents <= page::SMOKE_TEST;
     ensure!(
         !cfg!(debug_assertions) || is_smoke_test,

@@ -221,6 +221,7 @@ impl Namespace<'_> {
              [ingress]\ntime_every = \"0s\"\nlisten = {listen:?}\nsns_certificates = {directory:?}\n\
              spool_directory = {spool:?}\ndrain_delay = \"0s\"\n\
              [dedupe]\ndirectory = {directory:?}\n\
+             {retention}\
              [monitor]\n{COMPRESSED_TIME}{sources}",
             bootstrap = self.servers.kafka.bootstrap(),
             prefix = self.topics.prefix,
@@ -230,6 +231,7 @@ impl Namespace<'_> {
             directory = self.directory,
             spool = self.directory.join("spool"),
             sources = script::sources_toml(),
+            retention = devstack::retention::keep_rows_toml(),
         )
     }
 

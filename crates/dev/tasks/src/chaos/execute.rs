@@ -5,12 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use kafka::inspect;
 use serde::Serialize;
 
 use super::action::{Action, Seconds};
 use super::full_disk::{FullDisk, fill};
 use super::progress::Progress;
 use super::schedule::{Schedule, Step, members_of};
+use super::topics::Log;
 use crate::pipeline::Pipeline;
 use crate::supervisor::Member;
 
@@ -18,9 +20,9 @@ use crate::supervisor::Member;
 const SHORT_WINDOW: u32 = 1;
 /// The deduplication window of schemas/clickhouse.
 const NORMAL_WINDOW: u32 = 10_000;
-/// Enough time for several inserts of each partition: with the short window, and then to fill the
-/// normal window before an archive relies on it.
-const SOME_INSERTS: Duration = Duration::from_secs(4);
+/// How long archive may take until it has stored everything that was written before.
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(300);
 /// Traffic continues for this time after the last action.
 const FINAL_PAUSE: Duration = Duration::from_secs(4);
 
@@ -53,8 +55,9 @@ pub(crate) fn execute(
     pipeline: &mut Pipeline,
     schedule: &Schedule,
     progress: &Progress,
+    log: &Log,
 ) -> anyhow::Result<ActionLog> {
-    let mut executor = Executor { pipeline, progress, actions: ActionLog::default() };
+    let mut executor = Executor { pipeline, progress, log, actions: ActionLog::default() };
     for (number, Step { pause, action }) in schedule.0.iter().enumerate() {
         sleep(*pause);
         progress.begin_action(number + 1, action);
@@ -68,6 +71,7 @@ pub(crate) fn execute(
 struct Executor<'a> {
     pipeline: &'a mut Pipeline,
     progress: &'a Progress,
+    log: &'a Log,
     actions: ActionLog,
 }
 
@@ -138,22 +142,44 @@ impl Executor<'_> {
     /// fill.
     fn shorten_window(&mut self, away: Duration) -> anyhow::Result<()> {
         let archives = |member: Member| member.service == "archive";
-        self.set_window(SHORT_WINDOW)?;
         self.outage(CLICKHOUSE.to_owned(), |executor| {
             executor.pipeline.supervisor.set_wanted(archives, false);
             executor.kill(archives)?;
+            executor.set_window(SHORT_WINDOW)?;
             executor.kill_clickhouse()?;
             sleep(away);
             Ok(executor.pipeline.clickhouse.restart()?)
         })?;
         self.pipeline.supervisor.set_wanted(is_regular, true);
-        sleep(SOME_INSERTS);
+        // No range of before may be pending when an archive reads the normal window: ClickHouse has forgotten its
+        // token. The same is true of ranges that were inserted with the short window.
+        self.await_archived()?;
         self.set_window(NORMAL_WINDOW)?;
-        sleep(SOME_INSERTS);
+        self.await_archived()?;
         for number in 1..=members_of("archive") {
             let member = Member { service: "archive", number };
             self.leave(member)?;
             self.pipeline.supervisor.set_wanted(|other| other == member, true);
+        }
+        Ok(())
+    }
+
+    /// Waits until archive has stored all records that are in its topics now.
+    fn await_archived(&self) -> anyhow::Result<()> {
+        let Log { connection, topics } = self.log;
+        let group = topics.group(record::Stage::Archive.code());
+        let deadline = Instant::now() + ARCHIVE_TIMEOUT;
+        let counts = kafka::topics::partition_counts(connection)?;
+        for topic in [&topics.events, &topics.rates, &topics.alerts, &topics.incidents] {
+            let Some(&partitions) = counts.get(topic) else { continue };
+            let ends = inspect::after_last_records(connection, topic, partitions, ARCHIVE_TIMEOUT)?;
+            while let Some(behind) = inspect::first_behind(connection, &group, topic, &ends)? {
+                anyhow::ensure!(
+                    Instant::now() < deadline,
+                    "archive has not stored {topic}: {behind:?}"
+                );
+                sleep(POLL);
+            }
         }
         Ok(())
     }

@@ -174,9 +174,10 @@ fn run(
         "killing, freezing and stopping",
         &format!("{} s", schedule.duration().as_secs()),
     );
+    let log = Log::new(pipeline);
     let actions = std::thread::scope(|scope| {
         let executing = scope.spawn(|| {
-            let actions = execute::execute(pipeline, schedule, &progress);
+            let actions = execute::execute(pipeline, schedule, &progress, &log);
             progress.is_over.store(true, Ordering::Relaxed);
             actions
         });
@@ -201,7 +202,6 @@ fn run(
     let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;
     figures.extend(attacks.figures());
     progress.set_activity("stopping time, and comparing alerts and incidents");
-    let log = Log::new(pipeline.kafka.bootstrap(), pipeline.kafka_prefix());
     let mut failed = Errors::default();
     match runtime.block_on(at_rest(&mut balance, pipeline, &log, notified, scale)) {
         Ok(more) => figures.extend(more),

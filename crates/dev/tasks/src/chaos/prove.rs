@@ -219,27 +219,68 @@ async fn firsts(
     Ok(())
 }
 
-/// A table that a materialized view feeds.
+/// A materialized view on `events`.
 #[derive(Deserialize)]
-struct Rollup {
+struct View {
     view: String,
     definition: String,
-    /// The SELECT of the view.
+    /// Its SELECT.
     select: String,
 }
 
-/// Compares the sums that every materialized view has added, insert by insert, with the sums of all rows.
+/// All rows. Those of releases before the migration 10 have no `counts`; their kinds tell what they count for.
+const COUNTED_ROWS: &str = "SELECT * REPLACE (if( \
+    notEmpty(counts) OR archived_at >= (SELECT min(applied_at) FROM schema_migrations WHERE version = 10), \
+    counts, \
+    arrayFilter(name -> name != '', [ \
+        if(first_engagement AND automation_reason = '', 'engaged', ''), \
+        ['injected', 'delivered', 'deferrals', 'dropped', 'complained', 'unsubscribed', \
+         multiIf(automation_reason != '', 'machine_opened', first_of_kind, 'opened', ''), \
+         multiIf(automation_reason != '', 'machine_clicked', first_of_kind, 'clicked', ''), \
+         if(bounce_late, 'late_bounces', concat('bounced_', \
+            if(bounce_permanence != 'hard' AND bounce_side = 'sender', 'block', bounce_permanence))) \
+        ][indexOf(['accepted', 'delivered', 'deferred', 'dropped', 'complained', 'unsubscribed', \
+                   'opened', 'clicked', 'bounced'], kind)]]) \
+    ) AS counts) FROM events";
+
+/// Compares what the materialized views have added to their tables, insert by insert, with all rows.
 async fn rollups(balance: &mut Balance, database: &Database) -> anyhow::Result<()> {
+    // Views with a schedule are tables for reading; nothing else depends on them.
     let sql = "SELECT name AS view, create_table_query AS definition, as_select AS select \
-         FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'";
-    let rollups: Vec<Rollup> = database.rows(sql).await?;
-    for Rollup { view, definition, select } in &rollups {
-        let target = definition.split_once(" TO ").map(|(_, rest)| rest);
+         FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView' \
+         AND create_table_query NOT LIKE '% REFRESH %' ORDER BY name";
+    let views: Vec<View> = database.rows(sql).await?;
+    let mut selects: BTreeMap<&str, Vec<&View>> = BTreeMap::new();
+    for view in &views {
+        let target = view.definition.split_once(" TO ").map(|(_, rest)| rest);
         let table = target.and_then(|rest| rest.split([' ', '(']).next());
-        let table = table.with_context(|| format!("{view} has no target table"))?;
-        let sums = sums(database, table).await?;
-        let expected = database.text(&format!("SELECT {sums} FROM ({select}) {GROUPED}")).await?;
-        let found = database.text(&format!("SELECT {sums} FROM {table} {GROUPED}")).await?;
+        let table = table.with_context(|| format!("{} has no target table", view.view))?;
+        selects.entry(table).or_default().push(view);
+    }
+    for (table, views) in selects {
+        let columns = columns(database, table).await?;
+        let mut parts = Vec::new();
+        for view in views {
+            let names = self::columns(database, &view.view).await?;
+            let names: Vec<String> = names.into_iter().map(|column| column.name).collect();
+            let each = columns.iter().filter_map(|column| column.of_view(&names));
+            let each: Vec<String> = each.collect();
+            let from = format!("FROM {}.events", database.name);
+            let select = view.select.replace(&from, &format!("FROM ({COUNTED_ROWS})"));
+            parts.push(format!("SELECT {} FROM ({select})", each.join(", ")));
+        }
+        let merged: Vec<String> = columns.iter().filter_map(Column::merged).collect();
+        let sums: Vec<&Column> = columns.iter().filter(|column| column.is_sum()).collect();
+        // A table that adds up drops rows in which every sum is zero.
+        let sums: Vec<String> =
+            sums.iter().map(|column| format!("merged_{} != 0", column.name)).collect();
+        let having =
+            if sums.is_empty() { String::new() } else { format!("HAVING {}", sums.join(" OR ")) };
+        let merged = merged.join(", ");
+        let of =
+            |from: &str| format!("SELECT {merged} FROM {from} GROUP BY ALL {having} FORMAT TSV");
+        let expected = database.text(&of(&format!("({})", parts.join(" UNION ALL ")))).await?;
+        let found = database.text(&of(table)).await?;
         let matched = Matched::of(expected.lines().map(|group| (group, &"")), &found);
         let groups = expected.lines().count() as u64;
         balance.line("rollups", &format!("groups of {table}"), matched.once, groups);
@@ -249,32 +290,55 @@ async fn rollups(balance: &mut Balance, database: &Database) -> anyhow::Result<(
     Ok(())
 }
 
-const GROUPED: &str = "GROUP BY ALL FORMAT TSV";
+/// A column of a table that views fill.
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+    r#type: String,
+    is_in_sorting_key: u8,
+    default_kind: String,
+}
 
-/// Returns the columns of a summing table: its keys, and the sums of the others.
-async fn sums(database: &Database, table: &str) -> anyhow::Result<String> {
-    #[derive(Deserialize)]
-    struct Column {
-        name: String,
-        is_in_sorting_key: u8,
-        engine: String,
+impl Column {
+    /// Returns the column as a view fills it. `None` for a column that no view fills.
+    fn of_view(&self, of_the_view: &[String]) -> Option<String> {
+        let Self { name, .. } = self;
+        match (of_the_view.contains(name), self.is_sum()) {
+            // A view counts without sign.
+            (true, true) => Some(format!("toInt64({name}) AS {name}")),
+            (true, false) => Some(name.clone()),
+            (false, true) => Some(format!("toInt64(0) AS {name}")),
+            (false, false) => None,
+        }
     }
+
+    /// Returns the column after all parts are merged.
+    fn merged(&self) -> Option<String> {
+        let Self { name, r#type, .. } = self;
+        if self.is_in_sorting_key == 1 {
+            return Some(name.clone());
+        }
+        if let Some(function) = r#type.strip_prefix("SimpleAggregateFunction(") {
+            // The time of storing differs whenever the rows are fed again.
+            let is_time_of_storing = self.default_kind == "DEFAULT" && name == "updated_at";
+            let function = function.split(',').next()?;
+            return (!is_time_of_storing).then(|| format!("{function}({name}) AS merged_{name}"));
+        }
+        Some(format!("sum({name}) AS merged_{name}"))
+    }
+
+    fn is_sum(&self) -> bool {
+        self.is_in_sorting_key == 0 && self.r#type == "Int64"
+    }
+}
+
+async fn columns(database: &Database, table: &str) -> anyhow::Result<Vec<Column>> {
+    let table = table.rsplit('.').next().unwrap_or(table);
     let sql = format!(
-        "SELECT c.name AS name, c.is_in_sorting_key AS is_in_sorting_key, t.engine AS engine \
-         FROM system.columns AS c JOIN system.tables AS t \
-         ON t.database = c.database AND t.name = c.table \
-         WHERE concat(c.database, '.', c.table) = '{table}' ORDER BY c.position"
+        "SELECT name, type, is_in_sorting_key, default_kind FROM system.columns \
+         WHERE database = currentDatabase() AND table = '{table}' ORDER BY position"
     );
-    let columns: Vec<Column> = database.rows(&sql).await?;
-    let summing = columns.iter().all(|column| column.engine == "SummingMergeTree");
-    anyhow::ensure!(summing, "{table} is not a SummingMergeTree; extend this comparison");
-    let each =
-        columns.into_iter().map(
-            |Column { name, is_in_sorting_key, .. }| {
-                if is_in_sorting_key == 1 { name } else { format!("sum({name})") }
-            },
-        );
-    Ok(each.collect::<Vec<_>>().join(", "))
+    database.rows(&sql).await
 }
 
 async fn windows(

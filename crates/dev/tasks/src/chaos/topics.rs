@@ -8,6 +8,7 @@ use record::{Topics, names, time_record};
 
 use super::balance::{Balance, Errors};
 use crate::clickhouse::Database;
+use crate::pipeline::Pipeline;
 
 /// How long reading a topic may take.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,17 +25,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(bootstrap: &str, prefix: &str) -> Self {
-        let (bootstrap, instance) = (bootstrap.to_owned(), "chaos".to_owned());
-        let (group_protocol, compression) = ("consumer".to_owned(), "lz4".to_owned());
-        let connection = Connection {
-            bootstrap,
-            instance,
-            group_protocol,
-            compression,
-            ..Connection::default()
-        };
-        Self { connection, topics: Topics::new(prefix) }
+    pub(super) fn new(pipeline: &Pipeline) -> Self {
+        let topics = Topics::new(pipeline.kafka_prefix());
+        Self { connection: pipeline.connection("chaos"), topics }
     }
 
     /// Returns the committed records of a topic by partition and offset.

@@ -4,16 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use event::ReceivedAt;
-use kafka::{Connection, PreparedHeaders, PublishError, Publisher, PublisherSettings};
-use record::{RawHeaders, TimeRecord, Topics};
+use kafka::PublishError;
+use record::RawHeaders;
 
 use super::mail::{Event, Mails, SECOND, payload, recipient};
 use super::script::{HOUR, MINUTE, Script};
 use crate::pipeline::Pipeline;
+use crate::raw_feed::RawFeed;
 use crate::scrape;
 
-/// The id of the ingress in time records.
-const INGRESS: &str = "day";
+/// The id of the ingress in time records, and of all requests.
+pub(super) const INGRESS: &str = "day";
 /// The duration of a pane of the shortest windows, in seconds. Time records within a pane change nothing.
 const PANE: i64 = 10;
 /// The steps between two waits for Kafka's acknowledgements.
@@ -28,9 +29,7 @@ const POLL: Duration = Duration::from_millis(20);
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 pub(crate) struct Feed<'a> {
-    publisher: Publisher,
-    topics: Topics,
-    partitions: i32,
+    raw: RawFeed,
     script: &'a Script,
     mails: &'a Mails,
     /// The start of the day, unix seconds.
@@ -54,16 +53,8 @@ impl<'a> Feed<'a> {
         mails: &'a Mails,
         start: i64,
     ) -> anyhow::Result<Self> {
-        let connection = connection(pipeline);
-        let settings = PublisherSettings {
-            linger: Duration::from_millis(5),
-            queue_bytes: 256 << 20,
-            ack_timeout: None,
-        };
         Ok(Self {
-            publisher: Publisher::open(&connection, INGRESS, settings)?,
-            topics: Topics::new(pipeline.kafka_prefix()),
-            partitions,
+            raw: RawFeed::open(pipeline, partitions, INGRESS)?,
             script,
             mails,
             start,
@@ -85,7 +76,7 @@ impl<'a> Feed<'a> {
         if self.now >= self.script.end {
             return Ok(false);
         }
-        let batch = self.publisher.batch();
+        let batch = self.raw.batch();
         let mut now = self.now;
         for _ in 0..STEPS {
             let next_event = self.mails.events.get(self.next).map_or(i64::MAX, |it| it.received);
@@ -115,20 +106,8 @@ impl<'a> Feed<'a> {
         Ok(true)
     }
 
-    /// Writes a time record to every partition of all raw topics.
     fn send_time(&self, batch: &kafka::Batch<'_>, at: i64) -> Result<(), PublishError> {
-        let time = (self.start + at) * SECOND;
-        let record = TimeRecord { time, id: Some(INGRESS), is_last: false };
-        let headers: Vec<_> = record.headers().collect();
-        let headers: Vec<(&str, &[u8])> =
-            headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        let headers = PreparedHeaders::new(&headers);
-        for topic in self.topics.all_raw() {
-            for partition in 0..self.partitions {
-                batch.send_to_partition(topic, partition, &headers)?;
-            }
-        }
-        Ok(())
+        self.raw.send_time(batch, (self.start + at) * SECOND)
     }
 
     fn send(&self, batch: &kafka::Batch<'_>, event: &Event) -> Result<(), PublishError> {
@@ -138,20 +117,12 @@ impl<'a> Feed<'a> {
             provider: *provider,
             source,
             received_at: ReceivedAt((self.start + event.received) * SECOND),
-            request_id: "day",
+            request_id: INGRESS,
             authentic: true,
         };
-        let headers: Vec<_> = headers.headers().collect();
-        let headers: Vec<(&str, &[u8])> =
-            headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let value = payload(self.script, self.mails, event, self.start);
         let key = recipient(event.mail, mail);
-        batch.send(
-            self.topics.raw(event.outcome.kind()),
-            key.as_bytes(),
-            value.as_bytes(),
-            &PreparedHeaders::new(&headers),
-        )
+        self.raw.send(batch, event.outcome.kind(), &headers, &key, value.as_bytes())
     }
 
     /// Waits until the incidents stage is no longer too far behind.
@@ -185,17 +156,6 @@ impl<'a> Feed<'a> {
         let text = scrape::one(&self.http, &self.monitor).await.ok()?;
         let clock = scrape::sum(&text, "mailpulse_monitor_incidents_clock_seconds", "") as i64;
         (clock > 0).then_some(clock - self.start)
-    }
-}
-
-/// Returns the connection of this process.
-pub(crate) fn connection(pipeline: &Pipeline) -> Connection {
-    Connection {
-        bootstrap: pipeline.kafka.bootstrap().to_owned(),
-        instance: INGRESS.to_owned(),
-        group_protocol: "consumer".to_owned(),
-        compression: "lz4".to_owned(),
-        ..Connection::default()
     }
 }
 

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use kafka::{inspect, topics};
 use record::Topics;
 use serde_json::Value;
 
 use crate::binaries::SERVICES;
+use crate::lag::lag;
 use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS, free_address};
 use crate::recording::receiver::Receiver;
@@ -222,6 +222,7 @@ impl Day<'_> {
     /// Waits until archive and notify have read everything.
     async fn settle(&self) -> anyhow::Result<()> {
         let began = Instant::now();
+        let connection = self.pipeline.connection(feed::INGRESS);
         let topics = Topics::new(self.pipeline.kafka_prefix());
         let read = [
             ("archive", &topics.events),
@@ -230,7 +231,7 @@ impl Day<'_> {
             ("notify", &topics.incidents),
         ];
         for (stage, topic) in read {
-            while self.lag(&topics.group(stage), topic)? > 0 {
+            while lag(&connection, &topics.group(stage), topic)? > 0 {
                 ensure!(
                     began.elapsed() < SETTLE_TIMEOUT,
                     "{stage} has not read {topic} to its end after {SETTLE_TIMEOUT:?}; see its log"
@@ -239,21 +240,6 @@ impl Day<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Returns how many records of a topic a group has not read. The last record of a partition that is written
-    /// in transactions is a marker.
-    fn lag(&self, group: &str, topic: &str) -> anyhow::Result<i64> {
-        let connection = feed::connection(&self.pipeline);
-        let counts = topics::partition_counts(&connection)?;
-        let partitions = *counts.get(topic).with_context(|| format!("no topic {topic}"))?;
-        let ends = topics::watermarks(&connection, topic, partitions)?;
-        let committed = inspect::committed_offsets(&connection, group, topic, partitions)?;
-        let left = ends.iter().zip(committed).map(|(&(first, end), committed)| {
-            let at = committed.map_or(first, |(offset, _)| offset);
-            if end > first { (end - 1 - at).max(0) } else { 0 }
-        });
-        Ok(left.sum())
     }
 
     /// Prints the notifications, and returns how they differ from the expectation.

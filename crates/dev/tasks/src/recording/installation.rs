@@ -99,6 +99,8 @@ impl Installation {
         environment.push((admin_key, admin.clone()));
         // Every window is compared. Earlier releases published all of them.
         environment.push(("MAILPULSE__MONITOR__PUBLISH".to_owned(), "all".to_owned()));
+        // The recorded rows become old.
+        environment.extend(devstack::retention::keep_rows_environment());
         let plan = Plan {
             member,
             binary: self.binaries.join(member.service),

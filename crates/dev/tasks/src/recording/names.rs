@@ -12,7 +12,13 @@ const PART: &str = "names and formats";
 
 /// Groups that releases after a recording have added, without their prefix. Their transactional ids begin with
 /// the same name, and end with that of the instance.
-const ADDED: &[&str] = &["mailpulse-monitor-incidents"];
+const ADDED: &[&str] = &[
+    "mailpulse-monitor-incidents",
+    "mailpulse-suppress",
+    "mailpulse-automate-match",
+    "mailpulse-automate-limit",
+    "mailpulse-automate-deliver",
+];
 /// Headers that releases after a recording have added.
 const ADDED_HEADERS: &[&str] = &[
     "time-fault",

@@ -4,7 +4,7 @@ use std::ops::{AddAssign, Index, IndexMut, Sub};
 
 /// What a message counts for. The order is that of [`NAMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Counter {
+pub(crate) enum Counter {
     Injected,
     Delivered,
     Deferred,
@@ -34,7 +34,7 @@ pub(super) enum Counter {
 }
 
 /// The columns of the table `rates`.
-pub(super) const NAMES: [&str; 26] = [
+pub(crate) const NAMES: [&str; 26] = [
     "injected",
     "delivered",
     "deferred",
@@ -64,7 +64,7 @@ pub(super) const NAMES: [&str; 26] = [
 ];
 
 /// The names of rates. Their columns end in `_rate`.
-pub(super) const RATES: [&str; 16] = [
+pub(crate) const RATES: [&str; 16] = [
     "bounce",
     "hard_bounce",
     "soft_bounce",
@@ -85,7 +85,7 @@ pub(super) const RATES: [&str; 16] = [
 
 /// How messages are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(crate) enum View {
     /// By the time at which things happened.
     Arrival,
     /// By the hour in which the message was sent.
@@ -94,7 +94,7 @@ pub(super) enum View {
 
 /// The value of every counter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts(pub(super) [i64; NAMES.len()]);
+pub(crate) struct Counts(pub(crate) [i64; NAMES.len()]);
 
 impl Index<Counter> for Counts {
     type Output = i64;
@@ -126,11 +126,11 @@ impl Sub for Counts {
 }
 
 impl Counts {
-    pub(super) fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         self.0.iter().all(|count| *count == 0)
     }
 
-    fn bounced(&self) -> i64 {
+    pub(crate) fn bounced(&self) -> i64 {
         use Counter as C;
         [C::BouncedHard, C::BouncedSoft, C::BouncedBlock, C::BouncedUndetermined]
             .into_iter()
@@ -138,11 +138,11 @@ impl Counts {
             .sum()
     }
 
-    pub(super) fn sent(&self) -> i64 {
+    pub(crate) fn sent(&self) -> i64 {
         self[Counter::Delivered] + self.bounced()
     }
 
-    pub(super) fn accepted_by_recipient(&self, view: View) -> i64 {
+    pub(crate) fn accepted_by_recipient(&self, view: View) -> i64 {
         match view {
             View::Arrival => self[Counter::Delivered],
             View::Cohort => (self[Counter::Delivered] - self[Counter::LateBounces]).max(0),
@@ -151,7 +151,7 @@ impl Counts {
 
     /// Returns the rates in the order of [`RATES`]. `None` means that the rate is not known.
     /// `has_deliveries` is false if the source has sent no `delivered` event for a day.
-    pub(super) fn rates(
+    pub(crate) fn rates(
         &self,
         view: View,
         has_deliveries: bool,

@@ -150,7 +150,8 @@ impl Life {
     }
 }
 
-const DOMAINS: [(&str, &str); 8] = [
+/// The domain of an address, and its mailbox provider.
+pub(crate) const DOMAINS: [(&str, &str); 8] = [
     ("gmail.com", "gmail"),
     ("gmail.com", "gmail"),
     ("yahoo.com", "yahoo"),

@@ -9,11 +9,11 @@ use super::counts::Counter;
 use super::sources::{Carried, Source};
 
 /// The time of an event that counts when it is received, which is not known before.
-pub(super) const AT_RECEIPT: i64 = i64::MAX;
+pub(crate) const AT_RECEIPT: i64 = i64::MAX;
 
 /// What a provider reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum What {
+pub(crate) enum What {
     Accepted,
     Delivered,
     Deferred(Cause),
@@ -30,7 +30,7 @@ pub(super) enum What {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Bounce {
+pub(crate) enum Bounce {
     /// The address does not exist.
     Hard,
     /// Permanent, for a reason without a class.
@@ -47,7 +47,7 @@ pub(super) enum Bounce {
 
 /// Why a server refuses a message for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// Nothing about the sender.
     Technical,
     /// The sender's rate, as Gmail writes it.
@@ -59,14 +59,14 @@ pub(super) enum Cause {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum By {
+pub(crate) enum By {
     Person,
     Machine,
 }
 
 /// The time that an event states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     /// UTC microseconds, a whole second.
     At(i64),
     In1970,
@@ -77,7 +77,7 @@ pub(super) enum Moment {
 
 impl Moment {
     /// Returns when the event counts.
-    pub(super) fn counted_at(self) -> i64 {
+    pub(crate) fn counted_at(self) -> i64 {
         match self {
             Self::At(micros) => micros,
             Self::In1970 | Self::In2299 | Self::AnHourAhead => AT_RECEIPT,
@@ -87,52 +87,52 @@ impl Moment {
 
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fact {
-    pub(super) what: What,
-    pub(super) at: Moment,
+pub(crate) struct Fact {
+    pub(crate) what: What,
+    pub(crate) at: Moment,
     /// The wave in which it is posted.
-    pub(super) wave: usize,
+    pub(crate) wave: usize,
     /// The wave in which it is posted again, if it is.
-    pub(super) again: Option<usize>,
+    pub(crate) again: Option<usize>,
     /// Distinguishes several events of one kind.
-    pub(super) n: u32,
+    pub(crate) n: u32,
 }
 
 /// A message at one recipient.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
-    pub(super) source: Source,
+pub(crate) struct Message {
+    pub(crate) source: Source,
     /// Distinguishes the messages of all sources.
-    pub(super) number: u32,
-    pub(super) recipient: String,
-    pub(super) mailbox_provider: &'static str,
-    pub(super) campaign: &'static str,
+    pub(crate) number: u32,
+    pub(crate) recipient: String,
+    pub(crate) mailbox_provider: &'static str,
+    pub(crate) campaign: &'static str,
     /// The address and its organizational domain.
-    pub(super) sender: (&'static str, &'static str),
-    pub(super) sending_ip: String,
-    pub(super) stream: &'static str,
+    pub(crate) sender: (&'static str, &'static str),
+    pub(crate) sending_ip: String,
+    pub(crate) stream: &'static str,
     /// From the table of recipients.
-    pub(super) tenant: Option<&'static str>,
-    pub(super) sent_at: i64,
+    pub(crate) tenant: Option<&'static str>,
+    pub(crate) sent_at: i64,
     /// Whether it is posted when its windows of up to an hour are closed for ever.
-    pub(super) is_straggler: bool,
+    pub(crate) is_straggler: bool,
     /// In the order in which they are posted.
-    pub(super) facts: Vec<Fact>,
+    pub(crate) facts: Vec<Fact>,
 }
 
 /// One count of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counted {
-    pub(super) counter: Counter,
+pub(crate) struct Counted {
+    pub(crate) counter: Counter,
     /// UTC microseconds or [`AT_RECEIPT`].
-    pub(super) at: i64,
+    pub(crate) at: i64,
     /// The event that it is due to. It belongs to the groups of which that event has the values.
-    pub(super) due_to: What,
+    pub(crate) due_to: What,
 }
 
 impl Message {
     /// Whether the recipient's mailbox provider reports complaints to the source.
-    pub(super) fn reports_complaints(&self) -> bool {
+    pub(crate) fn reports_complaints(&self) -> bool {
         self.source.feedback_loops.contains(&self.mailbox_provider)
     }
 
@@ -144,7 +144,7 @@ impl Message {
     /// Returns when the message of an event was sent: the provider's time if the first event about its
     /// delivery states it, and otherwise the time of that event. Without such an event, it is the time
     /// that the event itself states, or `None`.
-    pub(super) fn cohort(&self, what: What) -> Option<i64> {
+    pub(crate) fn cohort(&self, what: What) -> Option<i64> {
         let is_about_delivery = |what| {
             matches!(
                 what,
@@ -166,7 +166,7 @@ impl Message {
     }
 
     /// Returns everything that the message counts for.
-    pub(super) fn counts(&self) -> Vec<Counted> {
+    pub(crate) fn counts(&self) -> Vec<Counted> {
         let mut counts = Vec::new();
         self.count_delivery(&mut counts);
         self.count_once(&mut counts);

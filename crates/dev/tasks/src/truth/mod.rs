@@ -5,12 +5,12 @@
 //! none of the crates under test, except for the names of providers.
 
 mod compare;
-mod counts;
-mod lives;
-mod message;
-mod payload;
+pub(crate) mod counts;
+pub(crate) mod lives;
+pub(crate) mod message;
+pub(crate) mod payload;
 mod post;
-mod sources;
+pub(crate) mod sources;
 mod tables;
 
 use std::collections::BTreeMap;

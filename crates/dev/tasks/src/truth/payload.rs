@@ -22,7 +22,7 @@ const SCANNER: &str = "Mozilla/5.0 (Windows NT 6.1; WOW64) AppleWebKit/534+ Bing
 
 /// Returns the JSON of an event. `run` distinguishes the messages of several runs, `now` is in
 /// microseconds. `None` means that the provider does not report such events.
-pub(super) fn json(message: &Message, fact: &Fact, run: u64, now: i64) -> Option<Value> {
+pub(crate) fn json(message: &Message, fact: &Fact, run: u64, now: i64) -> Option<Value> {
     let provider = message.source.provider;
     let event = mail_event(message, fact, run, now);
     let mut whole = payloads::json(&event)?;
@@ -67,7 +67,7 @@ fn mail_event(message: &Message, fact: &Fact, run: u64, now: i64) -> MailEvent {
 }
 
 /// Returns the kind of which the testkit has a body.
-fn kind(provider: Provider, what: What) -> Kind {
+pub(crate) fn kind(provider: Provider, what: What) -> Kind {
     match what {
         What::Accepted => Kind::Accepted,
         What::Delivered => Kind::Delivered,
@@ -204,7 +204,7 @@ fn reader(json: &mut Value, provider: Provider, what: What) {
 }
 
 /// Returns the answer of the recipient's server.
-fn answer(what: What) -> Option<&'static str> {
+pub(crate) fn answer(what: What) -> Option<&'static str> {
     Some(match what {
         What::Deferred(Cause::Technical) => "451 4.3.0 Temporary lookup failure",
         What::Deferred(Cause::Rate) => {

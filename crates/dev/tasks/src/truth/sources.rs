@@ -9,7 +9,7 @@ use super::message::What;
 
 /// How many of its `accepted` events a source sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Injections {
+pub(crate) enum Injections {
     All,
     /// About six of ten.
     Some,
@@ -17,16 +17,16 @@ pub(super) enum Injections {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
-    pub(super) provider: Provider,
-    pub(super) name: &'static str,
-    pub(super) injections: Injections,
+pub(crate) struct Source {
+    pub(crate) provider: Provider,
+    pub(crate) name: &'static str,
+    pub(crate) injections: Injections,
     /// Whether it sends events of deliveries. Amazon SES sends only the types that were switched on.
-    pub(super) has_deliveries: bool,
+    pub(crate) has_deliveries: bool,
     /// The mailbox providers that report complaints to it.
-    pub(super) feedback_loops: &'static [&'static str],
+    pub(crate) feedback_loops: &'static [&'static str],
     /// The addresses that send its mail, with their organizational domains.
-    pub(super) senders: &'static [(&'static str, &'static str)],
+    pub(crate) senders: &'static [(&'static str, &'static str)],
 }
 
 /// The mailbox providers of this run that report complaints by default.
@@ -39,12 +39,12 @@ const SENDERS: &[(&str, &str)] = &[
 ];
 
 /// A source that sends everything but deliveries.
-pub(super) const WITHOUT_DELIVERIES: (Provider, &str) = (Provider::Ses, "quiet");
+pub(crate) const WITHOUT_DELIVERIES: (Provider, &str) = (Provider::Ses, "quiet");
 /// The source of the events that close the last windows.
-pub(super) const CLOSING: (Provider, &str) = (Provider::Generic, "closing");
+pub(crate) const CLOSING: (Provider, &str) = (Provider::Generic, "closing");
 
 /// Returns the sources: one or two for each provider.
-pub(super) fn all() -> Vec<Source> {
+pub(crate) fn all() -> Vec<Source> {
     let all = SOURCES.into_iter().chain([WITHOUT_DELIVERIES]);
     all.map(|(provider, name)| Source {
         provider,
@@ -66,7 +66,7 @@ pub(super) fn all() -> Vec<Source> {
 }
 
 /// Returns the keys of the sources in the configuration, by name, which differ from the usual ones.
-pub(super) fn settings() -> BTreeMap<&'static str, String> {
+pub(crate) fn settings() -> BTreeMap<&'static str, String> {
     // The events of these providers do not state the sender, or not all of them do.
     let pointers = [("acme", "/sender"), ("receipts", "/Metadata/sender")];
     let mut settings: BTreeMap<&str, String> = pointers
@@ -98,27 +98,27 @@ fn injections(provider: Provider, name: &str) -> Injections {
 
 /// What a provider reports. Everything else happens and nobody tells.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reports {
-    pub(super) deferred: bool,
-    pub(super) soft: bool,
-    pub(super) undetermined: bool,
+pub(crate) struct Reports {
+    pub(crate) deferred: bool,
+    pub(crate) soft: bool,
+    pub(crate) undetermined: bool,
     /// A bounce whose reason has no class.
-    pub(super) unclassified: bool,
+    pub(crate) unclassified: bool,
     /// Marks bounces that come after the delivery.
-    pub(super) late: bool,
-    pub(super) auto_reply: bool,
-    pub(super) dropped: bool,
-    pub(super) suppressed: bool,
-    pub(super) machine_opened: bool,
-    pub(super) machine_clicked: bool,
-    pub(super) complained: bool,
-    pub(super) unsubscribed: bool,
+    pub(crate) late: bool,
+    pub(crate) auto_reply: bool,
+    pub(crate) dropped: bool,
+    pub(crate) suppressed: bool,
+    pub(crate) machine_opened: bool,
+    pub(crate) machine_clicked: bool,
+    pub(crate) complained: bool,
+    pub(crate) unsubscribed: bool,
     /// Whether deferrals have the answer of the recipient's server.
-    pub(super) answers: bool,
+    pub(crate) answers: bool,
 }
 
 impl Reports {
-    pub(super) fn of(provider: Provider) -> Self {
+    pub(crate) fn of(provider: Provider) -> Self {
         const ALL: Reports = Reports {
             deferred: true,
             soft: true,
@@ -179,20 +179,20 @@ impl Reports {
 
 /// Which properties of its message an event carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Carried {
-    pub(super) campaign: bool,
+pub(crate) struct Carried {
+    pub(crate) campaign: bool,
     /// The sender's address.
-    pub(super) sender: bool,
-    pub(super) sending_ip: bool,
+    pub(crate) sender: bool,
+    pub(crate) sending_ip: bool,
     /// The stream, pool or configuration set.
-    pub(super) stream: bool,
+    pub(crate) stream: bool,
     /// When the provider began to send the message.
-    pub(super) sent_at: bool,
+    pub(crate) sent_at: bool,
 }
 
 impl Carried {
     /// Returns what the events of a provider carry, according to its documentation and samples.
-    pub(super) fn by(provider: Provider, what: What) -> Self {
+    pub(crate) fn by(provider: Provider, what: What) -> Self {
         use What as W;
         // The server that sends is known to those who report an attempt.
         let is_attempt = matches!(
