@@ -28,6 +28,7 @@ docs:
 # Render the picture of the event flow again. Needs Graphviz.
 picture:
     dot -Tsvg docs/images/event-flow.dot -o docs/images/event-flow.svg
+    dot -Tsvg docs/images/data-model.dot -o docs/images/data-model.svg
 
 # Build the documentation of all crates.
 crate-docs:
