@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS counted
     counted_at        DateTime64(6, 'UTC') COMMENT 'When the counters count.',
     counters          Array(LowCardinality(String)) COMMENT 'The counters.',
     number            Int64 COMMENT 'What to add to each counter: 1, or -1 if an earlier count is taken back.',
-    own               Bool COMMENT 'Whether the event itself counts. Otherwise it changes an earlier count.'
+    own               Bool COMMENT 'Whether the row is the event itself. Otherwise it changes an earlier count.'
 )
 ENGINE = Null;
 

@@ -161,22 +161,25 @@ async fn inserts_in_native_and_json_format_work() {
 #[tokio::test]
 async fn a_deduplication_token_counts_once_and_for_its_own_insert_only() {
     let client = client(shared_clickhouse(), "tokens").await;
-    client
-        .query(
-            "CREATE TABLE sums (tens UInt64, n UInt64) ENGINE = SummingMergeTree ORDER BY tens \
-                SETTINGS non_replicated_deduplication_window = 100",
-        )
-        .execute()
-        .await
-        .unwrap();
-    client
-        .query(
-            "CREATE MATERIALIZED VIEW to_sums TO sums AS \
-                SELECT intDiv(id, 10) AS tens, count() AS n FROM lines GROUP BY tens",
-        )
-        .execute()
-        .await
-        .unwrap();
+    // One view reads the rows themselves, two read what another view passes on.
+    const SUMS: [(&str, &str); 3] =
+        [("direct", "lines"), ("chained", "passed"), ("again", "passed")];
+    let execute = async |sql: String| client.query(&sql).execute().await.unwrap();
+    execute("CREATE TABLE passed (id UInt64) ENGINE = Null".to_owned()).await;
+    execute("CREATE MATERIALIZED VIEW to_passed TO passed AS SELECT id FROM lines".to_owned())
+        .await;
+    for (sums, from) in SUMS {
+        execute(format!(
+            "CREATE TABLE {sums} (tens UInt64, n UInt64) ENGINE = SummingMergeTree ORDER BY tens \
+                SETTINGS non_replicated_deduplication_window = 100"
+        ))
+        .await;
+        execute(format!(
+            "CREATE MATERIALIZED VIEW to_{sums} TO {sums} AS \
+                SELECT intDiv(id, 10) AS tens, count() AS n FROM {from} GROUP BY tens"
+        ))
+        .await;
+    }
     let tokened = client
         .clone()
         .with_setting("insert_deduplication_token", "mail.events/0/0-99")
@@ -187,8 +190,11 @@ async fn a_deduplication_token_counts_once_and_for_its_own_insert_only() {
     // Other rows, same token: the token decides.
     insert(&tokened, &lines(500..600)).await.unwrap();
     assert_eq!(all(&client).await, lines(0..100));
-    let summed: u64 = client.query("SELECT sum(n) FROM sums").fetch_one().await.unwrap();
-    assert_eq!(summed, 100, "the view saw an insert twice");
+    for (sums, _) in SUMS {
+        let sql = format!("SELECT sum(n) FROM {sums}");
+        let summed: u64 = client.query(&sql).fetch_one().await.unwrap();
+        assert_eq!(summed, 100, "the view that fills {sums} saw an insert twice");
+    }
     // The token is gone with its request.
     insert(&client, &lines(500..600)).await.unwrap();
     assert_eq!(count(&client).await, 200);

@@ -187,7 +187,15 @@ async fn select_of(server: &Server, view: &str) -> Result<Option<String>, ClickH
     let Some(select) = select_of(view) else { return Ok(None) };
     Ok(match select_of(COUNTED.1) {
         Some(counted) => Some(sql::over(server, select, COUNTED.0, counted)),
-        None if sql::reads(server, select, COUNTED.0) => None,
+        None if sql::reads(server, select, COUNTED.0) => {
+            tracing::warn!(
+                view,
+                missing = COUNTED.1,
+                "the sums of a view are neither fed nor corrected, because the view that it reads is missing; create it \
+                 again as in schemas/clickhouse/0013_traffic.sql"
+            );
+            None
+        }
         None => Some(select.to_owned()),
     })
 }

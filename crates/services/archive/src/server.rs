@@ -26,7 +26,7 @@ const PINNED: [(&str, &str); 9] = [
     // On by default since 26.2; it would put several blocks into one insert, or one into several.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
-    // Without it, `events_hourly` would count a repeated insert again, or never if the first one
+    // Without it, the rollups would count a repeated insert again, or never if the first one
     // was interrupted.
     ("deduplicate_blocks_in_dependent_materialized_views", "1"),
     // One block in, one block to the table and to each view.

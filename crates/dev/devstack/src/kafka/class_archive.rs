@@ -2,9 +2,10 @@
 //! tests start dozens. See "Class Data Sharing" in the documentation of Java.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use std::{fs, io};
 
 use fetch::{lock_file, notice};
 
@@ -45,20 +46,25 @@ pub(super) fn obtain(dirs: &Dirs, java: &Path, jars: &Path) -> Result<Classes, E
     }
     notice("preparing Kafka's classes, so that brokers start faster; this is done once");
     let new = path.with_extension("new");
-    if let Err(error) = write(dirs, java, jars, &new) {
-        notice(&format!("Kafka's classes cannot be prepared, and brokers start slowly: {error}"));
-    }
-    // If it is not there, an empty file says that another attempt would fail too.
-    let doing = || Error::io(format!("write {}", path.display()));
-    if new.is_file() {
-        fs::rename(&new, &path).map_err(doing())?;
-    } else {
-        fs::write(&path, []).map_err(doing())?;
+    // An earlier process that was killed may have left a part.
+    let _ = fs::remove_file(&new);
+    let written = write(dirs, java, jars, &new).and_then(|ended| match (new.is_file(), ended) {
+        (true, true) => Ok(()),
+        // An empty file says that another attempt would fail too.
+        (false, true) => fs::write(&new, []).map_err(Error::io(format!("write {}", new.display()))),
+        (_, false) => Err(Error::io("wait for the broker")(io::ErrorKind::TimedOut.into())),
+    });
+    let renamed = written.and_then(|()| {
+        fs::rename(&new, &path).map_err(Error::io(format!("write {}", path.display())))
+    });
+    if let Err(error) = renamed {
+        notice(&format!("Kafka's classes cannot be prepared, so brokers start slowly: {error}"));
     }
     Ok(existing(&path, jars).unwrap_or(Classes::Load))
 }
 
-/// The name of the archive: those of the Java installation and of Kafka's directory.
+/// The name of the archive: those of Kafka's directory and of the Java installation, and the size of the latter's
+/// classes, which changes with its version.
 fn file_name(java: &Path, jars: &Path) -> String {
     let java = fs::canonicalize(java).unwrap_or_else(|_| java.to_owned());
     // The program is `NAME/bin/java`, the jars are in `NAME/lib`.
@@ -68,8 +74,10 @@ fn file_name(java: &Path, jars: &Path) -> String {
             .to_string_lossy()
             .into_owned()
     };
-    let (java, kafka) = (name(java.ancestors().nth(2)), name(jars.parent()));
-    format!("{kafka}-{java}.jsa")
+    let home = java.ancestors().nth(2);
+    let modules = home.and_then(|home| fs::metadata(home.join("lib/modules")).ok());
+    let size = modules.map_or(0, |modules| modules.len());
+    format!("{}-{}-{size}.jsa", name(jars.parent()), name(home))
 }
 
 /// Returns what the cache has, if it is newer than the jars. Java compares the archive with the jars and with
@@ -81,7 +89,8 @@ fn existing(path: &Path, jars: &Path) -> Option<Classes> {
     is_current.then(|| if is_empty { Classes::Load } else { Classes::Map(path.to_owned()) })
 }
 
-fn write(dirs: &Dirs, java: &Path, jars: &Path, path: &Path) -> Result<(), Error> {
+/// Runs a broker that writes the archive at its end. Returns whether it ended by itself, not by SIGKILL.
+fn write(dirs: &Dirs, java: &Path, jars: &Path, path: &Path) -> Result<bool, Error> {
     let jvm = |classes| {
         let (java, jars) = (java.to_owned(), jars.to_owned());
         Jvm { java, jars, classes, jit: Jit::Quick }
@@ -91,10 +100,9 @@ fn write(dirs: &Dirs, java: &Path, jars: &Path, path: &Path) -> Result<(), Error
     // Only the broker archives its classes, not the program that formats its directory.
     cluster.jvm = jvm(Classes::Archive(path.to_owned()));
     cluster.launch()?;
-    if let Some(mut broker) = cluster.broker.take() {
-        broker.terminate(STOP_PATIENCE)?;
-    }
-    Ok(())
+    let Some(mut broker) = cluster.broker.take() else { return Ok(false) };
+    let status = broker.terminate(STOP_PATIENCE)?;
+    Ok(status.signal() != Some(libc::SIGKILL))
 }
 
 #[cfg(test)]

@@ -250,12 +250,24 @@ async fn rollups(balance: &mut Balance, database: &Database) -> anyhow::Result<(
          FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView' \
          AND create_table_query NOT LIKE '% REFRESH %' ORDER BY name";
     let views: Vec<View> = database.rows(sql).await?;
+    let passing = database
+        .text(
+            "SELECT database || '.' || name FROM system.tables \
+             WHERE database = currentDatabase() AND engine = 'Null' FORMAT TSV",
+        )
+        .await?;
     let mut selects: BTreeMap<&str, Vec<&View>> = BTreeMap::new();
+    // What the views that pass rows on to others select, by their table.
+    let mut passed: BTreeMap<&str, &str> = BTreeMap::new();
     for view in &views {
         let target = view.definition.split_once(" TO ").map(|(_, rest)| rest);
         let table = target.and_then(|rest| rest.split([' ', '(']).next());
         let table = table.with_context(|| format!("{} has no target table", view.view))?;
-        selects.entry(table).or_default().push(view);
+        if passing.lines().any(|name| name == table) {
+            passed.insert(table, &view.select);
+        } else {
+            selects.entry(table).or_default().push(view);
+        }
     }
     for (table, views) in selects {
         let columns = columns(database, table).await?;
@@ -265,8 +277,12 @@ async fn rollups(balance: &mut Balance, database: &Database) -> anyhow::Result<(
             let names: Vec<String> = names.into_iter().map(|column| column.name).collect();
             let each = columns.iter().filter_map(|column| column.of_view(&names));
             let each: Vec<String> = each.collect();
+            let mut select = view.select.clone();
+            for (table, rows) in &passed {
+                select = select.replace(&format!("FROM {table}"), &format!("FROM ({rows})"));
+            }
             let from = format!("FROM {}.events", database.name);
-            let select = view.select.replace(&from, &format!("FROM ({COUNTED_ROWS})"));
+            let select = select.replace(&from, &format!("FROM ({COUNTED_ROWS})"));
             parts.push(format!("SELECT {} FROM ({select})", each.join(", ")));
         }
         let merged: Vec<String> = columns.iter().filter_map(Column::merged).collect();

@@ -38,8 +38,9 @@ pub struct Lead {
     pub leaders: &'static [usize],
     /// Positions in [`Inputs::topics`](crate::Inputs::topics).
     pub followers: &'static [usize],
-    /// The longest time that a record waits for leaders at their end. Unlike [`Alignment::wait`], it often passes where
-    /// the leaders have little traffic.
+    /// The longest time to wait for leaders at their end. They are then no longer awaited until they deliver a record, so
+    /// that a leader without traffic does not delay one follower after the other. Unlike [`Alignment::wait`], this
+    /// often happens and says nothing about the broker, so it is not counted.
     pub wait: Duration,
 }
 
@@ -71,8 +72,8 @@ pub(super) struct Siblings<S: Source> {
     lead: Option<Lead>,
     /// Since when records wait for a partition that may have more.
     waiting_since: Option<Instant>,
-    /// Since when the next record waits for its leaders.
-    following_since: Option<Instant>,
+    /// The position and time of the record that waits for its leaders, and since when it does.
+    following: Option<(usize, i64, Instant)>,
 }
 
 struct Partition<S: Source> {
@@ -81,8 +82,10 @@ struct Partition<S: Source> {
     is_read: bool,
     /// The first record that was not taken, and its time.
     first: Option<(i64, S::Record)>,
-    /// The greatest time of its records so far.
+    /// The time of the record that it delivered last.
     latest: i64,
+    /// Whether followers no longer wait for it, until it delivers a record.
+    is_unfollowed: bool,
     state: State,
 }
 
@@ -109,10 +112,10 @@ impl<S: Source> Siblings<S> {
     pub(super) fn new(sources: impl IntoIterator<Item = S>, lead: Option<Lead>) -> Self {
         let partition = |source| {
             let (first, latest, state) = (None, NO_TIME, State::MayHaveMore);
-            Partition { source, is_read: false, first, latest, state }
+            Partition { source, is_read: false, first, latest, is_unfollowed: false, state }
         };
         let partitions = sources.into_iter().map(partition).collect();
-        Self { partitions, lead, waiting_since: None, following_since: None }
+        Self { partitions, lead, waiting_since: None, following: None }
     }
 
     /// Reads only the partitions for which `is_read` returns true.
@@ -181,16 +184,23 @@ impl<S: Source> Siblings<S> {
         let Some(lead) = self.lead.filter(|lead| lead.followers.contains(&position)) else {
             return false;
         };
-        let is_leader = |position: usize| lead.leaders.contains(&position);
         let leaders = self.partitions.iter_mut().enumerate();
-        let mut behind: Vec<_> =
-            leaders.filter(|(at, it)| is_leader(*at) && it.may_be_behind(time)).collect();
-        let waits = !behind.is_empty()
-            && self.following_since.get_or_insert_with(Instant::now).elapsed() < lead.wait;
+        let mut behind: Vec<_> = leaders
+            .filter(|(at, it)| lead.leaders.contains(at) && it.may_be_behind(time))
+            .map(|(_, leader)| leader)
+            .collect();
+        if behind.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        let since = match self.following {
+            Some((at, of, since)) if (at, of) == (position, time) => since,
+            _ => now,
+        };
+        self.following = Some((position, time, since));
+        let waits = now.duration_since(since) < lead.wait;
         if !waits {
-            self.following_since = None;
-            // The next record of the same time does not wait again.
-            behind.iter_mut().for_each(|(_, leader)| leader.latest = time);
+            behind.iter_mut().for_each(|leader| leader.is_unfollowed = true);
         }
         waits
     }
@@ -223,7 +233,7 @@ impl<S: Source> Partition<S> {
     /// Whether it has been read to its end, but not up to this time.
     fn may_be_behind(&self, time: i64) -> bool {
         let is_at_end = self.first.is_none() && self.state == State::AtEnd;
-        self.is_read && is_at_end && self.latest < time
+        self.is_read && is_at_end && !self.is_unfollowed && self.latest < time
     }
 
     /// Reads the first record, unless it is there.
@@ -232,7 +242,7 @@ impl<S: Source> Partition<S> {
             match self.source.poll() {
                 Next::Record(time, record) => {
                     self.first = Some((time, record));
-                    self.latest = self.latest.max(time);
+                    (self.latest, self.is_unfollowed) = (time, false);
                     self.state = State::MayHaveMore;
                 }
                 Next::End => self.state = State::AtEnd,

@@ -95,13 +95,37 @@ fn a_follower_waits_until_its_leader_at_the_end_has_reached_its_time() {
 }
 
 #[test]
-fn a_follower_waits_for_its_leader_no_longer_than_the_wait_and_leaves_none_out() {
+fn a_leader_that_was_awaited_in_vain_delays_no_follower_until_it_delivers() {
     let mut siblings =
-        siblings_with(lead(Duration::ZERO), &[&[END], &[END], &[Some(4), Some(4), END]]);
-    assert_eq!(take(&mut siblings, LONG), (vec![4, 4], 0));
+        siblings_with(lead(Duration::ZERO), &[&[END], &[END], &[Some(4), Some(5), END]]);
+    assert_eq!(take(&mut siblings, LONG), (vec![4, 5], 0), "it is not left out");
     siblings.lead = lead(LONG);
-    siblings.partitions[2].source.push(&[Some(4), Some(5), END]);
-    assert_eq!(take(&mut siblings, LONG), (vec![4], 0), "only a later time waits again");
+    siblings.partitions[2].source.push(&[Some(6), Some(7), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![6, 7], 0));
+    siblings.partitions[1].source.push(&[Some(8), END]);
+    siblings.partitions[2].source.push(&[Some(9), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![8], 0), "it is awaited again");
+}
+
+#[test]
+fn a_leader_ahead_of_its_time_is_awaited_again_after_its_next_record() {
+    let mut siblings =
+        siblings_with(lead(LONG), &[&[END], &[Some(100), Some(3), END], &[Some(2), END]]);
+    assert_eq!(take(&mut siblings, LONG), (vec![2, 100, 3], 0));
+    siblings.partitions[2].source.push(&[Some(4), END]);
+    assert_eq!(take(&mut siblings, LONG), (vec![], 0));
+}
+
+#[test]
+fn each_follower_has_a_wait_of_its_own() {
+    let wait = Duration::from_millis(40);
+    let mut siblings = siblings_with(lead(wait), &[&[END], &[END], &[Some(4), END]]);
+    assert_eq!(take(&mut siblings, LONG), (vec![], 0));
+    std::thread::sleep(wait);
+    siblings.partitions[2].first = Some((5, 5));
+    assert_eq!(take(&mut siblings, LONG), (vec![], 0), "another record");
+    std::thread::sleep(wait);
+    assert_eq!(take(&mut siblings, LONG), (vec![5], 0));
 }
 
 #[test]
