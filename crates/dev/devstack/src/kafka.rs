@@ -292,7 +292,10 @@ impl Cluster {
                     Some(more) => properties::secured(data_dir, port, controller_port, more),
                     None => properties::combined(data_dir, port, controller_port),
                 };
-                let more = if data.is_some() { properties::KEEP_EVERYTHING } else { "" };
+                let more = match data {
+                    Some(_) => properties::KEEP_EVERYTHING,
+                    None => properties::NEVER_KILLED,
+                };
                 vec![(&dir, text + more)]
             }
             Roles::Separate => vec![

@@ -9,6 +9,9 @@ use anyhow::{Context, ensure};
 pub(crate) const SERVICES: [&str; 6] =
     ["ingress", "enrich", "dedupe", "monitor", "archive", "notify"];
 
+/// The services that act on events.
+pub(crate) const ACTING: [&str; 3] = ["suppress", "forward", "automate"];
+
 /// The service with the pages. An event does not pass it.
 pub(crate) const CONSOLE: &str = "console";
 
@@ -26,7 +29,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn directory() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the path of this program")?;
     let directory = own.parent().context("this program is in no directory")?.to_owned();
-    for service in SERVICES.into_iter().chain([CONSOLE]) {
+    for service in SERVICES.into_iter().chain(ACTING).chain([CONSOLE]) {
         ensure!(
             directory.join(service).is_file(),
             "{} is missing; run `cargo build --workspace --bins` first, which `cargo xtask` also does",
@@ -43,7 +46,7 @@ pub(crate) fn directory() -> anyhow::Result<PathBuf> {
 pub(crate) fn link_into(directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)?;
     let binaries = self::directory()?;
-    for service in SERVICES.into_iter().chain([CONSOLE]) {
+    for service in SERVICES.into_iter().chain(ACTING).chain([CONSOLE]) {
         let (from, to) = (binaries.join(service), directory.join(service));
         // Cargo replaces a binary and does not write into it. A link to another file system fails.
         if std::fs::hard_link(&from, &to).is_err() {

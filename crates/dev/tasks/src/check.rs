@@ -57,17 +57,17 @@ pub(crate) struct Comparison {
 }
 
 /// A table of found and expected numbers.
-struct Table {
+pub(crate) struct Table {
     text: String,
     is_equal: bool,
 }
 
 impl Table {
-    fn heading(&mut self, title: &str) {
+    pub(crate) fn heading(&mut self, title: &str) {
         let _ = writeln!(self.text, "\n{title:<44}{:>10}{:>10}", "found", "truth");
     }
 
-    fn row(&mut self, what: &str, found: u64, truth: u64) {
+    pub(crate) fn row(&mut self, what: &str, found: u64, truth: u64) {
         let mark = if found == truth { "" } else { "  ← differs" };
         self.is_equal &= found == truth;
         let _ = writeln!(self.text, "  {what:<42}{found:>10}{truth:>10}{mark}");
@@ -124,6 +124,9 @@ pub(crate) async fn compare(
     kinds(&mut table, database, traffic).await?;
     sources(&mut table, database, traffic).await?;
     incidents(&mut table, pipeline, &truth.alerts).await?;
+    if let Some(acting) = &pipeline.acting {
+        acting.compare(&mut table, database).await?;
+    }
     let restarts = pipeline.supervisor.restarts();
     let _ = writeln!(
         table.text,

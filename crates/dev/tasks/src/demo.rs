@@ -8,7 +8,7 @@ use testkit::{Plan, SignedRequest, Traffic};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::binaries::SERVICES;
+use crate::binaries::{ACTING, SERVICES};
 use crate::check::{self, Comparison, Posted};
 use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Kill this service with SIGKILL in the middle of the traffic (repeatable).
     #[arg(long, value_name = "SERVICE")]
     kill: Vec<String>,
+    /// Also start suppress, forward and automate, and compare what they do.
+    #[arg(long)]
+    act: bool,
     /// The seed of the traffic. The same seed gives the same mail.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -48,8 +51,10 @@ const RETRIES: usize = 60;
 
 /// Starts everything, posts the traffic and compares the results.
 pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Some(unknown) = arguments.kill.iter().find(|name| !SERVICES.contains(&name.as_str())) {
-        bail!("--kill {unknown}: there is no such service; choose one of {}", SERVICES.join(", "));
+    let acting = arguments.act.then_some(ACTING).into_iter().flatten();
+    let services: Vec<&str> = SERVICES.into_iter().chain(acting).collect();
+    if let Some(unknown) = arguments.kill.iter().find(|name| !services.contains(&name.as_str())) {
+        bail!("--kill {unknown}: there is no such service; choose one of {}", services.join(", "));
     }
     let pipeline = start(&Layout {
         keys: [
@@ -59,6 +64,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
         ]
         .into(),
         console: true,
+        acting: arguments.act,
         ..Layout::new("demo")
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

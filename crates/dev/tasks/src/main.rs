@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 #![allow(clippy::disallowed_methods, reason = "it generates events that happen now")]
 
+mod acting;
 mod bench;
 mod binaries;
 mod chaos;

@@ -10,7 +10,8 @@ use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
 use event::Provider;
 use testkit::{Credentials, SOURCES};
 
-use crate::binaries::{self, CONSOLE, SERVICES};
+use crate::acting::Acting;
+use crate::binaries::{self, ACTING, CONSOLE, SERVICES};
 use crate::clickhouse::Database;
 use crate::run_name::RunName;
 use crate::supervisor::{Member, Plan, Supervisor};
@@ -41,6 +42,8 @@ pub(crate) struct Layout {
     pub(crate) own_servers: bool,
     /// Start the console, open to everybody on this machine.
     pub(crate) console: bool,
+    /// Start the services that act on events.
+    pub(crate) acting: bool,
 }
 
 impl Layout {
@@ -56,6 +59,7 @@ impl Layout {
             partitions: (6, 3),
             own_servers: false,
             console: false,
+            acting: false,
         }
     }
 }
@@ -67,6 +71,8 @@ pub(crate) struct Pipeline {
     pub(crate) ingress: String,
     /// The address of the console, if there is one.
     pub(crate) console: Option<String>,
+    /// What the services that act on events are connected to, if there are any.
+    pub(crate) acting: Option<Acting>,
     /// The admin address of the first member of each service.
     pub(crate) admins: BTreeMap<&'static str, String>,
     /// The admin address of every member that is kept running.
@@ -90,6 +96,7 @@ impl Pipeline {
         binaries::link_into(&binaries)?;
         let ingress = free_address()?;
         let console = layout.console.then(free_address).transpose()?;
+        let acting = layout.acting.then(Acting::start).transpose()?;
         let credentials = Credentials::new(&format!("http://{ingress}"));
         let config = dirs.run.join("mailpulse.toml");
         let certificates = dirs.run.join("sns-certificates");
@@ -102,6 +109,7 @@ impl Pipeline {
             clickhouse: &clickhouse,
             ingress: &ingress,
             console: console.as_deref(),
+            acting: acting.as_ref(),
             name: &name,
         };
         std::fs::write(&config, addresses.config(&credentials, layout)?)?;
@@ -121,6 +129,7 @@ impl Pipeline {
             supervisor,
             ingress,
             console,
+            acting,
             admins,
             members,
             config,
@@ -188,6 +197,9 @@ impl Pipeline {
         if let Some(console) = &self.console {
             line("console", &format!("http://{console}/"));
         }
+        if let Some(acting) = &self.acting {
+            line("suppressions", &acting.lookup());
+        }
         line("webhooks", &format!("http://{}/webhooks/{{provider}}/{{source}}", self.ingress));
         let url = self.clickhouse.url();
         line("clickhouse", &format!("{url}/?database={}", self.name.database));
@@ -253,8 +265,10 @@ impl Layout {
             (1..=count).map(move |number| (Member { service, number }, true))
         });
         let console = self.console.then_some((Member { service: CONSOLE, number: 1 }, true));
+        let acting = self.acting.then_some(ACTING).into_iter().flatten();
+        let acting = acting.map(|service| (Member { service, number: 1 }, true));
         let extra = self.extra_members.iter().map(|&member| (member, false));
-        regular.chain(console).chain(extra)
+        regular.chain(acting).chain(console).chain(extra)
     }
 }
 
@@ -268,7 +282,9 @@ fn plan(
 ) -> anyhow::Result<Plan> {
     let directory = dirs.run.join(member.to_string());
     std::fs::create_dir_all(&directory)?;
-    let admin_key = format!("MAILPULSE__{}__ADMIN", member.service.to_uppercase());
+    // `[[forward]]` is a list; what all of them share is in `[forwarding]`.
+    let section = if member.service == "forward" { "forwarding" } else { member.service };
+    let admin_key = format!("MAILPULSE__{}__ADMIN", section.to_uppercase());
     Ok(Plan {
         member,
         binary: binaries.join(member.service),
@@ -292,6 +308,7 @@ struct Addresses<'a> {
     clickhouse: &'a ClickHouse,
     ingress: &'a str,
     console: Option<&'a str>,
+    acting: Option<&'a Acting>,
     name: &'a RunName,
 }
 
@@ -325,6 +342,9 @@ impl Addresses<'_> {
         }
         for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
             section(name, keys)?;
+        }
+        for (name, keys) in self.acting.into_iter().flat_map(Acting::sections) {
+            section(name, &keys)?;
         }
         for (provider, name) in SOURCES.iter().chain(&layout.extra_sources).copied() {
             toml.push('\n');

@@ -45,11 +45,7 @@ impl Changes {
     /// # Errors
     /// [`Error::Topic`] if the topic is missing, [`Error::Settings`] or [`Error::Kafka`].
     pub fn open(connection: &Connection, component: &str, topic: &str) -> Result<Self, Error> {
-        let partitions = topics::partition_counts(connection)?.get(topic).copied();
-        let partitions = partitions.ok_or_else(|| Error::Topic {
-            topic: topic.to_owned(),
-            problem: "is missing or has no leader; check kafka.bootstrap and kafka.prefix".into(),
-        })?;
+        let partitions = topics::partitions_of(connection, topic)?;
         let mut config = connection.reader(component, "mailpulse-changes");
         config
             .set("queued.max.messages.kbytes", FETCH_BUFFER_KIB)

@@ -42,8 +42,7 @@ pub fn for_each_committed(
     let until = Instant::now() + deadline;
     let problem =
         |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
-    let partitions =
-        *topics::partition_counts(connection)?.get(topic).ok_or_else(|| problem("is missing"))?;
+    let partitions = topics::partitions_of(connection, topic)?;
     let consumer = reader(connection, "mailpulse-inspect")?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {

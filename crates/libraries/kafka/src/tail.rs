@@ -51,11 +51,7 @@ impl Tail {
         topic: &str,
         start: Start,
     ) -> Result<Self, Error> {
-        let partitions = topics::partition_counts(connection)?.get(topic).copied();
-        let partitions = partitions.ok_or_else(|| Error::Topic {
-            topic: topic.to_owned(),
-            problem: "is missing or has no leader; check kafka.bootstrap and kafka.prefix".into(),
-        })?;
+        let partitions = topics::partitions_of(connection, topic)?;
         let consumer: BaseConsumer<ReaderContext> = connection
             .reader(component, "mailpulse-tail")
             .create_with_context(ReaderContext)

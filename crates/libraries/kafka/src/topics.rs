@@ -9,6 +9,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 use record::{RequiredSetting, TopicSpec};
 
@@ -18,6 +19,8 @@ use crate::{Connection, Error, WrongTopicSetting};
 /// How long one metadata or watermark request may take. This is shorter than for other requests,
 /// because callers repeat these until their own deadline.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between two questions about the leaders of a topic.
+const LEADER_POLL: Duration = Duration::from_millis(200);
 
 /// Creates the missing topics and waits until every partition of all topics has a leader.
 ///
@@ -186,14 +189,41 @@ fn first_problem(specs: &[TopicSpec], counts: &HashMap<String, i32>) -> Option<E
     })
 }
 
+/// Returns the number of partitions of a topic. Waits some seconds for their leaders: a partition has none for a
+/// moment if its broker was slow.
+///
+/// # Errors
+/// [`Error::Topic`] if the topic is missing or has no leader, [`Error::Settings`] or [`Error::Kafka`].
+pub fn partitions_of(connection: &Connection, topic: &str) -> Result<i32, Error> {
+    let client = MetadataClient::open(connection)?;
+    let until = Instant::now() + METADATA_TIMEOUT;
+    loop {
+        let metadata = client.fetch(METADATA_TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found {
+            Some(found) if has_leaders(found) => return Ok(found.partitions().len() as i32),
+            Some(_) if Instant::now() < until => std::thread::sleep(LEADER_POLL),
+            _ => {
+                let problem = "is missing or has no leader; check kafka.bootstrap and kafka.prefix";
+                return Err(Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() });
+            }
+        }
+    }
+}
+
+fn has_leaders(topic: &MetadataTopic) -> bool {
+    let has_leader =
+        |partition: &MetadataPartition| partition.leader() >= 0 && partition.error().is_none();
+    topic.error().is_none() && topic.partitions().iter().all(has_leader)
+}
+
 /// Returns the number of partitions of every topic whose partitions all have a leader.
 pub fn partition_counts(connection: &Connection) -> Result<HashMap<String, i32>, Error> {
     let metadata = MetadataClient::open(connection)?.fetch(METADATA_TIMEOUT)?;
     Ok(metadata
         .topics()
         .iter()
-        .filter(|topic| topic.error().is_none())
-        .filter(|topic| topic.partitions().iter().all(|p| p.leader() >= 0 && p.error().is_none()))
+        .filter(|topic| has_leaders(topic))
         .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
         .collect())
 }

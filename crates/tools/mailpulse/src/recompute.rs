@@ -16,7 +16,6 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
 use kafka::positions::{self, Position};
 use kafka::topics;
 use monitor::Recomputation;
@@ -63,16 +62,13 @@ pub(crate) fn run(config: Option<&Path>, args: &Recompute) -> anyhow::Result<Out
 /// The scopes are in the partitions that the settings tell, so their number must be right.
 fn check_partitions(installation: &Installation) -> anyhow::Result<()> {
     let Installation { connection, topics, partitions, .. } = installation;
-    let counts = topics::partition_counts(connection)?;
     let expected = [
         (&topics.panes, partitions.scope_partitions, "topics.scope_partitions"),
         (&topics.events, partitions.recipient_partitions, "topics.recipient_partitions"),
     ];
     for (topic, expected, key) in expected {
-        let found = counts.get(topic).with_context(|| {
-            format!("{topic} is missing or has no leader; check kafka.bootstrap and kafka.prefix")
-        })?;
-        if *found != expected {
+        let found = topics::partitions_of(connection, topic)?;
+        if found != expected {
             let text = format!("{topic} has {found} partitions, but {key} is {expected}");
             return Err(InputError(text).into());
         }

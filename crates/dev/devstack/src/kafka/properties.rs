@@ -132,6 +132,12 @@ group.consumer.min.heartbeat.interval.ms=100
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 ";
 
+/// A setting for a node that nobody kills. If it pauses for some seconds, because the machine is busy, its partitions must
+/// not lose their leader.
+pub(super) const NEVER_KILLED: &str = "
+broker.session.timeout.ms=60000
+";
+
 /// Settings for data that is older than any retention. Nothing expires: neither records nor offsets
 /// of groups nor transactional ids.
 pub(super) const KEEP_EVERYTHING: &str = "

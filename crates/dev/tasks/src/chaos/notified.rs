@@ -123,6 +123,7 @@ mod tests {
                 path: "/hook".to_owned(),
                 id: (*id).to_owned(),
                 body: String::new(),
+                is_verified: false,
             };
             let compared = Compared::of(&expected, &ids.iter().map(delivery).collect::<Vec<_>>());
             let Compared { delivered, missing, unknown, out_of_order } = compared;

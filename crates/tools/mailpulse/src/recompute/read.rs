@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kafka::tail::{Next, Start, Tail};
 use kafka::{Connection, OwnedRecord, topics};
 
@@ -20,8 +20,7 @@ pub(super) fn to_the_end(
     topic: &str,
     mut receive: impl FnMut(&OwnedRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Range>> {
-    let counts = topics::partition_counts(connection)?;
-    let partitions = *counts.get(topic).with_context(|| format!("{topic} is missing"))?;
+    let partitions = topics::partitions_of(connection, topic)?;
     // Asked first: if the reader has reached the end of each partition once, it has read these ranges.
     let ranges = topics::watermarks(connection, topic, partitions)?;
     let mut next: Vec<i64> = ranges.iter().map(|(first, _)| *first).collect();
