@@ -190,6 +190,11 @@ pub struct Alert {
     pub numerator: u64,
     /// The denominator of `value`, such as messages sent; it depends on the metric.
     pub volume: u64,
+    /// By window of the rule: numerator and denominator at the moment of the transition, so that scopes that
+    /// break the rule in different windows can be compared. Empty if the rule has only one window, and in
+    /// alerts of an earlier release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_window: BTreeMap<String, (u64, u64)>,
     /// The end of the window of the first breach, UTC microseconds of event time.
     pub started_at: i64,
     /// The end of the window of this transition, UTC microseconds of event time.
@@ -229,6 +234,14 @@ pub struct Alert {
     /// How long after the last notification people are reminded of an open incident, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind: Option<i64>,
+}
+
+impl Alert {
+    /// Returns numerator and denominator in a window of the rule, or `None` if they are not known.
+    pub(crate) fn counts_in(&self, width: &str) -> Option<(u64, u64)> {
+        let own = (self.width == width).then_some((self.numerator, self.volume));
+        own.or_else(|| self.by_window.get(width).copied())
+    }
 }
 
 fn bounces() -> Family {

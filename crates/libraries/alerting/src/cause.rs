@@ -15,8 +15,7 @@ pub(crate) const MOST: f64 = 0.8;
 ///
 /// The excess of a scope is its numerator minus threshold × denominator, with the threshold of the
 /// source (the other way around for rules that want a high rate). The source and the scope must have
-/// episodes of the same measure. The window of the scope may be shorter than that of the source: its
-/// counts are then part of those of the source, and the excess is underestimated.
+/// episodes of the same measure. Scopes are compared in the window of the source ([`counts_within`]).
 ///
 /// The alerts are of different moments, so a part can have grown since the alert of the source. Scopes of
 /// one kind have no message in common. The source therefore counts with the sum of their excesses, if that
@@ -37,7 +36,7 @@ pub(crate) fn cause<'a>(
     };
     let parts = episodes
         .filter(|alert| alert.scope != whole_scope && alert.scope.whole() == whole_scope)
-        .filter(|alert| is_part_of(alert, whole));
+        .filter(|alert| counts_within(alert, whole).is_some());
     let excess_of_whole = excess(whole, whole)?;
     if excess_of_whole <= 0.0 {
         return None;
@@ -54,14 +53,17 @@ pub(crate) fn cause<'a>(
         .filter(|(_, excess)| excess / excess_of_whole >= MOST)
         .map(|(alert, excess)| (alert, (excess / most_of_a_kind(alert)).clamp(0.0, 1.0)))
         .filter(|(_, share)| *share >= MOST)
-        .min_by(|(left, _), (right, _)| smaller(left, right))
-        .map(|(alert, share)| Cause {
-            scope: alert.scope.clone(),
-            share,
-            numerator: alert.numerator,
-            volume: alert.volume,
-            rest_numerator: whole.numerator.saturating_sub(alert.numerator),
-            rest_volume: whole.volume.saturating_sub(alert.volume),
+        .min_by(|(left, _), (right, _)| smaller(left, right, whole))
+        .and_then(|(alert, share)| {
+            let (numerator, volume) = counts_within(alert, whole)?;
+            Some(Cause {
+                scope: alert.scope.clone(),
+                share,
+                numerator,
+                volume,
+                rest_numerator: whole.numerator.saturating_sub(numerator),
+                rest_volume: whole.volume.saturating_sub(volume),
+            })
         })
 }
 
@@ -97,24 +99,34 @@ fn excess(alert: &Alert, whole: &Alert) -> Option<f64> {
     if matches!(alert.metric, Measure::Share(crate::Share::Gap)) || whole.basis == Basis::Gap {
         return None; // the rate is a time, not a share of messages
     }
-    let over = alert.numerator as f64 - whole.threshold * alert.volume as f64;
+    let (numerator, volume) = counts_within(alert, whole)?;
+    let over = numerator as f64 - whole.threshold * volume as f64;
     let wants_low_rate = whole.value.is_none_or(|value| value >= whole.threshold);
     Some(if wants_low_rate { over } else { -over })
 }
 
-/// Returns whether the counts of `alert` are, but for the moment of the alert, part of those of `whole`.
-pub(crate) fn is_part_of(alert: &Alert, whole: &Alert) -> bool {
+/// Returns the numerator and denominator of a scope in the window of its source or tenant. But for the moment
+/// of the alert, they are part of those of `whole`.
+///
+/// Rules are broken in the window with the worst rate, which can be another one for each scope. If the counts
+/// in the window of `whole` are not known, those of a shorter window are returned: the excess is then
+/// underestimated. `None` if the counts are no part of those of `whole`.
+pub(crate) fn counts_within(alert: &Alert, whole: &Alert) -> Option<(u64, u64)> {
+    if alert.metric != whole.metric || alert.basis != whole.basis {
+        return None;
+    }
     let length = |alert: &Alert| alert.to - alert.from;
-    let is_same_window = alert.width == whole.width;
     let is_inside = length(alert) <= length(whole)
         && alert.to.abs_diff(whole.to) <= length(whole).unsigned_abs();
-    alert.metric == whole.metric && alert.basis == whole.basis && (is_same_window || is_inside)
+    let own = is_inside.then_some((alert.numerator, alert.volume));
+    alert.counts_in(&whole.width).or(own)
 }
 
 /// Compares by denominator. Of two equal scopes, the one with more dimensions is smaller.
-fn smaller(left: &Alert, right: &Alert) -> Ordering {
+fn smaller(left: &Alert, right: &Alert, whole: &Alert) -> Ordering {
     let dimensions = |alert: &Alert| alert.scope.kind().dimensions().len();
-    let by_size = left.volume.cmp(&right.volume).then(dimensions(right).cmp(&dimensions(left)));
+    let volume = |alert: &Alert| counts_within(alert, whole).map(|(_, volume)| volume);
+    let by_size = volume(left).cmp(&volume(right)).then(dimensions(right).cmp(&dimensions(left)));
     by_size.then_with(|| left.scope.cmp(&right.scope))
 }
 
@@ -200,6 +212,23 @@ mod tests {
         let gmail = low(mailbox("acme", "gmail"), 150, 300);
         let yahoo = low(mailbox("acme", "yahoo"), 90, 100);
         assert_eq!(cause_of(&whole, &[gmail.clone(), yahoo]).unwrap().scope, gmail.scope);
+    }
+
+    /// The campaign broke the rule in its window of five minutes, and the source in that of one minute.
+    #[test]
+    fn scopes_are_compared_in_the_window_of_the_source() {
+        let whole = Alert {
+            width: "1m".to_owned(),
+            from: START - MINUTE,
+            ..with_counts(alert("hard_bounces", source("acme")), 50, 312)
+        };
+        let spring = with_counts(alert("hard_bounces", campaign("acme", "spring")), 130, 780);
+        assert_eq!(cause_of(&whole, std::slice::from_ref(&spring)), None, "five minutes have more");
+        let by_window = [("1m".to_owned(), (49, 300)), ("5m".to_owned(), (130, 780))].into();
+        let spring = Alert { by_window, ..spring };
+        let cause = cause_of(&whole, std::slice::from_ref(&spring)).unwrap();
+        assert_eq!((cause.scope, cause.numerator, cause.volume), (spring.scope, 49, 300));
+        assert_eq!((cause.rest_numerator, cause.rest_volume), (1, 12));
     }
 
     #[test]

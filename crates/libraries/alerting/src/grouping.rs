@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use event::{Dimension, Provider};
 use window::{Metric, Scope};
 
-use crate::cause::{MOST, is_part_of, share_of_excess};
+use crate::cause::{MOST, share_of_excess};
 use crate::{Alert, Family, IncidentGroup, Measure};
 
 /// The source or tenant that an episode belongs to: `source/sendgrid/acme` or `tenant/acme`, the key of
@@ -100,9 +100,7 @@ pub(crate) fn mailbox_providers<'a>(
 fn holds_most<'a>(alert: &Alert, mut episodes: impl Iterator<Item = &'a Alert>) -> bool {
     let whole = alert.scope.whole();
     episodes.any(|other| {
-        other.scope == whole
-            && is_part_of(alert, other)
-            && share_of_excess(alert, other).is_some_and(|share| share >= MOST)
+        other.scope == whole && share_of_excess(alert, other).is_some_and(|share| share >= MOST)
     })
 }
 

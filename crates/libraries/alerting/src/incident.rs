@@ -145,7 +145,8 @@ pub enum IncidentState {
 }
 
 /// The smallest scope that holds at least 80 % of the excess of the source or tenant. The counts are
-/// those of the latest alerts of the two scopes, which may differ by seconds.
+/// those of the latest alerts of the two scopes, in the window of the source or tenant. The moments of the
+/// alerts may differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
     /// The scope.

@@ -47,6 +47,9 @@ use tracked::{Ended, Episode, Tracked, rank};
 use crate::grouping::{Member, are_compatible, families, joint_family, mailbox_providers};
 use crate::{Alert, AlertState, EpisodeId, Incident, IncidentGroup, IncidentId, ResolveReason};
 
+/// How far the time of the incidents is behind the fastest shard of monitor-rate at most, in microseconds.
+const MAX_BEHIND: i64 = 15 * 60 * 1_000_000;
+
 /// All incidents that are open or were open recently. See the module's source for the rules.
 #[derive(Debug, Default)]
 pub struct Incidents {
@@ -58,6 +61,8 @@ pub struct Incidents {
     /// By the key of the group.
     limits: BTreeMap<String, Limit>,
     plans: Vec<Plan>,
+    /// By shard of monitor-rate: the time to which it has come, UTC microseconds.
+    clocks: BTreeMap<u32, i64>,
     /// The number of active sources by provider, as each shard of monitor-rate has last counted them.
     active_sources: BTreeMap<u32, BTreeMap<Provider, u32>>,
     /// What differs from the changelog.
@@ -96,12 +101,28 @@ impl Incidents {
         received
     }
 
-    /// Receives the number of active sources of a shard of monitor-rate. It decides whether incidents
-    /// of several sources are an incident of the ESP or ours.
-    pub fn receive_active_sources(&mut self, shard: u32, sources: BTreeMap<Provider, u32>) {
-        if self.active_sources.get(&shard) != Some(&sources) {
-            self.active_sources.insert(shard, sources);
-            self.changed.insert(StateKey::Clock);
+    /// Receives the time to which a shard of monitor-rate has come, in UTC microseconds, and the number of
+    /// its active sources. That number decides whether incidents of several sources are an incident of the
+    /// ESP or ours. Appends the incidents that change because time has passed to `out`.
+    ///
+    /// The time of the incidents is that of the shard that is furthest behind: waits for other sources must
+    /// not end before the alerts of all shards have arrived. A shard that is more than 15 minutes behind
+    /// the first one holds nothing up.
+    pub fn receive_clock(
+        &mut self,
+        shard: u32,
+        now: i64,
+        sources: BTreeMap<Provider, u32>,
+        settings: &IncidentSettings,
+        out: &mut Vec<Incident>,
+    ) {
+        self.active_sources.insert(shard, sources);
+        let clock = self.clocks.entry(shard).or_insert(now);
+        *clock = now.max(*clock);
+        self.changed.insert(StateKey::Clock);
+        let (last, first) = (self.clocks.values().min(), self.clocks.values().max());
+        if let (Some(&last), Some(&first)) = (last, first) {
+            self.advance(last.max(first.saturating_sub(MAX_BEHIND)), settings, out);
         }
     }
 

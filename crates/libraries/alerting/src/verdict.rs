@@ -4,6 +4,7 @@ mod gap;
 mod usual;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use window::{Counts, Direction, Metric, View, Width};
@@ -49,6 +50,9 @@ pub(crate) struct Reading {
     pub(crate) to: i64,
     pub(crate) numerator: u64,
     pub(crate) volume: u64,
+    /// The same of every window of the rule, if there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) by_window: BTreeMap<String, (u64, u64)>,
     /// Thresholds in force, of warning, critical and page.
     pub(crate) thresholds: [Option<f64>; 3],
     /// The events that are counted.
@@ -246,6 +250,7 @@ fn rates(
                 to: sample.to,
                 numerator: sample.k,
                 volume: sample.n,
+                by_window: by_window(rule, windows),
                 thresholds,
                 as_of: windows.as_of.clone(),
                 series: None,
@@ -266,6 +271,16 @@ fn rates(
         verdict.level = Level::Starved;
     }
     Some(verdict)
+}
+
+/// Returns numerator and denominator of every window of a rule that has several.
+fn by_window(rule: &Rule, windows: &Windows<'_>) -> BTreeMap<String, (u64, u64)> {
+    let several = if rule.windows.len() > 1 { rule.windows.as_slice() } else { &[] };
+    let known = several.iter().filter_map(|window| {
+        let sample = windows.sample(rule, window)?;
+        Some((window.to_string(), (sample.k, sample.n)))
+    });
+    known.collect()
 }
 
 /// Returns how bad one window is. `None` if the rule cannot be judged.

@@ -195,8 +195,7 @@ impl Stage for IncidentsStage {
         let (settings, unsent) = (&self.settings, &mut self.unsent);
         match input {
             Input::Clock(clock) => {
-                incidents.receive_active_sources(clock.shard, clock.sources);
-                incidents.advance(clock.now, settings, unsent);
+                incidents.receive_clock(clock.shard, clock.now, clock.sources, settings, unsent);
             }
             // An earlier release judged by other rules. Its alerts open no incidents, or an upgrade would
             // notify people of three months.

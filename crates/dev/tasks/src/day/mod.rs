@@ -283,7 +283,25 @@ impl Day<'_> {
         );
         let others = verified.others.into_iter().filter(|(result, _)| result == "different");
         differences.extend(others.map(|(_, line)| line));
+        if !differences.is_empty() {
+            self.write_tables().await?;
+        }
         Ok(differences)
+    }
+
+    /// Writes the tables that explain a difference to files, because the database is removed.
+    async fn write_tables(&self) -> anyhow::Result<()> {
+        let directory = devstack::fetch::workspace().join("target/day");
+        std::fs::create_dir_all(&directory)?;
+        for table in ["alerts", "incidents"] {
+            let query = format!(
+                "SELECT * FROM {table} ORDER BY kafka_offset, kafka_partition FORMAT JSONEachRow"
+            );
+            let path = directory.join(table).with_extension("jsonl");
+            std::fs::write(&path, self.pipeline.database.text(&query).await?)?;
+            println!("the table {table} is in {}", path.display());
+        }
+        Ok(())
     }
 
     /// Returns what the webhook has received.

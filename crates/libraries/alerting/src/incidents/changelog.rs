@@ -6,7 +6,7 @@
 //! | `episode/<id>` | an open episode: its incident, and its latest alert if it is kept |
 //! | `group/<key>` | the notifications of a group in the last hour |
 //! | `plans` | the planned sends, or a tombstone if there are none |
-//! | `clock` | the latest time, and the number of active sources |
+//! | `clock` | the latest time, that of each shard, and the number of active sources |
 //!
 //! All values are JSON.
 
@@ -60,6 +60,8 @@ impl StateKey {
 struct ClockRecord {
     now: i64,
     #[serde(default)]
+    clocks: BTreeMap<u32, i64>,
+    #[serde(default)]
     active_sources: BTreeMap<u32, BTreeMap<Provider, u32>>,
 }
 
@@ -100,8 +102,10 @@ impl Incidents {
                 StateKey::Plans if self.plans.is_empty() => None,
                 StateKey::Plans => Some(serde_json::to_vec(&self.plans)),
                 StateKey::Clock => {
-                    let active_sources = self.active_sources.clone();
-                    Some(serde_json::to_vec(&ClockRecord { now: self.now, active_sources }))
+                    let (clocks, active_sources) =
+                        (self.clocks.clone(), self.active_sources.clone());
+                    let clock = ClockRecord { now: self.now, clocks, active_sources };
+                    Some(serde_json::to_vec(&clock))
                 }
             };
             records.push((key.to_text(), value.transpose()?));
@@ -129,7 +133,8 @@ impl IncidentsRestore {
             StateKey::Plans => state.plans = read(key, value)?.unwrap_or_default(),
             StateKey::Clock => {
                 let clock: ClockRecord = read(key, value)?.unwrap_or_default();
-                (state.now, state.active_sources) = (clock.now, clock.active_sources);
+                (state.now, state.clocks) = (clock.now, clock.clocks);
+                state.active_sources = clock.active_sources;
             }
         }
         Ok(())

@@ -50,6 +50,7 @@ pub(crate) fn alert(rule: &str, scope: Scope) -> Alert {
         threshold: 0.1,
         numerator: 82,
         volume: 501,
+        by_window: BTreeMap::new(),
         started_at: START,
         at: START,
         runbook: String::new(),
@@ -117,6 +118,14 @@ impl Run {
     pub(crate) fn pass(&mut self, time: i64) {
         self.now += time;
         self.state.advance(self.now, &self.settings, &mut self.records);
+        self.commit();
+    }
+
+    /// Receives the clock of a shard of monitor-rate.
+    pub(crate) fn clock(&mut self, shard: u32, now: i64, sources: BTreeMap<Provider, u32>) {
+        let (settings, out) = (&self.settings, &mut self.records);
+        self.state.receive_clock(shard, now, sources, settings, out);
+        self.now = self.state.now().max(self.now);
         self.commit();
     }
 

@@ -141,6 +141,37 @@ fn two_sources_are_two_incidents_and_the_second_one_waits() {
 }
 
 #[test]
+fn the_second_source_waits_for_the_alerts_of_the_slowest_shard() {
+    let mut run = run();
+    run.clock(0, START, BTreeMap::new());
+    run.clock(1, START, BTreeMap::new());
+    block_at_sources(&mut run, 2, 0);
+    // Shard 0 is ahead. Shard 1 has not judged the mail of this time yet.
+    run.clock(0, START + 10 * MINUTE, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened]);
+    run.restart();
+    run.receive(&alert("blocks", mailbox("s2", "gmail")));
+    run.clock(1, START + 10 * MINUTE, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened], "three sources are one incident");
+    assert_eq!((run.state.now(), run.last().source_count), (START + 10 * MINUTE, 3));
+}
+
+#[test]
+fn a_shard_that_stands_still_holds_nothing_up_for_long() {
+    let mut run = run();
+    run.clock(0, START, BTreeMap::new());
+    run.clock(1, START, BTreeMap::new());
+    block_at_sources(&mut run, 2, 0);
+    run.clock(0, START + 15 * MINUTE, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened]);
+    run.clock(0, START + 15 * MINUTE + run.settings.join_wait, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened, Opened]);
+    // Time does not go back.
+    run.clock(1, START + MINUTE, BTreeMap::new());
+    assert_eq!(run.state.now(), START + run.settings.join_wait);
+}
+
+#[test]
 fn a_page_waits_for_two_seconds_only() {
     let mut run = run();
     let page = |name| with_severity(alert("hard_bounces", source(name)), Severity::Page);
@@ -163,8 +194,8 @@ fn a_page_waits_for_two_seconds_only() {
 #[test]
 fn bad_lists_at_three_sources_are_not_an_incident_of_the_esp_if_it_has_many_sources() {
     let mut run = run();
-    run.state.receive_active_sources(0, [(Provider::SendGrid, 100)].into());
-    run.state.receive_active_sources(1, [(Provider::SendGrid, 100)].into());
+    run.clock(0, START, [(Provider::SendGrid, 100)].into());
+    run.clock(1, START, [(Provider::SendGrid, 100)].into());
     for name in ["s0", "s1", "s2"] {
         run.receive(&alert("hard_bounces", source(name)));
         // The list has mostly addresses at Gmail, but the campaign is the cause.
@@ -177,7 +208,7 @@ fn bad_lists_at_three_sources_are_not_an_incident_of_the_esp_if_it_has_many_sour
 #[test]
 fn all_sources_of_several_esps_are_our_incident() {
     let mut run = run();
-    run.state.receive_active_sources(0, [(Provider::SendGrid, 3), (Provider::Ses, 1)].into());
+    run.clock(0, START, [(Provider::SendGrid, 3), (Provider::Ses, 1)].into());
     let silent = |scope| Alert { family: Family::Silence, ..alert("silence", scope) };
     let ses = Scope::Source { provider: Provider::Ses, source: "s3".into() };
     for scope in [source("s0"), source("s1"), ses, source("s2")] {

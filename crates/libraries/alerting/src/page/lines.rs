@@ -116,23 +116,18 @@ fn parts(incident: &Incident, cause: &Cause, detail: Detail) -> String {
         _ => Dimension::MailboxProvider,
     };
     let alerts = incident.others.iter().map(|line| &line.alert);
+    let lead = &incident.lead;
     let mut parts: Vec<(u64, String)> = alerts
-        .filter(|alert| is_comparable(alert, &incident.lead))
+        .filter(|alert| alert.metric == lead.metric && alert.scope.whole() == lead.scope.whole())
         .filter(|alert| alert.scope.kind().dimensions() == [dimension])
         .filter_map(|alert| {
-            let name = alert.scope.value(dimension)?;
-            Some((alert.numerator, clean(name, detail.name)))
+            let (numerator, _) = alert.counts_in(&lead.width)?;
+            Some((numerator, clean(alert.scope.value(dimension)?, detail.name)))
         })
         .collect();
     parts.sort_by(|left, right| right.cmp(left));
     let parts = parts.iter().take(3).map(|(part, name)| format!("{name} {}", count(*part)));
     parts.collect::<Vec<_>>().join(", ")
-}
-
-fn is_comparable(alert: &Alert, lead: &Alert) -> bool {
-    alert.metric == lead.metric
-        && alert.width == lead.width
-        && alert.scope.whole() == lead.scope.whole()
 }
 
 fn answers(explanation: &Explanation, detail: Detail) -> Vec<String> {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Level, OwnWindow, Reading, Verdict, Windows};
 use crate::baseline::{Baseline, HORIZON, HOUR, SHORTEST_SILENCE, Series};
 use crate::bounds::float;
@@ -75,6 +77,7 @@ pub(super) fn gap(
         to: now,
         numerator: seconds(now - last),
         volume: 1,
+        by_window: BTreeMap::new(),
         thresholds: [Severity::Warning, Severity::Critical, Severity::Page].map(limit),
         as_of: windows.as_of.clone(),
         series: (series != Series::Events).then_some(series),

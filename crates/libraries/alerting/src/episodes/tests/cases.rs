@@ -41,6 +41,8 @@ fn a_page_has_the_documented_summary_and_numbers() {
     );
     assert_eq!((alert.severity, alert.state, alert.seq), (Severity::Page, AlertState::Firing, 1));
     assert_eq!((alert.numerator, alert.volume, alert.threshold), (82, 501, 0.1));
+    let by_window = [("5m".to_owned(), (82, 501)), ("60m".to_owned(), (90, 4500))];
+    assert_eq!(alert.by_window, BTreeMap::from(by_window));
     assert_eq!((alert.from, alert.to, alert.width.as_str()), (MONDAY - 5 * MINUTE, MONDAY, "5m"));
     assert_eq!(alert.as_of, BTreeMap::from([(0, 1)]));
     assert_eq!(alert.episode_id, EpisodeId::of("hard_bounces", &scope(), &alert.as_of));
