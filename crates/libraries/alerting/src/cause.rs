@@ -1,8 +1,9 @@
 //! The cause of an incident: the smallest scope that holds most of the excess.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use window::{Scope, ScopeKind};
 
 use crate::{Alert, Basis, Cause, Measure};
@@ -10,124 +11,182 @@ use crate::{Alert, Basis, Cause, Measure};
 /// The share of the excess that a scope must hold to be the cause.
 pub(crate) const MOST: f64 = 0.8;
 
+/// The counts of an episode at one of its alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Moment {
+    from: i64,
+    to: i64,
+    width: String,
+    numerator: u64,
+    volume: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    by_window: BTreeMap<String, (u64, u64)>,
+}
+
+impl Moment {
+    pub(crate) fn of(alert: &Alert) -> Self {
+        Self {
+            from: alert.from,
+            to: alert.to,
+            width: alert.width.clone(),
+            numerator: alert.numerator,
+            volume: alert.volume,
+            by_window: alert.by_window.clone(),
+        }
+    }
+
+    /// Returns numerator and denominator in the window of `whole`. But for the moment, they are part of its own.
+    ///
+    /// Rules are broken in the window with the worst rate, which can be another one for each scope. If the
+    /// counts in the window of `whole` are not known, those of a shorter window are returned: the excess is
+    /// then underestimated. `None` if the counts are no part of those of `whole`.
+    fn within(&self, whole: &Self) -> Option<(u64, u64)> {
+        let own = Some((self.numerator, self.volume));
+        if self.width == whole.width {
+            return own;
+        }
+        let length = |moment: &Self| moment.to - moment.from;
+        let is_inside = length(self) <= length(whole)
+            && self.to.abs_diff(whole.to) <= length(whole).unsigned_abs();
+        self.by_window.get(&whole.width).copied().or(own.filter(|_| is_inside))
+    }
+}
+
+/// An open episode, as far as the cause depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course<'a> {
+    /// The latest alert.
+    pub(crate) alert: &'a Alert,
+    /// The counts at its alerts, the latest at the end.
+    pub(crate) moments: &'a [Moment],
+}
+
+/// A scope beside its source or tenant, at the moments that are closest to each other.
+struct Part<'a> {
+    scope: &'a Scope,
+    to: i64,
+    numerator: u64,
+    volume: u64,
+    /// The excess of the scope ÷ that of the source.
+    ratio: f64,
+    whole: &'a Moment,
+}
+
 /// Returns the smallest scope that holds at least 80 % of the excess of the source or tenant of `lead`,
 /// or `None` if no scope does, or if the alerts do not tell.
 ///
 /// The excess of a scope is its numerator minus threshold × denominator, with the threshold of the
 /// source (the other way around for rules that want a high rate). The source and the scope must have
-/// episodes of the same measure. Scopes are compared in the window of the source ([`counts_within`]).
+/// episodes of the same measure. They are compared in the window of the source, at the two alerts that are
+/// closest to each other in time: in a minute, counts change by more than a cause has to hold.
 ///
-/// The alerts are of different moments, so a part can have grown since the alert of the source. Scopes of
+/// The moments can still differ, so a part can have grown since that of the source. Scopes of
 /// one kind have no message in common. The source therefore counts with the sum of their excesses, if that
-/// is greater than its own. Scopes of another kind than the part count only as far as their alerts are not later
-/// than that of the part: they may have grown since.
+/// is greater than its own. Scopes of another kind than the part count only as far as they are not later
+/// than the part: they may have grown since.
 pub(crate) fn cause<'a>(
-    lead: &Alert,
-    episodes: impl Iterator<Item = &'a Alert> + Clone,
+    lead: Course<'a>,
+    episodes: impl Iterator<Item = Course<'a>> + Clone,
 ) -> Option<Cause> {
-    let whole_scope = lead.scope.whole();
-    let is_whole = |alert: &&Alert| alert.scope == whole_scope && alert.metric == lead.metric;
+    let whole_scope = lead.alert.scope.whole();
+    let is_whole =
+        |it: &Course<'_>| it.alert.scope == whole_scope && it.alert.metric == lead.alert.metric;
     let whole = if is_whole(&lead) {
         lead
     } else {
-        let same_rule = |alert: &&&Alert| alert.rule == lead.rule;
+        let same_rule = |it: &Course<'_>| it.alert.rule == lead.alert.rule;
         let mut wholes = episodes.clone().filter(is_whole);
-        wholes.clone().find(|alert| same_rule(&alert)).or_else(|| wholes.next())?
+        wholes.clone().find(same_rule).or_else(|| wholes.next())?
     };
     let parts = episodes
-        .filter(|alert| alert.scope != whole_scope && alert.scope.whole() == whole_scope)
-        .filter(|alert| counts_within(alert, whole).is_some());
-    let excess_of_whole = excess(whole, whole)?;
-    if excess_of_whole <= 0.0 {
-        return None;
-    }
-    let most_of_a_kind = |part: &Alert| {
-        let is_comparable = |it: &&Alert| it.scope.kind() == part.scope.kind() || it.to <= part.to;
-        let sums = sums_by_kind(parts.clone().filter(is_comparable), whole);
-        sums.into_values().fold(excess_of_whole, f64::max)
+        .filter(|it| it.alert.scope != whole_scope && it.alert.scope.whole() == whole_scope)
+        .filter_map(|it| part(it, whole));
+    let parts: Vec<Part<'_>> = parts.collect();
+    let share = |it: &Part<'_>| {
+        let comparable =
+            |other: &&Part<'_>| other.scope.kind() == it.scope.kind() || other.to <= it.to;
+        let sums = sums_by_kind(parts.iter().filter(comparable));
+        (it.ratio / sums.into_values().fold(1.0, f64::max)).clamp(0.0, 1.0)
     };
-    parts
-        .clone()
-        .filter_map(|alert| Some((alert, excess(alert, whole)?)))
-        // The sums are at least the excess of the source, so few scopes need them.
-        .filter(|(_, excess)| excess / excess_of_whole >= MOST)
-        .map(|(alert, excess)| (alert, (excess / most_of_a_kind(alert)).clamp(0.0, 1.0)))
+    // The sums are at least the excess of the source, so few scopes need them.
+    let most = parts.iter().filter(|it| it.ratio >= MOST).map(|it| (it, share(it)));
+    let smallest = most
         .filter(|(_, share)| *share >= MOST)
-        .min_by(|(left, _), (right, _)| smaller(left, right, whole))
-        .and_then(|(alert, share)| {
-            let (numerator, volume) = counts_within(alert, whole)?;
-            Some(Cause {
-                scope: alert.scope.clone(),
-                share,
-                numerator,
-                volume,
-                rest_numerator: whole.numerator.saturating_sub(numerator),
-                rest_volume: whole.volume.saturating_sub(volume),
-            })
-        })
+        .min_by(|(left, _), (right, _)| smaller(left, right));
+    smallest.map(|(it, share)| Cause {
+        scope: it.scope.clone(),
+        share,
+        numerator: it.numerator,
+        volume: it.volume,
+        rest_numerator: it.whole.numerator.saturating_sub(it.numerator),
+        rest_volume: it.whole.volume.saturating_sub(it.volume),
+        to: it.whole.to,
+    })
 }
 
-/// Returns the sum of the excesses of the scopes of each kind. A scope with several episodes counts once,
-/// with the greatest excess.
-fn sums_by_kind<'a>(
-    parts: impl Iterator<Item = &'a Alert>,
-    whole: &Alert,
-) -> BTreeMap<ScopeKind, f64> {
+/// Returns the share of the excess of `whole` that an episode's scope holds, from 0 to 1. `None` if `whole`
+/// has no excess, or if they cannot be compared.
+pub(crate) fn share_of_excess(episode: Course<'_>, whole: Course<'_>) -> Option<f64> {
+    // The scope alone can have more excess than the whole, if the rest is below the threshold.
+    part(episode, whole).map(|part| part.ratio.clamp(0.0, 1.0))
+}
+
+/// Compares an episode with that of its source or tenant. `None` if the source has no excess, or if the counts of the
+/// episode are no part of those of the source.
+fn part<'a>(episode: Course<'a>, whole: Course<'a>) -> Option<Part<'a>> {
+    let (alert, of_whole) = (episode.alert, whole.alert);
+    let is_time = matches!(alert.metric, Measure::Share(crate::Share::Gap)); // not a share of messages
+    if is_time
+        || of_whole.basis == Basis::Gap
+        || alert.metric != of_whole.metric
+        || alert.basis != of_whole.basis
+    {
+        return None;
+    }
+    let wants_low_rate = of_whole.value.is_none_or(|value| value >= of_whole.threshold);
+    let excess = |(numerator, volume): (u64, u64)| {
+        let over = numerator as f64 - of_whole.threshold * volume as f64;
+        if wants_low_rate { over } else { -over }
+    };
+    let pairs = whole.moments.iter().flat_map(|whole| {
+        let moments = episode.moments.iter();
+        moments.filter_map(move |moment| Some((moment, moment.within(whole)?, whole)))
+    });
+    let has_excess = |whole: &Moment| excess((whole.numerator, whole.volume)) > 0.0;
+    let (moment, counts, whole) = pairs
+        .filter(|(.., whole)| has_excess(whole))
+        .min_by_key(|(moment, _, whole)| (moment.to.abs_diff(whole.to), Reverse(whole.to)))?;
+    let (numerator, volume) = counts;
+    Some(Part {
+        scope: &alert.scope,
+        to: moment.to,
+        numerator,
+        volume,
+        ratio: excess(counts) / excess((whole.numerator, whole.volume)),
+        whole,
+    })
+}
+
+/// Returns the sum of the ratios of the scopes of each kind. A scope with several episodes counts once,
+/// with the greatest ratio.
+fn sums_by_kind<'a>(parts: impl Iterator<Item = &'a Part<'a>>) -> BTreeMap<ScopeKind, f64> {
     let mut by_scope: BTreeMap<&Scope, f64> = BTreeMap::new();
-    for alert in parts {
-        let greatest = by_scope.entry(&alert.scope).or_default();
-        *greatest = greatest.max(excess(alert, whole).unwrap_or(0.0));
+    for part in parts {
+        let greatest = by_scope.entry(part.scope).or_default();
+        *greatest = greatest.max(part.ratio);
     }
     let mut by_kind = BTreeMap::new();
-    for (scope, excess) in by_scope {
-        *by_kind.entry(scope.kind()).or_default() += excess;
+    for (scope, ratio) in by_scope {
+        *by_kind.entry(scope.kind()).or_default() += ratio;
     }
     by_kind
 }
 
-/// Returns the share of the excess of `whole` that the scope of `alert` holds, from 0 to 1. `None` if
-/// `whole` has no excess.
-pub(crate) fn share_of_excess(alert: &Alert, whole: &Alert) -> Option<f64> {
-    let excess_of_whole = excess(whole, whole)?;
-    // The scope alone can have more excess than the whole, if the rest is below the threshold.
-    (excess_of_whole > 0.0)
-        .then(|| excess(alert, whole).map(|excess| (excess / excess_of_whole).clamp(0.0, 1.0)))?
-}
-
-/// Returns the excess of a scope, measured with the threshold and direction of `whole`, in messages.
-fn excess(alert: &Alert, whole: &Alert) -> Option<f64> {
-    if matches!(alert.metric, Measure::Share(crate::Share::Gap)) || whole.basis == Basis::Gap {
-        return None; // the rate is a time, not a share of messages
-    }
-    let (numerator, volume) = counts_within(alert, whole)?;
-    let over = numerator as f64 - whole.threshold * volume as f64;
-    let wants_low_rate = whole.value.is_none_or(|value| value >= whole.threshold);
-    Some(if wants_low_rate { over } else { -over })
-}
-
-/// Returns the numerator and denominator of a scope in the window of its source or tenant. But for the moment
-/// of the alert, they are part of those of `whole`.
-///
-/// Rules are broken in the window with the worst rate, which can be another one for each scope. If the counts
-/// in the window of `whole` are not known, those of a shorter window are returned: the excess is then
-/// underestimated. `None` if the counts are no part of those of `whole`.
-pub(crate) fn counts_within(alert: &Alert, whole: &Alert) -> Option<(u64, u64)> {
-    if alert.metric != whole.metric || alert.basis != whole.basis {
-        return None;
-    }
-    let length = |alert: &Alert| alert.to - alert.from;
-    let is_inside = length(alert) <= length(whole)
-        && alert.to.abs_diff(whole.to) <= length(whole).unsigned_abs();
-    let own = is_inside.then_some((alert.numerator, alert.volume));
-    alert.counts_in(&whole.width).or(own)
-}
-
 /// Compares by denominator. Of two equal scopes, the one with more dimensions is smaller.
-fn smaller(left: &Alert, right: &Alert, whole: &Alert) -> Ordering {
-    let dimensions = |alert: &Alert| alert.scope.kind().dimensions().len();
-    let volume = |alert: &Alert| counts_within(alert, whole).map(|(_, volume)| volume);
-    let by_size = volume(left).cmp(&volume(right)).then(dimensions(right).cmp(&dimensions(left)));
-    by_size.then_with(|| left.scope.cmp(&right.scope))
+fn smaller(left: &Part<'_>, right: &Part<'_>) -> Ordering {
+    let dimensions = |part: &Part<'_>| part.scope.kind().dimensions().len();
+    let by_size = left.volume.cmp(&right.volume).then(dimensions(right).cmp(&dimensions(left)));
+    by_size.then_with(|| left.scope.cmp(right.scope))
 }
 
 #[cfg(test)]
@@ -136,7 +195,20 @@ mod tests {
     use crate::incidents::samples::*;
 
     fn cause_of(lead: &Alert, others: &[Alert]) -> Option<Cause> {
-        cause(lead, std::iter::once(lead).chain(others))
+        let courses: Vec<_> =
+            std::iter::once(lead).chain(others).map(|alert| std::slice::from_ref(alert)).collect();
+        cause_of_courses(&courses)
+    }
+
+    /// Returns the cause of episodes with these alerts, the latest at the end. The first one leads.
+    fn cause_of_courses(episodes: &[&[Alert]]) -> Option<Cause> {
+        let moments: Vec<Vec<Moment>> =
+            episodes.iter().map(|alerts| alerts.iter().map(Moment::of).collect()).collect();
+        let courses = episodes.iter().zip(&moments);
+        let courses: Vec<_> = courses
+            .map(|(alerts, moments)| Course { alert: alerts.last().unwrap(), moments })
+            .collect();
+        cause(courses[0], courses.iter().copied())
     }
 
     #[test]
@@ -229,6 +301,28 @@ mod tests {
         let cause = cause_of(&whole, std::slice::from_ref(&spring)).unwrap();
         assert_eq!((cause.scope, cause.numerator, cause.volume), (spring.scope, 49, 300));
         assert_eq!((cause.rest_numerator, cause.rest_volume), (1, 12));
+    }
+
+    /// Of the short day: the campaign became a page half a minute before the source did.
+    #[test]
+    fn scopes_are_compared_at_the_alerts_that_are_closest_to_each_other() {
+        let at = |second: i64, scope: &Scope, numerator, volume, threshold| {
+            let to = START + second * SECOND;
+            let counts = with_counts(alert("hard_bounces", scope.clone()), numerator, volume);
+            Alert { width: "1m".to_owned(), from: to - MINUTE, to, threshold, ..counts }
+        };
+        let whole = source("acme");
+        let whole = [
+            at(30, &whole, 48, 303, 0.02),
+            at(40, &whole, 49, 307, 0.05),
+            at(60, &whole, 57, 307, 0.10),
+        ];
+        let spring = campaign("acme", "spring");
+        let spring = [at(20, &spring, 45, 294, 0.02), at(30, &spring, 48, 291, 0.10)];
+        assert_eq!(cause_of(&whole[2], &spring[1..]), None, "nine bounces more in half a minute");
+        let cause = cause_of_courses(&[&whole, &spring]).unwrap();
+        assert_eq!((cause.numerator, cause.volume, cause.rest_numerator), (48, 291, 0));
+        assert_eq!((cause.rest_volume, cause.to), (12, START + 30 * SECOND));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use event::{Dimension, Provider};
 use window::{Metric, Scope};
 
-use crate::cause::{MOST, share_of_excess};
+use crate::cause::{Course, MOST, share_of_excess};
 use crate::{Alert, Family, IncidentGroup, Measure};
 
 /// The source or tenant that an episode belongs to: `source/sendgrid/acme` or `tenant/acme`, the key of
@@ -74,12 +74,13 @@ pub(crate) const fn joint_family(left: (Family, bool), right: (Family, bool)) ->
 /// If the family is blocks, engagement or silence, that is every mailbox provider with an episode. The
 /// other families, and measures that count bounces of every kind, are often about one sender's list, so
 /// there a mailbox provider must hold 80 % of the excess of the source.
-pub(crate) fn mailbox_providers<'a>(
+pub(crate) fn mailbox_providers(
     family: Family,
-    episodes: impl Iterator<Item = &'a Alert> + Clone,
+    episodes: &[Course<'_>],
 ) -> BTreeMap<String, BTreeSet<Member>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for alert in episodes.clone() {
+    for &episode in episodes {
+        let alert = episode.alert;
         let Some(mailbox_provider) = alert.scope.value(Dimension::MailboxProvider) else {
             continue;
         };
@@ -90,18 +91,19 @@ pub(crate) fn mailbox_providers<'a>(
             Family::Blocks | Family::Engagement | Family::Silence => is_general(alert.metric),
             Family::Bounces | Family::Complaints | Family::ListQuality => true,
         };
-        if !is_about_senders || holds_most(alert, episodes.clone()) {
+        if !is_about_senders || holds_most(episode, episodes) {
             found.entry(mailbox_provider.to_owned()).or_default().insert(Member::of(&alert.scope));
         }
     }
     found
 }
 
-fn holds_most<'a>(alert: &Alert, mut episodes: impl Iterator<Item = &'a Alert>) -> bool {
-    let whole = alert.scope.whole();
-    episodes.any(|other| {
-        other.scope == whole && share_of_excess(alert, other).is_some_and(|share| share >= MOST)
-    })
+fn holds_most(episode: Course<'_>, episodes: &[Course<'_>]) -> bool {
+    let whole = episode.alert.scope.whole();
+    episodes
+        .iter()
+        .filter(|other| other.alert.scope == whole)
+        .any(|&other| share_of_excess(episode, other).is_some_and(|share| share >= MOST))
 }
 
 /// What joins incidents across sources, in the order in which the group of the incident is chosen.
@@ -127,12 +129,17 @@ impl JoinKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::Moment;
     use crate::incidents::samples::*;
 
     #[test]
     fn a_block_is_about_its_mailbox_provider_and_a_bad_list_only_if_most_of_it_is_there() {
         let found = |family, alerts: &[Alert]| -> Vec<String> {
-            mailbox_providers(family, alerts.iter()).into_keys().collect()
+            let moments: Vec<_> = alerts.iter().map(|alert| [Moment::of(alert)]).collect();
+            let courses = alerts.iter().zip(&moments);
+            let courses: Vec<_> =
+                courses.map(|(alert, moments)| Course { alert, moments }).collect();
+            mailbox_providers(family, &courses).into_keys().collect()
         };
         let blocks = [alert("blocks", mailbox("acme", "gmail")), alert("blocks", source("acme"))];
         assert_eq!(found(Family::Blocks, &blocks), ["gmail"]);

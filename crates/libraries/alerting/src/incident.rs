@@ -145,8 +145,8 @@ pub enum IncidentState {
 }
 
 /// The smallest scope that holds at least 80 % of the excess of the source or tenant. The counts are
-/// those of the latest alerts of the two scopes, in the window of the source or tenant. The moments of the
-/// alerts may differ.
+/// those of the alerts of the two scopes that are closest to each other in time, in the window of the source or
+/// tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
     /// The scope.
@@ -162,6 +162,10 @@ pub struct Cause {
     pub rest_numerator: u64,
     /// The denominator of everything else of the source. 0 if it is not known.
     pub rest_volume: u64,
+    /// The end of the window of the source in which they were compared, UTC microseconds of event time. 0 in
+    /// records of an earlier release.
+    #[serde(default)]
+    pub to: i64,
 }
 
 /// One episode of an incident.

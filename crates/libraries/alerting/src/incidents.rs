@@ -44,6 +44,7 @@ use limit::Limit;
 use people::Plan;
 use tracked::{Ended, Episode, Tracked, rank};
 
+use crate::cause::Course;
 use crate::grouping::{Member, are_compatible, families, joint_family, mailbox_providers};
 use crate::{Alert, AlertState, EpisodeId, Incident, IncidentGroup, IncidentId, ResolveReason};
 
@@ -248,8 +249,14 @@ impl Incidents {
         tracked.open.insert(alert.episode_id);
         tracked.opened_at = tracked.opened_at.min(alert.started_at);
         (tracked.family, tracked.is_general) = joint_family(tracked.families(), families(alert));
-        let episode =
-            Episode { incident: id, member, seq: alert.seq, is_stale: false, alert: None };
+        let episode = Episode {
+            incident: id,
+            member,
+            seq: alert.seq,
+            is_stale: false,
+            alert: None,
+            moments: Vec::new(),
+        };
         self.episodes.insert(alert.episode_id, episode);
         self.update_episode(alert, settings);
     }
@@ -265,7 +272,7 @@ impl Incidents {
         if episode.alert.is_none() {
             tracked.detailed += 1;
         }
-        episode.alert = Some(Box::new(alert.clone()));
+        episode.keep(alert);
         self.changed.insert(StateKey::Episode(alert.episode_id));
         self.limit_details(id, settings);
         self.refresh(id);
@@ -283,7 +290,7 @@ impl Incidents {
         let least: Vec<_> = alerts.iter().take(excess).map(|alert| alert.episode_id).collect();
         for episode_id in least {
             if let Some(episode) = self.episodes.get_mut(&episode_id) {
-                episode.alert = None;
+                episode.forget_details();
                 self.changed.insert(StateKey::Episode(episode_id));
             }
         }
@@ -318,13 +325,14 @@ impl Incidents {
     fn refresh(&mut self, id: IncidentId) {
         self.touch(id);
         let Some(tracked) = self.incidents.get(&id) else { return };
-        let alerts = self.alerts(tracked);
-        let Some(lead) = alerts.iter().copied().min_by(|left, right| rank(left, right)) else {
+        let courses = self.courses(tracked);
+        let by_rank = |left: &&Course<'_>, right: &&Course<'_>| rank(left.alert, right.alert);
+        let Some(&lead) = courses.iter().min_by(by_rank) else {
             return; // the lead and the cause stay as they were
         };
-        let cause = crate::cause::cause(lead, alerts.iter().copied());
-        let mailbox_providers = mailbox_providers(tracked.family, alerts.iter().copied());
-        let lead = Box::new(lead.clone());
+        let cause = crate::cause::cause(lead, courses.iter().copied());
+        let mailbox_providers = mailbox_providers(tracked.family, &courses);
+        let lead = Box::new(lead.alert.clone());
         if let Some(tracked) = self.incidents.get_mut(&id) {
             (tracked.lead, tracked.cause) = (lead, cause);
             tracked.mailbox_providers = mailbox_providers;
@@ -333,8 +341,13 @@ impl Incidents {
 
     /// Returns the alerts of the open episodes that are kept.
     fn alerts(&self, tracked: &Tracked) -> Vec<&Alert> {
+        self.courses(tracked).into_iter().map(|course| course.alert).collect()
+    }
+
+    /// Returns the open episodes whose alerts are kept.
+    fn courses(&self, tracked: &Tracked) -> Vec<Course<'_>> {
         let episodes = tracked.open.iter().filter_map(|id| self.episodes.get(id));
-        episodes.filter_map(|episode| episode.alert.as_deref()).collect()
+        episodes.filter_map(Episode::course).collect()
     }
 
     /// Ends an incident for the reason of its last episode.

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Incidents;
+use crate::cause::Moment;
 use crate::grouping::mailbox_providers;
 use crate::{EpisodeId, IncidentId};
 
@@ -143,7 +144,11 @@ impl IncidentsRestore {
     /// Returns the state as of the last record.
     pub fn finish(self) -> Incidents {
         let mut state = self.0;
-        for (id, episode) in &state.episodes {
+        for (id, episode) in &mut state.episodes {
+            // A changelog of an earlier release has no moments.
+            if let Some(alert) = episode.alert.as_deref().filter(|_| episode.moments.is_empty()) {
+                episode.moments.push(Moment::of(alert));
+            }
             if let Some(tracked) = state.incidents.get_mut(&episode.incident) {
                 tracked.open.insert(*id);
                 tracked.detailed += usize::from(episode.alert.is_some());
@@ -152,9 +157,7 @@ impl IncidentsRestore {
         let found: Vec<_> = state
             .incidents
             .iter()
-            .map(|(id, tracked)| {
-                (*id, mailbox_providers(tracked.family, state.alerts(tracked).into_iter()))
-            })
+            .map(|(id, tracked)| (*id, mailbox_providers(tracked.family, &state.courses(tracked))))
             .collect();
         for (id, mailbox_providers) in found {
             if let Some(tracked) = state.incidents.get_mut(&id) {

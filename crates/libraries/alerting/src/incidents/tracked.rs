@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::{Course, Moment};
 use crate::grouping::{JoinKey, Member, families, is_general};
 use crate::{
     Alert, AlertState, Cause, Change, EpisodeId, EpisodeLine, Family, Incident, IncidentGroup,
@@ -98,6 +99,33 @@ pub(super) struct Episode {
     pub(super) is_stale: bool,
     /// The latest alert. `None` if the incident has too many episodes to keep it.
     pub(super) alert: Option<Box<Alert>>,
+    /// The counts at its latest alerts, at most [`MAX_MOMENTS`]. Empty if the alert is not kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) moments: Vec<Moment>,
+}
+
+/// An episode has few alerts: at most one for each severity, and some when it becomes stale and recovers.
+const MAX_MOMENTS: usize = 8;
+
+impl Episode {
+    /// Takes over the latest alert.
+    pub(super) fn keep(&mut self, alert: &Alert) {
+        self.alert = Some(Box::new(alert.clone()));
+        if self.moments.len() >= MAX_MOMENTS {
+            self.moments.remove(0);
+        }
+        self.moments.push(Moment::of(alert));
+    }
+
+    /// Forgets the details.
+    pub(super) fn forget_details(&mut self) {
+        (self.alert, self.moments) = (None, Vec::new());
+    }
+
+    /// Returns what is known of the episode, unless its alert is not kept.
+    pub(super) fn course(&self) -> Option<Course<'_>> {
+        Some(Course { alert: self.alert.as_deref()?, moments: &self.moments })
+    }
 }
 
 impl Tracked {

@@ -1,6 +1,7 @@
 //! The labelled lines of a page.
 
 use event::Dimension;
+use jiff::tz::TimeZone;
 use window::{Metric, Scope, ScopeKind};
 
 use super::text::{clean, clip, span, time};
@@ -94,10 +95,15 @@ fn cause(incident: &Incident, detail: Detail) -> Option<String> {
         return is_known.then(|| "no campaign or other group has most of it.".to_owned());
     };
     let of = cause.numerator.saturating_add(cause.rest_numerator);
-    let parts = parts(incident, cause, detail);
-    let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
+    // Of another moment than the first line, whose counts can be others.
+    let details = if cause.to == 0 || cause.to == incident.lead.to {
+        let parts = parts(incident, cause, detail);
+        if parts.is_empty() { parts } else { format!(" ({parts})") }
+    } else {
+        format!(" at {}", time(cause.to, incident.at, &TimeZone::UTC))
+    };
     let name = name(&cause.scope, detail);
-    let counts = format!("{} of the {}{parts}", count(cause.numerator), count(of));
+    let counts = format!("{} of the {}{details}", count(cause.numerator), count(of));
     let whole = subject(&cause.scope.whole(), detail);
     let rest = match cause.rest_volume {
         0 => String::new(),

@@ -106,6 +106,16 @@ Also      4 more alerts without pages of their own: sending domain news.acme.exa
 }
 
 #[test]
+fn the_cause_says_of_which_moment_it_is() {
+    let mut incident = incident(&bad_list());
+    let cause = incident.cause.as_mut().unwrap();
+    (cause.numerator, cause.rest_numerator, cause.to) = (48, 1, cause.to - 30_000_000);
+    let text = text(&incident, None);
+    let line = "\nCause     campaign spring-sale: 48 of the 49 at 22:12:50 UTC. Everything else of acme is at 0.262 % of 381.\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn a_page_without_clickhouse_says_so() {
     let unavailable = Explanation::unavailable("ClickHouse did not answer within 800 ms");
     let text = text(&incident(&bad_list()), Some(&unavailable));

@@ -35,6 +35,7 @@ pub fn alert_and_incident() -> (alerting::Alert, alerting::Incident) {
         volume: 190,
         rest_numerator: 1,
         rest_volume: 10,
+        to: 60_000_000,
     };
     let incident = alerting::Incident {
         id: id.clone().try_into().unwrap(),
