@@ -61,18 +61,10 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(totals.failed == 0 && totals.failed_programs.is_empty(), "some tests failed");
     chaos::chaos(&chaos::Arguments::short())?;
     truth::truth(&truth::Arguments::short())?;
-    play_day();
+    day::day(&day::Arguments::short())?;
     questions::questions(&questions::Arguments::short())?;
     println!("{}", totals.result());
     Ok(())
-}
-
-/// Plays the short day. A difference is printed and does not fail the suite, because of the open defect in docs/day.md;
-/// `cargo xtask day --short` fails.
-fn play_day() {
-    if let Err(error) = day::day(&day::Arguments::short()) {
-        println!("OPEN DEFECT (docs/day.md): the day is not as expected: {error:#}");
-    }
 }
 
 /// Runs the ignored tests over `../shared`, if that folder exists.

@@ -80,6 +80,21 @@ const READ_AFTER_MILLIS: i64 = 60_000;
 /// Returns the body of one generic request: the events `first` to `first + count - 1` of a run,
 /// about 700 bytes each. One event is an object, several are an array.
 pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64) -> Bytes {
+    batch(run, first, count, occurred_at_millis, |n| KINDS[(n % KINDS.len() as u64) as usize])
+}
+
+/// Returns the same with opens only.
+pub fn batch_of_opens(run: &str, first: u64, count: usize, occurred_at_millis: i64) -> Bytes {
+    batch(run, first, count, occurred_at_millis, |_| Kind::Opened)
+}
+
+fn batch(
+    run: &str,
+    first: u64,
+    count: usize,
+    occurred_at_millis: i64,
+    kind: impl Fn(u64) -> Kind,
+) -> Bytes {
     let mut body = Vec::with_capacity(count * 760 + 2);
     let array = count != 1;
     if array {
@@ -89,7 +104,7 @@ pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64)
         if n > first {
             body.push(b',');
         }
-        write_event(&mut body, run, n, occurred_at_millis);
+        write_event(&mut body, run, n, kind(n), occurred_at_millis);
     }
     if array {
         body.push(b']');
@@ -98,8 +113,7 @@ pub fn event_batch(run: &str, first: u64, count: usize, occurred_at_millis: i64)
 }
 
 #[allow(clippy::expect_used, reason = "writing to memory does not fail")]
-fn write_event(body: &mut Vec<u8>, run: &str, n: u64, millis: i64) {
-    let kind = KINDS[(n % KINDS.len() as u64) as usize];
+fn write_event(body: &mut Vec<u8>, run: &str, n: u64, kind: Kind, millis: i64) {
     let message = n / EVENTS_PER_MESSAGE;
     let millis = if kind == Kind::Delivered { millis - READ_AFTER_MILLIS } else { millis };
     write!(

@@ -22,6 +22,7 @@ mod servers;
 mod stages;
 mod suppress;
 mod together;
+mod urgent;
 mod views;
 
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ pub(crate) struct Arguments {
     /// Also measure the memory of `dedupe` with this number of event ids.
     #[arg(long)]
     ids: Option<u64>,
-    /// How many seconds all services together run at half load.
+    /// How many seconds the legs `whole` and `urgent` post at a given rate.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// The number of pages of the leg `page`.
@@ -93,6 +94,9 @@ enum Leg {
     Whole,
     /// How late pages are while all services run at half load.
     Page,
+    /// How soon complaints, hard bounces and unsubscribes are suppressed while opens arrive at the highest rate. Not run by
+    /// default.
+    Urgent,
     /// Memory while `--events` wait before every stage and ClickHouse is stopped. Not run by default.
     Backlog,
 }
@@ -158,6 +162,9 @@ fn measure(servers: &Servers, arguments: &Arguments, report: &mut Report) -> any
     }
     if wanted(Leg::Page) {
         page::page(servers, arguments, report)?;
+    }
+    if wanted(Leg::Urgent) {
+        urgent::urgent(servers, arguments, report)?;
     }
     if wanted(Leg::Backlog) {
         backlog::backlog(servers, arguments, report)?;

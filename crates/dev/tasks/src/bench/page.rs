@@ -1,7 +1,8 @@
 //! The time from the answer to the POST of the event that breaks a rule, to the receipt of the page.
 //!
-//! Every incident has a source of its own. Its deliveries, and all bounces but one, are posted some seconds before. The last
-//! bounce is the first one that satisfies the rule, by the generator's own arithmetic. Meanwhile other mail arrives at half
+//! Every incident has a source of its own. Its deliveries are posted first, and all bounces but one some seconds later, so
+//! that no prefix of the log has bounces without their share of the deliveries. The last bounce follows some seconds after
+//! that. It is the first one that satisfies the rule, by the generator's own arithmetic. Meanwhile other mail arrives at half
 //! of the highest rate.
 
 use std::collections::BTreeMap;
@@ -36,18 +37,18 @@ const DELIVERED: u64 = 260;
 /// The threshold of `hard_bounces` for the severity page, and its error rate.
 const THRESHOLD: f64 = 0.10;
 const CONFIDENCE: f64 = 0.0005;
-/// How long before its last bounce everything else of an incident is posted. Warnings are held for a minute, so they do not
-/// come before.
+/// How long before its last bounce the deliveries of an incident are posted. The other bounces follow after half of this time.
+/// Warnings are held for a minute, so they do not come before.
 const LEAD: Duration = Duration::from_secs(10);
 /// The time between two incidents.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A page that does not come within this time is missing.
 const MISSING_AFTER: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-const EVENTS_PER_REQUEST: u64 = 10;
+pub(super) const EVENTS_PER_REQUEST: u64 = 10;
 /// The burst that measures the highest rate has one of this many events of the other legs.
-const BURST_SHARE: u64 = 4;
-const WARM_UP_SHARE: u64 = 50;
+pub(super) const BURST_SHARE: u64 = 4;
+pub(super) const WARM_UP_SHARE: u64 = 50;
 /// So few incidents can be measured with a debug build, to see that the leg works.
 pub(super) const SMOKE_TEST: u64 = 20;
 /// The key of the receiver's signatures, which it does not check.
@@ -66,8 +67,16 @@ pub(crate) fn page(
     for service in SERVICES {
         services.push(namespace.start_with(service, &settings)?);
     }
-    burst(&namespace, arguments, "pw", arguments.events / WARM_UP_SHARE)?;
-    let best = burst(&namespace, arguments, "pb", arguments.events / BURST_SHARE)?;
+    let script = |run: &str, events: u64| {
+        Script::new(
+            &format!("{run}{}", unix_millis()),
+            events.max(1),
+            EVENTS_PER_REQUEST,
+            Dates::Live,
+        )
+    };
+    burst(&namespace, arguments, script("pw", arguments.events / WARM_UP_SHARE))?;
+    let best = burst(&namespace, arguments, script("pb", arguments.events / BURST_SHARE))?;
     let half = best / 2.0;
     let meter = |service: &Running| CpuMeter::start(service.pid());
     let meters = services.iter().map(meter).collect::<anyhow::Result<Vec<_>>>()?;
@@ -118,15 +127,13 @@ fn bounces() -> anyhow::Result<u64> {
 }
 
 /// Posts events at full load, and returns the rate up to the last row.
-fn burst(
+pub(super) fn burst(
     namespace: &Namespace<'_>,
     arguments: &Arguments,
-    run: &str,
-    events: u64,
+    script: Script,
 ) -> anyhow::Result<f64> {
     let Namespace { servers, database, .. } = namespace;
-    let run = format!("{run}{}", unix_millis());
-    let script = Arc::new(Script::new(&run, events.max(1), EVENTS_PER_REQUEST, Dates::Live));
+    let script = Arc::new(script);
     let before = rows(servers, database)?;
     let started = Instant::now();
     load(namespace, &script, Arrivals::Closed, arguments.connections)?;
@@ -135,7 +142,7 @@ fn burst(
     Ok(script.events() as f64 / started.elapsed().as_secs_f64())
 }
 
-fn load(
+pub(super) fn load(
     namespace: &Namespace<'_>,
     script: &Arc<Script>,
     arrivals: Arrivals,
@@ -218,15 +225,17 @@ fn post_incidents(
         let began = tokio::time::Instant::now();
         let lead = u64::try_from(LEAD.as_millis() / INTERVAL.as_millis())?;
         let mut answered = Vec::new();
+        let last = DELIVERED + bounces - 1;
+        let parts = [(0, 0..DELIVERED), (lead / 2, DELIVERED..last), (lead, last..last + 1)];
         for tick in 0..incidents + lead {
             tokio::time::sleep_until(began + INTERVAL * u32::try_from(tick)?).await;
-            let ahead = (tick < incidents).then_some((tick, 0..DELIVERED + bounces - 1));
-            let last = DELIVERED + bounces - 1;
-            let due = tick.checked_sub(lead).map(|number| (number, last..last + 1));
-            for (number, messages) in ahead.into_iter().chain(due) {
+            for (later, messages) in parts.clone() {
+                let Some(number) = tick.checked_sub(later).filter(|it| *it < incidents) else {
+                    continue;
+                };
                 let now = unix_millis();
                 let source = source(number);
-                let is_last = messages.start > 0;
+                let is_last = messages.start == last;
                 let body = body(&run, number, messages, now);
                 let load = Load::new(&credentials, &source, &run, 1, 0);
                 write_request(&load.sign(body, now / 1000), &mut wire)?;

@@ -38,6 +38,8 @@ pub(crate) struct Figure {
     pub(crate) readable: Option<Percentiles>,
     /// The time from the answer to the event that breaks a rule until the page is received, in milliseconds.
     pub(crate) paged: Option<Percentiles>,
+    /// The time from the answer to an event until its recipient is suppressed.
+    pub(crate) suppressed: Option<Percentiles>,
     /// Remarks.
     pub(crate) notes: Vec<String>,
 }
@@ -89,6 +91,7 @@ impl Figure {
             acknowledged: None,
             readable: None,
             paged: None,
+            suppressed: None,
             notes: Vec::new(),
         }
     }
@@ -246,6 +249,7 @@ impl Report {
                 ("acknowledged", figure.acknowledged),
                 ("readable in ClickHouse", figure.readable),
                 ("paged, from the answer", figure.paged),
+                ("suppressed, from the answer", figure.suppressed),
             ];
             for (until, percentiles) in kinds {
                 let Some(Percentiles { p50, p99, max, samples }) = percentiles else { continue };

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use event::Provider;
-use testkit::load::{Load, event_batch};
+use testkit::load::{Load, batch_of_opens, event_batch};
 use testkit::{Credentials, SignedRequest};
 
 /// The traffic is spread over this number of sources. Each has its own rates.
@@ -22,6 +22,7 @@ pub(crate) struct Script {
     pub(crate) requests: u64,
     pub(crate) events_per_request: u64,
     repeats: bool,
+    is_opens: bool,
     dates: Dates,
 }
 
@@ -45,6 +46,7 @@ impl Script {
             requests: events.div_ceil(events_per_request),
             events_per_request,
             repeats: false,
+            is_opens: false,
             dates,
         }
     }
@@ -52,6 +54,12 @@ impl Script {
     /// Makes one request in ten repeat an earlier one.
     pub(crate) fn with_repeats(mut self) -> Self {
         self.repeats = true;
+        self
+    }
+
+    /// Makes every event an open.
+    pub(crate) fn of_opens(mut self) -> Self {
+        self.is_opens = true;
         self
     }
 
@@ -77,7 +85,8 @@ impl Script {
             }
         };
         let count = self.events_per_request;
-        let body = event_batch(&self.run, k * count, count as usize, occurred_at);
+        let batch = if self.is_opens { batch_of_opens } else { event_batch };
+        let body = batch(&self.run, k * count, count as usize, occurred_at);
         let load = &self.loads[(k % SOURCES) as usize];
         write_request(&load.sign(body, now_millis / 1000), wire)
     }
