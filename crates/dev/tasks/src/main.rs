@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "it generates events that happen now")]
 
 mod acting;
+mod automate;
 mod bench;
 mod binaries;
 mod chaos;
@@ -62,6 +63,8 @@ enum Task {
     Noise(noise::Arguments),
     /// Simulate recipients of whom everything is known, and score the predictions about them.
     Predict(predict::Arguments),
+    /// Kill members of automate while events arrive, and compare what it decides and delivers with a model.
+    Automate(automate::Arguments),
     /// Run all tests on real Kafka and ClickHouse, and then short forms of chaos, truth, day and questions.
     Test(suite::Arguments),
 }
@@ -79,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         Task::Day(arguments) => day::day(&arguments),
         Task::Noise(arguments) => noise::noise(&arguments),
         Task::Predict(arguments) => predict::predict(&arguments),
+        Task::Automate(arguments) => automate::automate(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }
 }

@@ -1,7 +1,8 @@
-//! Runs `mailpulse alerts verify --all`, which counts the events of each alert with SQL of its own.
+//! Runs `mailpulse alerts verify`: `--all` counts the events of each alert with SQL of its own, and `--complete` looks for
+//! alerts that are missing.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
@@ -33,16 +34,36 @@ struct Line {
     result: String,
 }
 
-/// Verifies every alert of a pipeline.
-pub(crate) fn verify_alerts(pipeline: &Pipeline) -> anyhow::Result<VerifiedAlerts> {
+/// Looks for breaches without an episode in windows that end between two times, unix seconds. Returns what the command has
+/// printed, as an error if there are breaches.
+pub(crate) fn verify_complete(
+    pipeline: &Pipeline,
+    from: i64,
+    to: i64,
+) -> anyhow::Result<Result<String, String>> {
+    let time = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.to_string());
+    let (from, to) = (time(from)?, time(to)?);
+    let output = verify(pipeline, &["--complete", "--from", &from, "--to", &to])?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    Ok(if output.status.success() { Ok(text) } else { Err(text) })
+}
+
+fn verify(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<Output> {
     let program = binaries::directory()?.join("mailpulse");
-    let output = Command::new(&program)
+    Command::new(&program)
         .arg("--config")
         .arg(&pipeline.config)
-        .args(["alerts", "verify", "--all", "--json"])
+        .args(["alerts", "verify"])
+        .args(arguments)
         .env("NO_COLOR", "1")
         .output()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Verifies every alert of a pipeline.
+pub(crate) fn verify_alerts(pipeline: &Pipeline) -> anyhow::Result<VerifiedAlerts> {
+    let output = verify(pipeline, &["--all", "--json"])?;
     let succeeded = output.status.success();
     let mut verified = VerifiedAlerts { succeeded, ..VerifiedAlerts::default() };
     for line in String::from_utf8_lossy(&output.stdout).lines() {

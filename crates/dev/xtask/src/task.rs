@@ -15,6 +15,7 @@ pub(crate) enum Task {
     Day,
     Questions,
     Predict,
+    Automate,
     Noise,
     Record,
     Upgrade,
@@ -48,6 +49,7 @@ impl Invocation {
             (Some("day"), _) => Task::Day,
             (Some("questions"), _) => Task::Questions,
             (Some("predict"), _) => Task::Predict,
+            (Some("automate"), _) => Task::Automate,
             (Some("noise"), _) => Task::Noise,
             (Some("bench"), _) => Task::Bench,
             (Some("record"), _) => Task::Record,
@@ -132,6 +134,14 @@ impl Invocation {
                 phase("send mail, and ask every question of the analysts", "2 min");
             }
             Task::Predict => phase("simulate recipients and score predictions", "1 min"),
+            Task::Automate => {
+                phase("start Kafka", "10 s");
+                phase(
+                    "kill one member of automate while events arrive",
+                    "--short 30 s, else 2 min",
+                );
+                phase("kill three members while events arrive", "--short 45 s, else 3 min");
+            }
             Task::Noise => phase("simulate healthy senders", "--days 30: 5 min"),
             Task::Record => {
                 phase(start, "20 s");
@@ -186,6 +196,7 @@ mod tests {
             "day",
             "questions",
             "predict",
+            "automate",
             "noise",
             "record",
             "upgrade",
@@ -208,6 +219,7 @@ mod tests {
             "day --kills",
             "questions --short",
             "predict --short",
+            "automate --short",
             "noise --days 30",
             "record /tmp/recording",
             "upgrade",

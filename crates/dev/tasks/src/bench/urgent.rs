@@ -131,7 +131,10 @@ fn at(
     let is_over = AtomicBool::new(false);
     let panicked = |_| anyhow::anyhow!("a thread of the benchmark panicked");
     let (loaded, posted, seen) = std::thread::scope(|scope| {
-        let loaded = scope.spawn(|| load(namespace, &script, arrivals, arguments.connections));
+        let loaded = scope.spawn(|| {
+            let took = load(namespace, &script, arrivals, arguments.connections)?;
+            anyhow::Ok((took, Instant::now()))
+        });
         let seen = scope.spawn(|| follow(feed, urgent, &is_over));
         let posted = scope.spawn(|| post_urgent(namespace, urgent)).join();
         if !matches!(posted, Ok(Ok(_))) {
@@ -139,8 +142,7 @@ fn at(
         }
         (loaded.join(), posted, seen.join())
     });
-    let seconds = loaded.map_err(panicked)??.as_secs_f64();
-    let answered = Instant::now();
+    let (took, answered) = loaded.map_err(panicked)??;
     let posted = posted.map_err(panicked)??;
     let seen = seen.map_err(panicked)??;
     let goal = before + script.events() + urgent;
@@ -159,7 +161,8 @@ fn at(
         Ok(u32::try_from(at.saturating_duration_since(*answered).as_micros()).unwrap_or(u32::MAX))
     });
     let micros = micros.collect::<anyhow::Result<_>>()?;
-    Ok(Attempt { opens: script.events(), usage: Usage { seconds, cpu_seconds }, behind, micros })
+    let usage = Usage { seconds: took.as_secs_f64(), cpu_seconds };
+    Ok(Attempt { opens: script.events(), usage, behind, micros })
 }
 
 /// Posts events that suppress. Returns the digest of each recipient, and when the request was answered.

@@ -24,7 +24,7 @@ use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS, free_address};
 use crate::recording::receiver::Receiver;
 use crate::supervisor::Member;
-use crate::verify_alerts::verify_alerts;
+use crate::verify_alerts::{verify_alerts, verify_complete};
 use alertmanager::Alertmanager;
 use feed::{Feed, clock_text};
 use mail::Mails;
@@ -41,6 +41,8 @@ const PARTITIONS: (i32, i32) = (3, 2);
 const FEWER_INSERTS: &str = "batch_wait = \"1s\"\n";
 const SECRET: &str = "whsec_ZGF5LWRheS1kYXktZGF5LWRheS1kYXktZGF5LWRheQ==";
 const DAY: i64 = 24 * HOUR;
+/// Windows that end so late in the script may not have been judged when it is over, in seconds.
+const UNFINISHED: i64 = 10 * script::MINUTE;
 /// Virtual time between two lines of progress, in seconds.
 const PROGRESS: i64 = 30 * script::MINUTE;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -283,6 +285,11 @@ impl Day<'_> {
         );
         let others = verified.others.into_iter().filter(|(result, _)| result == "different");
         differences.extend(others.map(|(_, line)| line));
+        let last = self.start + self.script.end - UNFINISHED;
+        match verify_complete(&self.pipeline, self.start, last)? {
+            Ok(text) => println!("mailpulse alerts verify --complete: {text}"),
+            Err(text) => differences.push(format!("mailpulse alerts verify --complete: {text}")),
+        }
         if !differences.is_empty() {
             self.write_tables().await?;
         }
