@@ -72,6 +72,21 @@ GRANT SELECT (
     source, tenant, mailbox_provider, received, opened, clicked, opens, clicks, bounces, complaints, unsubscribed_at,
     first_sent_at, last_engaged_at, last_at, refreshed_at, engagement_cohort, score, points
 ) ON mailpulse.recipients TO analyst;
+-- All columns but the address and the id of the message.
+GRANT SELECT (
+    action_id, rule, index, type, name, add, at, decided_at, intent_id, follow_up, event_id, kind, provider, source, tenant,
+    campaign, mailbox_provider, kafka_partition, kafka_offset, archived_at
+) ON mailpulse.actions TO analyst;
+-- Predictions: everything but the addresses.
+GRANT SELECT ON mailpulse.fits TO analyst;
+GRANT SELECT ON mailpulse.odds TO analyst;
+GRANT SELECT ON mailpulse.scores TO analyst;
+GRANT SELECT (
+    source, mails, engaged, last_engaged, zone, fitted_at, written_at
+) ON mailpulse.engagement_histories TO analyst;
+GRANT SELECT (
+    source, zone, delivered, opened, slot, certain, rate, rate_low, rate_high, fitted_at, written_at
+) ON mailpulse.best_times TO analyst;
 -- All columns but the original record (key, value, headers) and detail, which can quote it.
 GRANT SELECT (
     reason, stage, origin, provider, source, received_at, kafka_partition, kafka_offset, archived_at
@@ -85,22 +100,33 @@ GRANT SELECT ON mailpulse.events TO mailpulse_definer;
 GRANT SELECT ON mailpulse.message_life TO mailpulse_definer;
 GRANT SELECT ON mailpulse.recipients TO mailpulse_definer;
 GRANT SELECT ON mailpulse.messages TO mailpulse_definer;
+GRANT SELECT ON mailpulse.fits TO mailpulse_definer;
+GRANT SELECT ON mailpulse.engagement_histories TO mailpulse_definer;
+GRANT SELECT ON mailpulse.odds TO mailpulse_definer;
+GRANT SELECT ON mailpulse.best_times TO mailpulse_definer;
+GRANT SELECT ON mailpulse.scores TO mailpulse_definer;
+GRANT SELECT ON mailpulse.predictions TO mailpulse_definer;
+GRANT SELECT ON mailpulse.actions TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic_domain TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic_country TO mailpulse_definer;
 ALTER TABLE mailpulse.messages_masked MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.recipients_masked MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
+ALTER TABLE mailpulse.predictions_masked MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.message_story_masked MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.conversions MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.content_interest MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.report MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
+ALTER TABLE mailpulse.automation_rules MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 GRANT analyst TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.messages_masked TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.recipients_masked TO analyst_of_all_sources;
+GRANT SELECT ON mailpulse.predictions_masked TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.message_story_masked TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.conversions TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.content_interest TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.report TO analyst_of_all_sources;
+GRANT SELECT ON mailpulse.automation_rules TO analyst_of_all_sources;
 
 -- dashboards: Grafana. Everybody who may write a panel, or may call Grafana's API, has these rights. They do not include
 -- the address of a recipient or the bytes of providers. But the answers of servers and the texts about dead letters often
@@ -122,7 +148,8 @@ GRANT SELECT ON mailpulse.* TO investigator;
 --   CREATE USER IF NOT EXISTS ana IDENTIFIED WITH sha256_password BY '…' DEFAULT ROLE analyst;
 --   CREATE ROW POLICY IF NOT EXISTS ana_sources ON mailpulse.traffic, mailpulse.traffic_ip, mailpulse.traffic_domain,
 --       mailpulse.traffic_country, mailpulse.links, mailpulse.cohorts, mailpulse.rates, mailpulse.alerts,
---       mailpulse.events, mailpulse.message_life, mailpulse.recipients, mailpulse.dead_letters
+--       mailpulse.events, mailpulse.message_life, mailpulse.recipients, mailpulse.actions, mailpulse.dead_letters,
+--       mailpulse.fits, mailpulse.engagement_histories, mailpulse.odds, mailpulse.best_times, mailpulse.scores
 --       USING source IN ('shop', 'shop-receipts') TO ana;
 --   CREATE ROW POLICY IF NOT EXISTS ana_incidents ON mailpulse.incidents
 --       USING hasAny(arrayMap(it -> splitByChar('/', it)[2], arrayPushBack(sources, group_of)), ['shop', 'shop-receipts'])
@@ -136,7 +163,8 @@ GRANT SELECT ON mailpulse.* TO investigator;
 -- them from the person would change nothing, because the role grants them.
 --
 --   CREATE ROW POLICY IF NOT EXISTS ana_tenant ON mailpulse.traffic, mailpulse.events, mailpulse.message_life,
---       mailpulse.recipients, mailpulse.rates, mailpulse.alerts USING tenant = 'north' AS RESTRICTIVE TO ana;
+--       mailpulse.recipients, mailpulse.actions, mailpulse.rates, mailpulse.alerts USING tenant = 'north' AS RESTRICTIVE TO ana;
 --   CREATE ROW POLICY IF NOT EXISTS ana_no_tenant ON mailpulse.traffic_ip, mailpulse.traffic_domain,
---       mailpulse.traffic_country, mailpulse.links, mailpulse.cohorts, mailpulse.dead_letters, mailpulse.incidents
+--       mailpulse.traffic_country, mailpulse.links, mailpulse.cohorts, mailpulse.dead_letters, mailpulse.incidents,
+--       mailpulse.fits, mailpulse.engagement_histories, mailpulse.odds, mailpulse.best_times, mailpulse.scores
 --       USING false AS RESTRICTIVE TO ana;

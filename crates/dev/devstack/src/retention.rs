@@ -3,7 +3,7 @@
 //! Tests use fixed times, and recorded installations become old. Their rows must not expire.
 
 /// The keys of `[archive.retention]`.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "raw",
     "events",
     "traffic",
@@ -12,6 +12,7 @@ const KEYS: [&str; 10] = [
     "rates",
     "alerts",
     "incidents",
+    "actions",
     "audit",
     "dead_letters",
 ];

@@ -81,6 +81,9 @@ impl Producer {
         if let Some(partition) = record.partition {
             message = message.partition(partition);
         }
+        if let Some(millis) = record.timestamp {
+            message = message.timestamp(millis);
+        }
         loop {
             match self.0.send(message) {
                 Ok(()) => return,

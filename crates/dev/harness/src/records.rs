@@ -16,6 +16,8 @@ pub struct Outgoing {
     pub value: Vec<u8>,
     /// The headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// The time of the record in milliseconds; the present if `None`.
+    pub timestamp: Option<i64>,
 }
 
 impl Outgoing {
@@ -32,6 +34,12 @@ impl Outgoing {
     /// Returns the record for this partition, whatever its key.
     pub fn on(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
+        self
+    }
+
+    /// Returns the record with this time, in UTC milliseconds.
+    pub const fn written_at(mut self, millis: i64) -> Self {
+        self.timestamp = Some(millis);
         self
     }
 

@@ -196,7 +196,7 @@ mod tests {
 
     fn cause_of(lead: &Alert, others: &[Alert]) -> Option<Cause> {
         let courses: Vec<_> =
-            std::iter::once(lead).chain(others).map(|alert| std::slice::from_ref(alert)).collect();
+            std::iter::once(lead).chain(others).map(std::slice::from_ref).collect();
         cause_of_courses(&courses)
     }
 

@@ -76,6 +76,13 @@ impl<'a> Record<'a> {
         self.header(names::SOURCE).unwrap_or_default()
     }
 
+    /// When the producer wrote the record, or the broker if the topic is set so: UTC microseconds, of which Kafka
+    /// stores the milliseconds. `None` if the record has no time.
+    pub fn written_at(&self) -> Option<i64> {
+        let millis = self.0.timestamp().to_millis().filter(|millis| *millis >= 0)?;
+        millis.checked_mul(1_000)
+    }
+
     /// Reads a time record. Returns `None` for every other record, and reads no header of a record that has
     /// a value.
     pub fn time_record(&self) -> Option<TimeRecord<'a>> {

@@ -9,7 +9,7 @@ use crate::probability::Probability;
 pub const HORIZON: u32 = 10;
 
 /// An interval contains what happens with at least this probability.
-const COVERAGE: f64 = 0.8;
+pub(crate) const COVERAGE: f64 = 0.8;
 
 /// What is predicted for a recipient with a given history.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,6 +2,7 @@
 
 use crate::beta::Beta;
 use crate::minimum::minimum;
+use crate::odds::COVERAGE;
 use crate::probability::Probability;
 use crate::{Unknown, float};
 
@@ -169,6 +170,16 @@ impl SlotModel {
     pub fn rate(&self, counts: &SlotCounts, slot: Slot) -> Probability {
         self.posterior(counts, slot)
             .map_or(Probability::ZERO, |beta| Probability::rounded(beta.mean()))
+    }
+
+    /// Returns the ends of the interval that contains the recipient's rate in the slot with a probability of
+    /// [`COVERAGE`]; the rate is below and above it with the same probability.
+    pub fn interval(&self, counts: &SlotCounts, slot: Slot) -> (Probability, Probability) {
+        let tail = (1.0 - COVERAGE) / 2.0;
+        self.posterior(counts, slot).map_or((Probability::ZERO, Probability::ONE), |beta| {
+            let end = |share| Probability::rounded(beta.quantile(share));
+            (end(tail), end(1.0 - tail))
+        })
     }
 
     /// Returns the recipient's own slot if it is better than the population's, else the population's.

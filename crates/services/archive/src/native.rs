@@ -227,6 +227,8 @@ macro_rules! nullable {
 nullable! {
     /// `Nullable(UInt32)`.
     NullableU32(u32) = "Nullable(UInt32)";
+    /// `Nullable(Int64)`.
+    NullableI64(i64) = "Nullable(Int64)";
     /// `Nullable(Float64)`.
     NullableF64(f64) = "Nullable(Float64)";
     /// `Nullable(DateTime64(6, 'UTC'))`.
@@ -257,6 +259,15 @@ impl Column for NullableBools {
     }
 }
 
+/// Returns the name of a column from the name of its field. The field of a column whose name is a word of Rust begins
+/// with `r#`.
+pub(crate) const fn column_name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// Declares the columns of a table: a struct with one field per column, in the order they are sent.
 macro_rules! columns {
     ($(#[$doc:meta])* $table:ident { $($name:ident: $column:ty),+ $(,)? }) => {
@@ -269,14 +280,16 @@ macro_rules! columns {
 
         impl $table {
             /// The names and types of the columns that are sent, in order.
-            pub const COLUMNS: &'static [(&'static str, &'static str)] =
-                &[$((stringify!($name), <$column as $crate::native::Column>::TYPE)),+];
+            pub const COLUMNS: &'static [(&'static str, &'static str)] = &[$((
+                $crate::native::column_name(stringify!($name)),
+                <$column as $crate::native::Column>::TYPE,
+            )),+];
 
             /// Takes all rows and returns them as a block.
             pub fn finish(&mut self) -> $crate::native::Block {
                 let rows = std::mem::take(&mut self.rows);
                 let mut out = $crate::native::BlockWriter::new(Self::COLUMNS.len(), rows);
-                $(out.column(stringify!($name), &mut self.$name);)+
+                $(out.column($crate::native::column_name(stringify!($name)), &mut self.$name);)+
                 out.finish()
             }
         }

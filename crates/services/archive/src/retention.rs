@@ -37,6 +37,9 @@ pub struct Retention {
     pub alerts: Duration,
     #[serde(with = "duration")]
     pub incidents: Duration,
+    /// The rows of `actions`, since the event was received or the follow-up was due.
+    #[serde(with = "duration")]
+    pub actions: Duration,
     #[serde(with = "duration")]
     pub audit: Duration,
     #[serde(with = "duration")]
@@ -68,7 +71,7 @@ impl Retention {
         kept.into_iter().filter(|kept| !kept.is_zero()).min()
     }
 
-    fn rules(&self) -> [Rule; 14] {
+    fn rules(&self) -> [Rule; 15] {
         let rows =
             |table, since, after: Duration| Rule { subject: Subject::Rows(table), since, after };
         [
@@ -88,6 +91,7 @@ impl Retention {
             rows("rates", "toDateTime(window_end)", self.rates),
             rows("alerts", "toDateTime(at)", self.alerts),
             rows("incidents", "toDateTime(at)", self.incidents),
+            rows("actions", "toDateTime(at)", self.actions),
             rows("audit", "toDateTime(at)", self.audit),
             // The time of receipt is not known for every dead letter.
             rows("dead_letters", "toDateTime(archived_at)", self.dead_letters),
@@ -270,6 +274,7 @@ mod tests {
                 rates: other,
                 alerts: other,
                 incidents: other,
+                actions: other,
                 audit: other,
                 dead_letters: other,
             }

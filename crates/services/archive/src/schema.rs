@@ -54,15 +54,18 @@ migrations! {
     18 "0018_views.sql",
     19 "0019_audit.sql",
     20 "0020_comments.sql",
+    21 "0021_actions.sql",
+    22 "0022_predictions.sql",
 }
 
 /// The tables that must deduplicate inserts: those we insert into, and those that a materialized
 /// view fills.
-const DEDUPLICATED: [&str; 12] = [
+const DEDUPLICATED: [&str; 13] = [
     "events",
     "rates",
     "alerts",
     "incidents",
+    "actions",
     "dead_letters",
     "traffic",
     "cohorts",

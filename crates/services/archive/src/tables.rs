@@ -1,11 +1,13 @@
 //! The tables, and how the records of a topic become rows of its table.
 
+mod actions;
 mod alerts;
 mod dead_letters;
 mod events;
 mod incidents;
 mod rates;
 
+pub use actions::Actions;
 pub use alerts::Alerts;
 pub use dead_letters::DeadLetters;
 pub use events::Events;
@@ -33,14 +35,22 @@ pub enum Table {
     Alerts,
     /// The records of `mail.incidents`.
     Incidents,
+    /// The records of `mail.actions`.
+    Actions,
     /// The records of `mail.dead-letters`.
     DeadLetters,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 5] =
-        [Self::Events, Self::Rates, Self::Alerts, Self::Incidents, Self::DeadLetters];
+    pub const ALL: [Self; 6] = [
+        Self::Events,
+        Self::Rates,
+        Self::Alerts,
+        Self::Incidents,
+        Self::Actions,
+        Self::DeadLetters,
+    ];
 
     /// Returns the name in ClickHouse.
     pub const fn name(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Table {
             Self::Rates => "rates",
             Self::Alerts => "alerts",
             Self::Incidents => "incidents",
+            Self::Actions => "actions",
             Self::DeadLetters => "dead_letters",
         }
     }
@@ -60,6 +71,7 @@ impl Table {
             Self::Rates => Rates::COLUMNS,
             Self::Alerts => Alerts::COLUMNS,
             Self::Incidents => Incidents::COLUMNS,
+            Self::Actions => Actions::COLUMNS,
             Self::DeadLetters => DeadLetters::COLUMNS,
         }
     }
@@ -71,6 +83,7 @@ impl Table {
             Self::Rates => &topics.rates,
             Self::Alerts => &topics.alerts,
             Self::Incidents => &topics.incidents,
+            Self::Actions => &topics.actions,
             Self::DeadLetters => &topics.dead_letters,
         }
     }
@@ -94,6 +107,8 @@ impl Table {
             Self::Alerts => !NO_ALERTS.contains(&record.key()) && !is_redriven_for_another(),
             // A tombstone would only remove an incident from the topic.
             Self::Incidents => record.value().is_some() && !is_redriven_for_another(),
+            // An action that was redriven for its delivery is stored already.
+            Self::Actions => !record.is_redriven_for_another(crate::STAGE),
             Self::Rates | Self::DeadLetters => true,
         }
     }
@@ -110,6 +125,7 @@ impl Table {
             Self::Rates => Rows::Rates(Box::default()),
             Self::Alerts => Rows::Alerts(Box::default()),
             Self::Incidents => Rows::Incidents(Box::default()),
+            Self::Actions => Rows::Actions(Box::default()),
             Self::DeadLetters => Rows::DeadLetters(Box::default()),
         }
     }
@@ -167,6 +183,8 @@ pub enum Rows {
     Alerts(Box<Alerts>),
     /// Rows of [`Table::Incidents`].
     Incidents(Box<Incidents>),
+    /// Rows of [`Table::Actions`].
+    Actions(Box<Actions>),
     /// Rows of [`Table::DeadLetters`].
     DeadLetters(Box<DeadLetters>),
 }
@@ -192,6 +210,12 @@ impl Rows {
             Self::Rates(rows) => rows.push(at, value),
             Self::Alerts(rows) => rows.push(at, value),
             Self::Incidents(rows) => rows.push(at, value),
+            Self::Actions(rows) => {
+                // A redrive has a time of its own.
+                let is_original = !record.is_redriven_for(crate::STAGE);
+                let decided_at = record.written_at().filter(|_| is_original);
+                rows.push_erased(at, decided_at, value, eraser)
+            }
             Self::DeadLetters(rows) => {
                 let headers = record.headers().collect::<Vec<_>>();
                 rows.push_erased(at, record.key(), value, &headers, eraser);
@@ -216,6 +240,7 @@ impl Rows {
             Self::Rates(rows) => rows.finish(),
             Self::Alerts(rows) => rows.finish(),
             Self::Incidents(rows) => rows.finish(),
+            Self::Actions(rows) => rows.finish(),
             Self::DeadLetters(rows) => rows.finish(),
         }
     }

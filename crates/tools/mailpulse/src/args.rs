@@ -2,6 +2,7 @@ mod alerts;
 mod automation;
 mod data;
 mod doctor;
+mod predict;
 mod report;
 mod rules;
 mod spool;
@@ -21,9 +22,12 @@ pub(crate) use alerts::{
     AlertsCommand, Assign, Handle, Judge, Judgement, ListIncidents, PlanSend, Recompute, Snooze,
     VerifyAlerts,
 };
-pub(crate) use automation::{AutomationCommand, TestAutomation};
+pub(crate) use automation::{
+    AutomationCommand, AutomationFormat, ReportAutomation, TestAutomation,
+};
 pub(crate) use data::{Erase, Export, Heal, Migrate, Reclassify};
 pub(crate) use doctor::Doctor;
+pub(crate) use predict::Predict;
 pub(crate) use report::{ReportArgs, ReportFormat};
 pub(crate) use rules::{ExplainRules, RulesCommand, TestRules};
 pub(crate) use spool::{SpoolCommand, SpoolLs, SpoolRedrive, SpoolShow};
@@ -173,6 +177,16 @@ pub(crate) enum Command {
         mailpulse report --from 2026-11-01 --to 2026-11-30 --zone Europe/Berlin --format html > november.html\n  \
         mailpulse report --from 2026-11-21 --source acme --format json | jq .totals")]
     Report(ReportArgs),
+    /// Predict the next engagement and the best time of every recipient, and score earlier predictions.
+    ///
+    /// Reads message_life and events, and writes the tables fits, engagement_histories, odds, best_times and scores, which
+    /// the view `predictions` reads. Run it every night. Prints for each source which models were fitted, or why nothing
+    /// is known, and how good the predictions of 30 days ago were. The exit status is 1 if a source failed.
+    #[command(after_help = "Examples:\n  \
+        mailpulse predict\n  \
+        mailpulse predict --every 24h\n  \
+        mailpulse predict --source acme --at 2026-11-01T00:00:00Z --print")]
+    Predict(Predict),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mailpulse completions bash \
         > /usr/share/bash-completion/completions/mailpulse")]

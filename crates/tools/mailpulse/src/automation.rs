@@ -1,5 +1,6 @@
-//! `mailpulse automation`: checks and tests the rules of `automate`.
+//! `mailpulse automation`: checks and tests the rules of `automate`, and reports what they did.
 
+mod report;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub(crate) fn run(config: Option<&Path>, command: &AutomationCommand) -> anyhow:
             Ok(Outcome::Done)
         }
         AutomationCommand::Test(args) => test(config, args),
+        AutomationCommand::Report(args) => report::run(config, args),
     }
 }
 

@@ -92,6 +92,16 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{escaped}'")
 }
 
+/// Returns a further condition for the rows of a source, which is named as `acme` or `sendgrid/acme`.
+pub(crate) fn and_source(source: &str) -> String {
+    match source.split_once('/') {
+        Some((provider, source)) => {
+            format!(" AND source = {} AND provider = {}", literal(source), literal(provider))
+        }
+        None => format!(" AND source = {}", literal(source)),
+    }
+}
+
 /// Returns the literal of a time in UTC microseconds.
 pub(crate) fn time_literal(micros: i64) -> String {
     format!("fromUnixTimestamp64Micro({micros}, 'UTC')")

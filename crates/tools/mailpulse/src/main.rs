@@ -6,7 +6,7 @@
 //! ingress has in its spool. `mailpulse positions` repairs the offset of a partition that is held.
 //! `mailpulse alerts` lists, handles and verifies incidents, `mailpulse recompute` computes alerts again, and
 //! `mailpulse rules` explains and tests rules.
-//! `mailpulse report` reports what happened on some days.
+//! `mailpulse report` reports what happened on some days, and `mailpulse predict` predicts what recipients will do.
 //! `mailpulse doctor` connects to Kafka and ClickHouse. `mailpulse migrate` creates tables and sets how long rows are
 //! kept, `mailpulse erase` and `mailpulse export` remove and read what is stored about a recipient, and `mailpulse heal`
 //! and `mailpulse reclassify` correct sums and classifications. `mailpulse suppressions` shows and changes who must not be
@@ -33,6 +33,7 @@ mod installation;
 mod migrate;
 mod parse;
 mod positions;
+mod predict;
 mod reclassify;
 mod recompute;
 mod report;
@@ -99,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Reclassify(args) => reclassify::run(cli.config.as_deref(), &args),
         Command::Heal(args) => heal::run(cli.config.as_deref(), &args),
         Command::Suppressions(command) => suppressions::run(cli.config.as_deref(), &command),
+        Command::Predict(args) => predict::run(cli.config.as_deref(), &args),
         Command::Report(args) => report::run(cli.config.as_deref(), &args),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),

@@ -3,7 +3,7 @@
 mod chart;
 mod data;
 mod html;
-mod number;
+pub(crate) mod number;
 mod period;
 mod queries;
 mod terminal;

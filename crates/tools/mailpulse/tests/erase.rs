@@ -8,7 +8,7 @@ mod stored;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use archive::tables::{Coordinates, DeadLetters, Events, Table};
+use archive::tables::{Actions, Coordinates, DeadLetters, Events, Table};
 use devstack::{ClickHouse, Dirs};
 use harness::{DEADLINE, Database, eventually};
 use stored::{Output, Setup};
@@ -33,13 +33,14 @@ impl Stored {
     fn on(database: Database) -> Self {
         let stored = Self { setup: Setup::with("erase", database, SETTINGS) };
         // By default, ClickHouse looks for old parts twice a minute.
-        for table in ["events", "message_life", "recipients", "links", "dead_letters"] {
+        for table in ["events", "message_life", "recipients", "links", "actions", "dead_letters"] {
             stored.setup.database.execute(&format!(
                 "ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 1, cleanup_delay_period = 1, \
                  cleanup_delay_period_random_add = 0, max_cleanup_delay_period = 1"
             ));
         }
         stored.insert_events();
+        stored.insert_actions();
         stored.insert_dead_letters();
         let view = format!("{}.recipients_refresh", stored.setup.database.name);
         stored.setup.database.execute(&format!("SYSTEM REFRESH VIEW {view}"));
@@ -58,6 +59,15 @@ impl Stored {
             rows.push(at, value.as_bytes(), header).unwrap();
         }
         self.setup.insert(Table::Events, &rows.finish());
+    }
+
+    fn insert_actions(&self) {
+        let mut rows = Actions::default();
+        for (offset, recipient) in (0..).zip([ERASED, "bob@example.com", OTHERS[1]]) {
+            let at = Coordinates { partition: 0, offset };
+            rows.push(at, None, action(offset, recipient).as_bytes()).unwrap();
+        }
+        self.setup.insert(Table::Actions, &rows.finish());
     }
 
     fn insert_dead_letters(&self) {
@@ -88,6 +98,8 @@ impl Stored {
             "SELECT sum(clicks), uniqExact(url) FROM links",
             "SELECT sum(clicked) FROM traffic_domain WHERE recipient_domain = 'example.com'",
             "SELECT count(), uniqExact(recipient), sum(clicks) FROM (SELECT * FROM message_life FINAL)",
+            "SELECT count(), uniqExact(recipient) FROM actions",
+            "SELECT sum(actions), sum(recipients) FROM automation_rules",
             "SELECT count() FROM dead_letters",
         ];
         queries
@@ -111,6 +123,13 @@ fn event(n: u64, kind: &str, recipient: &str) -> String {
         n / 4,
         recipient.replace('@', "="),
         OTHERS[0],
+    )
+}
+
+/// Returns an action for any recipient. Its campaign names the erased recipient.
+fn action(n: u64, recipient: &str) -> String {
+    format!(
+        r#"{{"action_id":"{n:032x}","rule":"clicked","index":"0","type":"points","add":1,"at":{n},"intent_id":"{n:032x}","event":{{"event_id":"{n:032x}","kind":"clicked","provider":"sendgrid","source":"acme","occurred_at":{n},"received_at":{n},"recipient":"{recipient}","message_id":"m{n}","campaign":"to Quentina@example.com","human":true,"authentic":true}}}}"#
     )
 }
 
@@ -141,7 +160,7 @@ fn an_erased_recipient_is_in_no_column_projection_or_file_and_sums_stay() {
     let server = ClickHouse::start_on(&Dirs::new().unwrap(), files.path()).unwrap();
     let stored = Stored::on(Database::on(server.url(), "erase"));
     let totals = stored.totals();
-    assert_eq!(places(&stored, ERASED).len(), 6, "{:?}", places(&stored, ERASED));
+    assert_eq!(places(&stored, ERASED).len(), 7, "{:?}", places(&stored, ERASED));
     assert!(
         !files_with(files.path(), "quentina").is_empty(),
         "the files are not those of the tables"
@@ -149,7 +168,8 @@ fn an_erased_recipient_is_in_no_column_projection_or_file_and_sums_stay() {
 
     let dry = stored.erase(&["--dry-run"]);
     assert_eq!(
-        dry.out, "dead_letters\t2\nevents\t400\nlinks\t1\nmessage_life\t100\nrecipients\t1\n",
+        dry.out,
+        "actions\t3\ndead_letters\t2\nevents\t400\nlinks\t1\nmessage_life\t100\nrecipients\t1\n",
         "{dry:?}"
     );
     assert_eq!(stored.totals(), totals, "a dry run changes nothing");
@@ -173,6 +193,10 @@ fn an_erased_recipient_is_in_no_column_projection_or_file_and_sums_stay() {
             "ALTER TABLE {table} DELETE WHERE recipient = '{other}' SETTINGS mutations_sync = 2"
         ));
     }
+    stored.setup.database.execute(&format!(
+        "ALTER TABLE actions DELETE WHERE recipient = '{}' SETTINGS mutations_sync = 2",
+        OTHERS[1]
+    ));
     let sql = format!(
         "ALTER TABLE events UPDATE raw = replaceAll(raw, '{}', '') WHERE 1 SETTINGS mutations_sync = 2",
         OTHERS[0]
@@ -234,6 +258,13 @@ fn rows_of_the_recipient_keep_only_what_sums_are_made_of() {
     let dead: (String, String) =
         stored.one("SELECT key, value FROM dead_letters WHERE kafka_offset = 0");
     assert_eq!(dead, (pseudonym.clone(), String::new()));
+    let actions: Vec<[String; 4]> = stored.one(
+        "SELECT groupArray([recipient, campaign, message_id, index]) FROM (SELECT * FROM actions ORDER BY kafka_offset)",
+    );
+    let campaign = format!("to {pseudonym}");
+    let expected = [(&*pseudonym, "m0"), ("bob@example.com", "m1"), (OTHERS[1], "m2")]
+        .map(|(recipient, id)| [recipient, &campaign, id, "0"].map(str::to_owned));
+    assert_eq!(actions, expected);
     let erasures = stored.setup.cluster.read(&stored.setup.cluster.topics.erased);
     assert_eq!(erasures.len(), 1);
     assert_eq!(erasures[0].key, key.digest(ERASED).to_string().as_bytes());
@@ -252,6 +283,11 @@ fn a_restored_backup_is_erased_again_by_the_tombstones_alone() {
     assert!(reapplied.out.contains("events\t400\n"), "{reapplied:?}");
     let rows: u64 = stored.one(&format!("SELECT count() FROM events WHERE recipient = '{ERASED}'"));
     assert_eq!(rows, 0);
+    // Actions are kept longer than events, so the recipient may be in no other table.
+    stored.setup.database.execute("TRUNCATE TABLE actions");
+    stored.insert_actions();
+    let reapplied = stored.setup.run(&["erase", "--reapply"]);
+    assert_eq!((reapplied.code, &*reapplied.out), (0, "actions\t3\n"), "{reapplied:?}");
 }
 
 #[test]
@@ -263,21 +299,29 @@ fn an_export_has_every_row_about_the_recipient_and_nothing_else() {
         rows.push(Coordinates { partition: 0, offset }, value.as_bytes(), |_| None).unwrap();
     }
     setup.insert(Table::Events, &rows.finish());
+    let mut actions = Actions::default();
+    for (offset, recipient) in (0..).zip([ERASED, "bob@example.com", ERASED]) {
+        let at = Coordinates { partition: 0, offset };
+        actions.push(at, None, action(offset, recipient).as_bytes()).unwrap();
+    }
+    setup.insert(Table::Actions, &actions.finish());
     let exported = setup.run(&["export", "--recipient", ERASED]);
     assert_eq!(exported.code, 0, "{exported:?}");
     let lines = exported.out.lines().map(|line| serde_json::from_str(line).unwrap());
     let lines: Vec<serde_json::Value> = lines.collect();
     let of = |table: &str| lines.iter().filter(|line| line["table"] == table).count();
-    assert_eq!((of("events"), of("message_life"), lines.len()), (3, 2, 5), "{exported:?}");
+    let counts = (of("actions"), of("events"), of("message_life"), lines.len());
+    assert_eq!(counts, (2, 3, 2, 7), "{exported:?}");
     assert!(lines.iter().all(|line| line["row"]["recipient"] == ERASED), "{exported:?}");
-    assert!(lines[0]["row"]["raw"].as_str().unwrap().contains("bob@example.com"));
+    let event = lines.iter().find(|line| line["table"] == "events").unwrap();
+    assert!(event["row"]["raw"].as_str().unwrap().contains("bob@example.com"));
     // The first row is written before anything is read. The name alone proves nothing, because users can set it.
     let audit: (String, String, u64) = setup.database.one(
         "SELECT arrayStringConcat(groupArray(concat(command, ' ', result)), ', '), \
          anyIf(toString(counts), result = 'done'), countIf(who LIKE 'uid %@%') \
          FROM (SELECT * FROM audit ORDER BY at)",
     );
-    let expected = ("export started, export done", "{'events':3,'message_life':2}", 2);
+    let expected = ("export started, export done", "{'actions':2,'events':3,'message_life':2}", 2);
     assert_eq!((&*audit.0, &*audit.1, audit.2), expected);
 }
 

@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use archive::schema::{MIGRATIONS, Migration};
-use archive::tables::{Coordinates, Events, Table};
+use archive::tables::{Actions, Coordinates, Events, Table};
 use devstack::{ClickHouse, Dirs};
 use harness::Database;
 use jiff::Timestamp;
@@ -160,6 +160,18 @@ fn fill(home: &Home, database: &Database) {
     database.execute(&format!(
         "INSERT INTO recipients (source, recipient, received, refreshed_at) VALUES ('acme', '{ADDRESS}', 1, now())"
     ));
+    database.execute(&format!(
+        "INSERT INTO actions (rule, type, source, recipient, message_id) \
+         VALUES ('clicked', 'points', 'acme', '{ADDRESS}', 'of {ADDRESS}')"
+    ));
+    for table in ["engagement_histories", "best_times"] {
+        database.execute(&format!(
+            "INSERT INTO {table} (source, recipient, written_at) VALUES ('acme', '{ADDRESS}', '2100-01-01 00:00:00')"
+        ));
+    }
+    database.execute(
+        "INSERT INTO fits (source, model, written_at) VALUES ('acme', 'unknown', '2100-01-01 00:00:00')",
+    );
     database.execute(&format!(
         "INSERT INTO dead_letters (reason, detail, stage, source, key, value, headers) \
          VALUES ('not_json', '{ADDRESS}', 'enrich', 'acme', '{ADDRESS}', '{ADDRESS}', map('x', '{ADDRESS}'))"
@@ -340,7 +352,7 @@ fn the_writer_may_do_what_archive_and_the_tool_do() {
     let settings = "[privacy]\nerasure_key = \"a key of the tests alone\"\n";
     let setup = Setup::with("writer", database, settings);
     // By default, ClickHouse looks for old parts twice a minute.
-    for table in ["events", "message_life", "recipients", "links", "dead_letters"] {
+    for table in ["events", "message_life", "recipients", "links", "actions", "dead_letters"] {
         setup.database.execute(&format!(
             "ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 1, cleanup_delay_period = 1, \
              cleanup_delay_period_random_add = 0, max_cleanup_delay_period = 1"
@@ -356,6 +368,13 @@ fn the_writer_may_do_what_archive_and_the_tool_do() {
             .unwrap();
     }
     setup.insert(Table::Events, &rows.finish());
+    let mut actions = Actions::default();
+    let action = format!(
+        r#"{{"action_id":"{0}","rule":"clicked","index":"0","type":"points","add":1,"at":1,"intent_id":"{0}","event":{{"event_id":"{0}","kind":"clicked","provider":"sendgrid","source":"acme","recipient":"{ADDRESS}"}}}}"#,
+        "1".repeat(32)
+    );
+    actions.push(Coordinates { partition: 0, offset: 0 }, None, action.as_bytes()).unwrap();
+    setup.insert(Table::Actions, &actions.finish());
     let (from, to) = ("2026-01-01T00:00:00Z", "2040-01-01T00:00:00Z");
     for command in [
         ["migrate"].as_slice(),

@@ -150,3 +150,18 @@ fn rates_are_shrunk_to_those_of_the_population() {
     assert!(rate(2, 2) > rate(0, 0) && rate(2, 2) < 0.6, "{}", rate(2, 2));
     assert!(rate(200, 200) > 0.95);
 }
+
+#[test]
+fn the_interval_of_a_rate_becomes_shorter_with_deliveries() {
+    let model = SlotModel::fit(&simulated(4000, 2.0)).unwrap();
+    let of = |times: u32| {
+        let (low, high) = model.interval(&counts(&[(2, 10 * times, 3 * times)]), Slot(2));
+        let rate = model.rate(&counts(&[(2, 10 * times, 3 * times)]), Slot(2));
+        assert!(low < rate && rate < high, "{low:?} {rate:?} {high:?}");
+        high.get() - low.get()
+    };
+    assert!(of(100) < of(10) && of(10) < of(1), "{} {} {}", of(1), of(10), of(100));
+    // With 1000 deliveries, the counts alone determine the interval: ±1.2816 standard deviations of the rate.
+    let expected = 2.0 * 1.2816 * (0.3_f64 * 0.7 / 1000.0).sqrt();
+    assert!((of(100) / expected - 1.0).abs() < 0.05, "{} {expected}", of(100));
+}

@@ -65,6 +65,41 @@ fn a_recipient_who_was_erased_before_and_one_who_is_erased_meanwhile() {
 }
 
 #[test]
+fn an_action_of_an_erased_recipient_and_one_that_names_her() {
+    let stack = Stack::new();
+    let key = ErasureKey::new(KEY.as_bytes()).unwrap();
+    stack.cluster.produce(&[tombstone(&stack, &key, "ada@example.com")]);
+    let mut of_ada = crate::actions::full();
+    assert_eq!(of_ada.event.recipient, "ada@example.com");
+    of_ada.event.message_id = Some("ref=ada@example.com".to_owned());
+    let mut of_bob = of_ada.clone();
+    of_bob.event.recipient = "bob@example.com".to_owned();
+    of_bob.event.campaign = Some("for Ada@Example.com".to_owned());
+    of_bob.event.message_id = Some("<m-1@example.com>".to_owned());
+    let actions = [&of_ada, &of_bob].map(|action| crate::actions::record(&stack, action));
+    let unreadable =
+        Outgoing::new(&stack.cluster.topics.actions, "ada@example.com", "no action of Ada").on(0);
+    stack.produce(&[&actions[..], &[unreadable]].concat(), 3);
+    let archive = launch(&stack, KEY).start();
+    stack.database.await_count("actions", 2);
+    let rows: Vec<(String, String, String)> = stack.database.one(
+        "SELECT groupArray((recipient, campaign, message_id)) FROM (SELECT * FROM actions ORDER BY kafka_offset)",
+    );
+    let pseudonym = key.pseudonym("ada@example.com").unwrap();
+    let campaign = of_ada.event.campaign.unwrap();
+    let in_a_text = format!("for {}", pseudonym.replace("@example", "@Example"));
+    let expected = [
+        (pseudonym.clone(), campaign, format!("ref={pseudonym}")),
+        ("bob@example.com".to_owned(), in_a_text, "<m-1@example.com>".to_owned()),
+    ];
+    assert_eq!(rows, expected);
+    stack.database.await_count("dead_letters", 1);
+    let dead: (String, String) = stack.database.one("SELECT key, value FROM dead_letters");
+    assert_eq!(dead, (pseudonym, String::new()));
+    archive.await_ready();
+}
+
+#[test]
 fn archive_does_not_start_without_the_key_of_the_tombstones() {
     let stack = Stack::new();
     let key = ErasureKey::new(KEY.as_bytes()).unwrap();

@@ -1,7 +1,7 @@
 //! Blocks of archive, compared with those that ClickHouse writes for the same rows.
 
 use archive::native::Block;
-use archive::tables::{Alerts, Coordinates, DeadLetters, Events, Incidents, Rates, Table};
+use archive::tables::{Actions, Alerts, Coordinates, DeadLetters, Events, Incidents, Rates, Table};
 
 use harness::Database;
 
@@ -38,7 +38,7 @@ fn compare(table: Table, block: &Block, rows: &str) {
     let database = Database::new("native");
     database.create();
     let columns: Vec<String> =
-        table.columns().iter().map(|(name, of)| format!("{name} {of}")).collect();
+        table.columns().iter().map(|(name, of)| format!("`{name}` {of}")).collect();
     database.execute(&format!("CREATE TABLE golden ({}) ENGINE = Memory", columns.join(", ")));
     database.execute(&format!("INSERT INTO golden FORMAT JSONEachRow\n{rows}"));
     let expected = database.bytes("SELECT * FROM golden", "Native");
@@ -120,6 +120,28 @@ fn alerts_and_incidents_with_every_field_are_written_as_clickhouse_writes_them()
     row["lead_episode_id"] = episode.clone().into();
     row["episode_ids"] = serde_json::json!([episode, "1".repeat(32)]);
     compare(Table::Incidents, &incidents.finish(), &row.to_string());
+}
+
+#[test]
+fn actions_are_written_as_clickhouse_writes_them() {
+    let mut actions = Actions::default();
+    let (action, intent, event) = ("1".repeat(32), "2".repeat(32), "3".repeat(32));
+    let full = format!(
+        r#"{{"action_id":"{action}","rule":"clicked","index":"2.0","type":"email","name":"still-there","at":60000000,"intent_id":"{intent}","event":{{"event_id":"{event}","kind":"clicked","provider":"ses","source":"acme","occurred_at":1,"received_at":2,"recipient":"ada@example.com","mailbox_provider":"gmail","message_id":"m","campaign":"spring","tenant":"north","url":"https://acme.example/","tags":["t"],"human":true,"authentic":true}}}}"#
+    );
+    let least = format!(
+        r#"{{"action_id":"{action}","rule":"clicked","index":"0","type":"points","add":-5,"at":0,"intent_id":"{intent}","event":{{"event_id":"{event}","kind":"opened","provider":"ses","source":"acme","occurred_at":1,"received_at":2,"recipient":"bob@example.com","human":true,"authentic":true}}}}"#
+    );
+    actions.push(at(1), Some(61_500_000), full.as_bytes()).unwrap();
+    actions.push(at(2), None, least.as_bytes()).unwrap();
+    compare(
+        Table::Actions,
+        &actions.finish(),
+        &format!(
+            r#"{{"action_id":"{action}","rule":"clicked","index":"2.0","type":"email","name":"still-there","at":"1970-01-01 00:01:00","decided_at":"1970-01-01 00:01:01.5","intent_id":"{intent}","follow_up":true,"event_id":"{event}","kind":"clicked","provider":"ses","source":"acme","tenant":"north","campaign":"spring","message_id":"m","recipient":"ada@example.com","mailbox_provider":"gmail","kafka_partition":7,"kafka_offset":1}}
+{{"action_id":"{action}","rule":"clicked","index":"0","type":"points","add":-5,"at":"1970-01-01 00:00:00","intent_id":"{intent}","event_id":"{event}","kind":"opened","provider":"ses","source":"acme","recipient":"bob@example.com","kafka_partition":7,"kafka_offset":2}}"#
+        ),
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub const ALERT: &[u8] = br#"{"episode_id":"000102030405060708090a0b0c0d0e0f","r
 /// An alert with every field, and an incident about it.
 pub fn alert_and_incident() -> (alerting::Alert, alerting::Incident) {
     let alert: alerting::Alert = serde_json::from_str(
-        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"hard_bounces","scope":"campaign","provider":"ses","source":"acme","campaign":"spring","severity":"page","state":"resolved","metric":"hard_bounce","width":"campaign","value":0.15,"threshold":0.02,"numerator":30,"volume":200,"started_at":50000000,"at":60000000,"runbook":"r","summary":"too many","family":"bounces","basis":"campaign","seq":3,"reason":"closed","bound":0.11,"from":40000000,"to":60000000,"as_of":{"0":12,"5":7},"labels":{"team":"growth"},"remind":5}"#,
+        r#"{"episode_id":"000102030405060708090a0b0c0d0e0f","rule":"hard_bounces","scope":"campaign","provider":"ses","source":"acme","campaign":"spring","severity":"page","state":"resolved","metric":"hard_bounce","width":"campaign","value":0.15,"threshold":0.02,"numerator":30,"volume":200,"by_window":{"1m":[3,20],"campaign":[30,200]},"started_at":50000000,"at":60000000,"runbook":"r","summary":"too many","family":"bounces","basis":"campaign","seq":3,"reason":"closed","bound":0.11,"from":40000000,"to":60000000,"as_of":{"0":12,"5":7},"labels":{"team":"growth"},"remind":5}"#,
     )
     .unwrap();
     let id = "f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0".to_owned();

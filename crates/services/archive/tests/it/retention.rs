@@ -14,6 +14,7 @@ message_life = "400d"
 rates = "30d"
 alerts = "1827d"
 incidents = "1827d"
+actions = "400d"
 audit = "1827d"
 dead_letters = "2d"
 "#;

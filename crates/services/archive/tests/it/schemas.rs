@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use archive::tables::{Alerts, Coordinates, Incidents, Rates, Table};
+use archive::tables::{Actions, Alerts, Coordinates, Incidents, Rates, Table};
 use event::{
     Automation, AutomationReason, Bounce, BounceClass, BounceSide, Client, Conversion, Counter,
     Delivery, Device, Dimension, Event, EventId, Geo, Kind, OccurredAt, Permanence, Provider,
@@ -281,6 +281,45 @@ fn incidents_match_their_schema_and_can_be_read() {
     ours.as_object_mut().unwrap().remove("of");
     assert_valid(&schema, &ours);
     push(&ours).unwrap();
+}
+
+#[test]
+fn actions_match_their_schema_and_can_be_read() {
+    let schema = schema("action");
+    let push = |value: &Value| {
+        let at = Coordinates { partition: 0, offset: 0 };
+        Actions::default().push(at, None, value.to_string().as_bytes())
+    };
+    let full = serde_json::to_value(crate::actions::full()).unwrap();
+    assert_valid(&schema, &full);
+    push(&full).unwrap();
+    assert_eq!(keys(&schema["properties"]), keys(&full));
+    let of_event = &schema["properties"]["event"];
+    assert_eq!(keys(&of_event["properties"]), keys(&full["event"]));
+    let required = |schema: &Value| -> BTreeSet<String> {
+        serde_json::from_value(schema["required"].clone()).unwrap()
+    };
+    let (required, of_event) = (required(&schema), required(of_event));
+    let mut least = full.clone();
+    least.as_object_mut().unwrap().retain(|name, _| required.contains(name));
+    least["event"].as_object_mut().unwrap().retain(|name, _| of_event.contains(name));
+    assert_valid(&schema, &least);
+    push(&least).unwrap();
+    let can_be_delivered = |value: &Value| {
+        serde_json::from_str::<automation::ActionRecord>(&value.to_string()).is_ok()
+    };
+    assert!(can_be_delivered(&least));
+    for name in required {
+        let mut lacking = full.clone();
+        lacking.as_object_mut().unwrap().remove(&name);
+        assert!(!is_valid(&schema, &lacking) && push(&lacking).is_err(), "without {name}");
+        assert!(!can_be_delivered(&lacking), "without {name}");
+    }
+    for name in of_event {
+        let mut lacking = full.clone();
+        lacking["event"].as_object_mut().unwrap().remove(&name);
+        assert!(!is_valid(&schema, &lacking) && !can_be_delivered(&lacking), "without {name}");
+    }
 }
 
 #[test]

@@ -229,9 +229,11 @@ fn back_to_origin(
         Stage::Enrich => topics.all_raw().any(|raw| raw == topic),
         Stage::Dedupe => topic == topics.enriched,
         Stage::Incidents => topic == topics.alerts,
-        Stage::Archive => [&topics.events, &topics.rates, &topics.alerts, &topics.incidents]
-            .into_iter()
-            .any(|input| input == topic),
+        Stage::Archive => {
+            [&topics.events, &topics.rates, &topics.alerts, &topics.incidents, &topics.actions]
+                .into_iter()
+                .any(|input| input == topic)
+        }
         Stage::Notify if topic == topics.alerts => {
             return Err(NotRedrivable::WouldStoreAgain(topic.to_owned()));
         }
@@ -250,9 +252,10 @@ fn back_to_origin(
     }
     // Other consumers have already processed the record: `monitor` one of mail.events, and dedupe's ledger
     // one of mail.enriched. Only one stage reads a raw topic or mail.rates.
-    let has_other_readers = [&topics.events, &topics.enriched, &topics.alerts, &topics.incidents]
-        .into_iter()
-        .any(|input| input == topic);
+    let has_other_readers =
+        [&topics.events, &topics.enriched, &topics.alerts, &topics.incidents, &topics.actions]
+            .into_iter()
+            .any(|input| input == topic);
     let redriven_for = has_other_readers.then_some(stage);
     Ok(Route::Back { topic: topic.to_owned(), partition, redriven_for })
 }
@@ -362,6 +365,14 @@ mod tests {
         assert_eq!(
             back("notify", "t.mail.incidents/1/7"),
             to("to t.mail.incidents/1, for notify alone")
+        );
+        assert_eq!(
+            back("archive", "t.mail.actions/1/7"),
+            to("to t.mail.actions/1, for archive alone")
+        );
+        assert_eq!(
+            back("automate-deliver", "t.mail.actions/1/7"),
+            to("to t.mail.actions/1, for automate-deliver alone")
         );
         assert_eq!(back("archive", "t.mail.dead-letters/1/7"), not("foreign_origin"));
         assert_eq!(back("enrich", "mail.raw.opened/2/7"), not("foreign_origin"), "no prefix");

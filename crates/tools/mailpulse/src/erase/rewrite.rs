@@ -114,8 +114,9 @@ fn overwrite(
     let Some(condition) = condition(table, targets) else { return Ok(0) };
     let name = &table.name;
     let columns = new_values(table, targets);
+    // Without quotes, ClickHouse takes a column with the name `index` for the definition of an index.
     let definition: Vec<String> =
-        columns.iter().map(|(column, kind, _)| format!("{column} {kind}")).collect();
+        columns.iter().map(|(column, kind, _)| format!("`{column}` {kind}")).collect();
     let names: Vec<&str> = columns.iter().map(|(column, ..)| &**column).collect();
     let values: Vec<&str> = columns.iter().map(|(.., value)| &**value).collect();
     database.execute(&format!(

@@ -1,7 +1,7 @@
 //! How numbers are written for people.
 
 /// Returns a count with separators between thousands.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -33,7 +33,7 @@ pub(super) fn tick_percent(rate: f64) -> String {
 }
 
 /// Returns a time in seconds.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 10.0 {
         format!("{seconds:.2} s")
     } else if seconds < 600.0 {

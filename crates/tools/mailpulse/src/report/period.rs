@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::InputError;
 use crate::args::ReportArgs;
-use crate::database::literal;
+use crate::database::and_source;
 
 /// The greatest number of days of a report.
 const MAX_DAYS: i32 = 400;
@@ -111,17 +111,7 @@ impl Period {
     }
 
     fn and_source(&self) -> String {
-        match self.source.as_deref() {
-            None => String::new(),
-            Some(source) => match source.split_once('/') {
-                Some((provider, source)) => format!(
-                    " AND source = {} AND provider = {}",
-                    literal(source),
-                    literal(provider)
-                ),
-                None => format!(" AND source = {}", literal(source)),
-            },
-        }
+        self.source.as_deref().map_or_else(String::new, and_source)
     }
 }
 
