@@ -60,7 +60,7 @@ CREATE TABLE IF NOT EXISTS odds
 ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(written_at)
 ORDER BY (source, written_at, mails, engaged, last_engaged)
-TTL toDateTime(written_at) + toIntervalDay(40);
+TTL toDateTime(written_at) + toIntervalDay(7);
 
 CREATE TABLE IF NOT EXISTS best_times
 (
@@ -109,7 +109,7 @@ CREATE VIEW IF NOT EXISTS predictions
 (
     source                LowCardinality(String) COMMENT 'The source, as in events.',
     recipient             String COMMENT 'The address, as in recipients.',
-    status                String COMMENT 'Of the next engagement: known, unknown (the source has fewer than 500 recipients), or miscalibrated (the latest ECE of the source is above 0.05, so nothing is shown).',
+    status                String COMMENT 'Of the next engagement: known, unknown (mostly because the source has fewer than 500 recipients), or miscalibrated (the latest ECE of the source is above 0.05, so nothing is shown).',
     mails                 UInt32 COMMENT 'Mails of the history: of the newest 365 days, at least three days old.',
     engaged               UInt32 COMMENT 'Those of them that a person opened or clicked within three days.',
     last_engaged          UInt32 COMMENT 'The number of the last engaged mail, in the order of sending, from 1. 0: none.',
@@ -172,10 +172,21 @@ INNER JOIN
     ORDER BY fitted_at DESC
     LIMIT 1 BY source
 ) AS fit ON fit.source = history.source AND fit.written_at = history.written_at
-LEFT JOIN odds AS odd
+-- Only the rows of the latest fits are joined, because the tables have those of a week.
+LEFT JOIN
+(
+    SELECT *
+    FROM odds
+    WHERE (source, written_at) IN (SELECT source, written_at FROM fits FINAL ORDER BY fitted_at DESC LIMIT 1 BY source)
+) AS odd
     ON odd.source = history.source AND odd.written_at = history.written_at AND odd.mails = history.mails
     AND odd.engaged = history.engaged AND odd.last_engaged = history.last_engaged
-LEFT JOIN best_times AS best
+LEFT JOIN
+(
+    SELECT *
+    FROM best_times
+    WHERE (source, written_at) IN (SELECT source, written_at FROM fits FINAL ORDER BY fitted_at DESC LIMIT 1 BY source)
+) AS best
     ON best.source = history.source AND best.written_at = history.written_at AND best.recipient = history.recipient
 LEFT JOIN
 (

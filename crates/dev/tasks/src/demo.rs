@@ -30,10 +30,6 @@ pub(crate) struct Arguments {
     seed: u64,
 }
 
-/// Kafka, ClickHouse, all services and thirteen senders share the cores of one machine. Most of the
-/// work is inserting, so `archive` collects rows for a second instead of 300 ms.
-const FEWER_INSERTS: &str = "batch_wait = \"1s\"\n";
-
 /// The demo posts five hours of mail in a minute. The few seconds by which a killed service is late are
 /// most of an hour of event time, so windows wait that long. The last windows close when no event has
 /// arrived for a while.
@@ -57,12 +53,8 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("--kill {unknown}: there is no such service; choose one of {}", services.join(", "));
     }
     let pipeline = start(&Layout {
-        keys: [
-            ("ingress", TIME_OF_EVENTS.to_owned()),
-            ("monitor", COMPRESSED_TIME.to_owned()),
-            ("archive", FEWER_INSERTS.to_owned()),
-        ]
-        .into(),
+        keys: [("ingress", TIME_OF_EVENTS.to_owned()), ("monitor", COMPRESSED_TIME.to_owned())]
+            .into(),
         console: true,
         acting: arguments.act,
         ..Layout::new("demo")

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: all tests on one Kafka and one ClickHouse, and then short forms of `chaos`, `truth`,
-//! `day` and `questions`.
+//! `day`, `questions` and `automate`.
 //!
 //! Most tests wait, for groups to form and sessions to expire. So several test programs run at the same
 //! time, which cargo does not do.
@@ -19,8 +19,8 @@ use crate::chaos;
 use crate::day;
 use crate::phase::Phase;
 use crate::pipeline::report;
-use crate::questions;
 use crate::truth;
+use crate::{automate, questions};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -63,6 +63,7 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     truth::truth(&truth::Arguments::short())?;
     day::day(&day::Arguments::short())?;
     questions::questions(&questions::Arguments::short())?;
+    automate::automate(&automate::Arguments::short())?;
     println!("{}", totals.result());
     Ok(())
 }

@@ -112,6 +112,7 @@ impl Invocation {
                 phase("a short truth run", "2 min");
                 phase("a short day", "2 min");
                 phase("the questions of the analysts", "2 min");
+                phase("automate, while it is killed", "2 min");
             }
             Task::TestSome => phase("start Kafka and ClickHouse, and run cargo test", "varies"),
             Task::Chaos => {

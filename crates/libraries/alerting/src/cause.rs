@@ -11,6 +11,10 @@ use crate::{Alert, Basis, Cause, Measure};
 /// The share of the excess that a scope must hold to be the cause.
 pub(crate) const MOST: f64 = 0.8;
 
+/// Alerts that are further apart than the window and this time are not compared, in microseconds. Scopes do not break a
+/// rule at the same moment, so a window of a minute is too short a time.
+const FAR: u64 = 5 * 60_000_000;
+
 /// The counts of an episode at one of its alerts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moment {
@@ -35,20 +39,30 @@ impl Moment {
         }
     }
 
+    const fn counts(&self) -> (u64, u64) {
+        (self.numerator, self.volume)
+    }
+
+    /// Returns the length of the window, in microseconds.
+    const fn length(&self) -> u64 {
+        (self.to - self.from).unsigned_abs()
+    }
+
     /// Returns numerator and denominator in the window of `whole`. But for the moment, they are part of its own.
     ///
     /// Rules are broken in the window with the worst rate, which can be another one for each scope. If the
     /// counts in the window of `whole` are not known, those of a shorter window are returned: the excess is
-    /// then underestimated. `None` if the counts are no part of those of `whole`.
+    /// then underestimated. `None` if the counts are no part of those of `whole`, or of another time.
     fn within(&self, whole: &Self) -> Option<(u64, u64)> {
-        let own = Some((self.numerator, self.volume));
-        if self.width == whole.width {
-            return own;
+        if self.to.abs_diff(whole.to) > whole.length().max(FAR) {
+            return None;
         }
-        let length = |moment: &Self| moment.to - moment.from;
-        let is_inside = length(self) <= length(whole)
-            && self.to.abs_diff(whole.to) <= length(whole).unsigned_abs();
-        self.by_window.get(&whole.width).copied().or(own.filter(|_| is_inside))
+        if self.width == whole.width {
+            return Some(self.counts());
+        }
+        let is_inside = self.length() <= whole.length();
+        let own = is_inside.then_some(self.counts());
+        self.by_window.get(&whole.width).copied().or(own)
     }
 }
 
@@ -61,7 +75,17 @@ pub(crate) struct Course<'a> {
     pub(crate) moments: &'a [Moment],
 }
 
-/// A scope beside its source or tenant, at the moments that are closest to each other.
+impl Course<'_> {
+    /// Returns the excess of counts of the scope, or of a part of it: how many more messages than the threshold of the
+    /// latest alert allows.
+    fn excess(&self, (numerator, volume): (u64, u64)) -> f64 {
+        let over = numerator as f64 - self.alert.threshold * volume as f64;
+        let wants_low_rate = self.alert.value.is_none_or(|value| value >= self.alert.threshold);
+        if wants_low_rate { over } else { -over }
+    }
+}
+
+/// A scope beside a moment of its source or tenant.
 struct Part<'a> {
     scope: &'a Scope,
     to: i64,
@@ -69,7 +93,6 @@ struct Part<'a> {
     volume: u64,
     /// The excess of the scope ÷ that of the source.
     ratio: f64,
-    whole: &'a Moment,
 }
 
 /// Returns the smallest scope that holds at least 80 % of the excess of the source or tenant of `lead`,
@@ -77,13 +100,12 @@ struct Part<'a> {
 ///
 /// The excess of a scope is its numerator minus threshold × denominator, with the threshold of the
 /// source (the other way around for rules that want a high rate). The source and the scope must have
-/// episodes of the same measure. They are compared in the window of the source, at the two alerts that are
-/// closest to each other in time: in a minute, counts change by more than a cause has to hold.
+/// episodes of the same measure.
 ///
-/// The moments can still differ, so a part can have grown since that of the source. Scopes of
-/// one kind have no message in common. The source therefore counts with the sum of their excesses, if that
-/// is greater than its own. Scopes of another kind than the part count only as far as they are not later
-/// than the part: they may have grown since.
+/// Alerts of different moments are compared, and in half a minute, counts change by more than a cause has to
+/// hold. So the source is taken at its latest alert, and if no scope is the cause then, at the alert before, as
+/// far as that is within the same window and has at least half of the excess. Each scope is taken at its alert
+/// that is closest in time ([`Moment::within`]).
 pub(crate) fn cause<'a>(
     lead: Course<'a>,
     episodes: impl Iterator<Item = Course<'a>> + Clone,
@@ -99,9 +121,28 @@ pub(crate) fn cause<'a>(
         wholes.clone().find(same_rule).or_else(|| wholes.next())?
     };
     let parts = episodes
-        .filter(|it| it.alert.scope != whole_scope && it.alert.scope.whole() == whole_scope)
-        .filter_map(|it| part(it, whole));
-    let parts: Vec<Part<'_>> = parts.collect();
+        .filter(|it| it.alert.scope != whole_scope && it.alert.scope.whole() == whole_scope);
+    let latest = whole.moments.last()?;
+    let least_excess = whole.excess(latest.counts()) / 2.0;
+    let comparable = whole.moments.iter().rev().filter(|moment| {
+        latest.to.abs_diff(moment.to) <= latest.length()
+            && whole.excess(moment.counts()) >= least_excess
+    });
+    let mut causes = comparable.filter_map(|moment| cause_at(whole, moment, parts.clone()));
+    causes.next()
+}
+
+/// Returns the cause at one moment of the source.
+///
+/// A part can have grown since. Scopes of one kind have no message in common. The source therefore counts with
+/// the sum of their excesses, if that is greater than its own. Scopes of another kind than the part count only as
+/// far as they are not later than the part: they may have grown since.
+fn cause_at<'a>(
+    whole: Course<'a>,
+    moment: &'a Moment,
+    parts: impl Iterator<Item = Course<'a>>,
+) -> Option<Cause> {
+    let parts: Vec<Part<'_>> = parts.filter_map(|it| part(it, whole, moment)).collect();
     let share = |it: &Part<'_>| {
         let comparable =
             |other: &&Part<'_>| other.scope.kind() == it.scope.kind() || other.to <= it.to;
@@ -118,9 +159,9 @@ pub(crate) fn cause<'a>(
         share,
         numerator: it.numerator,
         volume: it.volume,
-        rest_numerator: it.whole.numerator.saturating_sub(it.numerator),
-        rest_volume: it.whole.volume.saturating_sub(it.volume),
-        to: it.whole.to,
+        rest_numerator: moment.numerator.saturating_sub(it.numerator),
+        rest_volume: moment.volume.saturating_sub(it.volume),
+        to: moment.to,
     })
 }
 
@@ -128,12 +169,12 @@ pub(crate) fn cause<'a>(
 /// has no excess, or if they cannot be compared.
 pub(crate) fn share_of_excess(episode: Course<'_>, whole: Course<'_>) -> Option<f64> {
     // The scope alone can have more excess than the whole, if the rest is below the threshold.
-    part(episode, whole).map(|part| part.ratio.clamp(0.0, 1.0))
+    part(episode, whole, whole.moments.last()?).map(|part| part.ratio.clamp(0.0, 1.0))
 }
 
-/// Compares an episode with that of its source or tenant. `None` if the source has no excess, or if the counts of the
-/// episode are no part of those of the source.
-fn part<'a>(episode: Course<'a>, whole: Course<'a>) -> Option<Part<'a>> {
+/// Compares an episode with one moment of that of its source or tenant. `None` if the source has no excess, or if the
+/// counts of the episode are no part of those of the source.
+fn part<'a>(episode: Course<'a>, whole: Course<'a>, at: &Moment) -> Option<Part<'a>> {
     let (alert, of_whole) = (episode.alert, whole.alert);
     let is_time = matches!(alert.metric, Measure::Share(crate::Share::Gap)); // not a share of messages
     if is_time
@@ -143,27 +184,17 @@ fn part<'a>(episode: Course<'a>, whole: Course<'a>) -> Option<Part<'a>> {
     {
         return None;
     }
-    let wants_low_rate = of_whole.value.is_none_or(|value| value >= of_whole.threshold);
-    let excess = |(numerator, volume): (u64, u64)| {
-        let over = numerator as f64 - of_whole.threshold * volume as f64;
-        if wants_low_rate { over } else { -over }
-    };
-    let pairs = whole.moments.iter().flat_map(|whole| {
-        let moments = episode.moments.iter();
-        moments.filter_map(move |moment| Some((moment, moment.within(whole)?, whole)))
-    });
-    let has_excess = |whole: &Moment| excess((whole.numerator, whole.volume)) > 0.0;
-    let (moment, counts, whole) = pairs
-        .filter(|(.., whole)| has_excess(whole))
-        .min_by_key(|(moment, _, whole)| (moment.to.abs_diff(whole.to), Reverse(whole.to)))?;
-    let (numerator, volume) = counts;
+    let excess_of_whole = whole.excess(at.counts());
+    let moments = episode.moments.iter();
+    let known = moments.filter_map(|moment| Some((moment, moment.within(at)?)));
+    let closest = known.min_by_key(|(moment, _)| (moment.to.abs_diff(at.to), Reverse(moment.to)));
+    let (moment, counts) = closest.filter(|_| excess_of_whole > 0.0)?;
     Some(Part {
         scope: &alert.scope,
         to: moment.to,
-        numerator,
-        volume,
-        ratio: excess(counts) / excess((whole.numerator, whole.volume)),
-        whole,
+        numerator: counts.0,
+        volume: counts.1,
+        ratio: whole.excess(counts) / excess_of_whole,
     })
 }
 
@@ -317,12 +348,28 @@ mod tests {
             at(40, &whole, 49, 307, 0.05),
             at(60, &whole, 57, 307, 0.10),
         ];
+        // At second 40, the campaign of second 30 has all of the excess.
         let spring = campaign("acme", "spring");
         let spring = [at(20, &spring, 45, 294, 0.02), at(30, &spring, 48, 291, 0.10)];
         assert_eq!(cause_of(&whole[2], &spring[1..]), None, "nine bounces more in half a minute");
         let cause = cause_of_courses(&[&whole, &spring]).unwrap();
-        assert_eq!((cause.numerator, cause.volume, cause.rest_numerator), (48, 291, 0));
-        assert_eq!((cause.rest_volume, cause.to), (12, START + 30 * SECOND));
+        assert_eq!((cause.numerator, cause.volume, cause.rest_numerator), (48, 291, 1));
+        assert_eq!((cause.rest_volume, cause.to), (16, START + 40 * SECOND));
+    }
+
+    #[test]
+    fn an_early_moment_with_little_excess_names_no_cause() {
+        let at = |second: i64, scope: Scope, numerator, volume| {
+            let to = START + second * SECOND;
+            let counts = with_counts(alert("hard_bounces", scope), numerator, volume);
+            Alert { from: to - 5 * MINUTE, to, ..counts }
+        };
+        let whole = [at(0, source("acme"), 31, 300), at(120, source("acme"), 130, 500)];
+        let early = [at(0, campaign("acme", "early"), 28, 100)];
+        assert_eq!(cause_of_courses(&[&whole, &early]), None);
+        let late = [at(120, campaign("acme", "late"), 120, 400)];
+        let cause = cause_of_courses(&[&whole, &early, &late]).unwrap();
+        assert_eq!(cause.scope, late[0].scope);
     }
 
     #[test]
@@ -336,6 +383,9 @@ mod tests {
         };
         assert!(of(1, 0) && of(1, 2) && of(5, 0));
         assert!(!of(15, 0), "it may have more than the source had");
-        assert!(!of(1, 9), "another time");
+        assert!(!of(1, 9) && !of(5, 9), "another time");
+        let later = Alert { from: whole.from + 9 * MINUTE, to: whole.to + 9 * MINUTE, ..spring };
+        let by_window = [("5m".to_owned(), (80, 90))].into();
+        assert_eq!(cause_of(&whole, &[Alert { by_window, width: "1m".to_owned(), ..later }]), None);
     }
 }

@@ -42,7 +42,7 @@ pub use settings::IncidentSettings;
 use changelog::StateKey;
 use limit::Limit;
 use people::Plan;
-use tracked::{Ended, Episode, Tracked, rank};
+use tracked::{Ended, Episode, Knowledge, Tracked, rank};
 
 use crate::cause::Course;
 use crate::grouping::{Member, are_compatible, families, joint_family, mailbox_providers};
@@ -107,8 +107,8 @@ impl Incidents {
     /// ESP or ours. Appends the incidents that change because time has passed to `out`.
     ///
     /// The time of the incidents is that of the shard that is furthest behind: waits for other sources must
-    /// not end before the alerts of all shards have arrived. A shard that is more than 15 minutes behind
-    /// the first one holds nothing up.
+    /// not end before the alerts of all shards that have sent a clock have arrived. A shard that is more than 15
+    /// minutes behind the first one holds nothing up, and an incident of severity page waits for it for 30 s.
     pub fn receive_clock(
         &mut self,
         shard: u32,
@@ -121,10 +121,32 @@ impl Incidents {
         let clock = self.clocks.entry(shard).or_insert(now);
         *clock = now.max(*clock);
         self.changed.insert(StateKey::Clock);
-        let (last, first) = (self.clocks.values().min(), self.clocks.values().max());
-        if let (Some(&last), Some(&first)) = (last, first) {
-            self.advance(last.max(first.saturating_sub(MAX_BEHIND)), settings, out);
+        let latest = self.latest_clock();
+        let slowest = self.clocks.values().min().copied().unwrap_or(now);
+        for (id, tracked) in &mut self.incidents {
+            let is_waiting = tracked.knowledge == Knowledge::Waiting && tracked.ended.is_none();
+            if is_waiting && tracked.paged_by.is_some_and(|by| by <= latest) {
+                tracked.settles_at = Some(i64::MIN);
+                self.changed.insert(StateKey::Incident(*id));
+                self.next_due = i64::MIN;
+            }
         }
+        self.advance(slowest.max(latest.saturating_sub(MAX_BEHIND)), settings, out);
+    }
+
+    /// Forgets the clocks of shards that no longer exist, because `mail.panes` has only `count` partitions.
+    pub fn keep_shards(&mut self, count: u32) {
+        let before = self.clocks.len() + self.active_sources.len();
+        self.clocks.retain(|shard, _| *shard < count);
+        self.active_sources.retain(|shard, _| *shard < count);
+        if self.clocks.len() + self.active_sources.len() != before {
+            self.changed.insert(StateKey::Clock);
+        }
+    }
+
+    /// Returns the time of the fastest shard of monitor-rate. It is the best guess of the present.
+    fn latest_clock(&self) -> i64 {
+        self.clocks.values().copied().max().unwrap_or(self.now).max(self.now)
     }
 
     /// Returns the latest time of the log, UTC microseconds.

@@ -283,7 +283,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "mailpulse_monitor_incidents_clock_seconds",
         Unit::Seconds,
-        "The event time that the incidents stage has reached, in seconds since 1970.",
+        "The event time that the incidents stage has reached, in seconds since 1970: that of the slowest shard, at most 15 minutes behind the fastest one.",
     ),
     // archive
     counter("mailpulse_archive_rows_total", "Rows inserted into ClickHouse, by table."),

@@ -153,7 +153,9 @@ impl Stage for IncidentsStage {
             let topic = self.changelog.clone();
             return Err(kafka::Error::state(IncompleteChangelog { topic, commits, expected }));
         }
-        let incidents = restored.finish();
+        let mut incidents = restored.finish();
+        // `mail.alerts` has as many partitions as `mail.panes`, of which each shard owns one.
+        incidents.keep_shards(u32::try_from(self.partitions).unwrap_or(u32::MAX));
         let (open_incidents, open_episodes) =
             (incidents.open_incidents(), incidents.open_episodes());
         tracing::info!(open_incidents, open_episodes, commits, "incidents restored");

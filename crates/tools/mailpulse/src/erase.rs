@@ -28,7 +28,7 @@ use crate::{InputError, Outcome};
 /// How many recipients are erased with one statement. Each needs a few kilobytes of SQL.
 const RECIPIENTS_AT_ONCE: usize = 20;
 
-/// The table that views read again and again. It comes before the tables that they fill, by its name.
+/// The table that views read again and again. [`Table::all`] returns it before the tables that they fill.
 const LIVES: &str = "message_life";
 
 /// Erases the recipients, proves it, and writes it to `audit`.

@@ -30,6 +30,12 @@ pub(crate) fn run(config: Option<&Path>, args: &Predict) -> anyhow::Result<Outco
     let settings = Settings::discover(config)?;
     let service: ServiceSettings = settings.section("service")?;
     service::init_log(&service).map_err(|error| InputError(format!("{error:#}")))?;
+    if let Some(at) = args.at.filter(|at| *at > crate::now()) {
+        return Err(InputError(format!(
+            "--at {at:.0} is in the future, so there is no mail to predict from; write a time that has passed"
+        ))
+        .into());
+    }
     let database = Database::open(&settings)?;
     match args.every {
         Some(every) => run_every(&database, args, every),

@@ -169,7 +169,7 @@ fn an_erased_recipient_is_in_no_column_projection_or_file_and_sums_stay() {
     let dry = stored.erase(&["--dry-run"]);
     assert_eq!(
         dry.out,
-        "actions\t3\ndead_letters\t2\nevents\t400\nlinks\t1\nmessage_life\t100\nrecipients\t1\n",
+        "events\t400\nmessage_life\t100\nactions\t3\ndead_letters\t2\nlinks\t1\nrecipients\t1\n",
         "{dry:?}"
     );
     assert_eq!(stored.totals(), totals, "a dry run changes nothing");

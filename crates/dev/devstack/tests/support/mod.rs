@@ -201,6 +201,11 @@ impl Compose {
 }
 
 impl Service {
+    /// Returns whether it runs a verb of the tool, and no service of the workspace.
+    pub fn runs_the_tool(&self) -> bool {
+        self.command.first().is_some_and(|program| program == "mailpulse")
+    }
+
     /// Returns the path of the workspace that is mounted at `target`.
     pub fn mounted(&self, target: &str) -> Option<&str> {
         self.volumes.iter().find_map(|volume| {

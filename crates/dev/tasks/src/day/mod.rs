@@ -37,8 +37,6 @@ const EXPECTED_SHORT: &str = "expected_short.toml";
 /// Partitions of topics keyed by recipient, and of those keyed by scope. Every time record is written to twelve
 /// raw topics, so there are fewer than by default.
 const PARTITIONS: (i32, i32) = (3, 2);
-/// Parts of the script with many sources insert little at a time, so archive collects for a second.
-const FEWER_INSERTS: &str = "batch_wait = \"1s\"\n";
 const SECRET: &str = "whsec_ZGF5LWRheS1kYXktZGF5LWRheS1kYXktZGF5LWRheQ==";
 const DAY: i64 = 24 * HOUR;
 /// Windows that end so late in the script may not have been judged when it is over, in seconds.
@@ -94,12 +92,7 @@ pub(crate) fn day(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let phase = Phase::begin("starting Kafka, ClickHouse and the services", "20 s");
     let pipeline = Pipeline::start(&Layout {
-        keys: [
-            ("ingress", TIME_OF_EVENTS.to_owned()),
-            ("archive", FEWER_INSERTS.to_owned()),
-            ("notify", channels),
-        ]
-        .into(),
+        keys: [("ingress", TIME_OF_EVENTS.to_owned()), ("notify", channels)].into(),
         partitions: PARTITIONS,
         ..Layout::new("day")
     })?;

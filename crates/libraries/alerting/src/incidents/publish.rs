@@ -19,9 +19,19 @@ impl Incidents {
         }
         if is_waiting {
             tracked.knowledge = Knowledge::Waiting;
+            self.limit_wait_of_page(id);
             self.touch(id);
         } else {
             self.notify_opened(id, settings, out);
+        }
+    }
+
+    /// Limits how long a slow shard of monitor-rate can hold up an incident of severity page.
+    fn limit_wait_of_page(&mut self, id: IncidentId) {
+        let latest = self.latest_clock();
+        let Some(tracked) = self.incidents.get_mut(&id) else { return };
+        if tracked.severity == Severity::Page && tracked.paged_by.is_none() {
+            tracked.paged_by = Some(latest.saturating_add(PAGE_WAITS_FOR_SHARDS));
         }
     }
 
@@ -75,7 +85,7 @@ impl Incidents {
         if tracked.knowledge == Knowledge::Waiting {
             let until = now.saturating_add(join_wait(tracked.severity, settings));
             tracked.settles_at = tracked.settles_at.map(|at| at.min(until));
-            return;
+            return self.limit_wait_of_page(id);
         }
         // The limit is that of another group if the incident was joined.
         let limit = self.limits.get(&tracked.group.key());
@@ -174,14 +184,20 @@ impl Incidents {
         } else if tracked.knowledge == Knowledge::Limited {
             self.changed.insert(StateKey::Group(tracked.group.key()));
         }
+        let latest = self.latest_clock();
         let Some(tracked) = self.incidents.get(&id) else { return };
+        // People ask how long ago something was. If a shard is slow, `now` is before the alert.
+        let at = latest.max(tracked.lead.at);
         let mut open = tracked.open.iter().filter_map(|id| self.episodes.get(id)).peekable();
         let is_stale = open.peek().is_some() && open.all(|episode| episode.is_stale);
-        let mut record = tracked.record(id, change, now, is_stale, self.alerts(tracked));
+        let mut record = tracked.record(id, change, at, is_stale, self.alerts(tracked));
         record.held_back = held_back;
         out.push(record);
     }
 }
+
+/// How long an incident of severity page waits for a slow shard of monitor-rate at most, in microseconds.
+const PAGE_WAITS_FOR_SHARDS: i64 = 30_000_000;
 
 /// Returns how long an incident of a severity waits for those of other sources.
 const fn join_wait(severity: Severity, settings: &IncidentSettings) -> i64 {

@@ -150,6 +150,8 @@ fn the_second_source_waits_for_the_alerts_of_the_slowest_shard() {
     run.clock(0, START + 10 * MINUTE, BTreeMap::new());
     assert_eq!(run.changes(), [Opened]);
     run.restart();
+    run.clock(0, START + 11 * MINUTE, BTreeMap::new());
+    assert_eq!((run.changes(), run.state.now()), (vec![Opened], START));
     run.receive(&alert("blocks", mailbox("s2", "gmail")));
     run.clock(1, START + 10 * MINUTE, BTreeMap::new());
     assert_eq!(run.changes(), [Opened], "three sources are one incident");
@@ -166,9 +168,57 @@ fn a_shard_that_stands_still_holds_nothing_up_for_long() {
     assert_eq!(run.changes(), [Opened]);
     run.clock(0, START + 15 * MINUTE + run.settings.join_wait, BTreeMap::new());
     assert_eq!(run.changes(), [Opened, Opened]);
-    // Time does not go back.
-    run.clock(1, START + MINUTE, BTreeMap::new());
-    assert_eq!(run.state.now(), START + run.settings.join_wait);
+}
+
+#[test]
+fn the_clock_of_a_shard_does_not_go_back_and_a_shard_that_is_gone_is_forgotten() {
+    let mut run = run();
+    for shard in [0, 1] {
+        run.clock(shard, START + 10 * MINUTE, BTreeMap::new());
+    }
+    run.clock(1, START, BTreeMap::new());
+    run.restart();
+    run.clock(0, START + 12 * MINUTE, BTreeMap::new());
+    assert_eq!(run.state.now(), START + 10 * MINUTE);
+    run.state.keep_shards(1);
+    run.clock(0, START + 13 * MINUTE, BTreeMap::new());
+    run.restart();
+    assert_eq!(run.state.now(), START + 13 * MINUTE);
+    run.clock(0, START + 14 * MINUTE, BTreeMap::new());
+    assert_eq!(run.state.now(), START + 14 * MINUTE);
+}
+
+#[test]
+fn a_slow_shard_holds_a_page_up_for_30_seconds() {
+    let mut run = run();
+    let page = |name| with_severity(alert("hard_bounces", source(name)), Severity::Page);
+    run.clock(0, START, BTreeMap::new());
+    run.clock(1, START, BTreeMap::new());
+    run.receive(&page("s0"));
+    run.receive(&page("s1"));
+    run.restart();
+    run.clock(0, START + 20 * SECOND, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened]);
+    run.clock(0, START + 30 * SECOND, BTreeMap::new());
+    assert_eq!(run.changes(), [Opened, Opened]);
+    assert_eq!((run.state.now(), run.last().at), (START, START + 30 * SECOND));
+}
+
+#[test]
+fn the_cause_is_known_from_earlier_alerts_also_after_a_restart() {
+    let mut run = run();
+    let at = |seq: u32, second: i64, scope: &Scope, numerator, volume| {
+        let to = START + second * SECOND;
+        let counts = with_counts(alert("hard_bounces", scope.clone()), numerator, volume);
+        Alert { seq, width: "1m".to_owned(), from: to - MINUTE, to, ..counts }
+    };
+    let (acme, spring) = (source("acme"), campaign("acme", "spring"));
+    run.receive(&at(1, 30, &acme, 48, 303));
+    run.receive(&at(1, 30, &spring, 48, 291));
+    run.restart();
+    run.receive(&at(2, 60, &acme, 57, 307));
+    let cause = run.last().cause.as_ref().unwrap();
+    assert_eq!((&cause.scope, cause.to), (&spring, START + 30 * SECOND));
 }
 
 #[test]

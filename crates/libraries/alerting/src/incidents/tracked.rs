@@ -43,6 +43,10 @@ pub(super) struct Tracked {
     pub(super) knowledge: Knowledge,
     /// When the incident is compared with those of other sources for the last time. `None` after that.
     pub(super) settles_at: Option<i64>,
+    /// If the incident waits with severity page: when people are notified even if a shard of monitor-rate is slow. It
+    /// is a time of the fastest shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) paged_by: Option<i64>,
     /// The time of the last notification, or of the opening.
     pub(super) reminded_from: i64,
     /// The time of the latest record.
@@ -105,16 +109,22 @@ pub(super) struct Episode {
 }
 
 /// An episode has few alerts: at most one for each severity, and some when it becomes stale and recovers.
-const MAX_MOMENTS: usize = 8;
+const MAX_MOMENTS: usize = 5;
 
 impl Episode {
     /// Takes over the latest alert.
     pub(super) fn keep(&mut self, alert: &Alert) {
         self.alert = Some(Box::new(alert.clone()));
-        if self.moments.len() >= MAX_MOMENTS {
-            self.moments.remove(0);
+        let moment = Moment::of(alert);
+        // The alert of an episode that becomes stale repeats the latest counts.
+        if self.moments.last() == Some(&moment) {
+            return;
         }
-        self.moments.push(Moment::of(alert));
+        // The first moment stays: scopes that broke the rule at that time are compared with it.
+        if self.moments.len() >= MAX_MOMENTS {
+            self.moments.remove(1);
+        }
+        self.moments.push(moment);
     }
 
     /// Forgets the details.
@@ -151,6 +161,7 @@ impl Tracked {
             people: People::default(),
             knowledge: Knowledge::New,
             settles_at: None,
+            paged_by: None,
             reminded_from: now,
             published_at: now,
             is_unpublished: false,

@@ -12,8 +12,8 @@ pub(crate) struct Predict {
     /// the same interval.
     #[arg(long, value_name = "DURATION", value_parser = interval, conflicts_with_all = ["at", "print"])]
     pub(crate) every: Option<Duration>,
-    /// The time of the predictions: RFC 3339, or an age such as 2h or 3d. Mail after it is not read. Without it, the
-    /// present.
+    /// The time of the predictions, which has passed: RFC 3339, or an age such as 2h or 3d. Mail that was sent after it is not
+    /// read. Without it, the present.
     #[arg(long, value_name = "TIME", value_parser = super::time)]
     pub(crate) at: Option<Timestamp>,
     /// Only the source with this name.

@@ -93,8 +93,11 @@ impl Column {
     }
 }
 
+/// The tables from which others are filled again and again: `recipients` by a view, and the tables of predictions.
+const READ_BY_OTHERS: [&str; 2] = ["events", "message_life"];
+
 impl Table {
-    /// Reads the definitions of all tables that store rows.
+    /// Reads the definitions of all tables that store rows, those of [`READ_BY_OTHERS`] first.
     pub(crate) fn all(database: &Database) -> anyhow::Result<Vec<Self>> {
         let rows: Vec<ColumnRow> = database.rows(
             "SELECT table, name, type AS kind, is_in_sorting_key AS is_in_key FROM system.columns \
@@ -118,6 +121,7 @@ impl Table {
             let has = |name: &str| table.stored.iter().any(|stored| stored == name);
             table.has_coordinates = has("kafka_partition") && has("kafka_offset");
         }
+        tables.sort_by_key(|table| !READ_BY_OTHERS.contains(&table.name.as_str()));
         Ok(tables)
     }
 

@@ -47,7 +47,8 @@ pub(super) fn stored_targets(
         let sql = format!(
             "SELECT DISTINCT address FROM ( \
              SELECT recipient AS address FROM events UNION ALL SELECT recipient FROM message_life \
-             UNION ALL SELECT recipient FROM actions UNION ALL SELECT key FROM dead_letters) \
+             UNION ALL SELECT recipient FROM actions UNION ALL SELECT recipient FROM engagement_histories \
+             UNION ALL SELECT recipient FROM best_times UNION ALL SELECT key FROM dead_letters) \
              WHERE address != '' AND cityHash64(address) % {PARTS} = {part}"
         );
         let addresses: Vec<String> = installation.database.long_rows(&sql)?;

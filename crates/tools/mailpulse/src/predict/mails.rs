@@ -58,15 +58,15 @@ impl Scope<'_> {
 
 /// Returns a query of the mails of recipients: `source`, `recipient`, `sent` and `is_engaged` (0 or 1).
 ///
-/// A mail was sent at the earliest time that is known of it. Only mail that was delivered and did not bounce later counts,
-/// and mail that a person opened or clicked, for the sake of providers that report no deliveries.
+/// A mail was sent at the earliest time that is known of it. Only mail that was delivered and did not bounce later counts.
+/// Of a provider that reports no deliveries, only the engaged mail would be known, and everybody would seem to engage.
 pub(super) fn mails(scope: Scope<'_>, further: &str) -> String {
     format!(
         "SELECT source, recipient, \
          least(first_opened_at, first_clicked_at) AS first_engaged_at, \
          least(sent_at, accepted_at, delivered_at, first_engaged_at) AS sent, \
          first_engaged_at < {NEVER} AND first_engaged_at < sent + toIntervalHour({}) AS is_engaged \
-         FROM message_life FINAL WHERE {}{further} AND ({IS_KEPT} OR first_engaged_at < {NEVER})",
+         FROM message_life FINAL WHERE {}{further} AND {IS_KEPT}",
         ENGAGED_WITHIN.as_hours(),
         scope.condition(),
     )
@@ -104,12 +104,13 @@ pub(super) fn numbers(sequence: &str) -> String {
 /// Returns a query of the time zones at a time: `recipient` and `zone`.
 pub(super) fn zones(source: &str, at: Timestamp, further: &str) -> String {
     let from = before(at, ZONE_KNOWN_FOR);
-    // An event counts at the earlier of both times, and the table is sorted by occurred_at.
+    // An event counts at the earlier of both times, and the table is sorted by occurred_at. Events that are not authentic
+    // and count for nothing tell no zone either.
     format!(
         "SELECT recipient, toString(argMax(geo_time_zone, (events.at, event_id))) AS zone FROM events \
          WHERE source = {} AND kind IN ('opened', 'clicked') AND occurred_at >= {from} \
          AND events.at >= {from} AND events.at < {} AND automation_reason = '' AND geo_time_zone != '' \
-         AND recipient != ''{further} GROUP BY recipient",
+         AND (authentic OR seen > 0 OR notEmpty(counts)) AND recipient != ''{further} GROUP BY recipient",
         literal(source),
         sql_time(at),
         from = sql_time(from),

@@ -101,6 +101,9 @@ impl<'a> Run<'a> {
             "SELECT toUInt64(uniq(recipient)) FROM message_life WHERE {recipients}"
         ))?;
         let sample = Sample::of(sample.into_iter().sum());
+        if !self.is_dry {
+            fit.forget_erased(database)?;
+        }
         let histories = if self.is_dry {
             mails::histories(Scope::Source(source), self.at)
         } else {
@@ -118,8 +121,9 @@ impl<'a> Run<'a> {
             best_times.write(database, &fit)?;
             fit.write_scores(database, &scores)?;
             row.seconds = began.elapsed().as_secs_f64();
+            fit.forget_erased(database)?;
             fit.write(database, &row)?;
-            fit.tidy(database)?;
+            fit.replace_earlier(database)?;
         }
         Ok(Predicted { row, scores })
     }

@@ -17,6 +17,9 @@ const OF_A_FIT: [&str; 3] = ["engagement_histories", "odds", "best_times"];
 /// Those of them with addresses.
 const WITH_RECIPIENTS: [&str; 2] = ["engagement_histories", "best_times"];
 
+/// The TTL of these two, and a day: older rows do not exist.
+const KEPT_DAYS: u32 = 8;
+
 /// One fit of one source: which rows belong to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fit<'a> {
@@ -211,12 +214,11 @@ impl Fit<'_> {
         insert(database, "scores", columns, rows)
     }
 
-    /// Deletes the rows of earlier runs for the same time, which this fit replaces, and those of recipients who were erased
-    /// while the run read them.
+    /// Deletes the rows of earlier runs for the same time, which this fit replaces.
     ///
     /// # Errors
     /// If ClickHouse cannot be reached, or has no such table.
-    pub(super) fn tidy(&self, database: &Database) -> anyhow::Result<()> {
+    pub(super) fn replace_earlier(&self, database: &Database) -> anyhow::Result<()> {
         let (source, written_at) = (literal(self.source), sql_time(self.written_at));
         let replaced = format!(
             "source = {source} AND fitted_at = {} AND written_at < {written_at}",
@@ -225,12 +227,24 @@ impl Fit<'_> {
         for table in OF_A_FIT {
             delete(database, table, &replaced)?;
         }
-        let erased = "SELECT count() FROM audit WHERE command = 'erase' AND at >=";
-        let erased: Vec<u64> = database.long_rows(&format!("{erased} {written_at}"))?;
+        Ok(())
+    }
+
+    /// Deletes the rows of recipients of the source who were erased while this run or an earlier one read them. An erasure is
+    /// in `audit` only when it is complete, and a run can be killed, so rows of all runs are compared with `message_life` as
+    /// long as one of them may have met an erasure.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot be reached, or has no such table.
+    pub(super) fn forget_erased(&self, database: &Database) -> anyhow::Result<()> {
+        let source = literal(self.source);
+        let erased: Vec<u64> = database.long_rows(&format!(
+            "SELECT count() FROM audit WHERE command = 'erase' AND at >= {} - toIntervalDay({KEPT_DAYS})",
+            sql_time(self.written_at)
+        ))?;
         if erased.into_iter().sum::<u64>() > 0 {
             let gone = format!(
-                "{} AND recipient NOT IN (SELECT recipient FROM {}.message_life WHERE source = {source})",
-                self.condition(),
+                "source = {source} AND recipient NOT IN (SELECT recipient FROM {}.message_life WHERE source = {source})",
                 database.name(),
             );
             for table in WITH_RECIPIENTS {
