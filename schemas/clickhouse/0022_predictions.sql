@@ -125,7 +125,7 @@ CREATE VIEW IF NOT EXISTS predictions
     zone                  LowCardinality(String) COMMENT 'The time zone of the recipient. Empty: not known.',
     fitted_at             DateTime('UTC') COMMENT 'The time of the predictions.',
     model                 LowCardinality(String) COMMENT 'bg_bb, beta_binomial or unknown, as in fits.',
-    scored_at             Nullable(DateTime('UTC')) COMMENT 'When earlier predictions of next were last scored. NULL: never, because nothing is 30 days old.',
+    scored_at             Nullable(DateTime('UTC')) COMMENT 'When earlier predictions of next were last scored. NULL: never, because too little was known 30 days ago, or nobody has got mail since.',
     next_brier            Nullable(Float64) COMMENT 'The latest Brier score of next, of the source.',
     next_log_loss         Nullable(Float64) COMMENT 'The latest log loss of next, of the source.',
     next_ece              Nullable(Float64) COMMENT 'The latest expected calibration error of next, of the source.',

@@ -203,7 +203,7 @@ fn by_default_nothing_is_encrypted_or_erased_and_rows_expire() {
     };
     assert_eq!(["raw", "events", "message_life"].map(days), [30, 90, 400]);
     assert_eq!(["traffic", "cohorts", "rates", "dead_letters"].map(days), [762, 396, 30, 30]);
-    assert_eq!(["alerts", "incidents", "actions", "audit"].map(days), [1827; 4]);
+    assert_eq!(["alerts", "incidents", "actions", "audit"].map(days), [1827, 1827, 400, 1827]);
     assert_eq!(retention.len(), 11);
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::anyhow;
 use devstack::{Dirs, Kafka};
 use kafka::{Connection, OwnedRecord, TopicSettings, inspect};
 use record::Topics;
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(180);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// A transaction becomes visible on one partition after the other, so the ends of topics must stay the same for this time.
-const SETTLED_FOR: Duration = Duration::from_millis(300);
+const SETTLED_FOR: Duration = Duration::from_secs(1);
 
 const SERVICE: &str = "automate";
 const MATCH: &str = "automate-match";
@@ -143,20 +143,26 @@ impl Installation {
     }
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition holds. Kafka may fail to answer meanwhile, for example while a coordinator moves.
 pub(super) fn await_that(
     what: &str,
     mut holds: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    while !holds()? {
-        ensure!(
-            began.elapsed() < DEADLINE,
-            "this has not happened after {DEADLINE:?}: {what}; see the logs of automate"
-        );
+    loop {
+        let problem = match holds() {
+            Ok(true) => return Ok(()),
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        if began.elapsed() >= DEADLINE {
+            let late = anyhow!(
+                "this has not happened after {DEADLINE:?}: {what}; see the logs of automate"
+            );
+            return Err(problem.map_or(late, |error| error.context(what.to_owned())));
+        }
         std::thread::sleep(POLL);
     }
-    Ok(())
 }
 
 fn settings(bootstrap: &str, name: &RunName, members: u8, receiver: &Receiver) -> String {

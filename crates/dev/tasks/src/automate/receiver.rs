@@ -13,7 +13,7 @@ use standardwebhooks::Webhook;
 use super::rules::{REFUSING, SECRET, SLOW};
 
 /// How long the slow endpoint takes for an answer.
-pub(super) const SLOW_ANSWER: Duration = Duration::from_secs(5);
+pub(super) const SLOW_ANSWER: Duration = Duration::from_secs(8);
 /// The refusing endpoint answers 503 to one request in this many. With many more, one of several members would at some time
 /// be refused five times in a row, which opens its circuit for 30 s.
 const REFUSED: usize = 6;
