@@ -26,11 +26,18 @@ Tasks:
   demo    Start everything, post signed webhooks of all thirteen providers, and compare what arrives
           in ClickHouse with the known truth. Keeps running until Ctrl-C; --once ends by itself
   up      Start everything without traffic. Keeps running until Ctrl-C
-  test    Run all tests on real Kafka and ClickHouse, and then a short chaos run and a short truth run.
-          With arguments for `cargo test` (for example -p dedupe), run these tests only
+  test    Run all tests on real Kafka and ClickHouse, and then short runs of chaos, truth, day, questions
+          and automate. With arguments for `cargo test` (for example -p dedupe), run these tests only
   chaos   Kill, freeze and stop everything by a seeded schedule while mail flows, and prove that no
           event, sum, window or alert is affected
   truth   Post mail of which everything is known, and compare every metric with the truth
+  day     Play a scripted day of mail, and compare what people are told with the expectation
+  questions
+          Ask the questions of analysts, and compare the answers with the truth
+  predict Score predictions about simulated recipients
+  automate
+          Kill members of automate, and compare decisions and deliveries with a model
+  noise   Simulate how often healthy mail opens an episode
   record  Run an installation, stop it in the middle of its work, and pack what it leaves on its disks
           into DIRECTORY. Done once for each release; see crates/dev/tasks/recordings
   upgrade Start the services on recorded installations of earlier releases (all, or one ARCHIVE), and

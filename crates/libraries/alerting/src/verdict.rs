@@ -250,7 +250,7 @@ fn rates(
                 to: sample.to,
                 numerator: sample.k,
                 volume: sample.n,
-                by_window: by_window(rule, windows),
+                by_window: BTreeMap::new(),
                 thresholds,
                 as_of: windows.as_of.clone(),
                 series: None,
@@ -264,6 +264,13 @@ fn rates(
             }
         }
         verdict.level = verdict.level.max(level);
+    }
+    // Once for both readings, and only if there is one.
+    if let Some(worst) = &mut verdict.worst {
+        worst.by_window = by_window(rule, windows);
+        if let Some(own) = &mut verdict.own {
+            own.by_window.clone_from(&worst.by_window);
+        }
     }
     // The episode is about a window in which no mail is left.
     let is_empty = verdict.own.as_ref().is_some_and(|own| own.volume == 0);

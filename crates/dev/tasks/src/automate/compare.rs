@@ -28,7 +28,8 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// What rules want follows from `mail.events`, whoever read it.
+/// Compares `mail.intents` with what the rules want because of `mail.events`. It does not depend on which member has read
+/// an event.
 fn intents(balance: &mut Balance, log: &Log, model: &Model) -> anyhow::Result<()> {
     const PART: &str = "mail.intents: what rules want";
     let found = log.intents.iter().map(|it| (it.rule.clone(), it.event.id.clone(), it.follow_up));

@@ -69,7 +69,7 @@ pub(crate) fn automate(arguments: &Arguments) -> anyhow::Result<()> {
     report("Kafka", kafka.bootstrap(), kafka.kind());
     binaries::link_into(&dirs.run.join("bin"))?;
     drop(phase);
-    let phase = Phase::begin("killing members while events arrive", "--short 75 s, else 3 min");
+    let phase = Phase::begin("killing members while events arrive", "--short 95 s, else 3 min");
     let (name, kills) = (RunName::new("automate"), usize::try_from(kills)?);
     let sizes: BTreeSet<u8> = arguments.members.iter().copied().collect();
     // A run waits for most of its time: for sessions of killed members to expire, and for the slow endpoint.

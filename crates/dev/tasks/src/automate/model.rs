@@ -17,7 +17,7 @@ pub(super) const LIMITS: [(&str, usize, i64); 2] =
 pub(super) const CAMPAIGN_LIMIT: (&str, usize) = ("per-campaign", 60);
 /// The rules that start from a complaint: `ranked-0` to `ranked-9`, whose priority is their number.
 const RANKED: usize = 10;
-/// So many rules may act on one event.
+/// The greatest number of rules that act on one event.
 const MOST: usize = 8;
 
 /// What a rule wants or does: the rule, the id of the event, and the index of the follow-up or action.

@@ -16,7 +16,7 @@ use crate::supervisor::Member;
 
 /// Minutes of virtual time between two kills.
 const MINUTES_PER_KILL: usize = 160;
-/// A part is written in so many portions. The kill comes after one of them.
+/// The number of portions in which the events of one kill are written. The kill comes after one of them.
 const PORTIONS: usize = 8;
 /// The pause between two portions.
 const PACE: Duration = Duration::from_millis(50);

@@ -89,7 +89,7 @@ impl Traffic {
         self.each(Kind::Unsubscribed, 3)
     }
 
-    /// Mixed traffic of so many minutes. `slow` of its deliveries are about the slow endpoint.
+    /// Returns mixed traffic of a number of minutes. `slow` of its deliveries are about the slow endpoint.
     pub(super) fn mixed(&mut self, minutes: usize, slow: usize) -> Vec<Moment> {
         let mut moments: Vec<Moment> = (0..minutes)
             .map(|_| {

@@ -12,7 +12,8 @@ use crate::database::{Database, literal};
 /// Recipients whose deliveries are read at once.
 const RECIPIENTS_AT_ONCE: u64 = 20_000;
 
-/// Fewer opens tell nothing about a recipient's day, and the library fits the model to recipients with so many.
+/// The least number of opens of a recipient with a best time. The library fits the model to recipients with at least as
+/// many, because fewer tell nothing about a recipient's day.
 const LEAST_OPENS: u32 = 2;
 
 /// The best time of a recipient.

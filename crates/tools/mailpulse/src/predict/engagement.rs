@@ -96,10 +96,10 @@ impl Read {
     }
 }
 
-/// Returns how many recipients have got at least so many mails.
+/// Returns how many recipients have got at least this number of mails.
 fn count(histories: &Histories, mails: u32) -> u64 {
-    let of_so_many = histories.iter().filter(|(history, _)| history.mails() >= mails);
-    of_so_many.map(|(_, recipients)| recipients).sum()
+    let enough = histories.iter().filter(|(history, _)| history.mails() >= mails);
+    enough.map(|(_, recipients)| recipients).sum()
 }
 
 /// What was found out about the next engagement of the recipients of a source.

@@ -101,12 +101,10 @@ impl<'a> Run<'a> {
             "SELECT toUInt64(uniq(recipient)) FROM message_life WHERE {recipients}"
         ))?;
         let sample = Sample::of(sample.into_iter().sum());
-        if !self.is_dry {
-            fit.forget_erased(database)?;
-        }
         let histories = if self.is_dry {
             mails::histories(Scope::Source(source), self.at)
         } else {
+            fit.forget_erased(database)?;
             fit.write_histories(database)?;
             format!("SELECT * FROM engagement_histories WHERE {}", fit.condition())
         };

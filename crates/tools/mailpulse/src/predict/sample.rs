@@ -1,8 +1,8 @@
 //! Samples of recipients. Models are fitted to a sample, and predictions are scored on one, so that the time and the memory
 //! of a run do not grow with the number of recipients. A sample is always the same recipients.
 
-/// About as many recipients are in a sample. `cargo xtask predict` shows how good predictions are that were fitted to so
-/// many.
+/// About this many recipients are in a sample. `cargo xtask predict` shows how good predictions are that were fitted to
+/// this number.
 pub(super) const RECIPIENTS: u64 = 100_000;
 
 /// One of how many recipients is in a sample.
@@ -10,7 +10,7 @@ pub(super) const RECIPIENTS: u64 = 100_000;
 pub(super) struct Sample(u64);
 
 impl Sample {
-    /// Returns the sample of about [`RECIPIENTS`] of so many recipients.
+    /// Returns the sample that has about [`RECIPIENTS`] of this number of recipients.
     pub(super) fn of(recipients: u64) -> Self {
         Self(recipients.div_ceil(RECIPIENTS).max(1))
     }
