@@ -1,5 +1,5 @@
-//! Runs `mailpulse alerts verify`: `--all` counts the events of each alert with SQL of its own, and `--complete` looks for
-//! alerts that are missing.
+//! Runs `mailpulse alerts verify` (`--all` counts the events of each alert with SQL of its own, and `--complete` looks for
+//! alerts that are missing) and `mailpulse recompute`.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -43,18 +43,27 @@ pub(crate) fn verify_complete(
 ) -> anyhow::Result<Result<String, String>> {
     let time = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.to_string());
     let (from, to) = (time(from)?, time(to)?);
-    let output = verify(pipeline, &["--complete", "--from", &from, "--to", &to])?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
-    Ok(if output.status.success() { Ok(text) } else { Err(text) })
+    let arguments = ["alerts", "verify", "--complete", "--from", &from, "--to", &to];
+    Ok(result(mailpulse(pipeline, &arguments)?))
 }
 
-fn verify(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<Output> {
+/// Compares all alerts, byte for byte, with what follows from the panes. Returns what the command has printed, as an
+/// error if there is a difference.
+pub(crate) fn recompute(pipeline: &Pipeline) -> anyhow::Result<Result<String, String>> {
+    Ok(result(mailpulse(pipeline, &["recompute"])?))
+}
+
+fn result(output: Output) -> Result<String, String> {
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    if output.status.success() { Ok(text) } else { Err(text) }
+}
+
+fn mailpulse(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<Output> {
     let program = binaries::directory()?.join("mailpulse");
     Command::new(&program)
         .arg("--config")
         .arg(&pipeline.config)
-        .args(["alerts", "verify"])
         .args(arguments)
         .env("NO_COLOR", "1")
         .output()
@@ -63,7 +72,7 @@ fn verify(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<Output> {
 
 /// Verifies every alert of a pipeline.
 pub(crate) fn verify_alerts(pipeline: &Pipeline) -> anyhow::Result<VerifiedAlerts> {
-    let output = verify(pipeline, &["--all", "--json"])?;
+    let output = mailpulse(pipeline, &["alerts", "verify", "--all", "--json"])?;
     let succeeded = output.status.success();
     let mut verified = VerifiedAlerts { succeeded, ..VerifiedAlerts::default() };
     for line in String::from_utf8_lossy(&output.stdout).lines() {

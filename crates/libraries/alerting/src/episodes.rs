@@ -7,10 +7,10 @@ use window::Scope;
 
 use crate::episode::{Context, Episode, OldEpisode, Phase, Timer};
 use crate::evidence::{AsOf, Evidence};
-use crate::rule::Rule;
+use crate::rule::{Hold, Rule};
 use crate::rule_set::RuleInForce;
 use crate::verdict::{Level, Windows, judge};
-use crate::{Alert, EpisodeId, ResolveReason};
+use crate::{Alert, Basis, EpisodeId, ResolveReason};
 
 /// The episodes of one scope: at most one per rule, however many windows break it. The JSON form restores
 /// them after a restart; that of earlier releases can be read.
@@ -35,6 +35,15 @@ pub struct ScopeEpisodes {
 enum Entry {
     Ended(Ended),
     Open(Box<Episode>),
+}
+
+impl Entry {
+    const fn ended(&self) -> Option<Ended> {
+        match self {
+            Self::Ended(ended) => Some(*ended),
+            Self::Open(_) => None,
+        }
+    }
 }
 
 /// The key that only one form of an entry has.
@@ -131,13 +140,62 @@ impl ScopeEpisodes {
         }
         let windows = Windows::new(evidence, as_of);
         for rule in rules {
+            self.forget_later(rule, now);
             // What was due before, with the counts as they were.
+            self.elapse(scope, rule, now - 1, out);
+            let ended = self.by_rule.get(&rule.name).and_then(Entry::ended);
+            if self.take(scope, rule, &windows, now, out) {
+                self.look_back(scope, rule, &windows, ended, out);
+                self.take(scope, rule, &windows, now, out);
+            }
+            self.elapse(scope, rule, now, out);
+        }
+    }
+
+    /// Forgets a pending episode if the rule is judged at an earlier end again: with the events that have come since,
+    /// it may have been broken sooner.
+    fn forget_later(&mut self, rule: &Rule, now: i64) {
+        if let Some(Entry::Open(episode)) = self.by_rule.get(&rule.name)
+            && episode.phase == Phase::Pending
+            && now < episode.at()
+        {
+            self.by_rule.remove(&rule.name);
+        }
+    }
+
+    /// Begins the new episode of a rule again, at the first of the ends at which the rule has been broken without
+    /// interruption. Each commit knows only a part of the events of the newest panes, so such a rule can seem to be
+    /// good now and then, and `hold` would never be over. `ended` is the entry of the rule before.
+    fn look_back(
+        &mut self,
+        scope: &Scope,
+        rule: &Rule,
+        windows: &Windows<'_>,
+        ended: Option<Ended>,
+        out: &mut Vec<Alert>,
+    ) {
+        // Cohorts and campaigns have no counts of earlier times.
+        if rule.basis != Basis::Arrival || rule.hold == Hold::NONE {
+            return;
+        }
+        let not_before = ended.map_or(i64::MIN, |ended| ended.ended_at);
+        let earlier = windows.evidence.earlier();
+        let is_broken = |evidence: &dyn Evidence| {
+            let windows = Windows::new(evidence, windows.as_of);
+            matches!(judge(rule, &windows, None, not_before).level, Level::Breach(_))
+        };
+        let broken = earlier.iter().rev().take_while(|evidence| is_broken(&***evidence)).count();
+        self.by_rule.remove(&rule.name);
+        self.by_rule.extend(ended.map(|ended| (rule.name.clone(), Entry::Ended(ended))));
+        for evidence in earlier.iter().skip(earlier.len() - broken) {
+            let (now, windows) = (evidence.end(), Windows::new(&**evidence, windows.as_of));
             self.elapse(scope, rule, now - 1, out);
             self.take(scope, rule, &windows, now, out);
             self.elapse(scope, rule, now, out);
         }
     }
 
+    /// Takes over the verdict about a rule. Returns true if an episode begins.
     fn take(
         &mut self,
         scope: &Scope,
@@ -145,7 +203,7 @@ impl ScopeEpisodes {
         windows: &Windows<'_>,
         now: i64,
         out: &mut Vec<Alert>,
-    ) {
+    ) -> bool {
         let context = Context { name: &rule.name, scope, rule: Some(rule) };
         match self.by_rule.get_mut(&rule.name) {
             Some(Entry::Open(episode)) => {
@@ -154,17 +212,19 @@ impl ScopeEpisodes {
                 if !episode.update(context, now, verdict, out) {
                     self.by_rule.remove(&rule.name);
                 }
+                false
             }
             entry => {
-                let not_before = match entry {
-                    Some(Entry::Ended(ended)) => ended.ended_at,
-                    _ => i64::MIN,
-                };
+                let ended = entry.and_then(|entry| entry.ended());
+                let not_before = ended.map_or(i64::MIN, |ended| ended.ended_at);
                 let verdict = judge(rule, windows, None, not_before);
-                if let (Level::Breach(severity), Some(reading)) = (verdict.level, verdict.worst) {
-                    let episode = Episode::begin(context, rule, now, severity, reading);
-                    self.by_rule.insert(rule.name.clone(), Entry::Open(Box::new(episode)));
-                }
+                let (Level::Breach(severity), Some(reading)) = (verdict.level, verdict.worst)
+                else {
+                    return false;
+                };
+                let episode = Episode::begin(context, rule, now, severity, reading);
+                self.by_rule.insert(rule.name.clone(), Entry::Open(Box::new(episode)));
+                true
             }
         }
     }

@@ -51,4 +51,10 @@ pub trait Evidence {
 
     /// Returns what is usual for the scope, if there is a history.
     fn baseline(&self) -> Option<&Baseline>;
+
+    /// Returns the evidence at earlier ends, in ascending order, with everything that is known now. A rule that
+    /// begins to be broken is judged by it first: the commits before may have known a part of the events only.
+    fn earlier(&self) -> Vec<Box<dyn Evidence + '_>> {
+        Vec::new()
+    }
 }

@@ -14,16 +14,32 @@ const JUDGED: usize = Width::JUDGED.len();
 /// minutes.
 pub const JUDGED_BACK: i64 = 15 * 60 * 1_000_000;
 
+/// How far back [`JudgedWindows::earlier`] goes, in microseconds: ten minutes. Until then no pane of a window of an
+/// hour has expired, so it does not matter when the scope was advanced.
+const EARLIER: i64 = 10 * 60 * 1_000_000;
+
 /// The counts of the windows of all widths that end at one time.
 #[derive(Debug, Clone, Copy)]
-pub struct JudgedWindows {
+pub struct JudgedWindows<'p> {
     /// The first moment after the windows, in UTC microseconds.
     pub end: i64,
     sums: [WindowSum; JUDGED],
+    panes: &'p [Panes; RINGS],
     now: i64,
 }
 
-impl JudgedWindows {
+impl JudgedWindows<'_> {
+    /// Returns the windows at the ends of the last ten minutes at which a pane enters or leaves, in ascending order,
+    /// with everything that is known now.
+    pub fn earlier(&self) -> impl Iterator<Item = Self> {
+        let Self { end, panes, now, .. } = *self;
+        let mut sliding = SlidingSums::at(&Width::JUDGED, panes, end - EARLIER);
+        std::iter::from_fn(move || {
+            let change = sliding.next_change(end - PANE)?;
+            Some(Self { end: change.end, sums: *sliding.sums(), panes, now })
+        })
+    }
+
     /// Returns the end of the window of this width: for a window of a day the last multiple of five minutes.
     pub const fn window_end(&self, width: Width) -> i64 {
         floor_to(self.end, width.ring().pane())
@@ -83,8 +99,12 @@ impl Judged {
     }
 
     /// Returns the windows at the newest end that was judged.
-    pub(crate) const fn windows(&self, now: i64) -> JudgedWindows {
-        JudgedWindows { end: self.end, sums: self.sums, now }
+    pub(crate) const fn windows<'p>(
+        &self,
+        panes: &'p [Panes; RINGS],
+        now: i64,
+    ) -> JudgedWindows<'p> {
+        JudgedWindows { end: self.end, sums: self.sums, panes, now }
     }
 
     /// Adds a delta to the sums of the windows that contain its pane.
@@ -110,11 +130,11 @@ impl Judged {
         panes: &[Panes; RINGS],
         until: i64,
         now: i64,
-        mut judge: impl FnMut(&JudgedWindows),
+        mut judge: impl FnMut(JudgedWindows<'_>),
     ) {
         let until = floor(until);
         let mut windows = |end, sums: &[WindowSum; JUDGED]| {
-            judge(&JudgedWindows { end, sums: *sums, now });
+            judge(JudgedWindows { end, sums: *sums, panes, now });
         };
         let newest = self.end.max(until);
         let mut last = None;
@@ -204,6 +224,16 @@ mod tests {
                     for width in Width::JUDGED {
                         if let Some(counts) = judged.counts(width) {
                             assert_eq!(counts, naive(&all, width, judged.end), "{width} {}", judged.end);
+                        }
+                    }
+                    let earlier: Vec<_> = judged.earlier().collect();
+                    assert!(earlier.is_sorted_by(|one, other| one.end < other.end));
+                    for earlier in earlier {
+                        assert!((judged.end - EARLIER + 1..judged.end).contains(&earlier.end));
+                        for width in Width::JUDGED {
+                            if let Some(counts) = earlier.counts(width) {
+                                assert_eq!(counts, naive(&all, width, earlier.end), "{width} {}", earlier.end);
+                            }
                         }
                     }
                 });

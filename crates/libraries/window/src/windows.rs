@@ -408,13 +408,13 @@ impl ScopeWindows {
     /// since the last call, at most [`JUDGED_BACK`](crate::JUDGED_BACK) back, and those up to `until` at
     /// which a pane enters or leaves, in ascending order. `now` is the time to which the caller advanced its
     /// scopes.
-    pub fn judge(&mut self, until: i64, now: i64, judge: impl FnMut(&JudgedWindows)) {
+    pub fn judge(&mut self, until: i64, now: i64, judge: impl FnMut(JudgedWindows<'_>)) {
         self.judged.judge(&self.panes, until, now, judge);
     }
 
     /// Returns the windows at the newest end that was judged.
-    pub const fn judged(&self, now: i64) -> JudgedWindows {
-        self.judged.windows(now)
+    pub const fn judged(&self, now: i64) -> JudgedWindows<'_> {
+        self.judged.windows(&self.panes, now)
     }
 
     /// Returns the newest end that was judged.

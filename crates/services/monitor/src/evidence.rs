@@ -5,13 +5,15 @@ use event::OccurredAt;
 use window::{Cohorts, Counts, HourStart, JudgedWindows, Width};
 
 use crate::history::History;
+use crate::scope_state::HasDeliveries;
 
 /// The evidence at one end of windows.
+#[derive(Clone, Copy)]
 pub(crate) struct ScopeEvidence<'a> {
-    pub(crate) windows: &'a JudgedWindows,
+    pub(crate) windows: JudgedWindows<'a>,
     pub(crate) cohorts: &'a Cohorts,
     pub(crate) campaign: Option<&'a Campaign>,
-    pub(crate) rates_known: bool,
+    pub(crate) has_deliveries: HasDeliveries,
     /// The end of the newest pane.
     pub(crate) newest: Option<i64>,
     pub(crate) history: Option<&'a History>,
@@ -41,7 +43,8 @@ impl Evidence for ScopeEvidence<'_> {
     }
 
     fn rates_known(&self) -> bool {
-        self.rates_known
+        // Without any pane nothing is unknown: there is too little mail to judge.
+        self.newest.is_none() || self.has_deliveries.at(self.windows.end)
     }
 
     fn aligned(&self) -> bool {
@@ -66,5 +69,10 @@ impl Evidence for ScopeEvidence<'_> {
 
     fn baseline(&self) -> Option<&Baseline> {
         self.history.map(History::baseline)
+    }
+
+    fn earlier(&self) -> Vec<Box<dyn Evidence + '_>> {
+        let at = |windows| Box::new(Self { windows, campaign: None, ..*self }) as Box<dyn Evidence + '_>;
+        self.windows.earlier().map(at).collect()
     }
 }

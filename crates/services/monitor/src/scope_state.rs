@@ -219,15 +219,14 @@ impl ScopeState {
             .is_some_and(|history| history.falls_silent(rules, judged_end, slide_end));
         let history = history.as_deref();
         let mut due = episodes.due(rules);
-        let mut step = |windows: &JudgedWindows, now: Option<i64>| {
+        let mut step = |windows: JudgedWindows<'_>, now: Option<i64>| {
             let is_newest = newest.is_none_or(|newest| windows.end >= newest);
             let evidence = ScopeEvidence {
                 windows,
                 cohorts,
                 // The counts of a campaign have no end, so they belong to the newest windows only.
                 campaign: campaign.as_ref().filter(|_| is_newest),
-                // Without any pane nothing is unknown: there is too little mail to judge.
-                rates_known: newest.is_none() || has_deliveries.at(windows.end),
+                has_deliveries,
                 newest,
                 history,
                 // Whether an open silence is over must always be judged.
@@ -242,7 +241,7 @@ impl ScopeState {
         };
         windows.judge(until, now, |windows| due = step(windows, None));
         if again || falls_silent || due.is_some_and(|due| due <= slide_end) {
-            step(&windows.judged(now), Some(slide_end));
+            step(windows.judged(now), Some(slide_end));
         }
         if before.unwrap_or_default() != *episodes {
             self.unwritten.episodes = true;

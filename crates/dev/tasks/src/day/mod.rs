@@ -24,7 +24,7 @@ use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS, free_address};
 use crate::recording::receiver::Receiver;
 use crate::supervisor::Member;
-use crate::verify_alerts::{verify_alerts, verify_complete};
+use crate::verify_alerts::{recompute, verify_alerts, verify_complete};
 use alertmanager::Alertmanager;
 use feed::{Feed, clock_text};
 use mail::Mails;
@@ -282,6 +282,10 @@ impl Day<'_> {
         match verify_complete(&self.pipeline, self.start, last)? {
             Ok(text) => println!("mailpulse alerts verify --complete: {text}"),
             Err(text) => differences.push(format!("mailpulse alerts verify --complete: {text}")),
+        }
+        match recompute(&self.pipeline)? {
+            Ok(text) => println!("mailpulse recompute: {text}"),
+            Err(text) => differences.push(format!("mailpulse recompute: {text}")),
         }
         if !differences.is_empty() {
             self.write_tables().await?;

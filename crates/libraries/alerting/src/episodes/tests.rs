@@ -25,6 +25,7 @@ struct Sample {
     aligned: bool,
     last_event: Option<i64>,
     baseline: Option<Baseline>,
+    earlier: Vec<Sample>,
 }
 
 impl Sample {
@@ -38,6 +39,7 @@ impl Sample {
             aligned: true,
             last_event: None,
             baseline: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -78,6 +80,10 @@ impl Evidence for Sample {
 
     fn baseline(&self) -> Option<&Baseline> {
         self.baseline.as_ref()
+    }
+
+    fn earlier(&self) -> Vec<Box<dyn Evidence + '_>> {
+        self.earlier.iter().map(|it| Box::new(it.clone()) as Box<dyn Evidence>).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 mod cases;
 mod histories;
+mod order;
 
 use std::collections::BTreeMap;
 

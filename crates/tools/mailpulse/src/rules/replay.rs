@@ -13,7 +13,7 @@ use crate::history::{Delta, History};
 const DAY: i64 = 24 * 3_600_000_000;
 
 struct Moment<'a> {
-    windows: &'a JudgedWindows,
+    windows: JudgedWindows<'a>,
     cohorts: &'a Cohorts,
     campaign: Option<&'a Campaign>,
     /// Whether the source has delivered a message within a day.
@@ -175,7 +175,7 @@ impl Replay<'_> {
         let newest = windows.newest_end();
         let delivered_at = self.delivered_at;
         let as_of = AsOf::default();
-        let mut step = |windows: &JudgedWindows, now: Option<i64>| {
+        let mut step = |windows: JudgedWindows<'_>, now: Option<i64>| {
             let moment = Moment {
                 windows,
                 cohorts,
@@ -193,7 +193,7 @@ impl Replay<'_> {
         };
         windows.judge(until, self.now, |windows| step(windows, None));
         if let Some(now) = now {
-            step(&windows.judged(now), Some(now));
+            step(windows.judged(now), Some(now));
         }
     }
 }

@@ -151,6 +151,53 @@ fn what_was_due_before_new_counts_happens_first() {
     assert!(ids[0] == ids[1] && ids[1] != ids[2]);
 }
 
+/// Returns evidence at minute 5 with what is then known about the minutes before; all are warnings, unless they are
+/// good.
+fn known_at_five(good: &[i64]) -> Sample {
+    let bounced = |minute| if good.contains(&minute) { 1 } else { 60 };
+    let earlier = (0..5).map(|minute| five_minutes(minute, bounced(minute))).collect();
+    Sample { earlier, ..five_minutes(5, 60) }
+}
+
+/// Each commit has the bounces of the minute before: the rule seems to be good.
+#[test]
+fn hold_counts_from_the_first_end_that_is_broken_by_what_is_known_now() {
+    for (good, at) in [(&[][..], 1), (&[0, 1], 3), (&[3], 5), (&[4], 6)] {
+        let mut run = only("hard_bounces", &scope());
+        let sample = known_at_five(good);
+        run.judge(&sample);
+        run.pass(MONDAY + 7 * MINUTE, &Sample { earlier: Vec::new(), ..sample });
+        let fired: Vec<_> = run.transitions().iter().map(|it| (it.0 - MONDAY) / MINUTE).collect();
+        assert_eq!(fired, [at], "good: {good:?}");
+    }
+}
+
+#[test]
+fn a_pending_episode_begins_anew_if_it_is_judged_at_an_earlier_end() {
+    let mut run = only("hard_bounces", &scope());
+    run.judge(&five_minutes(5, 60));
+    for minute in 3..=5 {
+        run.judge(&five_minutes(minute, 60));
+    }
+    let fired: Vec<_> = run.transitions().iter().map(|it| (it.0 - MONDAY) / MINUTE).collect();
+    assert_eq!(fired, [4]);
+}
+
+#[test]
+fn windows_of_an_episode_that_a_person_has_closed_are_not_looked_back_at() {
+    let mut run = only("hard_bounces", &scope());
+    run.judge(&Sample { earlier: Vec::new(), ..known_at_five(&[]) });
+    run.pass(MONDAY + 6 * MINUTE, &five_minutes(6, 60));
+    let id = run.alerts[0].episode_id;
+    let Run { scope, rules, episodes, alerts, .. } = &mut run;
+    assert!(episodes.close(&id, scope, rules, MONDAY + 6 * MINUTE, alerts));
+    // The first window that begins after the end is that of minute 11.
+    let earlier = (7..13).map(|minute| five_minutes(minute, 60)).collect();
+    run.judge(&Sample { earlier, ..five_minutes(13, 60) });
+    let fired: Vec<_> = run.transitions().iter().map(|it| (it.0 - MONDAY) / MINUTE).collect();
+    assert_eq!(fired, [6, 6, 12]);
+}
+
 #[test]
 fn a_closed_episode_does_not_open_again_by_the_same_windows() {
     let mut run = only("hard_bounces", &scope());

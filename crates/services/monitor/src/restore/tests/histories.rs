@@ -56,7 +56,7 @@ fn to(second: i64) -> Vec<Input> {
     (0..2).map(|partition| Input::Watermark(partition, second, Activity::Active)).collect()
 }
 
-fn commit(deltas: Vec<KeyedDelta>) -> Input {
+pub(super) fn commit(deltas: Vec<KeyedDelta>) -> Input {
     Input::Part(CommitPart { from: 0, parts: 1, deltas, ..CommitPart::default() })
 }
 
