@@ -1,4 +1,4 @@
-//! The services that act on events in `demo --act`: their settings, the receiver of what they send, and what must
+//! The services that act on events in `demo` and `chaos`: their settings, the receiver of what they send, and what must
 //! follow from the rows of `events`.
 
 use std::collections::BTreeSet;
@@ -23,11 +23,21 @@ const SECRET: &str = "whsec_dGhlIHdlYmhvb2sga2V5IG9mIGEgZGVtbyBvbiB0aGlz";
 const FORWARDED: &str = "/forwarded";
 const ACTED: &str = "/acted";
 
-/// The recipients with a hard bounce of their own, and those with nothing against them.
-const BOUNCED: &str = "SELECT DISTINCT recipient AS address FROM events WHERE kind = 'bounced' \
-    AND bounce_permanence = 'hard' AND bounce_side = 'recipient' AND authentic";
-const BLAMELESS: &str = "SELECT recipient AS address FROM events GROUP BY recipient \
-    HAVING countIf(kind IN ('bounced', 'complained', 'unsubscribed')) = 0";
+/// The recipients with a hard bounce of their own, and those with nothing against them. The events of some sources are not
+/// as any provider would send them.
+fn bounced(condition: &str) -> String {
+    format!(
+        "SELECT DISTINCT recipient AS address FROM events WHERE kind = 'bounced' AND bounce_permanence = 'hard' \
+         AND bounce_side = 'recipient' AND authentic AND {condition}"
+    )
+}
+
+fn blameless(condition: &str) -> String {
+    format!(
+        "SELECT recipient AS address FROM events GROUP BY recipient \
+         HAVING countIf(kind IN ('bounced', 'complained', 'unsubscribed')) = 0 AND countIf(NOT ({condition})) = 0"
+    )
+}
 
 /// The services' connections to the outside.
 pub(crate) struct Acting {
@@ -37,6 +47,30 @@ pub(crate) struct Acting {
     address: String,
     receiver: Receiver,
     client: reqwest::Client,
+}
+
+/// What the services have done.
+pub(crate) struct Done {
+    /// The recipients with a hard bounce: how many must not be mailed, and how many there are.
+    pub(crate) bounced: (u64, u64),
+    /// How many of those with nothing against them must not be mailed.
+    pub(crate) blameless: u64,
+    /// The requests whose signature is wrong.
+    pub(crate) wrong: u64,
+    /// The ids of the events that were forwarded.
+    pub(crate) forwarded: BTreeSet<String>,
+    /// The ids of the actions that were delivered.
+    pub(crate) acted: BTreeSet<String>,
+}
+
+/// Returns the query for the ids of the events that must be forwarded.
+pub(crate) fn to_forward() -> String {
+    "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained', 'unsubscribed') AND authentic".to_owned()
+}
+
+/// Returns the query for the ids of the events on which the rule acts.
+pub(crate) fn to_act_on() -> String {
+    "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained') AND authentic".to_owned()
 }
 
 /// A recipient.
@@ -71,7 +105,7 @@ impl Acting {
              kinds = [\"bounced\", \"complained\", \"unsubscribed\"]\nstart = \"beginning\"\n"
         );
         let rule = format!(
-            "[[automation.rule]]\nname = \"complained\"\nwhen = {{ kinds = [\"complained\"] }}\n\
+            "[[automation.rule]]\nname = \"trouble\"\nwhen = {{ kinds = [\"bounced\", \"complained\"] }}\n\
              do = [{{ type = \"webhook\", url = \"http://{address}{ACTED}\", secret = {SECRET:?} }}]\n"
         );
         [
@@ -95,33 +129,42 @@ impl Acting {
         table: &mut Table,
         database: &Database,
     ) -> anyhow::Result<()> {
-        let (bounced, blameless) =
-            (self.addresses(database, BOUNCED).await?, self.addresses(database, BLAMELESS).await?);
-        let suppressed = self.suppressed(&bounced).await?;
+        let Done { bounced, blameless, wrong, forwarded, acted } =
+            self.done(database, "true").await?;
         table.heading("acting on events");
-        table.row("hard bounces: recipients suppressed", suppressed, bounced.len() as u64);
-        let suppressed = self.suppressed(&blameless).await?;
-        table.row("nothing against them: recipients suppressed", suppressed, 0);
-
-        let count = async |kinds: &str| {
-            let sql = format!("SELECT count() FROM events WHERE kind IN ({kinds}) AND authentic");
-            database.count(&sql).await
+        table.row("hard bounces: recipients suppressed", bounced.0, bounced.1);
+        table.row("nothing against them: recipients suppressed", blameless, 0);
+        table.row("requests whose signature is wrong", wrong, 0);
+        let truth = |sql: String| async move {
+            database.count(&format!("SELECT count() FROM ({sql})")).await
         };
-        let deliveries = self.receiver.deliveries();
-        let wrong = deliveries.iter().filter(|delivery| !delivery.is_verified).count();
-        table.row("requests whose signature is wrong", wrong as u64, 0);
-        let to =
-            |path: &'static str| deliveries.iter().filter(move |delivery| delivery.path == path);
-        let forwarded: BTreeSet<String> = to(FORWARDED).flat_map(event_ids).collect();
-        let truth = count("'bounced', 'complained', 'unsubscribed'").await?;
-        table.row("events forwarded in batches", forwarded.len() as u64, truth);
-        let actions: BTreeSet<&str> = to(ACTED).map(|delivery| delivery.id.as_str()).collect();
         table.row(
-            "complaints: actions of the rule",
-            actions.len() as u64,
-            count("'complained'").await?,
+            "events forwarded in batches",
+            forwarded.len() as u64,
+            truth(to_forward()).await?,
+        );
+        table.row(
+            "bounces and complaints: actions of a rule",
+            acted.len() as u64,
+            truth(to_act_on()).await?,
         );
         Ok(())
+    }
+
+    /// Returns what the services have done so far. `condition` is that of events that are as a provider sends them.
+    pub(crate) async fn done(&self, database: &Database, condition: &str) -> anyhow::Result<Done> {
+        let bounced = self.addresses(database, &bounced(condition)).await?;
+        let blameless = self.addresses(database, &blameless(condition)).await?;
+        let deliveries = self.receiver.deliveries();
+        let to =
+            |path: &'static str| deliveries.iter().filter(move |delivery| delivery.path == path);
+        Ok(Done {
+            bounced: (self.suppressed(&bounced).await?, bounced.len() as u64),
+            blameless: self.suppressed(&blameless).await?,
+            wrong: deliveries.iter().filter(|delivery| !delivery.is_verified).count() as u64,
+            forwarded: to(FORWARDED).flat_map(event_ids).collect(),
+            acted: to(ACTED).map(|delivery| delivery.id.clone()).collect(),
+        })
     }
 
     async fn addresses(&self, database: &Database, sql: &str) -> anyhow::Result<Vec<String>> {

@@ -13,6 +13,7 @@ use crate::check::{self, Comparison, Posted};
 use crate::phase::Phase;
 use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
 use crate::progress::Progress;
+use crate::readers;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -22,9 +23,6 @@ pub(crate) struct Arguments {
     /// Kill this service with SIGKILL in the middle of the traffic (repeatable).
     #[arg(long, value_name = "SERVICE")]
     kill: Vec<String>,
-    /// Also start suppress, forward and automate, and compare what they do.
-    #[arg(long)]
-    act: bool,
     /// The seed of the traffic. The same seed gives the same mail.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -47,8 +45,7 @@ const RETRIES: usize = 60;
 
 /// Starts everything, posts the traffic and compares the results.
 pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
-    let acting = arguments.act.then_some(ACTING).into_iter().flatten();
-    let services: Vec<&str> = SERVICES.into_iter().chain(acting).collect();
+    let services: Vec<&str> = SERVICES.into_iter().chain(ACTING).collect();
     if let Some(unknown) = arguments.kill.iter().find(|name| !services.contains(&name.as_str())) {
         bail!("--kill {unknown}: there is no such service; choose one of {}", services.join(", "));
     }
@@ -56,7 +53,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
         keys: [("ingress", TIME_OF_EVENTS.to_owned()), ("monitor", COMPRESSED_TIME.to_owned())]
             .into(),
         console: true,
-        acting: arguments.act,
+        acting: true,
         ..Layout::new("demo")
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -65,6 +62,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let comparison = runtime.block_on(run(&pipeline, &traffic, &arguments.kill))?;
     println!("{}", comparison.report);
+    println!("{}\n", runtime.block_on(readers::predict(&pipeline))?);
     if !arguments.once {
         println!("Everything keeps running until Ctrl-C:\n{}", pipeline.directory());
         runtime.block_on(tokio::signal::ctrl_c())?;

@@ -19,6 +19,7 @@ mod predict;
 mod progress;
 mod questions;
 mod raw_feed;
+mod readers;
 mod recording;
 mod run_name;
 mod scrape;

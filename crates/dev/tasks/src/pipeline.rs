@@ -260,15 +260,14 @@ impl Layout {
     /// Returns every member in the order in which an event passes the services, and whether it is kept
     /// running.
     fn all_members(&self) -> impl Iterator<Item = (Member, bool)> {
-        let regular = SERVICES.into_iter().flat_map(|service| {
+        let acting = self.acting.then_some(ACTING).into_iter().flatten();
+        let regular = SERVICES.into_iter().chain(acting).flat_map(|service| {
             let count = self.members.get(service).copied().unwrap_or(1);
             (1..=count).map(move |number| (Member { service, number }, true))
         });
         let console = self.console.then_some((Member { service: CONSOLE, number: 1 }, true));
-        let acting = self.acting.then_some(ACTING).into_iter().flatten();
-        let acting = acting.map(|service| (Member { service, number: 1 }, true));
         let extra = self.extra_members.iter().map(|&member| (member, false));
-        regular.chain(acting).chain(console).chain(extra)
+        regular.chain(console).chain(extra)
     }
 }
 

@@ -34,16 +34,18 @@ struct Line {
     result: String,
 }
 
-/// Looks for breaches without an episode in windows that end between two times, unix seconds. Returns what the command has
-/// printed, as an error if there are breaches.
+/// Looks for breaches without an episode in windows that end between two times, unix seconds. `bound` is how late events
+/// and alerts may be, in seconds. Returns what the command has printed, as an error if there are breaches.
 pub(crate) fn verify_complete(
     pipeline: &Pipeline,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    bound: i64,
 ) -> anyhow::Result<Result<String, String>> {
     let time = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.to_string());
     let (from, to) = (time(from)?, time(to)?);
-    let arguments = ["alerts", "verify", "--complete", "--from", &from, "--to", &to];
+    let bound = format!("{bound}s");
+    let arguments =
+        ["alerts", "verify", "--complete", "--from", &from, "--to", &to, "--bound", &bound];
     Ok(result(mailpulse(pipeline, &arguments)?))
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: kills, freezes and stops everything while mail flows, and then compares the
 //! results with what was posted. See docs/chaos.md.
 
+mod acting;
 mod action;
 mod alerts;
 mod attack;
@@ -144,6 +145,7 @@ fn start(scale: &Scale, notified: &Notified) -> anyhow::Result<Pipeline> {
         extra_sources: attack::SOURCES.into(),
         partitions: PARTITIONS,
         own_servers: true,
+        acting: true,
         ..Layout::new("chaos")
     };
     Pipeline::start(&layout)
@@ -197,6 +199,9 @@ fn run(
     let mut balance = runtime.block_on(async {
         let mut balance = settle(&database, &answers, &attacks, until, scale).await?;
         full_disk::account(&mut balance, &actions.full_disks);
+        if let Some(acting) = &pipeline.acting {
+            acting::settle(&mut balance, acting, &database, scale).await?;
+        }
         anyhow::Ok(balance)
     })?;
     let mut figures = report::figures(&runtime, pipeline, &answers, &actions)?;

@@ -21,7 +21,7 @@ const PANE: i64 = 10;
 const STEPS: usize = 6;
 /// How far virtual time may be ahead of the incidents stage, in seconds. A window is judged up to 15 minutes
 /// back, so a greater distance could hide a breach.
-const AHEAD: i64 = 8 * MINUTE;
+pub(super) const AHEAD: i64 = 8 * MINUTE;
 /// The same before the day, when nothing is judged but what is usual.
 const AHEAD_IN_HISTORY: i64 = 12 * HOUR;
 const POLL: Duration = Duration::from_millis(20);
