@@ -2,7 +2,7 @@
 //! follow from the rows of `events`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
@@ -23,19 +23,21 @@ const SECRET: &str = "whsec_dGhlIHdlYmhvb2sga2V5IG9mIGEgZGVtbyBvbiB0aGlz";
 const FORWARDED: &str = "/forwarded";
 const ACTED: &str = "/acted";
 
-/// The recipients with a hard bounce of their own, and those with nothing against them. The events of some sources are not
-/// as any provider would send them.
-fn bounced(condition: &str) -> String {
-    format!(
-        "SELECT DISTINCT recipient AS address FROM events WHERE kind = 'bounced' AND bounce_permanence = 'hard' \
-         AND bounce_side = 'recipient' AND authentic AND {condition}"
-    )
+/// What is held against a recipient at once. A few soft bounces are not, and neither are events that failed verification.
+const AGAINST: &str = "authentic AND (kind IN ('complained', 'unsubscribed') \
+    OR kind = 'bounced' AND bounce_permanence = 'hard' AND bounce_side = 'recipient')";
+
+/// Returns the query for the recipients that must not be mailed. `condition` is that of events that are as a provider sends
+/// them.
+fn suppressed(condition: &str) -> String {
+    format!("SELECT DISTINCT recipient AS address FROM events WHERE {AGAINST} AND {condition}")
 }
 
+/// The same for the recipients that may be mailed.
 fn blameless(condition: &str) -> String {
     format!(
-        "SELECT recipient AS address FROM events GROUP BY recipient \
-         HAVING countIf(kind IN ('bounced', 'complained', 'unsubscribed')) = 0 AND countIf(NOT ({condition})) = 0"
+        "SELECT recipient AS address FROM events GROUP BY recipient HAVING countIf({AGAINST}) = 0 \
+         AND countIf(kind = 'bounced' AND bounce_permanence = 'soft') < 5 AND countIf(NOT ({condition})) = 0"
     )
 }
 
@@ -51,9 +53,9 @@ pub(crate) struct Acting {
 
 /// What the services have done.
 pub(crate) struct Done {
-    /// The recipients with a hard bounce: how many must not be mailed, and how many there are.
-    pub(crate) bounced: (u64, u64),
-    /// How many of those with nothing against them must not be mailed.
+    /// The recipients who must not be mailed: of how many `suppress` says so, and how many there are.
+    pub(crate) suppressed: (u64, u64),
+    /// Of how many others it says so.
     pub(crate) blameless: u64,
     /// The requests whose signature is wrong.
     pub(crate) wrong: u64,
@@ -129,11 +131,11 @@ impl Acting {
         table: &mut Table,
         database: &Database,
     ) -> anyhow::Result<()> {
-        let Done { bounced, blameless, wrong, forwarded, acted } =
+        let Done { suppressed, blameless, wrong, forwarded, acted } =
             self.done(database, "true").await?;
         table.heading("acting on events");
-        table.row("hard bounces: recipients suppressed", bounced.0, bounced.1);
-        table.row("nothing against them: recipients suppressed", blameless, 0);
+        table.row("recipients who must not be mailed", suppressed.0, suppressed.1);
+        table.row("others: must not be mailed", blameless, 0);
         table.row("requests whose signature is wrong", wrong, 0);
         let truth = |sql: String| async move {
             database.count(&format!("SELECT count() FROM ({sql})")).await
@@ -153,13 +155,13 @@ impl Acting {
 
     /// Returns what the services have done so far. `condition` is that of events that are as a provider sends them.
     pub(crate) async fn done(&self, database: &Database, condition: &str) -> anyhow::Result<Done> {
-        let bounced = self.addresses(database, &bounced(condition)).await?;
+        let suppressed = self.addresses(database, &suppressed(condition)).await?;
         let blameless = self.addresses(database, &blameless(condition)).await?;
         let deliveries = self.receiver.deliveries();
         let to =
             |path: &'static str| deliveries.iter().filter(move |delivery| delivery.path == path);
         Ok(Done {
-            bounced: (self.suppressed(&bounced).await?, bounced.len() as u64),
+            suppressed: (self.suppressed(&suppressed).await?, suppressed.len() as u64),
             blameless: self.suppressed(&blameless).await?,
             wrong: deliveries.iter().filter(|delivery| !delivery.is_verified).count() as u64,
             forwarded: to(FORWARDED).flat_map(event_ids).collect(),
@@ -180,9 +182,8 @@ impl Acting {
         for addresses in addresses.chunks(LIMIT) {
             let url = format!("http://{}/suppressions/check", self.api);
             let request = self.client.post(url).bearer_auth(TOKEN);
-            let response = request.json(&json!({ "addresses": addresses })).send().await;
-            // A service that was killed is back in a moment.
-            let Ok(response) = response else { return Ok(0) };
+            let request = request.json(&json!({ "addresses": addresses }));
+            let response = answer(&request).await?;
             let status = response.status();
             ensure!(status.is_success(), "suppress answers {status}: {}", response.text().await?);
             let checked: Checked =
@@ -190,6 +191,21 @@ impl Acting {
             suppressed += checked.suppressed.len() as u64;
         }
         Ok(suppressed)
+    }
+}
+
+/// Returns the answer of a service that may have been killed: it is back in a moment.
+async fn answer(request: &reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let request = request.try_clone().context("the request can be sent once only")?;
+        match request.send().await {
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).context("suppress does not answer");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(response) => return Ok(response),
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use window::Scope;
 
 use crate::episode::{Context, Episode, OldEpisode, Phase, Timer};
 use crate::evidence::{AsOf, Evidence};
-use crate::rule::{Hold, Rule};
+use crate::rule::Rule;
 use crate::rule_set::RuleInForce;
 use crate::verdict::{Level, Windows, judge};
-use crate::{Alert, Basis, EpisodeId, ResolveReason};
+use crate::{Alert, EpisodeId, ResolveReason};
 
 /// The episodes of one scope: at most one per rule, however many windows break it. The JSON form restores
 /// them after a restart; that of earlier releases can be read.
@@ -72,13 +72,18 @@ impl<'de> Deserialize<'de> for Entry {
     }
 }
 
-/// An episode that has ended without recovery.
+/// An episode that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Ended {
-    /// Windows that begin earlier do not open an episode.
+    /// The next episode begins later. Windows that begin earlier do not open it, unless this one has recovered.
     ended_at: i64,
-    /// When all windows of the rule begin later.
+    /// When all windows of the rule begin later; then, when the look-back does not reach the end any more either.
     forget_at: i64,
+    /// Whether all windows begin later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_passed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_recovered: bool,
 }
 
 impl ScopeEpisodes {
@@ -139,56 +144,54 @@ impl ScopeEpisodes {
             self.end_removed(scope, rules, now, out);
         }
         let windows = Windows::new(evidence, as_of);
+        let mut earlier = None;
         for rule in rules {
             self.forget_later(rule, now);
             // What was due before, with the counts as they were.
             self.elapse(scope, rule, now - 1, out);
             let ended = self.by_rule.get(&rule.name).and_then(Entry::ended);
-            if self.take(scope, rule, &windows, now, out) {
-                self.look_back(scope, rule, &windows, ended, out);
+            if self.take(scope, rule, &windows, now, out) && rule.is_looked_back_at() {
+                let earlier = earlier.get_or_insert_with(|| evidence.earlier());
+                self.look_back(scope, rule, earlier, (as_of, ended), out);
                 self.take(scope, rule, &windows, now, out);
             }
             self.elapse(scope, rule, now, out);
         }
     }
 
-    /// Forgets a pending episode if the rule is judged at an earlier end again: with the events that have come since,
-    /// it may have been broken sooner.
+    /// Forgets a pending episode if the rule is judged at an earlier end again, so that it begins anew from there: with
+    /// the events that have come since, the rule may have been broken sooner.
     fn forget_later(&mut self, rule: &Rule, now: i64) {
         if let Some(Entry::Open(episode)) = self.by_rule.get(&rule.name)
             && episode.phase == Phase::Pending
             && now < episode.at()
+            && rule.is_looked_back_at()
         {
             self.by_rule.remove(&rule.name);
         }
     }
 
-    /// Begins the new episode of a rule again, at the first of the ends at which the rule has been broken without
-    /// interruption. Each commit knows only a part of the events of the newest panes, so such a rule can seem to be
+    /// Replaces the episode that has just begun by one that begins at the first end since which every end is broken, by
+    /// what is known now. Each commit knows only a part of the events of the newest panes, so such a rule can seem to be
     /// good now and then, and `hold` would never be over. `ended` is the entry of the rule before.
     fn look_back(
         &mut self,
         scope: &Scope,
         rule: &Rule,
-        windows: &Windows<'_>,
-        ended: Option<Ended>,
+        earlier: &[Box<dyn Evidence + '_>],
+        (as_of, ended): (&AsOf, Option<Ended>),
         out: &mut Vec<Alert>,
     ) {
-        // Cohorts and campaigns have no counts of earlier times.
-        if rule.basis != Basis::Arrival || rule.hold == Hold::NONE {
-            return;
-        }
-        let not_before = ended.map_or(i64::MIN, |ended| ended.ended_at);
-        let earlier = windows.evidence.earlier();
         let is_broken = |evidence: &dyn Evidence| {
-            let windows = Windows::new(evidence, windows.as_of);
-            matches!(judge(rule, &windows, None, not_before).level, Level::Breach(_))
+            let windows = Windows::new(evidence, as_of);
+            ended.is_none_or(|ended| ended.ended_at < evidence.end())
+                && matches!(judge(rule, &windows, None, not_before(ended)).level, Level::Breach(_))
         };
         let broken = earlier.iter().rev().take_while(|evidence| is_broken(&***evidence)).count();
         self.by_rule.remove(&rule.name);
         self.by_rule.extend(ended.map(|ended| (rule.name.clone(), Entry::Ended(ended))));
         for evidence in earlier.iter().skip(earlier.len() - broken) {
-            let (now, windows) = (evidence.end(), Windows::new(&**evidence, windows.as_of));
+            let (now, windows) = (evidence.end(), Windows::new(&**evidence, as_of));
             self.elapse(scope, rule, now - 1, out);
             self.take(scope, rule, &windows, now, out);
             self.elapse(scope, rule, now, out);
@@ -216,8 +219,7 @@ impl ScopeEpisodes {
             }
             entry => {
                 let ended = entry.and_then(|entry| entry.ended());
-                let not_before = ended.map_or(i64::MIN, |ended| ended.ended_at);
-                let verdict = judge(rule, windows, None, not_before);
+                let verdict = judge(rule, windows, None, not_before(ended));
                 let (Level::Breach(severity), Some(reading)) = (verdict.level, verdict.worst)
                 else {
                     return false;
@@ -235,6 +237,10 @@ impl ScopeEpisodes {
         match self.by_rule.get_mut(&rule.name) {
             None => {}
             Some(Entry::Ended(ended)) if ended.forget_at > now => {}
+            Some(Entry::Ended(ended)) if !ended.is_passed => {
+                *ended = ended.passed();
+                self.elapse(scope, rule, now, out);
+            }
             Some(Entry::Ended(_)) => {
                 self.by_rule.remove(&rule.name);
             }
@@ -243,12 +249,9 @@ impl ScopeEpisodes {
                     if episode.apply(context, at, timer, out) {
                         continue;
                     }
-                    if timer == Timer::Resolve(ResolveReason::Recovered) {
-                        self.by_rule.remove(&rule.name);
-                    } else {
-                        let ended = Entry::Ended(Ended::at(at, rule));
-                        self.by_rule.insert(rule.name.clone(), ended);
-                    }
+                    let is_recovered = timer == Timer::Resolve(ResolveReason::Recovered);
+                    let ended = Entry::Ended(Ended::at(at, rule, is_recovered));
+                    self.by_rule.insert(rule.name.clone(), ended);
                     return;
                 }
             }
@@ -307,7 +310,7 @@ impl ScopeEpisodes {
             }
             let at = now.max(episode.at());
             episode.apply(context, at, Timer::Resolve(ResolveReason::Closed), out);
-            Some((name.clone(), rule.map(|rule| Ended::at(at, rule))))
+            Some((name.clone(), rule.map(|rule| Ended::at(at, rule, false))))
         });
         let Some((name, ended)) = found else { return false };
         match ended {
@@ -318,9 +321,22 @@ impl ScopeEpisodes {
     }
 }
 
+/// Returns when the windows must begin that open the next episode.
+fn not_before(ended: Option<Ended>) -> i64 {
+    let ended = ended.filter(|ended| !ended.is_recovered);
+    ended.map_or(i64::MIN, |ended| ended.ended_at)
+}
+
 impl Ended {
-    fn at(at: i64, rule: &Rule) -> Self {
-        Self { ended_at: at, forget_at: at.saturating_add(rule.longest()) }
+    fn at(at: i64, rule: &Rule, is_recovered: bool) -> Self {
+        let (forget_at, is_passed) = (at.saturating_add(rule.longest()), false);
+        let ended = Self { ended_at: at, forget_at, is_passed, is_recovered };
+        if is_recovered { Self { forget_at: at, ..ended }.passed() } else { ended }
+    }
+
+    const fn passed(self) -> Self {
+        let forget_at = self.forget_at.saturating_add(window::EARLIER);
+        Self { forget_at, is_passed: true, ..self }
     }
 }
 

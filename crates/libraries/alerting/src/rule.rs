@@ -8,7 +8,7 @@ mod rule_window;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use window::{Direction, ScopeKind};
+use window::{Direction, EARLIER, ScopeKind};
 
 pub use error::RuleError;
 pub use matching::{Facts, Match, Pattern};
@@ -219,6 +219,14 @@ impl Rule {
             .as_ref()
             .filter(|small| small.windows.iter().any(|it| window.is(it)))
             .map_or(self.min_volume, |small| small.min_volume.min(self.min_volume))
+    }
+
+    /// Returns whether the rule is judged again at the ends before when it begins to be broken. Cohorts and campaigns have
+    /// no counts of earlier times, and the look-back must reach as far as `hold`.
+    pub(crate) fn is_looked_back_at(&self) -> bool {
+        let Hold { warning, critical, page } = self.hold;
+        let longest = warning.max(critical).max(page).micros();
+        self.basis == Basis::Arrival && 0 < longest && longest <= EARLIER
     }
 
     /// Returns the longest window, in microseconds.

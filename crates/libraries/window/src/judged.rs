@@ -14,9 +14,9 @@ const JUDGED: usize = Width::JUDGED.len();
 /// minutes.
 pub const JUDGED_BACK: i64 = 15 * 60 * 1_000_000;
 
-/// How far back [`JudgedWindows::earlier`] goes, in microseconds: ten minutes. Until then no pane of a window of an
-/// hour has expired, so it does not matter when the scope was advanced.
-const EARLIER: i64 = 10 * 60 * 1_000_000;
+/// How far back [`JudgedWindows::earlier`] goes, in microseconds: ten minutes. No pane of a window of an hour that ends
+/// within the ten minutes before `now` has expired, so it does not matter when the scope was advanced.
+pub const EARLIER: i64 = 10 * 60 * 1_000_000;
 
 /// The counts of the windows of all widths that end at one time.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +29,11 @@ pub struct JudgedWindows<'p> {
 }
 
 impl JudgedWindows<'_> {
-    /// Returns the windows at the ends of the last ten minutes at which a pane enters or leaves, in ascending order,
-    /// with everything that is known now.
+    /// Returns the windows at the ends before this one at which a pane enters or leaves, in ascending order, with
+    /// everything that is known now. They end at most [`EARLIER`] before this end and before `now`.
     pub fn earlier(&self) -> impl Iterator<Item = Self> {
         let Self { end, panes, now, .. } = *self;
-        let mut sliding = SlidingSums::at(&Width::JUDGED, panes, end - EARLIER);
+        let mut sliding = SlidingSums::at(&Width::JUDGED, panes, end.max(floor(now)) - EARLIER);
         std::iter::from_fn(move || {
             let change = sliding.next_change(end - PANE)?;
             Some(Self { end: change.end, sums: *sliding.sums(), panes, now })

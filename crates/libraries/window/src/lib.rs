@@ -27,7 +27,7 @@ mod windows;
 
 pub use cohorts::{Cohort, Cohorts};
 pub use counts::{Counts, PaneCounts};
-pub use judged::{JUDGED_BACK, JudgedWindows};
+pub use judged::{EARLIER, JUDGED_BACK, JudgedWindows};
 pub use metric::{Direction, Metric};
 pub use pane::Pane;
 pub use payload::{PaneDelta, ScopeRate};

@@ -31,9 +31,9 @@ pub(super) async fn settle(
 
 async fn prove(balance: &mut Balance, acting: &Acting, database: &Database) -> anyhow::Result<()> {
     let done = acting.done(database, GENUINE).await?;
-    let Done { bounced, blameless, wrong, forwarded, acted } = done;
-    balance.line(PART, "recipients with a hard bounce suppressed", bounced.0, bounced.1);
-    balance.line(PART, "recipients with nothing against them suppressed", blameless, 0);
+    let Done { suppressed, blameless, wrong, forwarded, acted } = done;
+    balance.line(PART, "recipients who must not be mailed", suppressed.0, suppressed.1);
+    balance.line(PART, "others of whom suppress says so", blameless, 0);
     balance.line(PART, "requests with a wrong signature", wrong, 0);
 
     let ids = async |sql: &str| database.text(&format!("{sql} FORMAT TSV")).await;

@@ -1,4 +1,4 @@
-use event::Counter::{Engaged, Opened};
+use event::Counter::{Complained, DeliveredFbl, Engaged, Opened};
 
 use super::*;
 use crate::RuleSet;
@@ -181,6 +181,69 @@ fn a_pending_episode_begins_anew_if_it_is_judged_at_an_earlier_end() {
     }
     let fired: Vec<_> = run.transitions().iter().map(|it| (it.0 - MONDAY) / MINUTE).collect();
     assert_eq!(fired, [4]);
+}
+
+/// Every commit also has an event of an earlier pane. Cohorts are not looked back at, and neither are rules that hold for
+/// longer than the look-back reaches.
+#[test]
+fn late_events_do_not_begin_anew_what_is_not_looked_back_at() {
+    let long = rule(
+        "name = 'long'\nmetric = 'hard_bounce'\nwindows = ['5m']\nwarning = 0.02\n\
+         hold = { warning = '11m' }",
+    );
+    let cohort = mail(0, 10_000) + Counts::of([(Complained, 20), (DeliveredFbl, 10_000)]);
+    for (mut run, fired_at) in
+        [(only("complaints_cohort", &scope()), 1), (Run::new(vec![long]), 11)]
+    {
+        for step in 0..72 {
+            for late in [2, 0] {
+                let end = MONDAY + (step - late) * 10 * SECOND;
+                run.judge(&Sample { cohort, ..Sample::at(end) }.with(Width::M5, 60, 1000));
+            }
+        }
+        let [alert, ..] = run.alerts.as_slice() else { panic!("{:?}", run.episodes) };
+        // The first end is 20 s before.
+        assert_eq!(alert.at - MONDAY, fired_at * MINUTE - 20 * SECOND, "{}", alert.rule);
+    }
+}
+
+/// The next episode begins after the end of the one before, also if its windows were broken sooner.
+#[test]
+fn episodes_of_a_rule_do_not_overlap() {
+    let rule = || {
+        rule(
+            "name = 'short'\nmetric = 'hard_bounce'\nwindows = ['5m']\nwarning = 0.02\n\
+             hold = { warning = '1m' }\nresolve = { for = '2m' }",
+        )
+    };
+    let bad_since = |from: i64, to: i64| {
+        let earlier = (from..to).map(|minute| five_minutes(minute, 60)).collect();
+        Sample { earlier, ..five_minutes(to, 60) }
+    };
+    let mut run = Run::new(vec![rule()]);
+    run.judge(&five_minutes(0, 60));
+    run.pass(MONDAY + MINUTE, &five_minutes(1, 60));
+    run.judge(&five_minutes(2, 1));
+    run.pass(MONDAY + 4 * MINUTE, &five_minutes(4, 1));
+    run.restart();
+    run.judge(&bad_since(0, 6));
+    let at = |run: &mut Run| -> Vec<_> {
+        run.transitions().iter().map(|it| ((it.0 - MONDAY) / MINUTE, it.1)).collect()
+    };
+    let expected = [(1, AlertState::Firing), (4, AlertState::Resolved), (6, AlertState::Firing)];
+    let id = run.alerts[2].episode_id;
+    assert_eq!(at(&mut run), expected);
+
+    // A person closes the second one at minute 7. The first window that begins later ends at minute 12.
+    let Run { scope, rules, episodes, alerts, .. } = &mut run;
+    assert!(episodes.close(&id, scope, rules, MONDAY + 7 * MINUTE, alerts));
+    run.pass(MONDAY + 12 * MINUTE, &five_minutes(12, 1));
+    run.judge(&bad_since(5, 15));
+    assert_eq!(at(&mut run), [(7, AlertState::Resolved), (13, AlertState::Firing)]);
+    for hours in [1, 2, 4, 6] {
+        run.pass(MONDAY + hours * HOUR, &Sample::at(MONDAY + hours * HOUR));
+    }
+    assert!(run.episodes.is_empty(), "{:?}", run.episodes);
 }
 
 #[test]
