@@ -77,6 +77,11 @@ GRANT SELECT (
     action_id, rule, index, type, name, add, at, decided_at, intent_id, follow_up, event_id, kind, provider, source, tenant,
     campaign, mailbox_provider, kafka_partition, kafka_offset, archived_at
 ) ON mailpulse.actions TO analyst;
+-- All columns but the digest of the address and the answer of the server.
+GRANT SELECT (
+    list, reason, scope, author, state, purpose, since, expires_at, provisional, event_id, provider, mailbox_provider,
+    status, incident, written_at, kafka_partition, kafka_offset, archived_at
+) ON mailpulse.suppressions TO analyst;
 -- Predictions: everything but the addresses.
 GRANT SELECT ON mailpulse.fits TO analyst;
 GRANT SELECT ON mailpulse.odds TO analyst;
@@ -107,6 +112,7 @@ GRANT SELECT ON mailpulse.best_times TO mailpulse_definer;
 GRANT SELECT ON mailpulse.scores TO mailpulse_definer;
 GRANT SELECT ON mailpulse.predictions TO mailpulse_definer;
 GRANT SELECT ON mailpulse.actions TO mailpulse_definer;
+GRANT SELECT ON mailpulse.suppressions TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic_domain TO mailpulse_definer;
 GRANT SELECT ON mailpulse.traffic_country TO mailpulse_definer;
@@ -118,6 +124,7 @@ ALTER TABLE mailpulse.conversions MODIFY DEFINER = mailpulse_definer SQL SECURIT
 ALTER TABLE mailpulse.content_interest MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.report MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 ALTER TABLE mailpulse.automation_rules MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
+ALTER TABLE mailpulse.suppressed_now MODIFY DEFINER = mailpulse_definer SQL SECURITY DEFINER;
 GRANT analyst TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.messages_masked TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.recipients_masked TO analyst_of_all_sources;
@@ -127,12 +134,26 @@ GRANT SELECT ON mailpulse.conversions TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.content_interest TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.report TO analyst_of_all_sources;
 GRANT SELECT ON mailpulse.automation_rules TO analyst_of_all_sources;
+GRANT SELECT (
+    list, reason, scope, author, purpose, since, expires_at, provisional, event_id, provider, mailbox_provider, status,
+    incident
+) ON mailpulse.suppressed_now TO analyst_of_all_sources;
 
 -- dashboards: Grafana. Everybody who may write a panel, or may call Grafana's API, has these rights. They do not include
 -- the address of a recipient or the bytes of providers. But the answers of servers and the texts about dead letters often
 -- quote addresses, and labels contain what is in the look-up table. The panels mask addresses in these texts. Without the
--- last three grants, six panels show an error: those of answers, reasons, origins and dead letters, and conversions.
+-- grants after the first, eleven panels show an error: those of answers, reasons, origins and dead letters, conversions, and
+-- five of Acting.
 GRANT analyst TO dashboards;
+GRANT SELECT ON mailpulse.automation_rules TO dashboards;
+GRANT SELECT (
+    list, reason, scope, author, purpose, since, expires_at, provisional, event_id, provider, mailbox_provider, status,
+    incident
+) ON mailpulse.suppressed_now TO dashboards;
+GRANT SELECT (
+    source, status, mails, engaged, last_engaged, next, alive, next_ten_low, next_ten_high, best_slot, best_slot_certain,
+    best_slot_probability, best_slot_low, best_slot_high, zone, fitted_at, model
+) ON mailpulse.predictions_masked TO dashboards;
 GRANT SELECT ON mailpulse.conversions TO dashboards;
 GRANT SELECT (bounce_diagnostic, labels) ON mailpulse.events TO dashboards;
 GRANT SELECT (detail) ON mailpulse.dead_letters TO dashboards;
@@ -154,6 +175,8 @@ GRANT SELECT ON mailpulse.* TO investigator;
 --   CREATE ROW POLICY IF NOT EXISTS ana_incidents ON mailpulse.incidents
 --       USING hasAny(arrayMap(it -> splitByChar('/', it)[2], arrayPushBack(sources, group_of)), ['shop', 'shop-receipts'])
 --       TO ana;
+--   CREATE ROW POLICY IF NOT EXISTS ana_lists ON mailpulse.suppressions
+--       USING splitByChar('/', list)[2] IN ('shop', 'shop-receipts') AND NOT startsWith(list, 'tenant/') TO ana;
 --   CREATE ROW POLICY OR REPLACE the_others ON mailpulse.* USING true TO ALL EXCEPT ana;
 --
 -- The last policy must name every limited person each time, because a person who is missing there sees everything. Do not
@@ -166,5 +189,6 @@ GRANT SELECT ON mailpulse.* TO investigator;
 --       mailpulse.recipients, mailpulse.actions, mailpulse.rates, mailpulse.alerts USING tenant = 'north' AS RESTRICTIVE TO ana;
 --   CREATE ROW POLICY IF NOT EXISTS ana_no_tenant ON mailpulse.traffic_ip, mailpulse.traffic_domain,
 --       mailpulse.traffic_country, mailpulse.links, mailpulse.cohorts, mailpulse.dead_letters, mailpulse.incidents,
---       mailpulse.fits, mailpulse.engagement_histories, mailpulse.odds, mailpulse.best_times, mailpulse.scores
+--       mailpulse.fits, mailpulse.engagement_histories, mailpulse.odds, mailpulse.best_times, mailpulse.scores,
+--       mailpulse.suppressions
 --       USING false AS RESTRICTIVE TO ana;

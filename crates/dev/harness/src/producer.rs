@@ -73,8 +73,10 @@ impl Producer {
         let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });
-        let mut message =
-            BaseRecord::<[u8], [u8]>::to(&record.topic).payload(&record.value).headers(headers);
+        let mut message = BaseRecord::<[u8], [u8]>::to(&record.topic).headers(headers);
+        if !record.is_tombstone {
+            message = message.payload(&record.value);
+        }
         if !record.key.is_empty() {
             message = message.key(&record.key);
         }

@@ -18,6 +18,8 @@ pub struct Outgoing {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The time of the record in milliseconds; the present if `None`.
     pub timestamp: Option<i64>,
+    /// Whether it has no value, so that a compacted topic forgets its key.
+    pub is_tombstone: bool,
 }
 
 impl Outgoing {
@@ -29,6 +31,11 @@ impl Outgoing {
             value: value.as_ref().to_vec(),
             ..Self::default()
         }
+    }
+
+    /// Returns a record without a value.
+    pub fn tombstone(topic: &str, key: impl AsRef<[u8]>) -> Self {
+        Self { is_tombstone: true, ..Self::new(topic, key, "") }
     }
 
     /// Returns the record for this partition, whatever its key.

@@ -10,7 +10,7 @@ use crate::rule::{check_length, check_name};
 use crate::settings::ActionSettings;
 use crate::span::{self, DAY, SECOND};
 use crate::template::{Form, Mails, Template};
-use crate::{Facts, Intent};
+use crate::{Facts, IncidentFacts, Intent, Subject};
 
 /// The greatest number of actions of a rule, and of a follow-up.
 const MOST_ACTIONS: usize = 16;
@@ -20,6 +20,9 @@ const MOST_FIELDS: usize = 64;
 const LONGEST_FOLLOW_UP: i64 = 30 * DAY;
 /// The text of a Slack message without `text`.
 const SLACK_TEXT: &str = "{{ rule }}: {{ event.recipient }} {{ event.kind }} ({{ event.source }})";
+/// The same in a rule that starts from incidents.
+const SLACK_TEXT_OF_INCIDENT: &str =
+    "{{ rule }}: {{ incident.severity }} {{ incident.change }}: {{ incident.summary }}";
 
 /// An action, checked.
 #[derive(Debug, Clone)]
@@ -66,8 +69,13 @@ pub enum Action {
     ListRemove(String),
     /// The recipient gets points.
     Points(i64),
-    /// A mail to the recipient, by the name of its template.
-    Email(String),
+    /// A mail.
+    Email {
+        /// The name of the template.
+        template: String,
+        /// The address. `None`: that of the recipient.
+        to: Option<String>,
+    },
     /// Further actions after some time.
     FollowUp(FollowUpAction),
 }
@@ -88,6 +96,8 @@ pub struct FollowUpAction {
 pub enum FieldSource {
     /// A field of the event; see [`Facts::field`].
     Event(String),
+    /// A field of the incident: one of [`IncidentFacts::FIELDS`].
+    Incident(String),
     /// A fixed text.
     Static(String),
 }
@@ -105,7 +115,7 @@ impl Action {
             Self::ListAdd(_) => "list.add",
             Self::ListRemove(_) => "list.remove",
             Self::Points(_) => "points",
-            Self::Email(_) => "email",
+            Self::Email { .. } => "email",
             Self::FollowUp(_) => "followup",
         }
     }
@@ -118,7 +128,7 @@ impl Action {
                 | Self::Slack { .. }
                 | Self::Crm { .. }
                 | Self::Task { .. }
-                | Self::Email(_)
+                | Self::Email { .. }
         )
     }
 
@@ -129,12 +139,22 @@ impl Action {
             | Self::SegmentRemove(name)
             | Self::ListAdd(name)
             | Self::ListRemove(name)
-            | Self::Email(name) => Some(name),
+            | Self::Email { template: name, .. } => Some(name),
             _ => None,
         }
     }
 
-    fn read(settings: &ActionSettings, field: &str, mails: &Mails) -> Checked<Self> {
+    /// `sample` is what can start the rule.
+    fn read(
+        settings: &ActionSettings,
+        field: &str,
+        (mails, sample): (&Mails, &Subject),
+    ) -> Checked<Self> {
+        let is_about_incidents = sample.event().is_none();
+        if is_about_incidents && needs_recipient(settings) {
+            return Err((field.to_owned(), Problem::NeedsRecipient));
+        }
+        let slack_text = if is_about_incidents { SLACK_TEXT_OF_INCIDENT } else { SLACK_TEXT };
         let named =
             |name: &String| at(format!("{field}.name"), check_name(name)).map(|()| name.clone());
         Ok(match settings {
@@ -144,33 +164,34 @@ impl Action {
             ActionSettings::Slack { url, text } => Self::Slack {
                 url: read_url(url, field)?,
                 text: read_template(
-                    text.as_deref().unwrap_or(SLACK_TEXT),
-                    field,
-                    "text",
+                    text.as_deref().unwrap_or(slack_text),
+                    (field, "text"),
                     Form::Slack,
+                    sample,
                 )?,
             },
             ActionSettings::Crm { url, secret, fields } => Self::Crm {
                 url: read_url(url, field)?,
                 secret: secret.as_ref().map(|it| read_secret(it, field)).transpose()?,
-                fields: read_fields(fields, field)?,
+                fields: read_fields(fields, field, is_about_incidents)?,
             },
             ActionSettings::Task { url, secret, title } => Self::Task {
                 url: read_url(url, field)?,
                 secret: secret.as_ref().map(|it| read_secret(it, field)).transpose()?,
-                title: read_template(title, field, "title", Form::Plain)?,
+                title: read_template(title, (field, "title"), Form::Plain, sample)?,
             },
             ActionSettings::SegmentAdd { name } => Self::SegmentAdd(named(name)?),
             ActionSettings::SegmentRemove { name } => Self::SegmentRemove(named(name)?),
             ActionSettings::ListAdd { name } => Self::ListAdd(named(name)?),
             ActionSettings::ListRemove { name } => Self::ListRemove(named(name)?),
             ActionSettings::Points { add } => Self::Points(*add),
-            ActionSettings::Email { template } => {
-                if mails.get(template).is_none() {
-                    let problem = Problem::NoTemplate(template.clone());
-                    return Err((format!("{field}.template"), problem));
-                }
-                Self::Email(template.clone())
+            ActionSettings::Email { template, to } => {
+                let problem = || Problem::NoTemplate(template.clone());
+                let mail = mails.get(template).ok_or_else(problem);
+                let mail = at(format!("{field}.template"), mail)?;
+                at(format!("{field}.template"), mail.check(sample))?;
+                let to = at(format!("{field}.to"), read_address(to.as_ref(), is_about_incidents))?;
+                Self::Email { template: template.clone(), to }
             }
             ActionSettings::FollowUp { after, unless, actions } => {
                 let after = span::read(after, SECOND..=LONGEST_FOLLOW_UP);
@@ -186,7 +207,7 @@ impl Action {
                 Self::FollowUp(FollowUpAction {
                     after: at(format!("{field}.after"), after)?,
                     unless: unless.transpose()?,
-                    actions: read_all(actions, &format!("{field}.do"), mails)?,
+                    actions: read_all(actions, &format!("{field}.do"), (mails, sample))?,
                 })
             }
         })
@@ -196,14 +217,52 @@ impl Action {
 pub(crate) fn read_all(
     settings: &[ActionSettings],
     field: &str,
-    mails: &Mails,
+    (mails, sample): (&Mails, &Subject),
 ) -> Checked<Vec<Action>> {
     at(field, check_length(settings.len(), MOST_ACTIONS))?;
     if settings.is_empty() {
         return Err((field.to_owned(), Problem::Empty));
     }
     let numbered = settings.iter().enumerate();
-    numbered.map(|(index, it)| Action::read(it, &format!("{field}[{index}]"), mails)).collect()
+    let read = |(index, it)| Action::read(it, &format!("{field}[{index}]"), (mails, sample));
+    numbered.map(read).collect()
+}
+
+/// Returns whether the action is about a recipient. An incident has none.
+const fn needs_recipient(settings: &ActionSettings) -> bool {
+    match settings {
+        ActionSettings::Webhook { .. }
+        | ActionSettings::Slack { .. }
+        | ActionSettings::Crm { .. }
+        | ActionSettings::Task { .. }
+        | ActionSettings::Email { .. } => false,
+        ActionSettings::SegmentAdd { .. }
+        | ActionSettings::SegmentRemove { .. }
+        | ActionSettings::ListAdd { .. }
+        | ActionSettings::ListRemove { .. }
+        | ActionSettings::Points { .. }
+        | ActionSettings::FollowUp { .. } => true,
+    }
+}
+
+fn read_address(to: Option<&String>, is_about_incidents: bool) -> Result<Option<String>, Problem> {
+    match (to, is_about_incidents) {
+        (None, false) => Ok(None),
+        (None, true) => Err(Problem::NoAddress),
+        (Some(_), false) => Err(Problem::AddressOfEvent),
+        (Some(address), true) => {
+            let is_text = |part: &str| {
+                !part.is_empty()
+                    && !part.contains(|c: char| {
+                        c.is_whitespace() || c.is_control() || ",;:<>()[]\"\\@".contains(c)
+                    })
+            };
+            let parts = address.rsplit_once('@');
+            let is_address = address.len() <= 254
+                && parts.is_some_and(|(local, domain)| is_text(local) && is_text(domain));
+            if is_address { Ok(Some(address.clone())) } else { Err(Problem::Address) }
+        }
+    }
 }
 
 fn read_url(url: &str, field: &str) -> Checked<String> {
@@ -219,21 +278,33 @@ fn read_secret(secret: &str, field: &str) -> Checked<String> {
     at(format!("{field}.secret"), secret)
 }
 
-fn read_template(text: &str, field: &str, name: &str, form: Form) -> Checked<Template> {
-    at(format!("{field}.{name}"), Template::new(text, form))
+fn read_template(
+    text: &str,
+    (field, name): (&str, &str),
+    form: Form,
+    sample: &Subject,
+) -> Checked<Template> {
+    at(format!("{field}.{name}"), Template::new(text, form, sample))
 }
 
 fn read_fields(
     fields: &BTreeMap<String, String>,
     field: &str,
+    is_about_incidents: bool,
 ) -> Checked<Vec<(String, FieldSource)>> {
     at(format!("{field}.fields"), check_length(fields.len(), MOST_FIELDS))?;
     let read = |(name, text): (&String, &String)| {
         let source = if let Some(fixed) = text.strip_prefix("static:") {
             Ok(FieldSource::Static(fixed.to_owned()))
         } else {
-            let known = text.strip_prefix("event.").filter(|name| Facts::has_field(name));
-            let known = known.map(|name| FieldSource::Event(name.to_owned()));
+            let known = if is_about_incidents {
+                let name = text.strip_prefix("incident.");
+                let name = name.filter(|name| IncidentFacts::has_field(name));
+                name.map(|name| FieldSource::Incident(name.to_owned()))
+            } else {
+                let name = text.strip_prefix("event.").filter(|name| Facts::has_field(name));
+                name.map(|name| FieldSource::Event(name.to_owned()))
+            };
             known.ok_or_else(|| Problem::FieldSource(text.clone()))
         };
         Ok((name.clone(), at(format!("{field}.fields.{name}"), source)?))
@@ -241,7 +312,7 @@ fn read_fields(
     fields.iter().map(read).collect()
 }
 
-/// Returns the id of an action. It is the same however often the event is read.
+/// Returns the id of an action. It is the same however often the event is read. `event_id` is [`Subject::id`].
 pub fn action_id(rule: &str, event_id: EventId, index: &str) -> EventId {
     IdBuilder::new("action")
         .part(rule.as_bytes())
@@ -253,7 +324,7 @@ pub fn action_id(rule: &str, event_id: EventId, index: &str) -> EventId {
 /// One action that was decided: the value of `mail.actions`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionRecord {
-    /// The digest of rule, event and index. Deliveries have it as `Idempotency-Key`.
+    /// The digest of rule, [`Subject::id`] and index. Deliveries have it as `Idempotency-Key`.
     pub action_id: EventId,
     /// The rule.
     pub rule: String,
@@ -272,8 +343,9 @@ pub struct ActionRecord {
     pub at: i64,
     /// The intent that led to it.
     pub intent_id: EventId,
-    /// The event that started the rule.
-    pub event: Facts,
+    /// What started the rule.
+    #[serde(flatten)]
+    pub subject: Subject,
 }
 
 impl ActionRecord {
@@ -292,7 +364,7 @@ impl ActionRecord {
             .map(|(number, action)| {
                 let index = format!("{prefix}{number}");
                 let record = Self {
-                    action_id: action_id(&rule.name, intent.event.event_id, &index),
+                    action_id: action_id(&rule.name, intent.subject.id(), &index),
                     rule: rule.name.clone(),
                     index,
                     action: action.name().to_owned(),
@@ -300,7 +372,7 @@ impl ActionRecord {
                     add: if let Action::Points(add) = action { Some(*add) } else { None },
                     at: intent.at,
                     intent_id: intent.intent_id,
-                    event: intent.event.clone(),
+                    subject: intent.subject.clone(),
                 };
                 (record, action)
             })

@@ -1,10 +1,11 @@
 //! Conditions about a recipient.
 
-use event::Kind;
+use event::{Counter, Kind};
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use window::{Metric, View, fraction};
 
 use crate::error::{Checked, Problem, at};
 use crate::settings::ConditionSettings;
@@ -23,8 +24,45 @@ pub(crate) enum Condition {
     Segment(String),
     /// The local time of the event is from the hour `from` up to the hour `to`, which is not included.
     Hours { from: i8, to: i8, zone: HoursZone },
+    /// The score of the recipient at the source compares like this.
+    Score(Comparison, f64),
+    /// The rate of the campaign compares like this.
+    CampaignRate(Metric, Comparison, f64),
     /// The newest `count` events of the kind, of the source, are not older than `within` before the event.
     Pattern { count: usize, kind: Kind, within: i64 },
+}
+
+/// How a value compares with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    AtLeast,
+    Above,
+    AtMost,
+    Below,
+}
+
+impl Comparison {
+    /// In the order in which they are tried: the longest first.
+    const ALL: [(&'static str, Self); 4] =
+        [(">=", Self::AtLeast), ("<=", Self::AtMost), (">", Self::Above), ("<", Self::Below)];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::AtLeast => ">=",
+            Self::Above => ">",
+            Self::AtMost => "<=",
+            Self::Below => "<",
+        }
+    }
+
+    fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::AtLeast => value >= limit,
+            Self::Above => value > limit,
+            Self::AtMost => value <= limit,
+            Self::Below => value < limit,
+        }
+    }
 }
 
 /// Whose hours are meant.
@@ -40,7 +78,7 @@ pub(crate) enum HoursZone {
 pub struct ConditionValue {
     /// The condition, as in the settings.
     pub condition: String,
-    /// The value that was read: whether the recipient is a member, the local hour, or the number of events.
+    /// The value that was read: whether the recipient is a member, the local hour, the number of events, the score, or the rate.
     pub value: Value,
     /// Whether the condition holds.
     pub held: bool,
@@ -56,6 +94,9 @@ impl Condition {
         if zone.is_some() && hours.is_none() {
             return Err((format!("{field}.zone"), Problem::ZoneAlone));
         }
+        if let Some(score) = score {
+            return at(format!("{field}.score"), read_score(score));
+        }
         match (segment, hours, pattern) {
             (Some(name), ..) => {
                 at(format!("{field}.segment"), crate::rule::check_name(name))?;
@@ -68,8 +109,8 @@ impl Condition {
             }
             (.., Some(pattern)) => at(format!("{field}.pattern"), read_pattern(pattern)),
             _ => {
-                let name = if score.is_some() { "score" } else { "campaign_rate" };
-                Err((format!("{field}.{name}"), Problem::NotAvailable))
+                let rate = campaign_rate.as_deref().unwrap_or_default();
+                at(format!("{field}.campaign_rate"), read_campaign_rate(rate))
             }
         }
     }
@@ -78,6 +119,7 @@ impl Condition {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Segment(name) => format!("segment {name}"),
+            Self::Score(comparison, limit) => format!("score {} {limit}", comparison.text()),
             Self::Hours { from, to, zone } => {
                 let zone = match zone {
                     HoursZone::Recipient => "recipient",
@@ -85,10 +127,31 @@ impl Condition {
                 };
                 format!("hours {from:02}-{to:02} {zone}")
             }
+            Self::CampaignRate(metric, comparison, limit) => {
+                format!("campaign_rate {} {} {limit}", metric.as_str(), comparison.text())
+            }
             Self::Pattern { count, kind, within } => {
                 format!("{count} {kind} within {}", span::in_words(*within))
             }
         }
+    }
+
+    /// Returns whether the condition is about a recipient. An incident has none.
+    pub(crate) const fn needs_recipient(&self) -> bool {
+        !matches!(self, Self::Hours { zone: HoursZone::Named(_), .. })
+    }
+
+    /// Evaluates a condition that needs no recipient, at a time in UTC microseconds.
+    pub(crate) fn evaluate_at(&self, at: i64) -> ConditionValue {
+        let hour = match self {
+            Self::Hours { zone, .. } => local_hour(at, zone, &RecipientState::default()),
+            _ => None,
+        };
+        let held = match (self, hour) {
+            (Self::Hours { from, to, .. }, Some(hour)) => is_within(hour, *from, *to),
+            _ => false,
+        };
+        ConditionValue { condition: self.text(), value: json!(hour), held }
     }
 
     /// Evaluates the condition. `state` has the event already.
@@ -107,6 +170,14 @@ impl Condition {
                 let hour = local_hour(facts.received_at.micros(), zone, state);
                 (json!(hour), hour.is_some_and(|hour| is_within(hour, *from, *to)))
             }
+            Self::Score(comparison, limit) => {
+                let score = state.score(facts);
+                (json!(score), score.is_some_and(|score| comparison.holds(score, *limit)))
+            }
+            Self::CampaignRate(metric, comparison, limit) => {
+                let rate = campaign_rate(*metric, facts, reads);
+                (json!(rate), rate.is_some_and(|rate| comparison.holds(rate, *limit)))
+            }
             Self::Pattern { count, kind, within } => {
                 let found = state.count_since(facts, *kind, facts.happened_at(), *within);
                 (json!(found), found >= *count)
@@ -114,6 +185,20 @@ impl Condition {
         };
         ConditionValue { condition: self.text(), value, held }
     }
+}
+
+/// Returns the rate of the event's campaign since it began. `None` if the event names no campaign, if nothing is known of
+/// it, or if nothing of it was delivered: then all rates of the source may be unknown.
+fn campaign_rate(metric: Metric, facts: &Facts, reads: &Reads<'_>) -> Option<f64> {
+    let campaign = facts.campaign.as_deref()?;
+    let counts = (reads.campaign)(facts.provider, &facts.source, campaign)?;
+    if counts.get(Counter::Delivered) == 0 {
+        return None;
+    }
+    let (numerator, denominator) = fraction(metric, &counts, View::Arrival);
+    #[expect(clippy::cast_precision_loss, reason = "a campaign has fewer than 2^52 messages")]
+    let rate = numerator as f64 / denominator as f64;
+    (denominator > 0).then_some(rate.min(1.0))
 }
 
 /// Returns the hour of a moment in UTC microseconds. `None` if the zone is not known.
@@ -148,6 +233,31 @@ fn read_zone(name: Option<&str>) -> Result<HoursZone, Problem> {
             zone.map(HoursZone::Named).map_err(|_| Problem::Zone(name.to_owned()))
         }
     }
+}
+
+fn read_campaign_rate(text: &str) -> Result<Condition, Problem> {
+    let metrics =
+        || Metric::ALL.iter().map(|metric| metric.as_str()).collect::<Vec<_>>().join(", ");
+    let problem = || Problem::CampaignRate(metrics());
+    let start = text.find(['<', '>']).ok_or_else(problem)?;
+    let (name, comparison) = text.split_at(start);
+    let is_named = |metric: &&Metric| metric.as_str() == name.trim();
+    let metric = Metric::ALL.iter().find(is_named).ok_or_else(problem)?;
+    match read_score(comparison) {
+        Ok(Condition::Score(comparison, limit)) => {
+            Ok(Condition::CampaignRate(*metric, comparison, limit))
+        }
+        _ => Err(problem()),
+    }
+}
+
+fn read_score(text: &str) -> Result<Condition, Problem> {
+    let of = Comparison::ALL.into_iter();
+    let read =
+        of.filter_map(|(sign, comparison)| Some((comparison, text.trim().strip_prefix(sign)?)));
+    let (comparison, limit) = read.into_iter().next().ok_or(Problem::Score)?;
+    let limit = limit.trim().parse().ok().filter(|limit| (0.0..=1.0).contains(limit));
+    Ok(Condition::Score(comparison, limit.ok_or(Problem::Score)?))
 }
 
 fn read_pattern(text: &str) -> Result<Condition, Problem> {

@@ -57,6 +57,22 @@ problems! {
     Empty => "empty", "the list is empty; write at least one element, or leave the field out";
     /// Not a kind of event.
     Kind(String) => "kind", "`{0}` is not a kind of event; write one such as clicked, opened or delivered";
+    /// Not a change of an incident that can start a rule.
+    Change(String) => "change", "`{0}` is not a change that starts rules; write opened, escalated, reminder or resolved";
+    /// Not a family of incidents.
+    Family(String) => "family", "`{0}` is not a family; write bounces, blocks, complaints, engagement, silence or list_quality";
+    /// Not a severity.
+    Severity(String) => "severity", "`{0}` is not a severity; write warning, critical or page";
+    /// `incidents` next to fields about events.
+    IncidentsAlone => "incidents_alone", "a rule starts from events or from incidents; remove the other fields of `when`, or write a second rule";
+    /// A condition or an action needs a recipient, and the rule starts from incidents.
+    NeedsRecipient => "needs_recipient", "this needs a recipient, and an incident has none; remove it, or start the rule from events";
+    /// A mail about an incident without an address.
+    NoAddress => "no_address", "an incident has no recipient, so write the address that gets the mail, such as to = \"ops@acme.example\"";
+    /// An address for the mail about an event.
+    AddressOfEvent => "address_of_event", "the mail of a rule that starts from events goes to the recipient of the event; remove the address";
+    /// Not an address.
+    Address => "address", "must be one mail address, such as ops@acme.example";
     /// Not a provider.
     Provider(String) => "provider", "`{0}` is not a provider; write one such as ses or sendgrid";
     /// Not a glob.
@@ -69,8 +85,10 @@ problems! {
     Span(String) => "span", "{0}";
     /// A condition is not exactly one.
     OneCondition => "one_condition", "write exactly one of segment, hours, pattern, score and campaign_rate in each condition";
-    /// The condition cannot be evaluated in this release.
-    NotAvailable => "not_available", "this condition is not available yet, because no topic has its values; remove it";
+    /// Not a comparison with a rate.
+    CampaignRate(String) => "campaign_rate", "write a rate, a comparison and a number from 0 to 1, such as `bounce < 0.02`; the rates are {0}";
+    /// Not a comparison with a score.
+    Score => "score", "write a comparison with a number from 0 to 1, such as `>=0.4` or `<0.1`";
     /// Not a span of hours.
     Hours => "hours", "write the first hour and the hour of the end, such as 08-20 or 22-06";
     /// Not a time zone.
@@ -86,7 +104,7 @@ problems! {
     /// No secret.
     Secret => "secret", "must be env:NAME, file:PATH or the secret itself";
     /// Not a source of a field.
-    FieldSource(String) => "field_source", "`{0}` is not a value; write event.NAME, such as event.recipient or event.labels.NAME, or static:TEXT";
+    FieldSource(String) => "field_source", "`{0}` is not a value; write event.NAME, such as event.recipient or event.labels.NAME, in a rule that starts from incidents incident.NAME, such as incident.campaign, or static:TEXT";
     /// A template that cannot be used.
     Template(String) => "template", "the template cannot be used: {0}";
     /// A mail names a template that does not exist.

@@ -6,6 +6,8 @@ use event::{Event, EventId, Kind, OccurredAt, Provider, ReceivedAt, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::EngagementDelta;
+
 /// The part of an event that rules, templates and receivers see: everything except the provider's bytes and
 /// technical details. `mail.intents`, `mail.actions` and webhooks contain it as `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,9 @@ pub struct Facts {
     pub human: bool,
     /// Whether the request was verified.
     pub authentic: bool,
+    /// What the event counts for in the score. Receivers do not get it.
+    #[serde(skip)]
+    pub counts: EngagementDelta,
 }
 
 impl Facts {
@@ -116,6 +121,7 @@ impl Facts {
                 .collect(),
             human: event.automation.is_none(),
             authentic: event.authentic,
+            counts: EngagementDelta::default(),
         })
     }
 
@@ -174,6 +180,7 @@ impl Facts {
             labels: BTreeMap::new(),
             human: true,
             authentic: true,
+            counts: EngagementDelta::default(),
         }
     }
 }

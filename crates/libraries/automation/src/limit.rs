@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rule::MOST_IN_LIMIT;
 use crate::span::DAY;
-use crate::{Action, Intent, Rule};
+use crate::{Action, Intent, Rule, Subject};
 
 /// The greatest number of campaigns that a rule counts. It does not act for further ones until one of them was quiet
 /// for [`CAMPAIGN_KEPT`].
@@ -17,6 +17,13 @@ const CAMPAIGN_KEPT: i64 = 90 * DAY;
 /// How long an intent is remembered after the last of its follow-ups is due, in microseconds. One partition of
 /// `mail.events` may lag behind the others, by at most the retention of the topic.
 const PARENT_KEPT: i64 = 14 * DAY;
+
+/// The greatest number of transitions of incidents, and of groups of incidents, that a rule remembers. The oldest are
+/// forgotten.
+const MOST_REMEMBERED: usize = 10_000;
+/// How long a transition of an incident is remembered, in microseconds. `mail.alerts`, from which incidents can be
+/// computed again, is kept for 90 days.
+const TRANSITION_KEPT: i64 = 100 * DAY;
 
 /// Whether an intent becomes actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,10 @@ pub enum Refusal {
     Parent,
     /// The rule or the follow-up is no longer in the settings.
     RuleGone,
+    /// The rule has acted on this transition of the incident. It was published again.
+    Repeated,
+    /// The cooldown of the rule for the group of the incident is not over.
+    Cooldown,
 }
 
 impl Refusal {
@@ -48,6 +59,8 @@ impl Refusal {
             Self::CampaignLimit => "campaign_limit",
             Self::Parent => "parent",
             Self::RuleGone => "rule_gone",
+            Self::Repeated => "repeated",
+            Self::Cooldown => "cooldown",
         }
     }
 }
@@ -63,6 +76,10 @@ pub struct LimitState {
     /// Intents of a limited rule with follow-ups that were allowed, with the time until which they are remembered.
     parents: BTreeMap<EventId, i64>,
     parents_by_expiry: BTreeSet<(i64, EventId)>,
+    /// The transitions of incidents that the rule has acted on, with their times. UTC microseconds.
+    transitions: BTreeMap<EventId, i64>,
+    /// When the rule has acted last for each group of incidents.
+    groups: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +123,18 @@ impl LimitState {
         if rule.is_limited() && intent.parent.is_some_and(|parent| !is_known(parent)) {
             return Verdict::Refused(Refusal::Parent);
         }
+        if let Subject::Incident(incident) = &intent.subject {
+            if self.transitions.contains_key(&incident.transition_id()) {
+                return Verdict::Refused(Refusal::Repeated);
+            }
+            let acted_at = self.groups.get(&incident.group);
+            let is_cooling = |cooldown: i64| {
+                acted_at.is_some_and(|acted_at| intent.at < acted_at.saturating_add(cooldown))
+            };
+            if rule.cooldown.is_some_and(is_cooling) {
+                return Verdict::Refused(Refusal::Cooldown);
+            }
+        }
         if let Some(limit) = rule.limit {
             let since = self.now(intent).saturating_sub(limit.per);
             let recent = self.times.len() - self.times.partition_point(|at| *at <= since);
@@ -113,7 +142,7 @@ impl LimitState {
                 return Verdict::Refused(Refusal::Limit);
             }
         }
-        if let (Some(most), Some(campaign)) = (rule.campaign_limit, &intent.event.campaign)
+        if let (Some(most), Some(campaign)) = (rule.campaign_limit, intent.subject.campaign())
             && (self.count_of(campaign, intent.at) >= most || !self.has_room(campaign, intent.at))
         {
             return Verdict::Refused(Refusal::CampaignLimit);
@@ -130,6 +159,7 @@ impl LimitState {
         self.count_time(rule, intent, &mut changes)?;
         self.count_campaign(rule, intent, &mut changes)?;
         self.remember_parent(rule, intent, &mut changes)?;
+        self.remember_incident(rule, intent, &mut changes)?;
         Ok(changes)
     }
 
@@ -176,12 +206,12 @@ impl LimitState {
         intent: &Intent,
         changes: &mut Vec<LimitChange>,
     ) -> serde_json::Result<()> {
-        let (Some(_), Some(campaign)) = (rule.campaign_limit, &intent.event.campaign) else {
+        let (Some(_), Some(campaign)) = (rule.campaign_limit, intent.subject.campaign()) else {
             return Ok(());
         };
         let at = self.campaigns.get(campaign).map_or(intent.at, |it| it.at.max(intent.at));
         let counted = CampaignCount { count: self.count_of(campaign, intent.at) + 1, at };
-        self.campaigns.insert(campaign.clone(), counted);
+        self.campaigns.insert(campaign.to_owned(), counted);
         changes.push((format!("campaign/{campaign}"), Some(serde_json::to_vec(&counted)?)));
         while self.campaigns.len() > MOST_CAMPAIGNS {
             let quietest = self.campaigns.iter().min_by_key(|(name, it)| (it.at, *name));
@@ -221,10 +251,48 @@ impl LimitState {
         Ok(())
     }
 
+    fn remember_incident(
+        &mut self,
+        rule: &Rule,
+        intent: &Intent,
+        changes: &mut Vec<LimitChange>,
+    ) -> serde_json::Result<()> {
+        let Subject::Incident(incident) = &intent.subject else { return Ok(()) };
+        let (id, group, at) = (incident.transition_id(), &incident.group, intent.at);
+        let value = Some(serde_json::to_vec(&at)?);
+        for forgotten in forget(&mut self.transitions, at.saturating_sub(TRANSITION_KEPT)) {
+            changes.push((format!("transition/{forgotten}"), None));
+        }
+        let cooldown = rule.cooldown.unwrap_or(0);
+        for forgotten in forget(&mut self.groups, at.saturating_sub(cooldown)) {
+            changes.push((format!("group/{forgotten}"), None));
+        }
+        self.transitions.insert(id, at);
+        changes.push((format!("transition/{id}"), value.clone()));
+        if rule.cooldown.is_some() {
+            self.groups.insert(group.clone(), at);
+            changes.push((format!("group/{group}"), value));
+        }
+        Ok(())
+    }
+
     fn insert_parent(&mut self, id: EventId, expiry: i64) {
         self.parents.insert(id, expiry);
         self.parents_by_expiry.insert((expiry, id));
     }
+}
+
+/// Removes what was remembered until a time, and the oldest so that one more can be remembered. Returns its keys.
+fn forget<K: Ord + Clone>(remembered: &mut BTreeMap<K, i64>, until: i64) -> Vec<K> {
+    let mut forgotten: Vec<K> =
+        remembered.extract_if(.., |_, at| *at <= until).map(|(key, _)| key).collect();
+    while remembered.len() >= MOST_REMEMBERED {
+        let oldest = remembered.iter().min_by_key(|(key, at)| (**at, *key));
+        let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
+        remembered.remove(&oldest);
+        forgotten.push(oldest);
+    }
+    forgotten
 }
 
 fn has_actions(rule: &Rule, intent: &Intent) -> bool {
@@ -239,6 +307,8 @@ pub struct LimitRestore {
     times: BTreeMap<String, Acted>,
     campaigns: BTreeMap<String, CampaignCount>,
     parents: BTreeMap<EventId, i64>,
+    transitions: BTreeMap<EventId, i64>,
+    groups: BTreeMap<String, i64>,
 }
 
 impl LimitRestore {
@@ -257,6 +327,11 @@ impl LimitRestore {
                 let id = id.parse().map_err(|_| error())?;
                 set(&mut self.parents, id, value).ok_or_else(error)
             }
+            ("transition", id) => {
+                let id = id.parse().map_err(|_| error())?;
+                set(&mut self.transitions, id, value).ok_or_else(error)
+            }
+            ("group", name) => set(&mut self.groups, name.to_owned(), value).ok_or_else(error),
             _ => Err(error()),
         }
     }
@@ -271,6 +346,8 @@ impl LimitRestore {
             acted: acted.last().map_or(0, |acted| acted.number + 1),
             times: acted.into_iter().skip(forgotten).map(|acted| acted.at).collect(),
             campaigns: self.campaigns,
+            transitions: self.transitions,
+            groups: self.groups,
             ..LimitState::default()
         };
         for (id, expiry) in self.parents {

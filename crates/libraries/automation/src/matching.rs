@@ -1,9 +1,10 @@
 //! The first decision: which rules want to act on an event.
 
-use event::{EventId, IdBuilder, Kind};
+use event::{EventId, IdBuilder, Kind, Provider};
 use serde::{Deserialize, Serialize};
+use window::Counts;
 
-use crate::{Action, ConditionValue, Facts, RecipientState, RuleSet};
+use crate::{Action, ConditionValue, Facts, IncidentFacts, RecipientState, RuleSet, Subject};
 
 /// How many rules may act on one event. Those with a lower priority do not.
 pub const MOST_INTENTS: usize = 8;
@@ -25,13 +26,14 @@ pub struct Intent {
     /// The intent that the follow-up belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<EventId>,
-    /// The partition of the recipient.
+    /// The partition of the recipient, or that of the actions about the incident.
     pub partition: i32,
     /// What the conditions were about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ConditionValue>,
-    /// The event that started the rule.
-    pub event: Facts,
+    /// What started the rule.
+    #[serde(flatten)]
+    pub subject: Subject,
 }
 
 /// Actions that are due later: a record of the changelog of the match stage.
@@ -58,6 +60,8 @@ pub struct FollowUp {
 pub struct Reads<'a> {
     /// Returns whether the recipient is a member of a segment.
     pub is_member: &'a dyn Fn(&str) -> bool,
+    /// Returns the counts of a campaign since it began, by provider, source and campaign. `None` if they are not known.
+    pub campaign: &'a dyn Fn(Provider, &str, &str) -> Option<Counts>,
 }
 
 /// What follows from an event.
@@ -128,10 +132,29 @@ pub fn decide(
             parent: None,
             partition,
             values,
-            event: facts.clone(),
+            subject: Subject::Event(facts.clone()),
         });
     }
     decision
+}
+
+/// Decides which rules want to act on a change of an incident: all that match, because incidents are few. Whether they
+/// have done so before, and their cooldowns, are part of the second decision. `partition` is that of the actions.
+pub fn decide_incident(rules: &RuleSet, partition: i32, incident: &IncidentFacts) -> Vec<Intent> {
+    let started = rules.rules().iter().filter(|rule| rule.when.matches_incident(incident));
+    let wanted = started.filter_map(|rule| Some((rule, rule.evaluate_incident(incident)?)));
+    let intents = wanted.map(|(rule, values)| Intent {
+        intent_id: intent_id(&rule.name, incident.transition_id(), None),
+        rule: rule.name.clone(),
+        rules: rules.digest().to_owned(),
+        at: incident.at,
+        follow_up: None,
+        parent: None,
+        partition,
+        values,
+        subject: Subject::Incident(incident.clone()),
+    });
+    intents.collect()
 }
 
 impl FollowUp {
@@ -164,12 +187,12 @@ impl FollowUp {
             parent: Some(self.parent),
             partition,
             values: Vec::new(),
-            event: self.event,
+            subject: Subject::Event(self.event),
         }
     }
 }
 
-/// Returns the id of an intent.
+/// Returns the id of an intent about an event, or about the transition of an incident.
 fn intent_id(rule: &str, event_id: EventId, follow_up: Option<u16>) -> EventId {
     let id = IdBuilder::new("intent").part(rule.as_bytes()).part(event_id.as_bytes());
     match follow_up {

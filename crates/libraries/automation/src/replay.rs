@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use event::EventId;
 
 use crate::{
-    Action, ActionRecord, Facts, FollowUp, Intent, LimitState, Reads, RecipientState, Refusal,
-    RuleSet, Verdict, decide,
+    Action, ActionRecord, Facts, FollowUp, IncidentFacts, Intent, LimitState, Reads,
+    RecipientState, Refusal, RuleSet, Verdict, decide, decide_incident,
 };
 
-/// The state of a replay. It begins without any history.
+/// The state of a replay. It begins without any history, and knows no rates of campaigns.
 pub struct Replay<'r> {
     rules: &'r RuleSet,
     states: HashMap<String, RecipientState>,
@@ -62,7 +62,8 @@ impl<'r> Replay<'r> {
         let known = self.states.get(recipient).cloned().unwrap_or_default();
         let members = &self.members;
         let is_member = |segment: &str| members.contains(&(segment.to_owned(), recipient.clone()));
-        let decision = decide(self.rules, 0, facts, &known, &Reads { is_member: &is_member });
+        let reads = Reads { is_member: &is_member, campaign: &|_, _, _| None };
+        let decision = decide(self.rules, 0, facts, &known, &reads);
         if !decision.state.is_empty() {
             self.states.insert(recipient.clone(), decision.state);
         }
@@ -70,6 +71,14 @@ impl<'r> Replay<'r> {
             self.follow_ups.insert((follow_up.due, follow_up.id), follow_up);
         }
         outcomes.extend(decision.intents.into_iter().map(|intent| self.judge(intent)));
+        outcomes
+    }
+
+    /// Receives a change of an incident, in the order of its time among the events, and returns what followed.
+    pub fn receive_incident(&mut self, incident: &IncidentFacts) -> Vec<Outcome> {
+        let mut outcomes = self.pass_time(incident.at);
+        let intents = decide_incident(self.rules, 0, incident);
+        outcomes.extend(intents.into_iter().map(|intent| self.judge(intent)));
         outcomes
     }
 
@@ -83,8 +92,8 @@ impl<'r> Replay<'r> {
                 // The changes are only needed for a changelog. They are numbers and names, so they can be written.
                 let _ = state.allow(rule, &intent);
                 let acted = ActionRecord::all(rule, &intent).into_iter().map(|(record, action)| {
-                    let member =
-                        |segment: &String| (segment.clone(), record.event.recipient.clone());
+                    let recipient = record.subject.recipient().unwrap_or_default();
+                    let member = |segment: &String| (segment.clone(), recipient.to_owned());
                     match action {
                         Action::SegmentAdd(segment) => drop(self.members.insert(member(segment))),
                         Action::SegmentRemove(segment) => {

@@ -7,10 +7,11 @@ use regex::{Regex, RegexBuilder};
 use crate::action::{self, Action};
 use crate::condition::Condition;
 use crate::error::{Checked, Problem, at};
+use crate::incident::IncidentFilter;
 use crate::settings::{LimitSettings, RuleSettings, WhenSettings};
 use crate::span::{self, DAY, SECOND};
 use crate::template::Mails;
-use crate::{ConditionValue, Facts, Reads, RecipientState};
+use crate::{ConditionValue, Facts, IncidentFacts, Reads, RecipientState, Subject};
 
 /// The greatest number of conditions of a rule, and of elements of a list.
 const MOST_IN_LIST: usize = 64;
@@ -52,9 +53,16 @@ pub struct Limit {
     pub per: i64,
 }
 
+/// What starts a rule.
+#[derive(Debug, Clone)]
+pub(crate) enum When {
+    Events(EventFilter),
+    Incidents(IncidentFilter),
+}
+
 /// Which events start a rule.
 #[derive(Debug, Clone)]
-pub(crate) struct When {
+pub(crate) struct EventFilter {
     kinds: Option<Vec<Kind>>,
     providers: Option<Vec<Provider>>,
     sources: Option<GlobSet>,
@@ -72,7 +80,14 @@ impl Rule {
             .and
             .iter()
             .enumerate()
-            .map(|(index, condition)| Condition::read(condition, &format!("and[{index}]")))
+            .map(|(index, condition)| {
+                let field = format!("and[{index}]");
+                let condition = Condition::read(condition, &field)?;
+                if when.is_about_incidents() && condition.needs_recipient() {
+                    return Err((field, Problem::NeedsRecipient));
+                }
+                Ok(condition)
+            })
             .collect::<Result<_, _>>()?;
         let share = settings.share;
         if !(share > 0.0 && share <= 1.0) {
@@ -83,6 +98,8 @@ impl Rule {
         if settings.campaign_limit == Some(0) {
             return Err(("campaign_limit".to_owned(), Problem::Limit(u64::MAX)));
         }
+        let (actions, of) = (&settings.actions, when.sample());
+        let actions = action::read_all(actions, "do", (mails, &of))?;
         Ok(Self {
             name: settings.name.clone(),
             when,
@@ -92,7 +109,7 @@ impl Rule {
             cooldown: at("cooldown", cooldown)?,
             limit: settings.limit.as_ref().map(read_limit).transpose()?,
             campaign_limit: settings.campaign_limit,
-            actions: action::read_all(&settings.actions, "do", mails)?,
+            actions,
         })
     }
 
@@ -110,6 +127,21 @@ impl Rule {
                 _ => None,
             },
         }
+    }
+
+    /// Returns whether the rule starts from incidents.
+    pub const fn is_about_incidents(&self) -> bool {
+        self.when.is_about_incidents()
+    }
+
+    /// Returns what was decided about an incident, if the conditions hold.
+    pub(crate) fn evaluate_incident(
+        &self,
+        incident: &IncidentFacts,
+    ) -> Option<Vec<ConditionValue>> {
+        let evaluated = self.conditions.iter().map(|it| it.evaluate_at(incident.at));
+        let values: Vec<_> = evaluated.collect();
+        (values.iter().filter(|value| value.held).count() >= self.needed).then_some(values)
     }
 
     /// Returns what was decided, if the conditions hold. `state` has the event already.
@@ -135,7 +167,49 @@ fn needed(share: f64, count: usize) -> usize {
 
 impl When {
     fn read(settings: &WhenSettings) -> Checked<Self> {
-        let WhenSettings { kinds, providers, sources, campaigns, recipients, human } = settings;
+        let Some(incidents) = &settings.incidents else {
+            return EventFilter::read(settings).map(Self::Events);
+        };
+        let is_alone = WhenSettings { human: settings.human, ..WhenSettings::default() }
+            == WhenSettings { incidents: None, ..settings.clone() };
+        if !is_alone || !settings.human {
+            return Err(("when".to_owned(), Problem::IncidentsAlone));
+        }
+        IncidentFilter::read(incidents).map(Self::Incidents)
+    }
+
+    pub(crate) const fn is_about_incidents(&self) -> bool {
+        matches!(self, Self::Incidents(_))
+    }
+
+    /// Returns what starts the rule with every field, to try templates on.
+    fn sample(&self) -> Subject {
+        match self {
+            Self::Events(_) => Subject::Event(Facts::sample()),
+            Self::Incidents(_) => Subject::Incident(IncidentFacts::sample()),
+        }
+    }
+
+    /// Returns whether events of the kind can start the rule.
+    pub(crate) fn has_kind(&self, kind: Kind) -> bool {
+        matches!(self, Self::Events(filter) if filter.has_kind(kind))
+    }
+
+    /// Returns whether the event starts the rule.
+    pub(crate) fn matches(&self, facts: &Facts) -> bool {
+        matches!(self, Self::Events(filter) if filter.matches(facts))
+    }
+
+    /// Returns whether the change of an incident starts the rule.
+    pub(crate) fn matches_incident(&self, incident: &IncidentFacts) -> bool {
+        matches!(self, Self::Incidents(filter) if filter.matches(incident))
+    }
+}
+
+impl EventFilter {
+    fn read(settings: &WhenSettings) -> Checked<Self> {
+        let WhenSettings { kinds, providers, sources, campaigns, recipients, human, incidents: _ } =
+            settings;
         let kind = |name: &String| name.parse().map_err(|_| Problem::Kind(name.clone()));
         let provider = |name: &String| name.parse().map_err(|_| Problem::Provider(name.clone()));
         let recipients = recipients.as_deref().map(read_regex).transpose();
@@ -149,13 +223,11 @@ impl When {
         })
     }
 
-    /// Returns whether events of the kind can start the rule.
-    pub(crate) fn has_kind(&self, kind: Kind) -> bool {
+    fn has_kind(&self, kind: Kind) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
     }
 
-    /// Returns whether the event starts the rule.
-    pub(crate) fn matches(&self, facts: &Facts) -> bool {
+    fn matches(&self, facts: &Facts) -> bool {
         let campaign = facts.campaign.as_deref();
         let is_campaign =
             |globs: &GlobSet| campaign.is_some_and(|campaign| globs.is_match(campaign));
@@ -185,7 +257,7 @@ pub(crate) const fn check_length(length: usize, most: usize) -> Result<(), Probl
     if length > most { Err(Problem::TooMany(most)) } else { Ok(()) }
 }
 
-fn read_list<T>(
+pub(crate) fn read_list<T>(
     names: Option<&Vec<String>>,
     read: impl Fn(&String) -> Result<T, Problem>,
 ) -> Result<Option<Vec<T>>, Problem> {
@@ -197,7 +269,7 @@ fn read_list<T>(
     names.iter().map(read).collect::<Result<_, _>>().map(Some)
 }
 
-fn read_globs(globs: Option<&Vec<String>>) -> Result<Option<GlobSet>, Problem> {
+pub(crate) fn read_globs(globs: Option<&Vec<String>>) -> Result<Option<GlobSet>, Problem> {
     let glob = |text: &String| {
         let problem = |_| Problem::Glob(text.clone());
         GlobBuilder::new(text).literal_separator(false).build().map_err(problem)

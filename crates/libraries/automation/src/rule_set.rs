@@ -5,6 +5,7 @@ use event::{IdBuilder, Kind};
 use crate::Action;
 use crate::condition::{Condition, HoursZone};
 use crate::error::{Problem, RuleError};
+use crate::recipient_state::SCORE_KEPT;
 use crate::rule::Rule;
 use crate::settings::AutomationSettings;
 use crate::template::Mails;
@@ -20,6 +21,7 @@ pub struct RuleSet {
     mails: Mails,
     digest: String,
     uses_zone: bool,
+    uses_score: bool,
     /// For each kind, the greatest number of events that a pattern counts.
     counted: [Option<usize>; Kind::ALL.len()],
     /// Microseconds.
@@ -81,7 +83,15 @@ impl RuleSet {
                         self.read[Kind::Opened as usize] = true;
                         self.read[Kind::Clicked as usize] = true;
                     }
-                    Condition::Hours { .. } | Condition::Segment(_) => {}
+                    Condition::Score(..) => {
+                        self.uses_score = true;
+                        for kind in [Kind::Delivered, Kind::Bounced, Kind::Opened, Kind::Clicked] {
+                            self.read[kind as usize] = true;
+                        }
+                    }
+                    Condition::Hours { .. }
+                    | Condition::Segment(_)
+                    | Condition::CampaignRate(..) => {}
                 }
             }
             for action in &rule.actions {
@@ -120,6 +130,11 @@ impl RuleSet {
         self.read[kind as usize]
     }
 
+    /// Returns whether a rule starts from incidents.
+    pub fn reads_incidents(&self) -> bool {
+        self.rules.iter().any(Rule::is_about_incidents)
+    }
+
     /// Returns whether a rule asks for the members of the segment.
     pub fn reads_segment(&self, name: &str) -> bool {
         self.rules
@@ -131,7 +146,19 @@ impl RuleSet {
     /// Returns how far back events can matter for a decision, in microseconds.
     pub fn memory(&self) -> i64 {
         let cooldowns = self.rules.iter().filter_map(|rule| rule.cooldown);
-        cooldowns.chain([self.longest_pattern]).max().unwrap_or(0)
+        let score = self.uses_score.then_some(SCORE_KEPT);
+        cooldowns.chain([self.longest_pattern]).chain(score).max().unwrap_or(0)
+    }
+
+    /// Returns whether a rule asks for the rate of a campaign, so that `mail.campaigns` matters.
+    pub fn uses_campaign_rate(&self) -> bool {
+        let mut conditions = self.rules.iter().flat_map(|rule| &rule.conditions);
+        conditions.any(|condition| matches!(condition, Condition::CampaignRate(..)))
+    }
+
+    /// Returns whether a rule asks for a score, so that [`Facts::counts`](crate::Facts::counts) matters.
+    pub const fn uses_score(&self) -> bool {
+        self.uses_score
     }
 
     pub(crate) const fn uses_zone(&self) -> bool {

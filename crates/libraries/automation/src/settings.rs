@@ -33,7 +33,7 @@ pub struct RuleSettings {
     /// Rules with a higher priority act first.
     #[serde(default)]
     pub priority: i32,
-    /// How long the rule does not act for a recipient after it has acted.
+    /// How long the rule does not act for a recipient, or for the group of an incident, after it has acted.
     pub cooldown: Option<String>,
     /// How often the rule may act for all recipients together.
     pub limit: Option<LimitSettings>,
@@ -65,10 +65,29 @@ pub struct WhenSettings {
     /// With `false`, opens and clicks by machines start the rule too.
     #[serde(default = "yes")]
     pub human: bool,
+    /// The rule starts from incidents instead of events. The other fields must be absent then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incidents: Option<WhenIncidentSettings>,
 }
 
 const fn yes() -> bool {
     true
+}
+
+/// The field `when.incidents`. A missing list allows everything, except for `changes`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhenIncidentSettings {
+    /// `opened` (the only one without this list), `escalated`, `reminder` or `resolved`.
+    pub changes: Option<Vec<String>>,
+    /// Names of families.
+    pub families: Option<Vec<String>>,
+    /// Names of severities.
+    pub severities: Option<Vec<String>>,
+    /// Globs of names of sources.
+    pub sources: Option<Vec<String>>,
+    /// Globs of campaigns. An incident without a campaign matches none.
+    pub campaigns: Option<Vec<String>>,
 }
 
 /// An element of `and`: exactly one of the conditions. `zone` belongs to `hours`.
@@ -169,11 +188,14 @@ pub enum ActionSettings {
         /// How many.
         add: i64,
     },
-    /// A mail to the recipient.
+    /// A mail to the recipient, or about an incident to a fixed address.
     #[serde(rename = "email")]
     Email {
         /// The name of a `[[automation.template]]`.
         template: String,
+        /// The address that gets the mail of a rule that starts from incidents.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
     },
     /// Further actions after some time.
     #[serde(rename = "followup")]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::error::{Checked, Problem, at};
 use crate::rule::{check_length, check_name};
 use crate::settings::TemplateSettings;
-use crate::{Facts, RuleError};
+use crate::{Facts, IncidentFacts, RuleError, Subject};
 
 /// The longest template in bytes.
 const LONGEST_TEMPLATE: usize = 256 << 10;
@@ -32,7 +32,10 @@ pub struct RenderError(String);
 /// What a template can use.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Context<'a> {
-    event: &'a serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incident: Option<&'a serde_json::Value>,
     rule: &'a str,
     action_id: &'a str,
 }
@@ -86,22 +89,22 @@ impl Template {
     ///
     /// # Errors
     /// Fails if it is too long, or if it cannot be rendered.
-    pub(crate) fn new(text: &str, form: Form) -> Result<Self, Problem> {
+    pub(crate) fn new(text: &str, form: Form, sample: &Subject) -> Result<Self, Problem> {
         if text.len() > LONGEST_TEMPLATE {
             return Err(Problem::Template(format!("it has more than {LONGEST_TEMPLATE} bytes")));
         }
         let template = Self { text: text.to_owned(), form };
-        let rendered = template.render(&Facts::sample(), "rule", "0");
+        let rendered = template.render(sample, "rule", "0");
         rendered.map(|_| template).map_err(|RenderError(error)| Problem::Template(error))
     }
 
     /// Renders the template.
     ///
     /// # Errors
-    /// Fails if the event lacks what the template uses, or if the template does too much.
+    /// Fails if the event or incident lacks what the template uses, or if the template does too much.
     pub fn render(
         &self,
-        event: &Facts,
+        subject: &Subject,
         rule: &str,
         action_id: &str,
     ) -> Result<String, RenderError> {
@@ -113,25 +116,16 @@ impl Template {
         environment.set_auto_escape_callback(move |_| escape);
         environment.set_formatter(format);
         let template = environment.template_from_str(&self.text).map_err(error)?;
-        let event = with_absent_fields(event).map_err(|error| RenderError(error.to_string()))?;
+        let value = subject.json_with_absent_fields();
         let mut out = Bounded(Vec::new());
-        let context = Context { event: &event, rule, action_id };
+        let (event, incident) = match subject {
+            Subject::Event(_) => (Some(&value), None),
+            Subject::Incident(_) => (None, Some(&value)),
+        };
+        let context = Context { event, incident, rule, action_id };
         template.render_captured_to(context, &mut out).map_err(error)?;
         String::from_utf8(out.0).map_err(|error| RenderError(error.to_string()))
     }
-}
-
-/// Returns the event as JSON, with `null` for fields that it does not have, so that a template can ask for them.
-fn with_absent_fields(event: &Facts) -> serde_json::Result<serde_json::Value> {
-    let mut value = serde_json::to_value(event)?;
-    if let Some(object) = value.as_object_mut() {
-        for field in Facts::FIELDS {
-            object.entry(field).or_insert(serde_json::Value::Null);
-        }
-        object.entry("labels").or_insert_with(|| serde_json::json!({}));
-        object.entry("tags").or_insert_with(|| serde_json::json!([]));
-    }
-    Ok(value)
 }
 
 /// Collects at most [`MOST_RENDERED`] bytes.
@@ -203,30 +197,43 @@ impl Mails {
 }
 
 impl MailTemplate {
+    /// Checks that the template can be rendered for an event or for an incident.
     fn read(settings: &TemplateSettings) -> Checked<Self> {
         at("name", check_name(&settings.name))?;
+        Self::read_for(settings, &Subject::Event(Facts::sample())).or_else(|error| {
+            Self::read_for(settings, &Subject::Incident(IncidentFacts::sample())).map_err(|_| error)
+        })
+    }
+
+    fn read_for(settings: &TemplateSettings, sample: &Subject) -> Checked<Self> {
         let html = settings.html.as_deref();
         Ok(Self {
-            subject: at("subject", Template::new(&settings.subject, Form::Plain))?,
-            text: at("text", Template::new(&settings.text, Form::Plain))?,
-            html: at("html", html.map(|html| Template::new(html, Form::Html)).transpose())?,
+            subject: at("subject", Template::new(&settings.subject, Form::Plain, sample))?,
+            text: at("text", Template::new(&settings.text, Form::Plain, sample))?,
+            html: at("html", html.map(|html| Template::new(html, Form::Html, sample)).transpose())?,
         })
+    }
+
+    /// Checks that the template can be rendered for what starts a rule.
+    pub(crate) fn check(&self, sample: &Subject) -> Result<(), Problem> {
+        let rendered = self.render(sample, "rule", "0");
+        rendered.map(drop).map_err(|RenderError(error)| Problem::Template(error))
     }
 
     /// Renders the mail.
     ///
     /// # Errors
     /// As [`Template::render`].
-    pub fn render(&self, event: &Facts, rule: &str, action_id: &str) -> Result<Mail, RenderError> {
-        let subject = self.subject.render(event, rule, action_id)?;
+    pub fn render(&self, of: &Subject, rule: &str, action_id: &str) -> Result<Mail, RenderError> {
+        let subject = self.subject.render(of, rule, action_id)?;
         // A line break would begin another header.
         let words: Vec<_> = subject.split_whitespace().collect();
         let subject = words.join(" ");
         let subject = subject.chars().filter(|c| !c.is_control());
-        let html = self.html.as_ref().map(|html| html.render(event, rule, action_id));
+        let html = self.html.as_ref().map(|html| html.render(of, rule, action_id));
         Ok(Mail {
             subject: subject.take(LONGEST_SUBJECT).collect(),
-            text: self.text.render(event, rule, action_id)?,
+            text: self.text.render(of, rule, action_id)?,
             html: html.transpose()?,
         })
     }

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod decisions;
+mod incidents;
 mod properties;
 mod rules;
+mod scores;
 
 use event::{EventId, Kind, OccurredAt, ReceivedAt};
 
@@ -32,7 +34,8 @@ pub(super) fn facts(number: u64, kind: Kind, at: i64) -> Facts {
 
 /// Decides about an event of a recipient who is a member of no segment.
 pub(super) fn step(rules: &RuleSet, facts: &Facts, state: &mut RecipientState) -> Decision {
-    let decision = decide(rules, 0, facts, state, &Reads { is_member: &|_| false });
+    let reads = Reads { is_member: &|_| false, campaign: &|_, _, _| None };
+    let decision = decide(rules, 0, facts, state, &reads);
     *state = decision.state.clone();
     decision
 }

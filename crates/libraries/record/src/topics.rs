@@ -49,6 +49,8 @@ pub struct Topics {
     pub automate_changelog: String,
     /// The changelog of automate-limit: how often rules have acted. Compacted.
     pub limits_changelog: String,
+    /// What each campaign counts since it began. Keyed by scope. Compacted.
+    pub campaigns: String,
 }
 
 /// The partitions, replication and retention of all topics.
@@ -174,6 +176,7 @@ impl Topics {
             segments: name("mail.segments"),
             automate_changelog: name("mail.changelog.automate"),
             limits_changelog: name("mail.changelog.automate-limits"),
+            campaigns: name("mail.campaigns"),
         }
     }
 
@@ -211,6 +214,7 @@ impl Topics {
                 &self.segments,
                 &self.automate_changelog,
                 &self.limits_changelog,
+                &self.campaigns,
             ]
             .contains(&&spec.name);
             let (policy, otherwise) = if spec.name == self.erased {
@@ -328,7 +332,8 @@ impl Topics {
         let segments = compacted_like(&self.segments, by_recipient);
         let automate_changelog = compacted_like(&self.automate_changelog, by_recipient);
         let limits_changelog = compacted_like(&self.limits_changelog, by_scope);
-        specs.extend([segments, automate_changelog, limits_changelog]);
+        let campaigns = compacted_like(&self.campaigns, by_scope);
+        specs.extend([segments, automate_changelog, limits_changelog, campaigns]);
         specs.extend([
             compacted,
             positions,

@@ -470,6 +470,11 @@ pub const METRICS: &[Metric] = &[
     // suppress
     gauge("mailpulse_suppress_entries", Unit::Count, "Records of mail.suppressions in memory."),
     gauge(
+        "mailpulse_suppress_provisional_entries",
+        Unit::Count,
+        "Entries of hard bounces that are provisional, because an incident about their mailbox provider is open.",
+    ),
+    gauge(
         "mailpulse_suppress_follow_age_seconds",
         Unit::Seconds,
         "Time since Kafka last answered the thread that reads mail.suppressions. Lookups know nothing newer.",

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use event::EventId;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::RecipientDigest;
 
@@ -217,6 +218,10 @@ pub struct Evidence {
     pub note: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
+    /// The incident during which the entry began: one about the hard bounces of this mailbox provider. An entry that is
+    /// provisional waits for its end. The entry keeps the id then, and with later evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
 }
 
 impl EntryValue {
@@ -249,13 +254,23 @@ pub struct EntryFacts {
     pub expires_at: Option<i64>,
     #[serde(default)]
     pub provisional: bool,
+    /// The id of the incident during which the entry began. `None` also if it is no id.
+    #[serde(default, deserialize_with = "incident_id")]
+    pub incident: Option<EventId>,
 }
 
 impl From<&EntryValue> for EntryFacts {
     fn from(value: &EntryValue) -> Self {
         let EntryValue { state, purpose, since, expires_at, provisional, .. } = *value;
-        Self { state, purpose, since, expires_at, provisional }
+        let incident = value.evidence.incident.as_deref().and_then(|id| id.parse().ok());
+        Self { state, purpose, since, expires_at, provisional, incident }
     }
+}
+
+/// Reads the id of an incident. Something else must not hide that the entry suppresses.
+fn incident_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EventId>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().and_then(|id| id.parse().ok()))
 }
 
 #[cfg(test)]
@@ -316,5 +331,20 @@ mod tests {
         assert_eq!(serde_json::from_str::<EntryValue>(&json).unwrap(), value);
         let facts: EntryFacts = serde_json::from_str(&json).unwrap();
         assert_eq!((facts.state, facts.since, facts.purpose), (State::Suppressed, 5_000_000, None));
+        assert_eq!(facts.incident, None);
+    }
+
+    #[test]
+    fn the_id_of_an_incident_is_a_fact_and_anything_else_hides_no_entry() {
+        for (incident, expected) in [
+            (format!("{:?}", "0a".repeat(16)), Some(EventId([10; 16]))),
+            ("\"a\"".to_owned(), None),
+            ("7".to_owned(), None),
+            ("null".to_owned(), None),
+        ] {
+            let json = format!(r#"{{"state":"suppressed","since":1,"incident":{incident}}}"#);
+            let facts: EntryFacts = serde_json::from_str(&json).unwrap();
+            assert_eq!(facts.incident, expected, "{json}");
+        }
     }
 }

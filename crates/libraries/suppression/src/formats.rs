@@ -9,7 +9,7 @@ mod write;
 use crate::Reason;
 
 pub use read::{ReadError, read};
-pub use write::{Listing, WriteError, write};
+pub use write::{Listing, SES_IMPORT_JOB_ADDRESSES, WriteError, write};
 
 /// A provider whose lists are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +60,10 @@ impl Format {
                 words: &[],
                 wording: &["error"],
             },
-            // https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SuppressedDestinationSummary.html
+            // https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SuppressedDestinationSummary.html: a page of
+            // ListSuppressedDestinations. The files of CreateImportJob have `emailAddress` and `reason` in each line, or
+            // these two as CSV without names:
+            // https://docs.aws.amazon.com/ses/latest/dg/sending-email-suppression-list.html
             Self::Ses => Names {
                 lists: &["suppresseddestinationsummaries"],
                 address: &["emailaddress"],

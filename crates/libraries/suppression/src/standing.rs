@@ -127,6 +127,7 @@ mod tests {
             purpose: None,
             hours: 0,
             provisional: false,
+            incident: None,
         };
         Found { form, number: 0, since }
     }

@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use event::EventId;
+
 use crate::RecipientDigest;
 use crate::entry::{Author, EntryFacts, EntryKey, Purpose, Reason, State};
 
@@ -16,6 +18,9 @@ const BUCKETS: usize = 1 << 16;
 const SHARDS: usize = 256;
 /// The size of a row.
 const ROW_BYTES: usize = size_of::<Row>();
+/// The greatest number of forms with an incident: about one or two for each list and incident. They take less than 10 MB.
+/// Entries of further incidents are kept without its id.
+const MAX_INCIDENT_FORMS: usize = 50_000;
 
 /// What many entries have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +35,8 @@ pub struct Form {
     /// After how many hours the entry ends by itself, rounded up; 0 for never.
     pub hours: u32,
     pub provisional: bool,
+    /// The id of the incident during which the entry began.
+    pub incident: Option<EventId>,
 }
 
 /// A row that was found.
@@ -67,6 +74,8 @@ type Bucket = Vec<Row>;
 struct Forms {
     all: Vec<Form>,
     numbers: HashMap<Form, u32>,
+    /// How many of them have an incident.
+    with_incident: usize,
     /// The scopes of each list, so that forms share these texts.
     lists: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
@@ -232,7 +241,7 @@ impl Table {
             let seconds = at.div_euclid(1_000_000).saturating_sub(since).max(1);
             u32::try_from((seconds + 3599) / 3600).unwrap_or(u32::MAX)
         });
-        let form = |list, scope| Form {
+        let form = |list, scope, incident| Form {
             list,
             scope,
             reason: key.reason,
@@ -241,18 +250,24 @@ impl Table {
             purpose: facts.purpose,
             hours,
             provisional: facts.provisional,
+            incident,
         };
-        let wanted = form(Arc::from(&*key.list), Arc::from(&*key.scope));
+        let mut wanted = form(Arc::from(&*key.list), Arc::from(&*key.scope), facts.incident);
         if let Some(number) = read(&self.forms).numbers.get(&wanted) {
             return *number;
         }
         let mut forms = write(&self.forms);
+        let is_known = forms.numbers.contains_key(&wanted);
+        if !is_known && forms.with_incident >= MAX_INCIDENT_FORMS {
+            wanted.incident = None;
+        }
         if let Some(number) = forms.numbers.get(&wanted) {
             return *number;
         }
         let number = forms.all.len() as u32;
         let (list, scope) = forms.shared(wanted.list, wanted.scope);
-        let wanted = form(list, scope);
+        let wanted = form(list, scope, wanted.incident);
+        forms.with_incident += usize::from(wanted.incident.is_some());
         forms.all.push(wanted.clone());
         forms.numbers.insert(wanted, number);
         number
@@ -353,7 +368,35 @@ mod tests {
             since: since * 1_000_000,
             expires_at: None,
             provisional: false,
+            incident: None,
         }
+    }
+
+    #[test]
+    fn the_incident_of_an_entry_is_known_and_their_number_is_bounded() {
+        let table = Table::default();
+        let put = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            let key = EntryKey {
+                list: "a".into(),
+                recipient: RecipientDigest(id),
+                reason: Reason::HardBounce,
+                scope: "".into(),
+                author: Author::Event,
+            };
+            let incident = Some(EventId(id));
+            table.apply(&key, Some(EntryFacts { incident, ..facts(1, State::Suppressed) }));
+            (table.get(&key).unwrap().form.incident, incident)
+        };
+        for number in 0..MAX_INCIDENT_FORMS {
+            let (found, expected) = put(number);
+            assert_eq!(found, expected, "{number}");
+        }
+        assert_eq!(put(MAX_INCIDENT_FORMS).0, None);
+        let (found, expected) = put(7);
+        assert_eq!(found, expected, "a known one is kept");
+        assert_eq!(read(&table.forms).all.len(), MAX_INCIDENT_FORMS + 1);
     }
 
     #[test]

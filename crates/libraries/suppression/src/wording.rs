@@ -13,6 +13,7 @@ const LOCAL: char = '\u{2}';
 /// alone is `<local>`: `550 5.1.1 <ada@example.com>: ada unknown` becomes `550 5.1.1 <address>: <local> unknown`.
 ///
 /// If the recipient is a pseudonym, nobody knows which words name the person. Then only the codes are left: `550 5.1.1`.
+/// If the text is about several recipients, `recipient` is empty, and only addresses are removed.
 pub fn without_addresses(diagnostic: &str, recipient: &str) -> String {
     let recipient = recipient_key(recipient);
     let local = recipient.rsplit_once('@').map_or("", |(local, _)| local);
@@ -94,6 +95,8 @@ fn codes(diagnostic: &str) -> String {
             if matches!(class, "2" | "4" | "5") && is_digits(subject, 3) && is_digits(detail, 3))
     };
     let parts = || diagnostic.split(|c: char| !c.is_ascii_digit() && c != '.');
+    // A code may end a sentence.
+    let parts = || parts().map(|part| part.trim_matches('.'));
     let found = [parts().find(is_code), parts().find(is_status)];
     found.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -141,6 +144,8 @@ mod tests {
             ("5.7.26 unauthenticated", "5.7.26"),
             ("552 full, from 10.2.3.4 at 12.30.2026", "552"),
             ("ada is unknown", ""),
+            ("User unknown, code 5.1.1. See RFC 3463.", "5.1.1"),
+            ("550. 5.1.1.: gone", "550 5.1.1"),
         ] {
             assert_eq!(without_addresses(diagnostic, pseudonym), expected);
         }

@@ -1,8 +1,8 @@
 //! `archive` writes the records of Kafka topics to ClickHouse. Every record becomes exactly one
 //! row.
 //!
-//! Input: `mail.events`, `mail.rates`, `mail.alerts`, `mail.incidents`, `mail.actions`, `mail.dead-letters`. Output:
-//! the ClickHouse tables of the same names, described in `schemas/clickhouse/`.
+//! Input: `mail.events`, `mail.rates`, `mail.alerts`, `mail.incidents`, `mail.actions`, `mail.suppressions`,
+//! `mail.dead-letters`. Output: the ClickHouse tables of the same names, described in `schemas/clickhouse/`.
 //!
 //! ```text
 //! poll ─▶ tables ────▶ partition ─────▶ record range (Kafka) ─▶ insert (ClickHouse) ─▶ record next
@@ -102,10 +102,10 @@ pub fn run(
 ) -> Result<(), kafka::Error> {
     let topics = &cluster.topics;
     let inputs = Table::ALL.map(|table| table.topic(topics));
-    // Events, actions and dead letters are keyed by recipient; rates and alerts by scope, and incidents have as many
-    // partitions.
+    // Events, actions, suppressions and dead letters are keyed by recipient; rates and alerts by scope, and incidents have
+    // as many partitions.
     let by_key =
-        [(3, cluster.partitions.recipient_partitions), (3, cluster.partitions.scope_partitions)];
+        [(4, cluster.partitions.recipient_partitions), (3, cluster.partitions.scope_partitions)];
     let partitions = by_key.iter().map(|&(topics, n)| topics * usize::try_from(n).unwrap_or(1));
     let partitions = partitions.sum();
     let group = topics.group(STAGE.code());

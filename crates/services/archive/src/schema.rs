@@ -56,16 +56,18 @@ migrations! {
     20 "0020_comments.sql",
     21 "0021_actions.sql",
     22 "0022_predictions.sql",
+    23 "0023_suppressions.sql",
 }
 
 /// The tables that must deduplicate inserts: those we insert into, and those that a materialized
 /// view fills.
-const DEDUPLICATED: [&str; 13] = [
+const DEDUPLICATED: [&str; 14] = [
     "events",
     "rates",
     "alerts",
     "incidents",
     "actions",
+    "suppressions",
     "dead_letters",
     "traffic",
     "cohorts",

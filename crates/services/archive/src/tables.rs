@@ -6,6 +6,7 @@ mod dead_letters;
 mod events;
 mod incidents;
 mod rates;
+mod suppressions;
 
 pub use actions::Actions;
 pub use alerts::Alerts;
@@ -13,6 +14,7 @@ pub use dead_letters::DeadLetters;
 pub use events::Events;
 pub use incidents::Incidents;
 pub use rates::Rates;
+pub use suppressions::Suppressions;
 
 use kafka::Record;
 use privacy::Eraser;
@@ -37,18 +39,21 @@ pub enum Table {
     Incidents,
     /// The records of `mail.actions`.
     Actions,
+    /// The records of `mail.suppressions`, with its tombstones.
+    Suppressions,
     /// The records of `mail.dead-letters`.
     DeadLetters,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Events,
         Self::Rates,
         Self::Alerts,
         Self::Incidents,
         Self::Actions,
+        Self::Suppressions,
         Self::DeadLetters,
     ];
 
@@ -60,6 +65,7 @@ impl Table {
             Self::Alerts => "alerts",
             Self::Incidents => "incidents",
             Self::Actions => "actions",
+            Self::Suppressions => "suppressions",
             Self::DeadLetters => "dead_letters",
         }
     }
@@ -72,6 +78,7 @@ impl Table {
             Self::Alerts => Alerts::COLUMNS,
             Self::Incidents => Incidents::COLUMNS,
             Self::Actions => Actions::COLUMNS,
+            Self::Suppressions => Suppressions::COLUMNS,
             Self::DeadLetters => DeadLetters::COLUMNS,
         }
     }
@@ -84,6 +91,7 @@ impl Table {
             Self::Alerts => &topics.alerts,
             Self::Incidents => &topics.incidents,
             Self::Actions => &topics.actions,
+            Self::Suppressions => &topics.suppressions,
             Self::DeadLetters => &topics.dead_letters,
         }
     }
@@ -109,7 +117,7 @@ impl Table {
             Self::Incidents => record.value().is_some() && !is_redriven_for_another(),
             // An action that was redriven for its delivery is stored already.
             Self::Actions => !record.is_redriven_for_another(crate::STAGE),
-            Self::Rates | Self::DeadLetters => true,
+            Self::Rates | Self::Suppressions | Self::DeadLetters => true,
         }
     }
 
@@ -126,6 +134,7 @@ impl Table {
             Self::Alerts => Rows::Alerts(Box::default()),
             Self::Incidents => Rows::Incidents(Box::default()),
             Self::Actions => Rows::Actions(Box::default()),
+            Self::Suppressions => Rows::Suppressions(Box::default()),
             Self::DeadLetters => Rows::DeadLetters(Box::default()),
         }
     }
@@ -185,6 +194,8 @@ pub enum Rows {
     Incidents(Box<Incidents>),
     /// Rows of [`Table::Actions`].
     Actions(Box<Actions>),
+    /// Rows of [`Table::Suppressions`].
+    Suppressions(Box<Suppressions>),
     /// Rows of [`Table::DeadLetters`].
     DeadLetters(Box<DeadLetters>),
 }
@@ -216,6 +227,10 @@ impl Rows {
                 let decided_at = record.written_at().filter(|_| is_original);
                 rows.push_erased(at, decided_at, value, eraser)
             }
+            // Its columns name no person.
+            Self::Suppressions(rows) => {
+                rows.push(at, record.written_at(), record.key(), record.value())
+            }
             Self::DeadLetters(rows) => {
                 let headers = record.headers().collect::<Vec<_>>();
                 rows.push_erased(at, record.key(), value, &headers, eraser);
@@ -241,6 +256,7 @@ impl Rows {
             Self::Alerts(rows) => rows.finish(),
             Self::Incidents(rows) => rows.finish(),
             Self::Actions(rows) => rows.finish(),
+            Self::Suppressions(rows) => rows.finish(),
             Self::DeadLetters(rows) => rows.finish(),
         }
     }

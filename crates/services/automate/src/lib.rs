@@ -3,12 +3,14 @@
 //! 1. *match*: `mail.events` → `mail.intents`, keyed by recipient. It knows each recipient: cooldowns, what they did
 //!    lately, their segments, and follow-ups.
 //! 2. *limit*: `mail.intents` → `mail.actions`, `mail.segments`, keyed by rule. It knows how often each rule has acted.
+//!    It also turns `mail.incidents` into intents.
 //! 3. *deliver*: `mail.actions` → receivers, in order per recipient.
 //!
 //! The first two are exactly-once stages. Their decisions are pure functions of the crate `automation`. They read no
 //! clock: time passes with the time records of `mail.events`, so that a stopped service misses nothing and a replay
 //! decides the same.
 
+mod campaigns;
 mod changelog;
 mod delivery;
 mod limit_stage;
@@ -18,6 +20,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use campaigns::Campaigns;
 use delivery::{Intake, Receivers, Suppressions};
 use erasure::{Erased, StageErasure};
 use kafka::feed::Feed;
@@ -35,8 +38,9 @@ pub fn run(service: &Service) -> anyhow::Result<()> {
     let settings = AutomateSettings::read(&service.settings)?;
     let rules = Arc::new(settings::rules(&service.settings)?);
     let receivers = Receivers::new(&rules, &settings, &service.settings)?;
-    let has_mail = settings::has_mail(&rules);
-    let suppressions = has_mail.then(|| Suppressions::new(&service.settings)).transpose()?;
+    let mails_recipients = settings::mails_recipients(&rules);
+    let suppressions =
+        mails_recipients.then(|| Suppressions::new(&service.settings)).transpose()?;
     let suppressions = suppressions.map(Arc::new);
     let cluster = Cluster::read(service)?;
     let erasure_key = erasure::key(&service.settings)?;
@@ -48,7 +52,12 @@ pub fn run(service: &Service) -> anyhow::Result<()> {
     let erasure = || StageErasure::new(Arc::clone(&erased), &service.health, &service.shutdown);
     let event_partitions = usize::try_from(partitions.recipient_partitions)?;
     let intent_partitions = usize::try_from(partitions.scope_partitions)?;
-    let matching = MatchStage::new(Arc::clone(&rules), topics, event_partitions, erasure());
+    let campaigns = Arc::new(Campaigns::default());
+    if rules.uses_campaign_rate() {
+        campaigns.follow(&cluster, service)?;
+    }
+    let matching =
+        MatchStage::new(Arc::clone(&rules), topics, event_partitions, campaigns, erasure());
     let limits = LimitStage::new(
         Arc::clone(&rules),
         topics,

@@ -1,12 +1,16 @@
 //! The limit stage: `mail.intents` → `mail.actions`, `mail.segments`. It decides whether the limits of a rule allow
 //! what the rule wants. All intents of a rule are in one partition.
+//!
+//! It also reads `mail.incidents`, and writes what rules want because of an incident to `mail.intents`. It needs no state
+//! for that: whether a rule has acted on an incident is decided with the limits of the rule.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use alerting::Incident;
 use automation::{
-    Action, ActionRecord, Intent, LimitRestore, LimitState, Rule, RuleSet, Verdict,
-    recipient_digest, segment_record,
+    Action, ActionRecord, IncidentFacts, Intent, LimitRestore, LimitState, Rule, RuleSet, Verdict,
+    decide_incident, recipient_digest, segment_record,
 };
 use erasure::StageErasure;
 use kafka::{
@@ -20,11 +24,12 @@ use crate::changelog::Changes;
 
 pub(crate) struct LimitStage {
     rules: Arc<RuleSet>,
+    incidents_topic: String,
     intents_topic: String,
     actions_topic: String,
     segments_topic: String,
     changelog: String,
-    /// The number of partitions of `mail.intents`.
+    /// The number of partitions of `mail.intents`, and of `mail.incidents`.
     partitions: usize,
     /// The number of partitions of `mail.actions`.
     recipient_partitions: i32,
@@ -51,6 +56,7 @@ impl LimitStage {
     ) -> Self {
         Self {
             rules,
+            incidents_topic: topics.incidents.clone(),
             intents_topic: topics.intents.clone(),
             actions_topic: topics.actions.clone(),
             segments_topic: topics.segments.clone(),
@@ -62,15 +68,59 @@ impl LimitStage {
         }
     }
 
+    /// Sends what rules want because of an incident. Whether they have acted on it is decided with the intents.
+    fn receive_incident(
+        &self,
+        record: &Record<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Outcome, kafka::Error> {
+        let Some(value) = record.value() else { return Ok(Outcome::Dropped) }; // it is forgotten
+        if !self.rules.reads_incidents() {
+            return Ok(Outcome::Dropped);
+        }
+        let incident: Incident = match serde_json::from_slice(value) {
+            Ok(incident) => incident,
+            Err(error) => {
+                let reason = Reason::of_json(&error);
+                return self.erasure.dead_letter(record, reason, &error.to_string(), out);
+            }
+        };
+        let Some(facts) = IncidentFacts::of(&incident) else { return Ok(Outcome::Dropped) };
+        let intents = decide_incident(&self.rules, self.partition_of(&facts), &facts);
+        for intent in &intents {
+            let value = serde_json::to_vec(intent).map_err(kafka::Error::state)?;
+            let labels = [("rule", intent.rule.clone())];
+            let counter = counter!("mailpulse_automate_intents_total", &labels);
+            out.count(&CommittedCounter::new(counter), 1);
+            out.send(Outgoing {
+                topic: &self.intents_topic,
+                partition: None,
+                key: intent.rule.as_bytes(),
+                value: Some(&value),
+                headers: &[(names::SOURCE, intent.subject.source().as_bytes())],
+            })?;
+        }
+        Ok(if intents.is_empty() { Outcome::Dropped } else { Outcome::Passed })
+    }
+
+    /// Returns the partition of `mail.actions` for an incident: always the same, so that its actions have an order.
+    fn partition_of(&self, incident: &IncidentFacts) -> i32 {
+        let id = incident.id.to_string();
+        let digest = recipient_digest(id.as_bytes());
+        let [a, b, c, d, ..] = *digest.as_bytes();
+        let partitions = self.recipient_partitions.unsigned_abs().max(1);
+        (u32::from_le_bytes([a, b, c, d]) % partitions).cast_signed()
+    }
+
     /// Sends the actions of an intent that was allowed.
     fn act(&self, rule: &Rule, intent: &Intent, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         for (record, action) in ActionRecord::all(rule, intent) {
             let value = serde_json::to_vec(&record).map_err(kafka::Error::state)?;
-            let headers: &[(&str, &[u8])] = &[(names::SOURCE, intent.event.source.as_bytes())];
+            let headers: &[(&str, &[u8])] = &[(names::SOURCE, intent.subject.source().as_bytes())];
             out.send(Outgoing {
                 topic: &self.actions_topic,
                 partition: Some(intent.partition),
-                key: intent.event.recipient.as_bytes(),
+                key: intent.subject.key().as_bytes(),
                 value: Some(&value),
                 headers,
             })?;
@@ -90,7 +140,8 @@ impl LimitStage {
         partition: i32,
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
-        let digest = recipient_digest(record.event.recipient.as_bytes());
+        let Some(recipient) = record.subject.recipient() else { return Ok(()) };
+        let digest = recipient_digest(recipient.as_bytes());
         let member = segment_record(action, record, digest).map_err(kafka::Error::state)?;
         let Some((key, value)) = member else { return Ok(()) };
         out.send(Outgoing {
@@ -117,7 +168,8 @@ impl Stage for LimitStage {
     const STAGE: record::Stage = record::Stage::AutomateLimit;
 
     fn inputs(&self) -> Inputs {
-        Inputs { topics: vec![self.intents_topic.clone()], partitions: self.partitions }
+        let topics = vec![self.intents_topic.clone(), self.incidents_topic.clone()];
+        Inputs { topics, partitions: 2 * self.partitions }
     }
 
     fn restore(
@@ -125,6 +177,9 @@ impl Stage for LimitStage {
         name: &TopicPartition,
         restore: &Restore<'_>,
     ) -> Result<(), kafka::Error> {
+        if name.topic == self.incidents_topic {
+            return Ok(());
+        }
         let mut restores: BTreeMap<String, LimitRestore> = BTreeMap::new();
         let changelog = (self.changelog.as_str(), name.partition);
         let changes = Changes::restore(restore, changelog, Self::STAGE, |key, value| {
@@ -142,7 +197,9 @@ impl Stage for LimitStage {
     }
 
     fn release(&mut self, name: &TopicPartition) {
-        self.owned.remove(&name.partition);
+        if name.topic == self.intents_topic {
+            self.owned.remove(&name.partition);
+        }
     }
 
     fn prepare(&mut self, _: &mut dyn Iterator<Item = Record<'_>>) {
@@ -157,11 +214,15 @@ impl Stage for LimitStage {
         if record.is_redriven_for_another(Self::STAGE) {
             return Ok(Outcome::Dropped);
         }
+        if record.topic() == self.incidents_topic {
+            return self.receive_incident(record, out);
+        }
         let intent = match self.read(record) {
             Ok(intent) => intent,
             Err((reason, detail)) => return self.erasure.dead_letter(record, reason, &detail, out),
         };
-        if self.erasure.eraser().pseudonym(&intent.event.recipient).is_some() {
+        let is_erased = |address| self.erasure.eraser().pseudonym(address).is_some();
+        if intent.subject.recipient().is_some_and(is_erased) {
             return Ok(Outcome::Dropped);
         }
         let Some(Limits { changes, states }) = self.owned.get_mut(&record.partition()) else {
@@ -189,7 +250,7 @@ impl Stage for LimitStage {
     }
 
     fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
-        // The key is the rule, and the value names the recipient.
+        // The key is the rule or the incident, and the value may name a recipient.
         let value = record.value().map(|value| self.erasure.eraser().erase_body(value));
         Kept { key: record.key().into(), value }
     }
@@ -202,7 +263,7 @@ impl Stage for LimitStage {
     }
 
     fn offset_metadata(&self, name: &TopicPartition) -> String {
-        let owned = self.owned.get(&name.partition);
+        let owned = self.owned.get(&name.partition).filter(|_| name.topic == self.intents_topic);
         owned.map_or(String::new(), |limits| limits.changes.metadata())
     }
 

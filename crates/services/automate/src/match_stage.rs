@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use automation::{Decision, Facts, FollowUp, Intent, Reads, RuleSet, recipient_digest};
+use automation::{
+    Decision, EngagementDelta, Facts, FollowUp, Intent, Reads, RuleSet, recipient_digest,
+};
 use erasure::StageErasure;
 use event::{Event, Kind};
 use kafka::{
@@ -15,8 +17,9 @@ use kafka::{
     Restore, Stage, TopicPartition,
 };
 use metrics::counter;
-use record::{Reason, Topics, names, text_header, time_record};
+use record::{Reason, Tally, Topics, names, text_header, time_record};
 
+use crate::campaigns::Campaigns;
 use crate::changelog::Changes;
 use crate::recipients::{Members, Recipients};
 
@@ -32,6 +35,7 @@ pub(crate) struct MatchStage {
     /// The number of partitions of `mail.events`.
     partitions: usize,
     owned: HashMap<i32, Recipients>,
+    campaigns: Arc<Campaigns>,
     erasure: StageErasure,
     /// The erased recipients whose follow-ups were removed.
     erased: Option<[u8; 8]>,
@@ -79,6 +83,7 @@ impl MatchStage {
         rules: Arc<RuleSet>,
         topics: &Topics,
         partitions: usize,
+        campaigns: Arc<Campaigns>,
         erasure: StageErasure,
     ) -> Self {
         Self {
@@ -89,6 +94,7 @@ impl MatchStage {
             changelog: topics.automate_changelog.clone(),
             partitions,
             owned: HashMap::new(),
+            campaigns,
             erasure,
             erased: None,
             meters: Meters::new(),
@@ -104,7 +110,7 @@ impl MatchStage {
             partition: None,
             key: intent.rule.as_bytes(),
             value: Some(&value),
-            headers: &[(names::SOURCE, intent.event.source.as_bytes())],
+            headers: &[(names::SOURCE, intent.subject.source().as_bytes())],
         })
     }
 
@@ -129,7 +135,15 @@ impl MatchStage {
             .map_err(|error| Unreadable(Reason::of_json(&error), error.to_string()))?;
         let is_erased = |address: &str| self.erasure.eraser().pseudonym(address).is_some();
         let is_erased = event.recipient.as_deref().is_none_or(is_erased) || was_erased(&event);
-        Ok(if is_erased { None } else { Facts::of(&event) })
+        let Some(facts) = Facts::of(&event).filter(|_| !is_erased) else { return Ok(None) };
+        let counts = if self.rules.uses_score() {
+            let tally = Tally::read(header)
+                .map_err(|error| Unreadable(Reason::BadHeaders, error.to_string()))?;
+            counts(&tally)
+        } else {
+            EngagementDelta::default()
+        };
+        Ok(Some(Facts { counts, ..facts }))
     }
 
     fn decide(
@@ -145,7 +159,11 @@ impl MatchStage {
         let answered = recipients.remove_if(digest, |follow_up| follow_up.is_answered_by(facts));
         out.count(&self.meters.answered, answered as u64);
         let before = recipients.state(digest).map_err(kafka::Error::state)?;
-        let reads = Reads { is_member: &|segment| recipients.is_member(segment, digest) };
+        let campaigns = &self.campaigns;
+        let reads = Reads {
+            is_member: &|segment| recipients.is_member(segment, digest),
+            campaign: &|provider, source, campaign| campaigns.counts(provider, source, campaign),
+        };
         let decision = automation::decide(&self.rules, partition, facts, &before, &reads);
         let Decision { state, intents, follow_ups, crowded_out } = decision;
         out.count(&self.meters.crowded_out, crowded_out as u64);
@@ -206,6 +224,18 @@ impl MatchStage {
 
 /// Why a record cannot be read.
 struct Unreadable(Reason, String);
+
+/// Returns what an event changes in the counts that scores are computed from.
+fn counts(tally: &Tally) -> EngagementDelta {
+    let mut delta = EngagementDelta::default();
+    for counter in tally.counts.into_iter().flat_map(|counts| counts.iter()) {
+        delta.add(counter.as_str(), 1);
+    }
+    for change in tally.corrections.iter().flat_map(|corrections| &corrections.changes) {
+        delta.add(change.counter.as_str(), if change.adds { 1 } else { -1 });
+    }
+    delta
+}
 
 /// Returns whether the event has a pseudonym in place of its recipient, because the recipient was erased.
 fn was_erased(event: &Event<'_>) -> bool {

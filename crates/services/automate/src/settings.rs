@@ -156,11 +156,19 @@ impl AutomateSettings {
 }
 
 /// Returns whether a rule sends mail.
-pub(crate) fn has_mail(rules: &RuleSet) -> bool {
-    let is_mail = |action: &Action| matches!(action, Action::Email(_));
+fn has_mail(rules: &RuleSet) -> bool {
+    has_action(rules, |action| matches!(action, Action::Email { .. }))
+}
+
+/// Returns whether a rule sends mail to recipients, who may be suppressed.
+pub(crate) fn mails_recipients(rules: &RuleSet) -> bool {
+    has_action(rules, |action| matches!(action, Action::Email { to: None, .. }))
+}
+
+fn has_action(rules: &RuleSet, is_meant: impl Fn(&Action) -> bool) -> bool {
     rules.rules().iter().flat_map(|rule| &rule.actions).any(|action| match action {
-        Action::FollowUp(follow_up) => follow_up.actions.iter().any(is_mail),
-        action => is_mail(action),
+        Action::FollowUp(follow_up) => follow_up.actions.iter().any(&is_meant),
+        action => is_meant(action),
     })
 }
 

@@ -12,6 +12,7 @@ use automation::{
 use common::{HOUR, Step, T0, TestEvent, action_ids, cluster, decided, member, records};
 use event::{EventId, Kind};
 use harness::{Cluster, Record};
+use record::names;
 
 const RULES: &str = r#"
 [[automation.rule]]
@@ -125,7 +126,7 @@ fn allowed(intents: &[Record]) -> Vec<String> {
                 let now = times.iter().copied().chain([intent.at]).max().unwrap();
                 let recent = times.iter().filter(|at| now - **at < HOUR).count();
                 let of_campaign: &mut u32 =
-                    campaigns.entry(intent.event.campaign.clone().unwrap()).or_default();
+                    campaigns.entry(intent.subject.campaign().unwrap().to_owned()).or_default();
                 if recent >= 7 || *of_campaign >= 40 {
                     continue;
                 }
@@ -137,7 +138,7 @@ fn allowed(intents: &[Record]) -> Vec<String> {
             (_, None) => "0",
             other => panic!("{other:?}"),
         };
-        ids.push(action_id(&intent.rule, intent.event.event_id, index).to_string());
+        ids.push(action_id(&intent.rule, intent.subject.id(), index).to_string());
     }
     ids.sort();
     ids
@@ -182,7 +183,10 @@ fn assert_decided(cluster: &Cluster, steps: &[Step]) {
     let found: Vec<Wanted> = intents
         .iter()
         .map(|record| serde_json::from_slice::<Intent>(record.value()).unwrap())
-        .map(|intent| (intent.rule, intent.event.event_id, intent.follow_up))
+        .map(|intent| {
+            let id = intent.subject.id();
+            (intent.rule, id, intent.follow_up)
+        })
         .collect();
     let expected = wanted(steps);
     let distinct: BTreeSet<_> = found.iter().cloned().collect();
@@ -319,6 +323,109 @@ do = [ { type = "points", add = 1 } ]
     let [intent] = &clicked[..] else { panic!("{clicked:?}") };
     assert_eq!(intent.json()["event"]["recipient"], "r1@example.com");
     assert_eq!(intent.json()["values"][0]["value"], true);
+}
+
+#[test]
+fn a_score_is_known_to_the_next_owner() {
+    let rules = r#"
+[[automation.rule]]
+name = "engaged"
+when = { kinds = ["clicked"] }
+and = [ { score = ">=0.5" } ]
+do = [ { type = "points", add = 1 } ]
+"#;
+    let cluster = cluster("score");
+    let mut service = member(&cluster, rules, "a");
+    let mut number = 0;
+    let mut produce = |kind, recipient, counts: &str, corrections: &str| {
+        number += 1;
+        let at = T0 + i64::try_from(number).unwrap();
+        let step = Step::Event(TestEvent::new(number, kind, recipient, at));
+        let [record] = &records(&cluster, &[step])[..] else { panic!() };
+        let record = record.clone().header(names::TALLY, format!("1;;{counts}"));
+        let has_corrections = !corrections.is_empty();
+        cluster.produce(&[if has_corrections {
+            record.header(names::CORRECTIONS, format!("campaign:{corrections}"))
+        } else {
+            record
+        }]);
+    };
+    // Ada: two delivered, one of them after a soft bounce, and one opened. Bob: one delivered.
+    produce(Kind::Bounced, 1, "bounced_soft", "");
+    produce(Kind::Delivered, 1, "delivered", "-bounced_soft@5,+deferred@5");
+    produce(Kind::Delivered, 1, "delivered", "");
+    produce(Kind::Opened, 1, "opened,engaged", "");
+    produce(Kind::Delivered, 2, "delivered", "");
+    decided(&cluster);
+    service.kill();
+    service.restart();
+    produce(Kind::Clicked, 1, "clicked", "");
+    produce(Kind::Clicked, 2, "", ""); // another click in a message whose click is counted already
+    produce(Kind::Clicked, 3, "clicked", "");
+    let (intents, actions) = decided(&cluster);
+    let [intent] = &intents[..] else { panic!("{intents:?}") };
+    assert_eq!(actions.len(), 1);
+    assert_eq!(intent.json()["event"]["recipient"], "r1@example.com");
+    // 0.6 * 1 / 2 + 0.4 * 1 / 2, and no bounce.
+    assert_eq!(
+        intent.json()["values"],
+        serde_json::json!([{"condition": "score >= 0.5", "value": 0.5, "held": true}])
+    );
+}
+
+#[test]
+fn the_rate_of_a_campaign_decides_and_the_intent_tells_it() {
+    let rules = r#"
+[[automation.rule]]
+name = "healthy"
+when = { kinds = ["clicked"] }
+and = [ { campaign_rate = "bounce < 0.02" } ]
+do = [ { type = "points", add = 1 } ]
+"#;
+    let cluster = cluster("campaign-rate");
+    let counted = |campaign: &str, bounced: u64, partition| {
+        let value = format!(
+            r#"{{"since":{T0},"counts":{{"delivered":{},"bounced_hard":{bounced}}}}}"#,
+            100 - bounced
+        );
+        let key = format!("campaign/ses/acme/{campaign}");
+        harness::Outgoing::new(&cluster.topics.campaigns, key, value).on(partition)
+    };
+    // Recipient 1 clicks in c1, 2 in c2 and 3 in c0.
+    cluster.produce(&[counted("c1", 1, 0), counted("c2", 5, 1), counted("c0", 1, 1)]);
+    cluster.produce(&[harness::Outgoing::tombstone(
+        &cluster.topics.campaigns,
+        "campaign/ses/acme/c0",
+    )
+    .on(1)]);
+    let mut service = member(&cluster, rules, "a");
+    let clicks = |from: u64| -> Vec<Step> {
+        let click = |recipient| {
+            let number = from + recipient;
+            let at = T0 + i64::try_from(number).unwrap();
+            Step::Event(TestEvent::new(number, Kind::Clicked, recipient, at))
+        };
+        (1..4).map(click).collect()
+    };
+    cluster.produce(&records(&cluster, &clicks(0)));
+    let values = |cluster: &Cluster| -> Vec<(String, serde_json::Value)> {
+        let (intents, actions) = decided(cluster);
+        assert_eq!(intents.len(), actions.len());
+        let of = |record: &Record| {
+            let json = record.json();
+            (common::text(&json["event"]["recipient"]), json["values"][0].clone())
+        };
+        intents.iter().map(of).collect()
+    };
+    let value = |rate: f64| serde_json::json!({"condition": "campaign_rate bounce < 0.02", "value": rate, "held": true});
+    let first = ("r1@example.com".to_owned(), value(0.01));
+    assert_eq!(values(&cluster), std::slice::from_ref(&first));
+    // What monitor publishes later is followed, and known after a restart.
+    cluster.produce(&[counted("c1", 9, 0), counted("c2", 0, 1)]);
+    service.kill();
+    service.restart();
+    cluster.produce(&records(&cluster, &clicks(10)));
+    assert_eq!(values(&cluster), [first, ("r2@example.com".to_owned(), value(0.0))]);
 }
 
 #[test]

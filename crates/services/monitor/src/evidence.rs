@@ -72,7 +72,8 @@ impl Evidence for ScopeEvidence<'_> {
     }
 
     fn earlier(&self) -> Vec<Box<dyn Evidence + '_>> {
-        let at = |windows| Box::new(Self { windows, campaign: None, ..*self }) as Box<dyn Evidence + '_>;
+        let at =
+            |windows| Box::new(Self { windows, campaign: None, ..*self }) as Box<dyn Evidence + '_>;
         self.windows.earlier().map(at).collect()
     }
 }

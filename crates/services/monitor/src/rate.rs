@@ -43,6 +43,7 @@ pub(crate) struct Rate {
     pane_partitions: i32,
     rates_topic: String,
     alerts_topic: String,
+    campaigns_topic: String,
     changelog: String,
     shard_settings: ShardSettings,
     shards: BTreeMap<i32, Shard>,
@@ -110,6 +111,7 @@ impl Rate {
             pane_partitions,
             rates_topic: topics.rates.clone(),
             alerts_topic: topics.alerts.clone(),
+            campaigns_topic: topics.campaigns.clone(),
             changelog: topics.monitor_changelog.clone(),
             shard_settings: ShardSettings::new(
                 settings,
@@ -242,7 +244,12 @@ impl Stage for Rate {
         self.publish(out)?;
         self.publish_clocks(out)?;
         for (&partition, shard) in &mut self.shards {
-            for (key, value) in shard.changelog_records()? {
+            let changelog = shard.changelog_records()?;
+            for (key, value) in shard.campaign_records(&changelog)? {
+                let topic = &self.campaigns_topic;
+                send(out, topic, Some(partition), key.as_bytes(), value.as_deref())?;
+            }
+            for (key, value) in changelog {
                 send(out, &self.changelog, Some(partition), key.as_bytes(), value.as_deref())?;
             }
         }

@@ -346,6 +346,11 @@ impl ScopeState {
         self.unwritten.episodes
     }
 
+    /// The counts since the campaign began; `None` for other scopes.
+    pub(crate) const fn campaign(&self) -> Option<&Campaign> {
+        self.campaign.as_ref()
+    }
+
     /// Returns whether something has happened in the scope lately, or is still open.
     pub(crate) fn is_active(&self) -> bool {
         !(self.windows.is_empty() && self.cohorts.is_empty() && self.episodes.is_empty())

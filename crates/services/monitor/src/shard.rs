@@ -21,6 +21,11 @@ use crate::watermarks::Watermarks;
 /// The greatest number of tombstones of expired panes and cohorts that one commit writes.
 const TOMBSTONES_PER_COMMIT: usize = 20_000;
 
+/// How often the counts of campaigns are published, in microseconds of event time.
+const CAMPAIGNS_EVERY: i64 = 60_000_000;
+/// The greatest number of campaigns whose counts one commit publishes.
+const CAMPAIGNS_PER_COMMIT: usize = 5_000;
+
 /// The settings of all shards.
 #[derive(Debug)]
 pub(crate) struct ShardSettings {
@@ -117,6 +122,10 @@ pub(crate) struct Shard {
     /// The sources and tenants with newer deliveries since the last advance, with what was known before.
     newly_known: Vec<(ScopeKey, Option<HourStart>)>,
     clock_changed: bool,
+    /// The campaigns whose counts have changed since they were last published.
+    unpublished_campaigns: BTreeSet<ScopeKey>,
+    /// The minute of event time in which counts were last published.
+    published_minute: Option<i64>,
 }
 
 impl Shard {
@@ -151,6 +160,10 @@ impl Shard {
             self.changed.insert(state.key.clone());
         }
         let key = state.key.clone();
+        if state.campaign().is_some() {
+            // Whether the latest counts were published before the restart is not known.
+            self.unpublished_campaigns.insert(key.clone());
+        }
         self.insert(state);
         // If a rule is gone, its episodes are due at once.
         self.reschedule(&key, settings, None);
@@ -481,6 +494,43 @@ impl Shard {
         let last_commit = LastCommit { commits: self.commits, clock, as_of };
         let value = serde_json::to_vec(&last_commit).map_err(kafka::Error::state)?;
         records.push((ChangelogKey::LastCommit.to_text(), Some(value)));
+        Ok(records)
+    }
+
+    /// Returns the records of `mail.campaigns` that follow from the changelog records of the commit: the counts of the
+    /// campaigns that have changed once per minute of event time, and the ends of campaigns at once. After a restart, the
+    /// counts of all campaigns are published again.
+    pub(crate) fn campaign_records(
+        &mut self,
+        changelog: &[ChangelogRecord],
+    ) -> Result<Vec<ChangelogRecord>, kafka::Error> {
+        let mut records = Vec::new();
+        for (key, value) in changelog {
+            let Ok(ChangelogKey::Campaign(scope)) = ChangelogKey::parse(key.as_bytes()) else {
+                continue;
+            };
+            if value.is_some() {
+                self.unpublished_campaigns.insert(scope.into());
+            } else {
+                self.unpublished_campaigns.remove(scope);
+                records.push((scope.to_owned(), None));
+            }
+        }
+        let Some(now) = self.now() else { return Ok(records) };
+        let minute = now.div_euclid(CAMPAIGNS_EVERY);
+        if self.published_minute.is_some_and(|published| minute <= published) {
+            return Ok(records);
+        }
+        for _ in 0..CAMPAIGNS_PER_COMMIT {
+            let Some(key) = self.unpublished_campaigns.pop_first() else {
+                self.published_minute = Some(minute);
+                break;
+            };
+            if let Some(campaign) = self.scopes.get(&key).and_then(ScopeState::campaign) {
+                let value = serde_json::to_vec(campaign).map_err(kafka::Error::state)?;
+                records.push((key.to_string(), Some(value)));
+            }
+        }
         Ok(records)
     }
 

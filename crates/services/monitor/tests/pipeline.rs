@@ -121,6 +121,34 @@ fn the_campaigns_beyond_the_limit_of_a_source_have_a_common_rate() {
 }
 
 #[test]
+fn the_counts_of_a_campaign_are_published_once_a_minute_and_known_after_a_restart() {
+    let stage = Stage::new("campaigns");
+    let mut member = stage.member("a");
+    let delivered = |seconds: std::ops::Range<i64>| -> Vec<TestEvent> {
+        let event = |second| TestEvent {
+            at: T0 + second * SECOND,
+            campaign: Some("spring"),
+            ..TestEvent::new("acme", Kind::Delivered, "ada@example.com")
+        };
+        seconds.map(event).collect()
+    };
+    stage.publish(&delivered(0..300));
+    stage.publish_ticks(T0 + 7 * MINUTE);
+    let published = stage.await_campaign("acme/spring", Some(300));
+    assert!(published <= 8, "{published} records in seven minutes");
+    // What comes in the minute of the last publication is published later, also if the member was killed meanwhile.
+    stage.publish(&delivered(420..460));
+    member.kill();
+    member.restart();
+    stage.publish_ticks(T0 + 10 * MINUTE);
+    stage.await_campaign("acme/spring", Some(340));
+    // A pane of the day is kept for 26 hours.
+    stage.publish_ticks(T0 + 27 * 60 * MINUTE);
+    stage.await_campaign("acme/spring", None);
+    member.stop();
+}
+
+#[test]
 fn an_event_redriven_for_archive_is_counted_once() {
     let stage = Stage::new("again");
     let _member = stage.member("a");

@@ -8,9 +8,8 @@ use kafka::changes::{Changes, Polled};
 use kafka::{Cluster, Record};
 use service::Service;
 use suppression::EntryKey;
-use suppression::entry::EntryFacts;
 
-use crate::store::Store;
+use crate::store::{Store, Written};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 /// How often Kafka is asked whether it is there, and how long the answer may take.
@@ -105,6 +104,7 @@ impl Following {
         let age = self.current.elapsed().as_secs_f64();
         metrics::gauge!("mailpulse_suppress_follow_age_seconds").set(age);
         metrics::gauge!("mailpulse_suppress_entries").set(store.table.len() as f64);
+        metrics::gauge!("mailpulse_suppress_provisional_entries").set(store.waiting() as f64);
     }
 }
 
@@ -115,7 +115,7 @@ fn poll(changes: &mut Changes, store: &Store) -> Result<Polled, kafka::Error> {
 fn apply(record: &Record<'_>, store: &Store) {
     let (partition, offset) = (record.partition(), record.offset().0);
     match read(record.key(), record.value()) {
-        Some((key, facts)) => store.follow(partition, offset, &key, facts),
+        Some((key, written)) => store.follow(partition, offset, &key, written),
         None => {
             tracing::warn!(
                 partition,
@@ -128,10 +128,10 @@ fn apply(record: &Record<'_>, store: &Store) {
 }
 
 /// Reads a record of `mail.suppressions`.
-pub fn read<'r>(key: &'r [u8], value: Option<&[u8]>) -> Option<(EntryKey<'r>, Option<EntryFacts>)> {
+pub fn read<'r>(key: &'r [u8], value: Option<&[u8]>) -> Option<(EntryKey<'r>, Option<Written>)> {
     let key = EntryKey::parse(std::str::from_utf8(key).ok()?).ok()?;
     match value {
         None => Some((key, None)),
-        Some(value) => Some((key, Some(serde_json::from_slice(value).ok()?))),
+        Some(value) => Some((key, Some(Written::read(value)?))),
     }
 }

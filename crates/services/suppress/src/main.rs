@@ -14,6 +14,7 @@ use suppress::feed::Feed;
 use suppress::follower;
 use suppress::http::Api;
 use suppress::http::access::Access;
+use suppress::incidents::{self, Incidents};
 use suppress::settings::SuppressSettings;
 use suppress::stage::{StageSettings, Suppress};
 use suppress::store::Store;
@@ -37,11 +38,14 @@ fn main() -> anyhow::Result<()> {
     let store = Arc::new(Store::new(stage.policy, partitions));
     let erased = Erased::follow(&cluster, "suppress", erasure_key)?;
     let follower = follower::start(&store, &cluster, &service)?;
+    let incidents = Incidents::default();
+    let incidents_follower = incidents::start(&incidents, &cluster, &service)?;
     let api = start_api(&service, &cluster, &settings, &stage, &store, access, lists, audit)?;
     let erasure = StageErasure::new(erased, &service.health, &service.shutdown);
-    let result = run(&cluster, &service, &settings, stage, store, erasure);
+    let result = run(&cluster, &service, &settings, stage, store, incidents, erasure);
     service.shutdown.request();
     let _ = follower.join();
+    let _ = incidents_follower.join();
     let _ = api.join();
     Ok(result?)
 }
@@ -73,11 +77,14 @@ fn run(
     settings: &SuppressSettings,
     stage: StageSettings,
     store: Arc<Store>,
+    incidents: Incidents,
     erasure: StageErasure,
 ) -> Result<(), kafka::Error> {
     let partitions = usize::try_from(cluster.partitions.recipient_partitions).unwrap_or(1);
     let mark_alive = || service.health.mark_alive();
-    let mut stage = Suppress::new(stage, &cluster.topics, partitions, erasure, store, &mark_alive);
+    let topics = &cluster.topics;
+    let mut stage =
+        Suppress::new(stage, topics, partitions, erasure, store, incidents, &mark_alive);
     let settings = LoopSettings {
         group: cluster.topics.group(Suppress::STAGE.code()),
         inputs: stage.inputs(),

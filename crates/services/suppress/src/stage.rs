@@ -1,6 +1,7 @@
 //! The stage: from events to entries.
 
 mod evidence;
+mod provisional;
 mod scopes;
 mod time;
 
@@ -9,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use erasure::StageErasure;
-use event::{Event, Kind};
+use event::{Event, EventId, Kind};
 use evidence::evidence;
 use jiff::Timestamp;
 use kafka::{
@@ -19,14 +20,15 @@ use kafka::{
 use metrics::{counter, histogram};
 use record::{Reason as DeadLetterReason, Tally, Topics, names};
 use scopes::Scopes;
-use suppression::entry::{EntryFacts, EntryValue, Evidence};
+use suppression::entry::{EntryValue, Evidence};
 use suppression::list::{ListBasis, Purposes};
 use suppression::{
     Author, EntryKey, Mark, Policy, Reason, RecipientDigest, RecipientKey, Signal, State, Streak,
 };
 
 use crate::follower;
-use crate::store::{DueEntry, Store};
+use crate::incidents::{Incidents, KnownIncidents};
+use crate::store::{DueEntry, Store, Written, mark_of};
 use crate::streaks::Streaks;
 
 /// What the settings say about the stage.
@@ -45,9 +47,14 @@ pub struct Suppress<'a> {
     partitions: usize,
     erasure: StageErasure,
     store: Arc<Store>,
+    incidents: Incidents,
+    /// The incidents, as this batch knows them.
+    known: Arc<KnownIncidents>,
+    /// Whether it was logged that no further entry can be provisional.
+    is_full: bool,
     streaks: Streaks,
     /// The entries that this batch changes. `None`: forgotten.
-    pending: HashMap<EntryKey<'static>, (i32, Option<EntryFacts>)>,
+    pending: HashMap<EntryKey<'static>, (i32, Option<Written>)>,
     /// The recipients whose soft bounces have suppressed them in this batch.
     pending_soft: HashSet<RecipientDigest>,
     scopes: Scopes,
@@ -60,6 +67,15 @@ pub struct Suppress<'a> {
     changes: HashMap<(Reason, State), CommittedCounter>,
 }
 
+/// The state of an entry of an event.
+#[derive(Debug, Clone, Copy)]
+struct EntryState {
+    mark: Mark,
+    is_provisional: bool,
+    /// The incident during which it began.
+    incident: Option<EventId>,
+}
+
 impl<'a> Suppress<'a> {
     pub fn new(
         settings: StageSettings,
@@ -67,6 +83,7 @@ impl<'a> Suppress<'a> {
         partitions: usize,
         erasure: StageErasure,
         store: Arc<Store>,
+        incidents: Incidents,
         mark_alive: &'a dyn Fn(),
     ) -> Self {
         let changes = Reason::ALL.iter().flat_map(|&reason| {
@@ -82,6 +99,9 @@ impl<'a> Suppress<'a> {
             partitions,
             erasure,
             store,
+            known: incidents.known(),
+            incidents,
+            is_full: false,
             streaks: Streaks::default(),
             pending: HashMap::new(),
             pending_soft: HashSet::new(),
@@ -158,7 +178,8 @@ impl<'a> Suppress<'a> {
         } else {
             Streak::default()
         };
-        let mark = self.mark(&key);
+        let before = self.state(&key);
+        let mark = before.map(|it| it.mark);
         let decided = self.settings.policy.decide(signal, at, mark, &mut streak);
         let is_counted =
             reason == Reason::SoftBounces && self.streaks.set(partition, streak_key, streak);
@@ -166,7 +187,15 @@ impl<'a> Suppress<'a> {
             return Ok(if is_counted { Outcome::Counted } else { Outcome::Dropped });
         };
         self.received.push(event.received_at.micros());
-        self.publish(partition, key, mark, evidence(event, signal), out)?;
+        let mut evidence = evidence(event, signal);
+        let mut is_provisional = false;
+        if signal == Signal::HardBounce
+            && let Some(doubt) = self.doubt(partition, &key, event, at, before)
+        {
+            evidence.incident = Some(doubt.incident.to_string());
+            is_provisional = doubt.waits;
+        }
+        self.publish(partition, key, mark, evidence, is_provisional, out)?;
         Ok(Outcome::Passed)
     }
 
@@ -184,14 +213,27 @@ impl<'a> Suppress<'a> {
     }
 
     /// Returns the state of an entry, with what this batch has changed.
-    fn mark(&self, key: &EntryKey<'static>) -> Option<Mark> {
-        match self.pending.get(key) {
-            Some((_, facts)) => facts.map(|facts| Mark {
-                at: facts.since.div_euclid(1_000_000),
-                is_lifted: facts.state == State::Lifted,
-            }),
-            None => self.store.mark(key),
+    fn state(&self, key: &EntryKey<'static>) -> Option<EntryState> {
+        if let Some((_, written)) = self.pending.get(key) {
+            return written.as_ref().map(|Written { facts, .. }| EntryState {
+                mark: Mark {
+                    at: facts.since.div_euclid(1_000_000),
+                    is_lifted: facts.state == State::Lifted,
+                },
+                is_provisional: facts.provisional,
+                incident: facts.incident,
+            });
         }
+        let found = self.store.table.get(key)?;
+        Some(EntryState {
+            mark: mark_of(&found),
+            is_provisional: found.form.provisional,
+            incident: found.form.incident,
+        })
+    }
+
+    fn mark(&self, key: &EntryKey<'static>) -> Option<Mark> {
+        self.state(key).map(|it| it.mark)
     }
 
     /// Writes the new state of an entry.
@@ -201,6 +243,7 @@ impl<'a> Suppress<'a> {
         key: EntryKey<'static>,
         mark: Mark,
         evidence: Evidence,
+        is_provisional: bool,
         out: &mut Output<'_>,
     ) -> Result<(), kafka::Error> {
         let state = if mark.is_lifted { State::Lifted } else { State::Suppressed };
@@ -211,16 +254,30 @@ impl<'a> Suppress<'a> {
         if key.reason == Reason::Unsubscribe && !is_shared {
             value.purpose = Some(self.settings.purposes.of(&key.list, &key.scope));
         }
+        value.provisional = is_provisional;
         value.evidence = evidence;
-        let json = serde_json::to_vec(&value).map_err(kafka::Error::state)?;
-        self.send(partition, &key, Some(&json), out)?;
         if let Some(counter) = self.changes.get(&(key.reason, state)) {
             out.count(counter, 1);
         }
         if key.reason == Reason::SoftBounces {
             self.pending_soft.insert(key.recipient);
         }
-        self.pending.insert(key, (partition, Some(EntryFacts::from(&value))));
+        self.write(partition, key, &value, out)
+    }
+
+    /// Writes a record of an entry.
+    fn write(
+        &mut self,
+        partition: i32,
+        key: EntryKey<'static>,
+        value: &EntryValue,
+        out: &mut Output<'_>,
+    ) -> Result<(), kafka::Error> {
+        let json = serde_json::to_vec(value).map_err(kafka::Error::state)?;
+        self.send(partition, &key, Some(&json), out)?;
+        let written = Written::read(&json)
+            .ok_or_else(|| kafka::Error::state("a record of an entry cannot be read back"))?;
+        self.pending.insert(key, (partition, Some(written)));
         Ok(())
     }
 
@@ -267,7 +324,7 @@ impl Stage for Suppress<'_> {
             restore.changelog(&self.topics.suppressions, number, from, |key, value| {
                 (self.mark_alive)();
                 match follower::read(key, value) {
-                    Some((key, facts)) => self.store.commit(number, &key, facts),
+                    Some((key, written)) => self.store.commit(number, &key, written),
                     None => tracing::warn!(
                         partition = number,
                         "a record of mail.suppressions cannot be read and is ignored"
@@ -324,6 +381,7 @@ impl Stage for Suppress<'_> {
 
     fn prepare(&mut self, _: &mut dyn Iterator<Item = Record<'_>>) {
         self.erasure.refresh();
+        self.known = self.incidents.known();
     }
 
     fn kept<'r>(&self, record: &Record<'r>) -> Kept<'r> {
@@ -331,6 +389,7 @@ impl Stage for Suppress<'_> {
     }
 
     fn finish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
+        self.settle(out)?;
         let topic = &self.topics.suppress_changelog;
         self.streaks.changelog(|partition, key, value| {
             let (partition, key) = (Some(partition), key.as_bytes());
@@ -339,8 +398,8 @@ impl Stage for Suppress<'_> {
     }
 
     fn committed(&mut self) -> Result<(), kafka::Error> {
-        for (key, (partition, facts)) in self.pending.drain() {
-            self.store.commit(partition, &key, facts);
+        for (key, (partition, written)) in self.pending.drain() {
+            self.store.commit(partition, &key, written);
         }
         self.pending_soft.clear();
         self.scopes.clear();

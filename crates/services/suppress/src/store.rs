@@ -7,12 +7,51 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use suppression::entry::EntryFacts;
+use alerting::IncidentId;
+use suppression::entry::{EntryFacts, EntryValue};
 use suppression::table::{Form, Found, Table};
 use suppression::{Author, EntryKey, Mark, Policy, RecipientDigest, State};
 
+use crate::waiting::Waiting;
+
+/// How much memory the records of provisional entries may take in all partitions together, in bytes. It is enough for
+/// more than 100,000; further entries are final at once.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
 /// An entry to which something happens by itself, and when, in seconds.
 pub type DueEntry = (i64, RecipientDigest, u32);
+
+/// What a record of `mail.suppressions` says, as far as it is kept.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub facts: EntryFacts,
+    /// Of a provisional entry: the incident that it waits for, and the value of the record.
+    waits: Option<(IncidentId, Box<str>)>,
+}
+
+impl Written {
+    /// Reads the value of a record.
+    pub fn read(value: &[u8]) -> Option<Self> {
+        let mut facts: EntryFacts = serde_json::from_slice(value).ok()?;
+        let waits = facts.provisional.then(|| waits_for(value, &facts)).flatten();
+        if facts.provisional && waits.is_none() {
+            tracing::warn!(
+                since = facts.since,
+                "a provisional record of mail.suppressions has no incident or cannot be read in full; it counts as final"
+            );
+            facts.provisional = false;
+        }
+        Some(Self { facts, waits })
+    }
+}
+
+/// Returns the incident that a provisional entry waits for, and the value of its record. `None` if nothing would end the
+/// wait: there is no incident, or the record cannot be read when it has to be written again.
+fn waits_for(value: &[u8], facts: &EntryFacts) -> Option<(IncidentId, Box<str>)> {
+    let incident = IncidentId::try_from(facts.incident?.to_string()).ok()?;
+    serde_json::from_slice::<EntryValue>(value).ok()?;
+    Some((incident, Box::from(std::str::from_utf8(value).ok()?)))
+}
 
 /// All entries.
 #[derive(Debug)]
@@ -35,6 +74,8 @@ struct Partition {
     is_rewound: bool,
     /// Entries of events that end or are forgotten by themselves. Some have changed since.
     due: BTreeSet<DueEntry>,
+    /// Entries of events that are provisional.
+    waiting: Waiting,
 }
 
 impl Store {
@@ -50,12 +91,12 @@ impl Store {
         partition: i32,
         offset: i64,
         key: &EntryKey<'_>,
-        facts: Option<EntryFacts>,
+        written: Option<Written>,
     ) {
         let mut partitions = self.lock();
         let Some(partition) = at(&mut partitions, partition) else { return };
         if !(partition.is_owned && key.author == Author::Event) {
-            self.put(partition, key, facts);
+            self.put(partition, key, written);
         }
         partition.advance(offset);
     }
@@ -81,9 +122,9 @@ impl Store {
     }
 
     /// Applies a record that the stage has committed or restored.
-    pub fn commit(&self, partition: i32, key: &EntryKey<'_>, facts: Option<EntryFacts>) {
+    pub fn commit(&self, partition: i32, key: &EntryKey<'_>, written: Option<Written>) {
         if let Some(partition) = at(&mut self.lock(), partition) {
-            self.put(partition, key, facts);
+            self.put(partition, key, written);
         }
     }
 
@@ -107,11 +148,6 @@ impl Store {
         partition.next = partition.owned_from;
     }
 
-    /// Returns the state of an entry of an event.
-    pub fn mark(&self, key: &EntryKey<'_>) -> Option<Mark> {
-        self.table.get(key).map(|found| mark_of(&found))
-    }
-
     /// Returns the entries of a partition to which something happens until `now`, the earliest first.
     pub fn due(&self, partition: i32, now: i64) -> Vec<DueEntry> {
         let mut partitions = self.lock();
@@ -128,15 +164,50 @@ impl Store {
         }
     }
 
+    /// Returns whether a further entry of a partition may be provisional: its record has to be kept meanwhile.
+    pub fn may_wait(&self, partition: i32) -> bool {
+        let mut partitions = self.lock();
+        let share = MAX_WAITING_BYTES / partitions.len().max(1);
+        at(&mut partitions, partition).is_some_and(|it| it.waiting.bytes() < share)
+    }
+
+    /// Returns records of provisional entries whose incident is not `is_open` any more, at most `most` of them, with
+    /// their partitions, which the stage owns.
+    pub fn settled(
+        &self,
+        is_open: impl Fn(IncidentId) -> bool,
+        most: usize,
+    ) -> Vec<(i32, EntryKey<'static>, Box<str>)> {
+        let partitions = self.lock();
+        let owned = (0..).zip(&*partitions).filter(|(_, it)| it.is_owned);
+        let over = owned.flat_map(|(number, partition)| {
+            let over = partition.waiting.over(&is_open, most);
+            over.map(move |(key, value)| (number, key.clone(), Box::from(value)))
+        });
+        over.take(most).collect()
+    }
+
+    /// Returns the number of provisional entries.
+    pub fn waiting(&self) -> usize {
+        self.lock().iter().map(|partition| partition.waiting.len()).sum()
+    }
+
     /// Returns the form with a number of [`DueEntry`].
     pub fn form(&self, number: u32) -> Option<Form> {
         self.table.form(number)
     }
 
-    fn put(&self, partition: &mut Partition, key: &EntryKey<'_>, facts: Option<EntryFacts>) {
-        self.table.apply(key, facts);
-        let is_watched = key.author == Author::Event && facts.is_some();
-        let found = is_watched.then(|| self.table.get(key)).flatten();
+    fn put(&self, partition: &mut Partition, key: &EntryKey<'_>, written: Option<Written>) {
+        let facts = written.as_ref().map(|written| written.facts);
+        let has_changed = self.table.apply(key, facts);
+        if key.author != Author::Event {
+            return;
+        }
+        // An older record than the known one says nothing.
+        if has_changed || facts.is_none() {
+            partition.waiting.set(key, written.and_then(|written| written.waits));
+        }
+        let found = facts.is_some().then(|| self.table.get(key)).flatten();
         if let Some((found, (at, _))) = found.and_then(|found| {
             let due = self.policy.due(key.reason, mark_of(&found))?;
             Some((found, due))
@@ -175,6 +246,10 @@ mod tests {
 
     use super::*;
 
+    fn mark(store: &Store, author: Author) -> Option<Mark> {
+        store.table.get(&key(author)).map(|found| mark_of(&found))
+    }
+
     fn store() -> Store {
         let policy = Policy { soft_bounces: 5, soft_within: 100, soft_for: 1_000 };
         Store::new(policy, 2)
@@ -190,10 +265,16 @@ mod tests {
         }
     }
 
-    fn facts(since: i64) -> Option<EntryFacts> {
-        let (purpose, expires_at, provisional) = (None, None, false);
-        let since = since * 1_000_000;
-        Some(EntryFacts { state: State::Suppressed, purpose, since, expires_at, provisional })
+    fn facts(since: i64) -> Option<Written> {
+        Written::read(format!(r#"{{"state":"suppressed","since":{since}000000}}"#).as_bytes())
+    }
+
+    fn provisional(since: i64, incident: char) -> Option<Written> {
+        let incident = incident.to_string().repeat(32);
+        let mut value = EntryValue::new(&key(Author::Event), State::Suppressed, since * 1_000_000);
+        value.provisional = true;
+        value.evidence.incident = Some(incident);
+        Written::read(&serde_json::to_vec(&value).unwrap())
     }
 
     #[test]
@@ -203,12 +284,12 @@ mod tests {
         assert_eq!(store.own(1), 1);
         store.commit(1, &key(Author::Event), facts(9));
         store.follow(1, 1, &key(Author::Event), None);
-        assert_eq!(store.mark(&key(Author::Event)).unwrap().at, 9, "what is committed stays");
+        assert_eq!(mark(&store, Author::Event).unwrap().at, 9, "what is committed stays");
         store.follow(1, 2, &key(Author::Operator), facts(7));
-        assert_eq!(store.mark(&key(Author::Operator)).unwrap().at, 7);
+        assert_eq!(mark(&store, Author::Operator).unwrap().at, 7);
         store.release(1);
         store.follow(1, 3, &key(Author::Event), None);
-        assert_eq!(store.mark(&key(Author::Event)), None);
+        assert_eq!(mark(&store, Author::Event), None);
     }
 
     #[test]
@@ -218,14 +299,14 @@ mod tests {
         assert_eq!(store.own(1), 1);
         // Another owner writes this, while this stage is stopped.
         store.follow(1, 1, &key(Author::Event), facts(9));
-        assert_eq!(store.mark(&key(Author::Event)), None);
+        assert_eq!(mark(&store, Author::Event), None);
         store.release(1);
         store.follow(1, 2, &key(Author::Operator), facts(2));
         assert_eq!(store.own(1), 1, "the stage reads it if it owns the partition again");
         store.release(1);
         assert_eq!(store.rewind(&[7, 3]), Some(vec![7, 1]));
         store.follow(1, 1, &key(Author::Event), facts(9));
-        assert_eq!(store.mark(&key(Author::Event)).unwrap().at, 9);
+        assert_eq!(mark(&store, Author::Event).unwrap().at, 9);
         assert_eq!(store.own(1), 2);
         assert_eq!(store.rewind(&[7, 2]), None, "only once");
     }
@@ -241,5 +322,59 @@ mod tests {
         assert_eq!(due.len(), 1);
         store.remove_due(0, &due);
         assert_eq!(store.due(0, 2_000), []);
+    }
+
+    #[test]
+    fn an_entry_that_waits_for_no_known_incident_is_final() {
+        let value = br#"{"state":"suppressed","since":1000000,"provisional":true}"#;
+        assert!(!Written::read(value).unwrap().facts.provisional);
+        assert!(provisional(1, 'a').unwrap().facts.provisional);
+        assert!(Written::read(b"[]").is_none());
+    }
+
+    #[test]
+    fn a_provisional_record_that_cannot_be_written_again_is_final() {
+        let value = serde_json::json!({
+            "list": 7, "state": "suppressed", "since": 1_000_000, "provisional": true, "incident": "a".repeat(32),
+        });
+        let written = Written::read(value.to_string().as_bytes()).unwrap();
+        assert!(!written.facts.provisional && written.facts.incident.is_some());
+        let store = store();
+        store.own(0);
+        store.commit(0, &key(Author::Event), Some(written));
+        assert_eq!((store.settled(|_| false, 9), store.waiting()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn what_waits_is_settled_by_the_owner_of_the_partition() {
+        let store = store();
+        let is_open = |open: char| move |id: IncidentId| id.to_string().starts_with(open);
+        store.follow(1, 0, &key(Author::Event), provisional(5, 'a'));
+        assert_eq!(store.settled(is_open('b'), 9), [], "another instance owns it");
+        store.own(1);
+        assert_eq!(store.settled(is_open('a'), 9), []);
+        let settled = store.settled(is_open('b'), 9);
+        assert_eq!((settled.len(), settled[0].0), (1, 1));
+        assert!(store.table.get(&settled[0].1).unwrap().form.provisional);
+        store.commit(1, &key(Author::Event), facts(5));
+        assert_eq!((store.settled(is_open('b'), 9), store.waiting()), (Vec::new(), 0));
+        assert!(!store.table.get(&key(Author::Event)).unwrap().form.provisional);
+        store.commit(1, &key(Author::Event), provisional(4, 'a'));
+        assert_eq!(store.waiting(), 0, "an older record");
+    }
+
+    #[test]
+    fn the_memory_of_provisional_entries_is_bounded() {
+        let store = store();
+        let mut number = 0_u64;
+        while store.may_wait(0) {
+            let mut digest = [0; 16];
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            let key = EntryKey { recipient: RecipientDigest(digest), ..key(Author::Event) };
+            store.commit(0, &key, provisional(5, 'a'));
+            number += 1;
+        }
+        assert!(number > 100_000, "{number}: the values of this test are short");
+        assert!(store.may_wait(1));
     }
 }

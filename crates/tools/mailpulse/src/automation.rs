@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use automation::{AutomationSettings, Outcome as Followed, Replay, RuleSet};
+use automation::{AutomationSettings, Outcome as Followed, Replay, RuleSet, Subject};
 use jiff::Timestamp;
 use serde::Deserialize;
 use service::Settings;
@@ -77,14 +77,33 @@ fn test(config: Option<&Path>, args: &TestAutomation) -> anyhow::Result<Outcome>
         }
         Ok(())
     };
-    let mut events = 0_u64;
-    stored::for_each(&database, &rules, from.saturating_sub(lead), to, |facts| {
-        events += u64::from(facts.received_at.micros() >= from);
+    let begin = from.saturating_sub(lead);
+    let incidents = stored::incidents(&database, &rules, begin, to)?;
+    let (mut events, mut changes) = (0_u64, incidents.iter().peekable());
+    stored::for_each(&database, &rules, begin, to, |facts| {
+        let received_at = facts.received_at.micros();
+        while let Some(incident) = changes.next_if(|incident| incident.at <= received_at) {
+            report(replay.receive_incident(incident))?;
+        }
+        events += u64::from(received_at >= from);
         Ok(report(replay.receive(facts))?)
     })?;
+    for incident in changes {
+        report(replay.receive_incident(incident))?;
+    }
     report(replay.pass_time(to))?;
     let mut error = io::stderr().lock();
     writeln!(error, "{events} events")?;
+    if rules.uses_campaign_rate() {
+        writeln!(
+            error,
+            "rates of campaigns are not stored, so conditions about them were not met; intents of `automate` have the rates"
+        )?;
+    }
+    if rules.reads_incidents() {
+        let changes = incidents.iter().filter(|incident| incident.at >= from).count();
+        writeln!(error, "{changes} changes of incidents")?;
+    }
     for (rule, Count { acted, refused }) in counts {
         let rule = escape_line(rule.as_bytes());
         writeln!(error, "{rule}: acted {acted} times, refused {refused} times")?;
@@ -100,10 +119,14 @@ fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let is_wanted = |rule: &str, at: i64| at >= from && only.is_none_or(|only| only == rule);
-    let line = |at: i64, rule: &str, index: &str, what: &str, event: &automation::Facts| {
+    let line = |at: i64, rule: &str, index: &str, what: &str, subject: &Subject| {
         let at = Timestamp::from_microsecond(at).unwrap_or(Timestamp::UNIX_EPOCH);
-        let recipient = escape_line(event.recipient.as_bytes());
-        format!("{at}\t{rule}\t{index}\t{what}\t{recipient}\t{}", event.event_id)
+        let (about, id) = match subject {
+            Subject::Event(event) => (&event.recipient, event.event_id.to_string()),
+            Subject::Incident(incident) => (&incident.group, incident.id.to_string()),
+        };
+        let about = escape_line(about.as_bytes());
+        format!("{at}\t{rule}\t{index}\t{what}\t{about}\t{id}")
     };
     match outcome {
         Followed::Acted(records) => {
@@ -112,14 +135,14 @@ fn print(
             };
             counts.entry(first.rule.clone()).or_default().acted += 1;
             for it in records {
-                writeln!(out, "{}", line(it.at, &it.rule, &it.index, &it.action, &it.event))?;
+                writeln!(out, "{}", line(it.at, &it.rule, &it.index, &it.action, &it.subject))?;
             }
         }
         Followed::Refused(intent, refusal) => {
             if is_wanted(&intent.rule, intent.at) {
                 counts.entry(intent.rule.clone()).or_default().refused += 1;
                 let what = format!("refused:{}", refusal.as_str());
-                writeln!(out, "{}", line(intent.at, &intent.rule, "-", &what, &intent.event))?;
+                writeln!(out, "{}", line(intent.at, &intent.rule, "-", &what, &intent.subject))?;
             }
         }
     }

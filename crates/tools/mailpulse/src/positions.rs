@@ -37,6 +37,10 @@ pub(crate) fn run(config: Option<&Path>, command: &PositionsCommand) -> anyhow::
         PositionsCommand::Ls(ListPositions { stage }) => list(&installation, *stage),
         PositionsCommand::Accept(Accept { stage, partition, offset, forward, .. }) => {
             let labels = labels_of(&installation, *stage, forward.as_deref());
+            if let (true, Some(name)) = (labels.is_empty(), forward) {
+                let problem = format!("no [[forward]] of the settings has the name {name}");
+                return Err(InputError(problem).into());
+            }
             let Some((partition, offset)) = partition.as_ref().zip(*offset) else {
                 return accept_all(&installation, *stage, &labels);
             };

@@ -3,6 +3,7 @@
 
 mod stored;
 
+use alerting::{Change, Incident};
 use stored::{HOUR, SECOND, Setup, T0};
 
 const RULES: &str = r#"
@@ -93,6 +94,46 @@ fn stored_events_show_what_would_have_happened() {
         "bob's follow-up is refused with its intent: {later:?}"
     );
     assert!(later.out.contains("refused:parent\tbob@example.com"), "{later:?}");
+}
+
+#[test]
+fn stored_incidents_show_what_would_have_happened() {
+    const RULES: &str = r#"
+[[automation.rule]]
+name = "pause"
+when = { incidents = { sources = ["acme"], changes = ["opened", "resolved"] } }
+cooldown = "2h"
+do = [{ type = "task", url = "https://tasks.example", title = "Pause {{ incident.campaign }}" }]
+"#;
+    let setup = Setup::new("automationincidents");
+    let lead = stored::alert('a', 40, 200, [(0, 0), (1, 0)]);
+    let change = |id, seq, change, at| Incident { seq, change, at, ..stored::incident(id, &lead) };
+    setup.insert_incidents(&[
+        change('1', 1, Change::Opened, T0 - HOUR), // before --from: its cooldown is not over
+        change('2', 1, Change::Opened, T0 + SECOND),
+        change('1', 2, Change::Updated, T0 + HOUR),
+        change('1', 3, Change::Resolved, T0 + 2 * HOUR),
+        change('3', 1, Change::Opened, T0 + 9 * HOUR), // after --to
+    ]);
+    let file = setup.home.path().join("rules.toml");
+    std::fs::write(&file, RULES).unwrap();
+    let time = |micros: i64| jiff::Timestamp::from_microsecond(micros).unwrap().to_string();
+    let (from, to) = (time(T0), time(T0 + 3 * HOUR));
+    let tested =
+        setup.run(&["automation", "test", file.to_str().unwrap(), "--from", &from, "--to", &to]);
+    assert_eq!(tested.code, 0, "{tested:?}");
+    let lines: Vec<Vec<&str>> = tested.out.lines().map(|line| line.split('\t').collect()).collect();
+    let (first, second) = ("1".repeat(32), "2".repeat(32));
+    let expected = [
+        ["pause", "-", "refused:cooldown", "source/sendgrid/acme", &second],
+        ["pause", "0", "task", "source/sendgrid/acme", &first],
+    ];
+    assert_eq!(lines.iter().map(|line| &line[1..]).collect::<Vec<_>>(), expected, "{tested:?}");
+    assert!(tested.err.contains("2 changes of incidents"), "{tested:?}");
+    std::fs::write(&file, RULES.replace("cooldown", "and = [{ segment = \"vip\" }]\ncooldown"))
+        .unwrap();
+    let refused = setup.run(&["automation", "check", file.to_str().unwrap()]);
+    assert!(refused.code == 2 && refused.err.contains("an incident has none"), "{refused:?}");
 }
 
 /// An invented action.

@@ -57,6 +57,50 @@ fn fill(database: &Database, now: Timestamp) {
         "INSERT INTO dead_letters (reason, detail, stage, provider, source, kafka_partition, kafka_offset, archived_at) \
          VALUES ('not_json', 'expected value at line 1', 'enrich', 'sendgrid', 'acme', 0, 1, {end} - 60)"
     ));
+    fill_acting(database, end);
+}
+
+/// Stores who is suppressed, what rules did, and what is predicted. In a day, 30 recipients are suppressed or lifted and
+/// rules act 50 times; 3,000 recipients have predictions.
+fn fill_acting(database: &Database, end: i64) {
+    let written = format!("toDateTime64({end} - 3600, 3, 'UTC')");
+    for statement in [
+        format!(
+            "INSERT INTO suppressions (list, recipient, reason, author, state, since, provisional, incident, written_at, \
+                 kafka_offset) \
+             SELECT 'sendgrid/acme', leftPad(hex(number), 32, '0'), ['hard_bounce', 'unsubscribe'][1 + number % 2], 'event', \
+                 if(number % 9 = 0, 'lifted', 'suppressed'), {end} - number * 2880 AS at, number < 20, \
+                 if(number < 20, repeat('a', 32), ''), at, number \
+             FROM numbers(1800)"
+        ),
+        format!(
+            "INSERT INTO actions (rule, type, at, decided_at, recipient, source, kafka_offset) \
+             SELECT ['vip', 'warm'][1 + number % 2] AS rule, ['points', 'segment.add'][1 + number % 2], \
+                 {end} - number * 1728 AS at, at + 1, concat('r', toString(number % 900), '@example.com'), 'acme', number \
+             FROM numbers(3000)"
+        ),
+        format!(
+            "INSERT INTO fits (source, fitted_at, written_at, model, best_slot) \
+             VALUES ('acme', {end} - 3600, {written}, 'bg_bb', 4)"
+        ),
+        format!(
+            "INSERT INTO engagement_histories (source, recipient, mails, engaged, last_engaged, fitted_at, written_at) \
+             SELECT 'acme', concat('r', toString(number), '@example.com'), 1 + number % 3, 1, 1, {end} - 3600, {written} \
+             FROM numbers(3000)"
+        ),
+        format!(
+            "INSERT INTO odds (source, mails, engaged, last_engaged, model, next, alive, fitted_at, written_at) \
+             SELECT 'acme', number + 1, 1, 1, 'bg_bb', 0.2, 0.9, {end} - 3600, {written} FROM numbers(3)"
+        ),
+        format!(
+            "INSERT INTO scores (source, prediction, scored_at, forecasts, ece, bin_forecasts, bin_predicted, bin_happened, \
+                 written_at) \
+             SELECT 'acme', 'next', {end} - 3600 - number * 86400, 2000, 0.02, [1000, 1000], [0.1, 0.3], [0.12, 0.29], \
+                 {written} FROM numbers(20)"
+        ),
+    ] {
+        database.execute(&statement);
+    }
 }
 
 /// Returns the insert of some steps of messages. Step 2 of a message is its delivery or bounce, the later ones are
@@ -193,6 +237,7 @@ fn panels_have_a_place_a_description_and_a_data_source_that_is_provisioned() {
     assert_eq!(
         uids,
         [
+            "mailpulse-acting",
             "mailpulse-campaign",
             "mailpulse-deliverability",
             "mailpulse-on-call",

@@ -52,3 +52,15 @@ fn an_offset_outside_of_the_partition_is_rejected() {
         assert_eq!(run(&setup, incomplete).code, 2, "{incomplete:?}");
     }
 }
+
+#[test]
+fn a_forward_that_is_not_in_the_settings_is_refused() {
+    let setup = Setup::new();
+    let arguments = ["positions", "accept", "forward", "--forward", "typo", "--all-held"];
+    let rejected = run(&setup, &arguments);
+    assert_eq!(rejected.code, 2, "{rejected:?}");
+    assert!(
+        rejected.err.contains("no [[forward]] of the settings has the name typo"),
+        "{rejected:?}"
+    );
+}

@@ -21,6 +21,18 @@ fn setup(name: &str) -> Setup {
 
 /// Returns a record of an event, as `suppress` writes it.
 fn record(setup: &Setup, address: &str, reason: Reason, since: &str, wording: &str) -> Outgoing {
+    record_with(setup, address, reason, since, wording, None)
+}
+
+/// Returns a record as [`record`] does; with an incident, it is provisional.
+fn record_with(
+    setup: &Setup,
+    address: &str,
+    reason: Reason,
+    since: &str,
+    wording: &str,
+    incident: Option<char>,
+) -> Outgoing {
     let keys = RecipientKey::new(ErasureKey::new(KEY.as_bytes()).unwrap(), None);
     let key = EntryKey {
         list: LIST.into(),
@@ -34,8 +46,10 @@ fn record(setup: &Setup, address: &str, reason: Reason, since: &str, wording: &s
     value.evidence = Evidence {
         mailbox_provider: Some(address.split(['@', '.']).nth(1).unwrap().to_owned()),
         wording: Some(wording.to_owned()),
+        incident: incident.map(|id| id.to_string().repeat(32)),
         ..Evidence::default()
     };
+    value.provisional = incident.is_some();
     let topic = &setup.cluster.topics.suppressions;
     Outgoing::new(topic, key.to_string(), serde_json::to_vec(&value).unwrap())
 }
@@ -83,6 +97,8 @@ fn a_batch_is_lifted_by_what_its_evidence_has_in_common() {
         "2020-12-16T00:00:00Z",
         "--wording",
         "Does Not Exist",
+        "--note",
+        "wrong, see the mail of ada@gmail.com",
     ];
     let (out, err) = run(&setup, &[&batch[..], &["--dry-run"]].concat(), 0);
     assert_eq!(out.lines().count(), 2, "{out}");
@@ -107,7 +123,70 @@ fn a_batch_is_lifted_by_what_its_evidence_has_in_common() {
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let (all, _) = run(&setup, &["ls", "--all", "--json"], 0);
     assert_eq!(all.lines().count(), 8, "with what was lifted, and the lifts: {all}");
+    assert!(all.contains("wrong, see the mail of <address>"), "{all}");
     assert!(!all.contains("gmail.com"), "{all}");
+}
+
+#[test]
+fn what_began_during_an_incident_is_lifted_with_what_has_become_part_of_it() {
+    let setup = setup("suppressions_incident");
+    let hard = |address: &str, wording: &str, incident: Option<char>| {
+        record_with(&setup, address, Reason::HardBounce, "2020-12-14T21:00:00Z", wording, incident)
+    };
+    let incident = |id: &str, merged_into: Option<&str>| {
+        let value = json!({ "id": id, "merged_into": merged_into }).to_string();
+        Outgoing::new(&setup.cluster.topics.incidents, id, value)
+    };
+    let [a, b, c] = ["a", "b", "c"].map(|id| id.repeat(32));
+    let like_a = format!("aaaa{}", "0".repeat(28));
+    setup.cluster.produce(&[
+        hard("ada@gmail.com", "no such user", Some('a')),
+        hard("bob@gmail.com", "no such user", Some('b')),
+        hard("cal@gmail.com", "no such user", Some('c')),
+        hard("full@gmail.com", "account is disabled", Some('a')),
+        hard("old@gmail.com", "no such user", None),
+        incident(&a, None),
+        incident(&b, Some(&c)),
+        incident(&c, Some(&a)),
+        incident(&like_a, None),
+    ]);
+    let (shown, _) = run(&setup, &["show", "ada@gmail.com", "--list", LIST], 0);
+    assert!(shown.contains(&format!("provisional: incident {a}")), "{shown}");
+    assert!(shown.contains("must not be sent: hard_bounce on ses/news, provisional"), "{shown}");
+
+    let (_, err) = run(&setup, &["lift", "--incident", "aaaa"], 2);
+    assert!(err.contains("more than one incident begins with `aaaa`"), "{err}");
+    let (_, err) = run(&setup, &["lift", "--incident", "dddd"], 2);
+    assert!(err.contains("no incident of"), "{err}");
+    let (_, err) = run(&setup, &["lift", "--incident", &"d".repeat(32), "--dry-run"], 0);
+    assert!(err.contains("0 entries would be lifted"), "its records may be gone: {err}");
+    for wrong in [
+        &["--incident", "aaa"][..],
+        &["--incident", &a, "--provider", "gmail"],
+        &["ada@gmail.com", "--incident", &a],
+    ] {
+        run(&setup, &[&["lift"], wrong].concat(), 2);
+    }
+    let (out, err) = run(&setup, &["lift", "--incident", "cccc", "--dry-run"], 0);
+    assert!(err.contains(&format!("lift --incident {a}`")), "it is part of that one: {err}");
+    assert_eq!(
+        out.lines().count(),
+        2,
+        "of an incident that is part of another, not the other: {out}"
+    );
+
+    let note = "Gmail was wrong about ada@gmail.com";
+    let batch = ["lift", "--incident", "aaaaa", "--wording", "No Such", "--note", note];
+    let (_, err) = run(&setup, &batch, 0);
+    assert!(err.contains("3 records were written") && !err.contains("is part of"), "{err}");
+    let mailed = ["ada", "bob", "cal", "full", "old"]
+        .map(|it| may_be_mailed(&setup, &format!("{it}@gmail.com")));
+    assert_eq!(mailed, [true, true, true, false, false]);
+    let (all, _) = run(&setup, &["ls", "--all", "--json"], 0);
+    assert!(all.contains("Gmail was wrong about <address>"), "{all}");
+    assert!(!all.contains("gmail.com"), "{all}");
+    let detail: String = setup.database.one("SELECT any(detail) FROM audit WHERE result = 'done'");
+    assert!(detail.starts_with("batch: incidents") && detail.contains(&b), "{detail}");
 }
 
 #[test]

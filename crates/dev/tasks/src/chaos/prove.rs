@@ -23,7 +23,8 @@ const ROWS: &str = "
     FROM events WHERE source != 'hostile' FORMAT TSV";
 
 /// The tables that contain Kafka records.
-const TABLES: [&str; 6] = ["events", "rates", "alerts", "incidents", "actions", "dead_letters"];
+const TABLES: [&str; 7] =
+    ["events", "rates", "alerts", "incidents", "actions", "suppressions", "dead_letters"];
 const POLL: Duration = Duration::from_millis(500);
 
 /// Up to when windows are compared.

@@ -98,6 +98,9 @@ fn variants(question: &Question, scope: Scope) -> Vec<Parameters> {
     if question.number == 8 {
         all.push(with(&question.example, &CORRECTED));
     }
+    if question.number == 25 {
+        all.push(with(&question.example, &[("prediction", "best_time")]));
+    }
     if question.number == 2 {
         all = LOCAL_DAYS
             .iter()

@@ -29,7 +29,7 @@ use self::feed::Feed;
 use self::file::Question;
 use self::mail::{DAY, END, HOUR, Mail, RULES, SECOND};
 use self::truth::events::Happened;
-use self::truth::{Failed, Incident, Others, Truth};
+use self::truth::{Failed, Incident, Others, Truth, predictions, suppressions};
 use crate::clickhouse::Database;
 use crate::lag::lag;
 use crate::phase::Phase;
@@ -135,7 +135,12 @@ fn in_order(
     let run = Run::start(mails, COUNT_UNAUTHENTIC, "")?;
     let truth = Truth::new(mails);
     let failed: Vec<Failed> = FAULTY.map(faulty).into_iter().chain(STORED).collect();
-    let others = Others { incidents: &INCIDENTS, failed: &failed };
+    let others = Others {
+        incidents: &INCIDENTS,
+        failed: &failed,
+        best_times: &predictions::BEST_TIMES,
+        scores: &predictions::SCORES,
+    };
     run.runtime.block_on(async {
         let received: Vec<_> = truth.happened.iter().map(|it| (it, it.received * SECOND)).collect();
         let mut feed = Feed::open(&run.pipeline, PARTITIONS.0)?;
@@ -146,6 +151,8 @@ fn in_order(
         run.settle(&mut feed, truth.happened.len()).await?;
         insert_incidents(run.database()).await?;
         insert_dead_letters(run.database()).await?;
+        predictions::insert(run.database()).await?;
+        suppressions::insert(run.database()).await?;
         drop(phase);
         let phase = Phase::begin("asking every question", "3 s");
         checks.ask("at first", run.database(), questions, &truth, &others, Scope::All).await?;
@@ -182,7 +189,7 @@ fn in_random_order(
     // The others count for nothing now.
     let authentic: Vec<Mail> = mails.iter().filter(|mail| mail.is_authentic()).cloned().collect();
     let truth = Truth::new(&authentic);
-    let others = Others { incidents: &[], failed: &[] };
+    let others = Others { incidents: &[], failed: &[], best_times: &[], scores: &[] };
     let mut order: Vec<&Happened<'_>> = all.happened.iter().collect();
     order.extend(all.happened.iter().step_by(TWICE));
     order.shuffle(&mut StdRng::seed_from_u64(7));

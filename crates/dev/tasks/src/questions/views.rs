@@ -57,7 +57,7 @@ fn outcomes_of(truth: &Truth<'_>, source: &str) -> Numbers {
 }
 
 /// Returns what has become of a message, by the comment of the column `outcome`.
-fn outcome(mail: &Mail) -> &'static str {
+pub(super) fn outcome(mail: &Mail) -> &'static str {
     let happened = |what: What| mail.first(|it| it == what).is_some();
     let delivered = mail.first(|it| it == What::Delivered);
     let bounced = mail.last(|it| matches!(it, What::Bounced(_)));

@@ -55,7 +55,8 @@ fn the_share_of_the_conditions_decides() {
         let and = r#"and = [ { segment = "a" }, { segment = "b" } ]"#;
         let text = SIMPLE.replace("do =", &format!("match = {share}\n{and}\ndo ="));
         let members = &["a", "b"][..held];
-        let reads = Reads { is_member: &|segment| members.contains(&segment) };
+        let is_member = |segment: &str| members.contains(&segment);
+        let reads = Reads { is_member: &is_member, campaign: &|_, _, _| None };
         let event = facts(1, Kind::Clicked, T0);
         let decision = decide(&rules(&text), 0, &event, &RecipientState::default(), &reads);
         assert_eq!(decision.intents.len(), usize::from(acts), "{share} {held}");
@@ -237,5 +238,42 @@ fn intents_and_follow_ups_are_read_as_they_were_written() {
     for follow_up in decision.follow_ups {
         let json = serde_json::to_vec(&follow_up).unwrap();
         assert_eq!(serde_json::from_slice::<FollowUp>(&json).unwrap(), follow_up);
+    }
+}
+
+#[test]
+fn the_rate_of_the_campaign_decides_and_is_recorded() {
+    use event::Counter::{BouncedHard, Delivered};
+    for (condition, delivered, bounced, rate) in [
+        ("bounce < 0.02", 99, 1, Some((0.01, true))),
+        ("bounce < 0.01", 99, 1, Some((0.01, false))),
+        ("bounce<=0.01", 99, 1, Some((0.01, true))),
+        ("hard_bounce > 0.5", 1, 3, Some((0.75, true))),
+        ("delivery >= 0.75", 3, 1, Some((0.75, true))),
+        ("bounce < 0.02", 0, 0, None),
+        ("bounce > 0.5", 0, 5, None), // the source may send no delivered events
+        ("complaint < 0.5", 5, 0, None), // no mailbox provider reports complaints
+    ] {
+        // Half of the conditions must hold, so the rule acts in any case, and the intent tells the value.
+        let text = format!(
+            "match = 0.5\nand = [{{ campaign_rate = \"{condition}\" }}, {{ hours = \"00-24\" }}]\ndo ="
+        );
+        let rules = rules(&SIMPLE.replace("do =", &text));
+        assert!(rules.uses_campaign_rate());
+        let counts = window::Counts::of([(Delivered, delivered), (BouncedHard, bounced)]);
+        let campaign = |provider, source: &str, campaign: &str| {
+            let is_known =
+                (provider, source, campaign) == (event::Provider::Ses, "acme", "spring-sale");
+            is_known.then_some(counts)
+        };
+        let reads = Reads { is_member: &|_| false, campaign: &campaign };
+        let click = facts(1, Kind::Clicked, T0);
+        let decision = decide(&rules, 0, &click, &RecipientState::default(), &reads);
+        let value = &decision.intents[0].values[0];
+        let found = (value.value.as_f64(), value.held);
+        assert_eq!(found, (rate.map(|it| it.0), rate.is_some_and(|it| it.1)), "{condition}");
+        let unknown = Facts { campaign: None, ..click };
+        let decision = decide(&rules, 0, &unknown, &RecipientState::default(), &reads);
+        assert!(!decision.intents[0].values[0].held, "{condition}");
     }
 }

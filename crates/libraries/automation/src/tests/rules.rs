@@ -79,12 +79,26 @@ fn an_error_names_rule_field_and_code() {
         (r#"["spring-*"]"#, r#"["spring-["]"#, "when.campaigns", "glob"),
         (r#"recipients = "@example\\.com$""#, r#"recipients = "(""#, "when.recipients", "regex"),
         (r#"recipients = "@example\\.com$""#, &huge, "when.recipients", "regex"),
-        (r#"{ segment = "vip" }"#, r#"{ score = ">=0.4" }"#, "and[0].score", "not_available"),
+        (r#"{ segment = "vip" }"#, r#"{ score = "0.4" }"#, "and[0].score", "score"),
+        (r#"{ segment = "vip" }"#, r#"{ score = ">=1.4" }"#, "and[0].score", "score"),
+        (r#"{ segment = "vip" }"#, r#"{ score = ">=nan" }"#, "and[0].score", "score"),
         (
             r#"{ segment = "vip" }"#,
-            r#"{ campaign_rate = "bounce < 0.02" }"#,
+            r#"{ campaign_rate = "bounces < 0.02" }"#,
             "and[0].campaign_rate",
-            "not_available",
+            "campaign_rate",
+        ),
+        (
+            r#"{ segment = "vip" }"#,
+            r#"{ campaign_rate = "bounce = 0.02" }"#,
+            "and[0].campaign_rate",
+            "campaign_rate",
+        ),
+        (
+            r#"{ segment = "vip" }"#,
+            r#"{ campaign_rate = "bounce < 2" }"#,
+            "and[0].campaign_rate",
+            "campaign_rate",
         ),
         (r#"{ segment = "vip" }"#, "{}", "and[0]", "one_condition"),
         (
@@ -173,7 +187,8 @@ fn a_mail_is_rendered_with_the_event() {
     let mut event = facts(1, Kind::Clicked, T0);
     event.url = Some("https://x.example/?a=<b>\r\nBcc: eve@example.com".to_owned());
     event.campaign = None;
-    let mail = rules.mails().get("thanks").unwrap().render(&event, "r", "id").unwrap();
+    let mail =
+        rules.mails().get("thanks").unwrap().render(&Subject::Event(event), "r", "id").unwrap();
     assert_eq!(mail.subject, "You clicked https://x.example/?a=<b> Bcc: eve@example.com");
     assert_eq!(mail.text, "Hello ada@example.com");
     let html = mail.html.unwrap();
@@ -192,7 +207,7 @@ do = [ { type = "slack", url = "https://x.example", text = "<https://x.example|{
     let Action::Slack { text, .. } = &rules.rule("r").unwrap().actions[0] else { panic!() };
     let event =
         Facts { campaign: Some("<!channel> & co".to_owned()), ..facts(1, Kind::Clicked, T0) };
-    let rendered = text.render(&event, "r", "id").unwrap();
+    let rendered = text.render(&Subject::Event(event), "r", "id").unwrap();
     let expected = "<https://x.example|&lt;!channel&gt; &amp; co> & <!here> 3";
     assert_eq!(rendered, expected);
 }

@@ -25,8 +25,8 @@ pub enum ReadError {
 /// The fields of an entry by their names in lower case, without punctuation.
 type Fields = BTreeMap<String, String>;
 
-/// Reads the entries of a file in the format of a provider: JSON (a list, an object with a list, or one object per line)
-/// or CSV with a line of names. SES also has CSV without names. `reason` is that of entries that do not tell theirs.
+/// Reads the entries of a file in the format of a provider: JSON (a list, objects with a list, which are pages, or one
+/// object per line) or CSV with a line of names. SES also has CSV without names. `reason` is that of entries that do not tell theirs.
 ///
 /// # Errors
 /// If the file or one of its entries cannot be read. The number of the entry begins at 1.
@@ -84,20 +84,23 @@ fn from_json(file: &str, names: &Names) -> Result<Vec<Fields>, ReadError> {
     let mut entries = Vec::new();
     for document in documents.map_err(not_readable)? {
         match document {
-            Value::Array(list) => entries.extend(list),
-            Value::Object(object) => {
-                let is_list = |(name, value): &(&String, &Value)| {
-                    value.is_array() && names.lists.contains(&&*plain(name))
-                };
-                match object.iter().find(is_list) {
-                    Some((_, Value::Array(list))) => entries.extend(list.iter().cloned()),
-                    _ => entries.push(Value::Object(object)),
-                }
-            }
-            other => entries.push(other),
+            Value::Array(list) => list.into_iter().for_each(|it| add(it, names, &mut entries)),
+            other => add(other, names, &mut entries),
         }
     }
     Ok(entries.iter().map(|entry| fields(entry, names)).collect())
+}
+
+/// Adds an entry, or the entries of a page: an object with a list.
+fn add(value: Value, names: &Names, entries: &mut Vec<Value>) {
+    let is_list = |(name, value): &(&String, &Value)| {
+        value.is_array() && names.lists.contains(&&*plain(name))
+    };
+    let page = value.as_object().and_then(|object| object.iter().find(is_list));
+    match page.and_then(|(_, list)| list.as_array()) {
+        Some(list) => entries.extend(list.iter().cloned()),
+        None => entries.push(value),
+    }
 }
 
 fn fields(entry: &Value, names: &Names) -> Fields {

@@ -84,6 +84,32 @@ fn every_line_and_every_element_is_an_entry() {
     assert_eq!(read(Format::Ses, "", None), Ok(Vec::new()));
 }
 
+/// As `aws sesv2 list-suppressed-destinations` prints them, one call after the other, and as files of import jobs.
+#[test]
+fn the_pages_and_import_files_of_ses_are_read() {
+    let page = |address: &str, more: &str| {
+        format!(
+            r#"{{"SuppressedDestinationSummaries":[{{"EmailAddress":"{address}","Reason":"BOUNCE","LastUpdateTime":"2015-09-30T22:12:05.123000+00:00"}}]{more}}}"#
+        )
+    };
+    let pages = [page("a@x.com", r#","NextToken":"AAMA-EFR""#), page("b@x.com", "")];
+    let last = r#"{"SuppressedDestinationSummaries":[]}"#;
+    for file in [
+        format!("{}\n{}\n{last}\n", pages[0], pages[1]),
+        format!("[{},{},{last}]", pages[0], pages[1]),
+    ] {
+        let at = Some(1_443_651_125);
+        let expected = ["a@x.com", "b@x.com"].map(|it| one(it, Reason::HardBounce, at, None));
+        assert_eq!(read(Format::Ses, &file, None).unwrap(), expected, "{file}");
+    }
+    let csv = "recipient1@example.com,BOUNCE\r\nrecipient2@example.com, COMPLAINT\r\n";
+    let reasons: Vec<_> =
+        read(Format::Ses, csv, None).unwrap().iter().map(|it| it.reason).collect();
+    assert_eq!(reasons, [Reason::HardBounce, Reason::Complaint]);
+    let unknown = r#"{"emailAddress":"a@x.com","reason":"OTHER"}"#;
+    assert_eq!(read(Format::Ses, unknown, None), Err(ReadError::NoReason { entry: 1 }));
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     let error = |format, file: &str| read(format, file, None).unwrap_err().to_string();

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use super::Format;
 use crate::Reason;
 
+/// How many addresses one import job of Amazon SES takes:
+/// <https://docs.aws.amazon.com/ses/latest/dg/sending-email-suppression-list.html>.
+pub const SES_IMPORT_JOB_ADDRESSES: usize = 100_000;
+
 /// An entry to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -29,7 +33,7 @@ pub enum WriteError {
 ///
 /// - SendGrid: the body of `POST /v3/asm/suppressions/global`, which knows no reasons.
 /// - Mailgun: the body of `POST /v3/{domain}/bounces`, `complaints` or `unsubscribes`.
-/// - SES: the CSV file of `CreateImportJob`. It knows bounces and complaints only; everything else is a bounce, so that
+/// - SES: the CSV file of `CreateImportJob`, without names of fields. It knows bounces and complaints only; everything else is a bounce, so that
 ///   it is not mailed.
 ///
 /// # Errors

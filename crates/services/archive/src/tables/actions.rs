@@ -52,9 +52,38 @@ struct Action<'a> {
     add: Option<i64>,
     at: i64,
     intent_id: EventId,
-    #[serde(borrow)]
-    event: Facts<'a>,
+    #[serde(borrow, flatten)]
+    subject: Subject<'a>,
 }
+
+/// What started the rule.
+#[derive(Deserialize)]
+enum Subject<'a> {
+    #[serde(borrow, rename = "event")]
+    Event(Facts<'a>),
+    #[serde(borrow, rename = "incident")]
+    Incident(IncidentFacts<'a>),
+}
+
+/// The incident that started the rule.
+#[derive(Deserialize)]
+struct IncidentFacts<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    provider: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    source: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    tenant: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    campaign: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    mailbox_provider: Option<Text<'a>>,
+}
+
+/// The value of the column `kind` if an incident started the rule.
+const INCIDENT: &str = "incident";
 
 /// The event that started the rule.
 #[derive(Deserialize)]
@@ -118,11 +147,26 @@ impl Actions {
         self.intent_id.push(action.intent_id.to_string().as_bytes());
         // The first action in the follow-up at 2 has the index `2.0`.
         self.follow_up.push(action.index.contains('.'));
-        self.push_event(&action.event, eraser);
+        match &action.subject {
+            Subject::Event(event) => self.push_event(event, eraser),
+            Subject::Incident(incident) => self.push_incident(incident),
+        }
         self.kafka_partition.push(at.partition);
         self.kafka_offset.push(at.offset);
         self.rows += 1;
         Ok(())
+    }
+
+    fn push_incident(&mut self, incident: &IncidentFacts<'_>) {
+        self.event_id.push(incident.id.as_bytes());
+        self.kind.push(INCIDENT);
+        self.provider.push(text(&incident.provider));
+        self.source.push(text(&incident.source));
+        self.tenant.push(text(&incident.tenant));
+        self.campaign.push(text(&incident.campaign));
+        self.message_id.push(b"");
+        self.recipient.push(b"");
+        self.mailbox_provider.push(text(&incident.mailbox_provider));
     }
 
     fn push_event(&mut self, event: &Facts<'_>, eraser: &Eraser) {
@@ -158,6 +202,22 @@ mod tests {
         let later = later.replace(r#""kind":"clicked""#, r#""kind":"heard","weight":1"#);
         actions.push(AT, Some(8), later.as_bytes()).unwrap();
         assert_eq!(actions.finish().rows, 2);
+    }
+
+    #[test]
+    fn an_action_about_an_incident_has_no_recipient() {
+        let (start, _) = POINTS.split_once(r#""event""#).unwrap();
+        let incident =
+            r#""incident":{"id":"300102030405060708090a0b0c0d0e0f","seq":1,"severity":"page"}}"#;
+        let value = format!("{start}{incident}");
+        let mut actions = Actions::default();
+        actions.push(AT, None, value.as_bytes()).unwrap();
+        let nothing = format!("{}}}", start.trim_end_matches(','));
+        assert_eq!(
+            actions.push(AT, None, nothing.as_bytes()).unwrap_err().reason,
+            Reason::WrongShape
+        );
+        assert_eq!(actions.finish().rows, 1);
     }
 
     #[test]

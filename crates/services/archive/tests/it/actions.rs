@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use automation::{ActionRecord, Facts};
+use automation::{ActionRecord, Facts, Subject};
 use event::{EventId, Kind};
 use harness::Outgoing;
 use record::names;
@@ -27,7 +27,15 @@ pub fn full() -> ActionRecord {
         add: Some(-5),
         at: 1_795_255_201_000_001,
         intent_id: EventId([2; 16]),
-        event,
+        subject: Subject::Event(event),
+    }
+}
+
+/// Returns the event of an action, to change it.
+pub fn event_of(action: &mut ActionRecord) -> &mut Facts {
+    match &mut action.subject {
+        Subject::Event(event) => event,
+        Subject::Incident(_) => panic!("an incident started the rule"),
     }
 }
 
@@ -52,21 +60,22 @@ fn least() -> ActionRecord {
         ..Facts::sample()
     };
     let (action_id, index) = (EventId([4; 16]), "0".to_owned());
-    ActionRecord { action_id, index, name: None, add: None, event, ..full() }
+    let subject = Subject::Event(event);
+    ActionRecord { action_id, index, name: None, add: None, subject, ..full() }
 }
 
 /// Returns the record as `automate-limit` writes it.
 pub fn record(stack: &Stack, action: &ActionRecord) -> Outgoing {
     let value = serde_json::to_vec(action).unwrap();
-    Outgoing::new(&stack.cluster.topics.actions, &action.event.recipient, value)
+    Outgoing::new(&stack.cluster.topics.actions, action.subject.key(), value)
         .on(0)
-        .header(names::SOURCE, &action.event.source)
+        .header(names::SOURCE, action.subject.source())
 }
 
 /// Returns what [`COLUMNS`] must have.
 fn columns(action: &ActionRecord) -> Vec<Option<String>> {
     let text = |text: &Option<String>| Some(text.clone().unwrap_or_default());
-    let event = &action.event;
+    let event = action.subject.event().unwrap();
     vec![
         Some(action.action_id.to_string()),
         Some(action.rule.clone()),

@@ -70,12 +70,12 @@ fn an_action_of_an_erased_recipient_and_one_that_names_her() {
     let key = ErasureKey::new(KEY.as_bytes()).unwrap();
     stack.cluster.produce(&[tombstone(&stack, &key, "ada@example.com")]);
     let mut of_ada = crate::actions::full();
-    assert_eq!(of_ada.event.recipient, "ada@example.com");
-    of_ada.event.message_id = Some("ref=ada@example.com".to_owned());
+    assert_eq!(of_ada.subject.recipient(), Some("ada@example.com"));
+    crate::actions::event_of(&mut of_ada).message_id = Some("ref=ada@example.com".to_owned());
     let mut of_bob = of_ada.clone();
-    of_bob.event.recipient = "bob@example.com".to_owned();
-    of_bob.event.campaign = Some("for Ada@Example.com".to_owned());
-    of_bob.event.message_id = Some("<m-1@example.com>".to_owned());
+    crate::actions::event_of(&mut of_bob).recipient = "bob@example.com".to_owned();
+    crate::actions::event_of(&mut of_bob).campaign = Some("for Ada@Example.com".to_owned());
+    crate::actions::event_of(&mut of_bob).message_id = Some("<m-1@example.com>".to_owned());
     let actions = [&of_ada, &of_bob].map(|action| crate::actions::record(&stack, action));
     let unreadable =
         Outgoing::new(&stack.cluster.topics.actions, "ada@example.com", "no action of Ada").on(0);
@@ -86,7 +86,7 @@ fn an_action_of_an_erased_recipient_and_one_that_names_her() {
         "SELECT groupArray((recipient, campaign, message_id)) FROM (SELECT * FROM actions ORDER BY kafka_offset)",
     );
     let pseudonym = key.pseudonym("ada@example.com").unwrap();
-    let campaign = of_ada.event.campaign.unwrap();
+    let campaign = of_ada.subject.campaign().unwrap().to_owned();
     let in_a_text = format!("for {}", pseudonym.replace("@example", "@Example"));
     let expected = [
         (pseudonym.clone(), campaign, format!("ref={pseudonym}")),

@@ -14,3 +14,4 @@ mod repeated;
 mod retention;
 mod schemas;
 mod stack;
+mod suppressions;

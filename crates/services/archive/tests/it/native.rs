@@ -1,7 +1,9 @@
 //! Blocks of archive, compared with those that ClickHouse writes for the same rows.
 
 use archive::native::Block;
-use archive::tables::{Actions, Alerts, Coordinates, DeadLetters, Events, Incidents, Rates, Table};
+use archive::tables::{
+    Actions, Alerts, Coordinates, DeadLetters, Events, Incidents, Rates, Suppressions, Table,
+};
 
 use harness::Database;
 
@@ -140,6 +142,26 @@ fn actions_are_written_as_clickhouse_writes_them() {
         &format!(
             r#"{{"action_id":"{action}","rule":"clicked","index":"2.0","type":"email","name":"still-there","at":"1970-01-01 00:01:00","decided_at":"1970-01-01 00:01:01.5","intent_id":"{intent}","follow_up":true,"event_id":"{event}","kind":"clicked","provider":"ses","source":"acme","tenant":"north","campaign":"spring","message_id":"m","recipient":"ada@example.com","mailbox_provider":"gmail","kafka_partition":7,"kafka_offset":1}}
 {{"action_id":"{action}","rule":"clicked","index":"0","type":"points","add":-5,"at":"1970-01-01 00:00:00","intent_id":"{intent}","event_id":"{event}","kind":"opened","provider":"ses","source":"acme","recipient":"bob@example.com","kafka_partition":7,"kafka_offset":2}}"#
+        ),
+    );
+}
+
+#[test]
+fn suppressions_are_written_as_clickhouse_writes_them() {
+    let mut rows = Suppressions::default();
+    let (recipient, event, incident) = ("1".repeat(32), "2".repeat(32), "f".repeat(32));
+    let full = format!(
+        r#"{{"list":"ses/news","recipient":"{recipient}","reason":"hard_bounce","scope":"s","author":"event","state":"suppressed","purpose":"marketing","since":60000000,"expires_at":61500000,"provisional":true,"event_id":"{event}","provider":"ses","mailbox_provider":"gmail","status":"5.1.1","wording":"550 é","incident":"{incident}","note":"n","who":"w"}}"#
+    );
+    let key = format!("ses/news|{recipient}|hard_bounce|s|event");
+    rows.push(at(1), Some(61_500_000), key.as_bytes(), Some(full.as_bytes())).unwrap();
+    rows.push(at(2), None, key.as_bytes(), None).unwrap();
+    compare(
+        Table::Suppressions,
+        &rows.finish(),
+        &format!(
+            r#"{{"list":"ses/news","recipient":"{recipient}","reason":"hard_bounce","scope":"s","author":"event","state":"suppressed","purpose":"marketing","since":"1970-01-01 00:01:00","expires_at":"1970-01-01 00:01:01.5","provisional":true,"event_id":"{event}","provider":"ses","mailbox_provider":"gmail","status":"5.1.1","wording":"550 é","incident":"{incident}","written_at":"1970-01-01 00:01:01.5","kafka_partition":7,"kafka_offset":1}}
+{{"list":"ses/news","recipient":"{recipient}","reason":"hard_bounce","scope":"s","author":"event","state":"forgotten","kafka_partition":7,"kafka_offset":2}}"#
         ),
     );
 }

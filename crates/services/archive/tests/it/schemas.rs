@@ -293,13 +293,27 @@ fn actions_match_their_schema_and_can_be_read() {
     let full = serde_json::to_value(crate::actions::full()).unwrap();
     assert_valid(&schema, &full);
     push(&full).unwrap();
-    assert_eq!(keys(&schema["properties"]), keys(&full));
+    // An action has an event or an incident.
+    let mut names = keys(&full);
+    names.insert("incident");
+    assert_eq!(keys(&schema["properties"]), names);
+    let mut about_incident = full.clone();
+    let mut facts = automation::IncidentFacts::sample();
+    facts.reason = Some(alerting::ResolveReason::Recovered);
+    about_incident["incident"] = serde_json::to_value(facts).unwrap();
+    assert!(!is_valid(&schema, &about_incident), "it has both");
+    about_incident.as_object_mut().unwrap().remove("event");
+    assert_valid(&schema, &about_incident);
+    push(&about_incident).unwrap();
+    let of_incident = &schema["properties"]["incident"];
+    assert_eq!(keys(&of_incident["properties"]), keys(&about_incident["incident"]));
     let of_event = &schema["properties"]["event"];
     assert_eq!(keys(&of_event["properties"]), keys(&full["event"]));
     let required = |schema: &Value| -> BTreeSet<String> {
         serde_json::from_value(schema["required"].clone()).unwrap()
     };
-    let (required, of_event) = (required(&schema), required(of_event));
+    let (mut required, of_event) = (required(&schema), required(of_event));
+    required.insert("event".to_owned());
     let mut least = full.clone();
     least.as_object_mut().unwrap().retain(|name, _| required.contains(name));
     least["event"].as_object_mut().unwrap().retain(|name, _| of_event.contains(name));

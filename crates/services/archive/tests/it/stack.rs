@@ -1,5 +1,7 @@
 //! Topics and a database of one test, and archive as a process.
 
+use archive::server::Server;
+use archive::tables::Table;
 use harness::{Cluster, Database, Launch, Outgoing, Service, layout};
 
 /// Topics with two partitions each (one for scopes), and a database.
@@ -56,6 +58,12 @@ impl Stack {
         migrate(&self.runtime, &self.database);
     }
 
+    /// Inserts rows without Kafka.
+    pub fn insert(&self, table: Table, block: &archive::native::Block) {
+        let server = server(&self.database);
+        self.runtime.block_on(server.insert(table, "rows of a test", block)).unwrap();
+    }
+
     /// Produces records in transactions of `size` records, as all producers of the pipeline do, so
     /// that offsets have gaps.
     pub fn produce(&self, records: &[Outgoing], size: usize) {
@@ -66,12 +74,15 @@ impl Stack {
 
 /// Creates the tables of a database.
 pub fn migrate(runtime: &tokio::runtime::Runtime, database: &Database) {
+    runtime.block_on(archive::schema::migrate(&server(database))).unwrap();
+}
+
+fn server(database: &Database) -> Server {
     let mut settings: service::ClickHouseSettings =
         service::Settings::load(None, std::iter::empty()).unwrap().section("clickhouse").unwrap();
     settings.url.clone_from(&database.url);
     settings.database.clone_from(&database.name);
-    let server = archive::server::Server::new(&settings).unwrap();
-    runtime.block_on(archive::schema::migrate(&server)).unwrap();
+    Server::new(&settings).unwrap()
 }
 
 /// Returns a record with the key that all records of these tests have.

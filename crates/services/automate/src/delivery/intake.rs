@@ -255,7 +255,8 @@ impl Intake {
         let record: ActionRecord =
             serde_json::from_slice(item.value.as_deref().unwrap_or_default())
                 .map_err(|error| Failure(Reason::of_json(&error), error.to_string()))?;
-        if self.erased.eraser().pseudonym(&record.event.recipient).is_some() {
+        let is_erased = |address| self.erased.eraser().pseudonym(address).is_some();
+        if record.subject.recipient().is_some_and(is_erased) {
             return Ok(false);
         }
         let place = (record.rule.clone(), record.index.clone());

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use automation::{ActionRecord, Facts, FieldSource, Mail, RenderError};
+use automation::{ActionRecord, Facts, FieldSource, Mail, RenderError, Subject};
 use courier::{Delivery, DeliveryError, signed_headers};
 use erasure::Erased;
 use jiff::Timestamp;
 use kafka::feed::Item;
-use lettre::Message;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
+use lettre::{Address, Message};
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
@@ -78,10 +78,17 @@ impl Outgoing {
         http.endpoint.post(headers, body.to_vec()).await
     }
 
-    async fn mail(&self, mailer: &Mailer, mail: &Mail) -> Result<(), DeliveryError> {
-        let is_allowed = match &self.suppressions {
-            Some(suppressions) => suppressions.allow(&self.record.event, now()),
-            None => Some(false),
+    async fn mail(
+        &self,
+        mailer: &Mailer,
+        to: Option<&Address>,
+        mail: &Mail,
+    ) -> Result<(), DeliveryError> {
+        let is_allowed = match (to, &self.record.subject, &self.suppressions) {
+            // The operator's own address.
+            (Some(_), ..) => Some(true),
+            (None, Subject::Event(event), Some(suppressions)) => suppressions.allow(event, now()),
+            (None, ..) => Some(false),
         };
         match is_allowed {
             Some(true) => {}
@@ -97,12 +104,18 @@ impl Outgoing {
         let unusable = |problem: String| DeliveryError::Rejected {
             answer: format!("the mail cannot be written: {problem}"),
         };
-        let message = self.message(mail, &mailer.from).map_err(unusable)?;
+        let message = self.message(mail, to, &mailer.from).map_err(unusable)?;
         mailer.server.send(&message, mailer.from.email.domain()).await
     }
 
-    fn message(&self, mail: &Mail, from: &Mailbox) -> Result<Message, String> {
-        let address = self.record.event.recipient.parse();
+    fn message(
+        &self,
+        mail: &Mail,
+        to: Option<&Address>,
+        from: &Mailbox,
+    ) -> Result<Message, String> {
+        let recipient = || self.record.subject.recipient().unwrap_or_default().parse();
+        let address = to.map_or_else(recipient, |to| Ok(to.clone()));
         let address = address.map_err(|error: lettre::address::AddressError| error.to_string())?;
         let date = u64::try_from(self.record.at)
             .map_or(UNIX_EPOCH, |micros| UNIX_EPOCH + Duration::from_micros(micros));
@@ -127,7 +140,7 @@ impl Delivery for Outgoing {
     type Key = String;
 
     fn keys(&self) -> Vec<String> {
-        vec![self.record.event.recipient.clone()]
+        vec![self.record.subject.key()]
     }
 
     fn bytes(&self) -> usize {
@@ -147,7 +160,8 @@ impl Delivery for Outgoing {
             tokio::time::sleep(ERASED_CHECK).await;
         }
         // Between the attempts are up to hours, in which the recipient may have been erased.
-        if self.erased.eraser().pseudonym(&self.record.event.recipient).is_some() {
+        let is_erased = |address| self.erased.eraser().pseudonym(address).is_some();
+        if self.record.subject.recipient().is_some_and(is_erased) {
             return Ok(());
         }
         match (&self.receiver.target, &self.content) {
@@ -158,7 +172,9 @@ impl Delivery for Outgoing {
                 | Target::Task(http, _),
                 Content::Body(body),
             ) => self.post(http, body).await,
-            (Target::Mail(mailer, _), Content::Mail(mail)) => self.mail(mailer, mail).await,
+            (Target::Mail(mailer, _, to), Content::Mail(mail)) => {
+                self.mail(mailer, to.as_ref(), mail).await
+            }
             // `content` makes mails for the target mail, and bodies for all others.
             (Target::Mail(..), Content::Body(_)) | (_, Content::Mail(_)) => Ok(()),
         }
@@ -166,35 +182,41 @@ impl Delivery for Outgoing {
 }
 
 fn content(record: &ActionRecord, receiver: &Receiver) -> Result<Content, RenderError> {
-    let (event, rule, id) = (&record.event, &record.rule, record.action_id.to_string());
+    let (subject, rule, id) = (&record.subject, &record.rule, record.action_id.to_string());
     let at = Timestamp::from_microsecond(record.at).unwrap_or(Timestamp::UNIX_EPOCH).to_string();
     let body = match &receiver.target {
         Target::Webhook(_) => {
             json!({"type": "automation.action", "timestamp": at, "data": record})
         }
-        Target::Slack(_, text) => json!({"text": text.render(event, rule, &id)?}),
-        Target::Crm(_, fields) => Value::Object(crm_fields(event, fields)),
-        Target::Task(_, title) => json!({
-            "action_id": id,
-            "rule": rule,
-            "title": title.render(event, rule, &id)?,
-            "recipient": event.recipient,
-            "timestamp": at,
-            "event": event,
-        }),
-        Target::Mail(_, template) => {
-            return Ok(Content::Mail(template.render(event, rule, &id)?));
+        Target::Slack(_, text) => json!({"text": text.render(subject, rule, &id)?}),
+        Target::Crm(_, fields) => Value::Object(crm_fields(subject, fields)),
+        Target::Task(_, title) => {
+            let mut task = json!({
+                "action_id": id,
+                "rule": rule,
+                "title": title.render(subject, rule, &id)?,
+                "timestamp": at,
+                subject.name(): subject.json(),
+            });
+            if let Some(recipient) = subject.recipient() {
+                task["recipient"] = json!(recipient);
+            }
+            task
+        }
+        Target::Mail(_, template, _) => {
+            return Ok(Content::Mail(template.render(subject, rule, &id)?));
         }
     };
     Ok(Content::Body(body.to_string().into_bytes()))
 }
 
-/// Returns the receiver's fields. A field that the event does not have is `null`.
-fn crm_fields(event: &Facts, fields: &[(String, FieldSource)]) -> Map<String, Value> {
-    let event = event.json();
+/// Returns the receiver's fields. A field that the event or incident does not have is `null`.
+fn crm_fields(subject: &Subject, fields: &[(String, FieldSource)]) -> Map<String, Value> {
+    let json = subject.json();
     let value = |source: &FieldSource| match source {
         FieldSource::Static(text) => Value::String(text.clone()),
-        FieldSource::Event(name) => Facts::field_of(&event, name).unwrap_or(Value::Null),
+        FieldSource::Event(name) => Facts::field_of(&json, name).unwrap_or(Value::Null),
+        FieldSource::Incident(name) => json.get(name).cloned().unwrap_or(Value::Null),
     };
     fields.iter().map(|(name, source)| (name.clone(), value(source))).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use automation::{Action, FieldSource, MailTemplate, RuleSet, Template};
 use courier::{ClientSettings, Endpoint, SigningKey};
+use lettre::Address;
 use service::{Settings, SettingsError, secret};
 
 use crate::settings::{AutomateSettings, Mailer};
@@ -27,7 +28,8 @@ pub(crate) enum Target {
     Slack(Http, Template),
     Crm(Http, Vec<(String, FieldSource)>),
     Task(Http, Template),
-    Mail(Arc<Mailer>, MailTemplate),
+    /// With the address, unless the mail goes to the recipient.
+    Mail(Arc<Mailer>, MailTemplate, Option<Address>),
 }
 
 /// A URL, and the key that signs requests to it.
@@ -98,9 +100,11 @@ impl Receiver {
             Action::Task { url, secret, title } => {
                 Target::Task(Http::new(url, secret.as_ref(), automate)?, title.clone())
             }
-            Action::Email(name) => match (mailer, rules.mails().get(name)) {
+            Action::Email { template: name, to } => match (mailer, rules.mails().get(name)) {
                 (Some(mailer), Some(template)) => {
-                    Target::Mail(Arc::clone(mailer), template.clone())
+                    let to = to.as_ref().map(|to| to.parse::<Address>()).transpose();
+                    let to = to.map_err(|error| ("to", format!("is no address: {error}")))?;
+                    Target::Mail(Arc::clone(mailer), template.clone(), to)
                 }
                 (None, _) => return Err(("template", "automate.smtp is not set".to_owned())),
                 (_, None) => return Err(("template", format!("there is no template `{name}`"))),

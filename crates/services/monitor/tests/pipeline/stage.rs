@@ -50,6 +50,24 @@ impl Stage {
             .start()
     }
 
+    /// Waits until the latest record of a campaign in `mail.campaigns` has this many deliveries, or is a tombstone.
+    /// Returns the number of its records.
+    pub fn await_campaign(&self, campaign: &str, delivered: Option<u64>) -> usize {
+        let key = format!("campaign/sendgrid/{campaign}");
+        harness::eventually(&format!("{delivered:?} deliveries of {key}"), DEADLINE, || {
+            let records = self.cluster.read(&self.cluster.topics.campaigns);
+            let of_campaign: Vec<_> =
+                records.iter().filter(|record| record.key == key.as_bytes()).collect();
+            let latest = of_campaign.last().map(|record| {
+                record
+                    .value
+                    .as_ref()
+                    .map(|_| record.json()["counts"]["delivered"].as_u64().unwrap())
+            });
+            (latest == Some(delivered)).then_some(of_campaign.len())
+        })
+    }
+
     /// Starts a member that keeps this number of scopes per source.
     pub fn limited_member(&self, instance: &str, scopes: usize) -> Service {
         Launch::new("monitor", env!("CARGO_BIN_EXE_monitor"), &self.cluster)

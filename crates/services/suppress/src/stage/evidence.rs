@@ -24,5 +24,6 @@ pub(super) fn evidence(event: &Event<'_>, signal: Signal) -> Evidence {
         wording: diagnostic.map(|it| wording::without_addresses(it.as_str(), recipient)),
         note: note.map(str::to_owned),
         who: None,
+        incident: None,
     }
 }

@@ -55,8 +55,15 @@ mod tests {
             scope: "known".into(),
             author: Author::Event,
         };
-        let (state, purpose, expires_at, provisional) = (State::Suppressed, None, None, false);
-        table.apply(&key, Some(EntryFacts { state, purpose, since: 1, expires_at, provisional }));
+        let facts = EntryFacts {
+            state: State::Suppressed,
+            purpose: None,
+            since: 1,
+            expires_at: None,
+            provisional: false,
+            incident: None,
+        };
+        table.apply(&key, Some(facts));
         for number in 1..MAX_SCOPES {
             assert!(!scopes.is_full(&table, "a"), "{number}");
             assert!(scopes.admit(&table, "a", &number.to_string()), "{number}");

@@ -55,7 +55,7 @@ impl Suppress<'_> {
             Some((at, Due::Expire)) if at <= now => {
                 let note = Some("expired".to_owned());
                 let evidence = Evidence { note, ..Evidence::default() };
-                self.publish(partition, key, Mark { at, is_lifted: true }, evidence, out)?;
+                self.publish(partition, key, Mark { at, is_lifted: true }, evidence, false, out)?;
             }
             Some((at, Due::Forget)) if at <= now && !self.is_needed(&key) => {
                 self.send(partition, &key, None, out)?;

@@ -13,10 +13,12 @@ pub(crate) enum AutomationCommand {
     /// Show what the rules of a file would have done with the stored events of a time.
     ///
     /// The events come from ClickHouse, in the order of their receipt, and the code of `automate` decides. Events
-    /// before --from are read as far as cooldowns and patterns reach, at most 90 days. Segments begin without members.
+    /// before --from are read as far as cooldowns, patterns and scores reach, at most 90 days. Segments begin without
+    /// members, and no rate of a campaign is known. Rules that start from incidents get the changes of the table incidents.
     /// Nothing is published and nothing is delivered.
     ///
-    /// Each line is one action, or one refusal by a limit: time, rule, index, type, recipient and event.
+    /// Each line is one action, or one refusal by a limit: time, rule, index, type, recipient and event, or the group and
+    /// the id of the incident.
     #[command(after_help = "Examples:\n  \
         mailpulse automation test new.toml --from 7d\n  \
         mailpulse automation test new.toml --from 7d --to 1d --rule vip-clicked | cut -f4 | sort | uniq -c")]

@@ -30,6 +30,7 @@ pub(crate) enum SuppressionsCommand {
     /// other reasons too stay. Evidence that comes after the lift suppresses again.
     #[command(after_help = "Examples:\n  \
         mailpulse suppressions lift ada@example.com --list ses/news --reason hard_bounce\n  \
+        mailpulse suppressions lift --incident 9f2c1b7e04d35a86 --dry-run\n  \
         mailpulse suppressions lift --provider gmail --since 2020-12-14T00:00:00Z \\\n      \
         --until 2020-12-16T00:00:00Z --wording 'does not exist' --dry-run")]
     Lift(LiftSuppressions),
@@ -120,8 +121,11 @@ pub(crate) struct AddSuppression {
 
 #[derive(Debug, Args)]
 pub(crate) struct LiftSuppressions {
-    /// The address. Alternatively describe a batch with --provider, --since and --until.
-    #[arg(required_unless_present = "provider", conflicts_with = "provider")]
+    /// The address. Alternatively describe a batch with --incident, or with --provider, --since and --until.
+    #[arg(
+        required_unless_present_any = ["provider", "incident"],
+        conflicts_with_all = ["provider", "incident"]
+    )]
     pub(crate) address: Option<String>,
     /// Only this list.
     #[arg(long, value_name = "LIST")]
@@ -130,8 +134,12 @@ pub(crate) struct LiftSuppressions {
     #[arg(long, value_parser = reasons())]
     pub(crate) reason: Option<Reason>,
     /// Only this group or stream.
-    #[arg(long, value_name = "NAME", conflicts_with = "provider")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["provider", "incident"])]
     pub(crate) scope: Option<String>,
+    /// The incident during which the answers of the mailbox provider were wrong: its id, or the beginning of it. Lifts
+    /// the entries that began meanwhile, also after its end, and also those of incidents that are part of it.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "reason"], value_parser = incident_id)]
+    pub(crate) incident: Option<String>,
     /// The mailbox provider whose answers were wrong, such as gmail.
     #[arg(long, value_name = "NAME", requires = "since", requires = "until")]
     pub(crate) provider: Option<String>,
@@ -141,8 +149,8 @@ pub(crate) struct LiftSuppressions {
     /// The evidence happened before this time.
     #[arg(long, value_name = "TIME", value_parser = super::time, requires = "provider")]
     pub(crate) until: Option<Timestamp>,
-    /// The answer of the server contains this text, in any case.
-    #[arg(long, value_name = "TEXT", requires = "provider")]
+    /// Of a batch: the answer of the server contains this text, in any case.
+    #[arg(long, value_name = "TEXT", conflicts_with = "address")]
     pub(crate) wording: Option<String>,
     /// Why.
     #[arg(long, value_name = "TEXT")]
@@ -197,6 +205,17 @@ pub(crate) struct ExportSuppressions {
     /// A file with the addresses to look at, one in each line. `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses: Option<PathBuf>,
+}
+
+/// Reads the id of an incident, or the beginning of one.
+fn incident_id(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 4;
+    let is_hex = text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_hex && (SHORTEST..=32).contains(&text.len()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("give at least {SHORTEST} of the 32 hexadecimal digits of its id"))
+    }
 }
 
 fn reasons() -> impl TypedValueParser<Value = Reason> {

@@ -132,7 +132,7 @@ impl<'a> Period<'a> {
             "WITH (toUnixTimestamp64Micro(a.decided_at) - toUnixTimestamp64Micro(a.at)) / 1000000 AS seconds \
              SELECT toString(a.rule) AS rule, count() AS actions, \
              CAST(sumMap(map(toString(a.type), toUInt64(1))) AS Array(Tuple(String, UInt64))) AS types, \
-             uniqExact(a.recipient) AS recipients, countIf(a.follow_up) AS follow_ups, \
+             uniqExactIf(a.recipient, a.recipient != '') AS recipients, countIf(a.follow_up) AS follow_ups, \
              avg(seconds) AS seconds_avg, min(seconds) AS seconds_min, max(seconds) AS seconds_max, \
              toUnixTimestamp64Micro(min(a.at)) AS first_at, toUnixTimestamp64Micro(max(a.at)) AS last_at \
              FROM actions AS a WHERE a.at >= {} AND a.at < {}{}{} \

@@ -1,10 +1,12 @@
-//! Events as they are stored, in the order of their receipt.
+//! Events as they are stored, in the order of their receipt, and changes of incidents.
 
 use std::collections::BTreeMap;
 
-use automation::{Facts, RuleSet};
+use alerting::Incident;
+use automation::{EngagementDelta, Facts, IncidentFacts, RuleSet};
 use clickhouse::Row;
 use event::{Kind, OccurredAt, ReceivedAt};
+use record::Corrections;
 use serde::Deserialize;
 
 use crate::InputError;
@@ -12,6 +14,8 @@ use crate::database::{Database, literal, time_literal};
 
 /// The greatest number of events that are read at once.
 const MOST_ROWS: usize = 200_000;
+/// The greatest number of changes of incidents that are read.
+const MOST_CHANGES: usize = 100_000;
 /// A step of time that is read at once, in microseconds.
 const STEP: i64 = 3_600_000_000;
 
@@ -38,6 +42,8 @@ struct StoredEvent {
     labels: Vec<(String, String)>,
     automation_reason: String,
     authentic: bool,
+    counts: Vec<String>,
+    corrections: String,
 }
 
 const COLUMNS: &str = "event_id, toString(kind) AS kind, toString(provider) AS provider, \
@@ -47,7 +53,8 @@ const COLUMNS: &str = "event_id, toString(kind) AS kind, toString(provider) AS p
      toString(stream) AS stream, toString(tenant) AS tenant, sender, url, \
      toString(geo_time_zone) AS time_zone, CAST(tags AS Array(String)) AS tags, \
      CAST(labels AS Array(Tuple(String, String))) AS labels, \
-     toString(automation_reason) AS automation_reason, authentic";
+     toString(automation_reason) AS automation_reason, authentic, \
+     CAST(counts AS Array(String)) AS counts, corrections";
 
 /// Passes every event that was received from `from` up to `to`, in UTC microseconds, and that rules read, to `each`.
 ///
@@ -96,10 +103,58 @@ pub(super) fn for_each(
     Ok(())
 }
 
+/// A row of `incidents`.
+#[derive(Debug, Row, Deserialize)]
+struct StoredIncident {
+    /// The JSON of the record.
+    record: String,
+}
+
+/// Returns the changes of incidents from `from` up to `to`, in UTC microseconds, that can start a rule, in their order.
+/// Records of a later release that this one cannot read are left out.
+///
+/// # Errors
+/// If ClickHouse cannot be reached, or there are too many changes.
+pub(super) fn incidents(
+    database: &Database,
+    rules: &RuleSet,
+    from: i64,
+    to: i64,
+) -> anyhow::Result<Vec<IncidentFacts>> {
+    if !rules.reads_incidents() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT record FROM incidents WHERE at >= {} AND at < {} \
+         AND change IN ('opened', 'escalated', 'reminder', 'resolved') ORDER BY at, id, seq LIMIT {}",
+        time_literal(from),
+        time_literal(to),
+        MOST_CHANGES + 1
+    );
+    let rows: Vec<StoredIncident> = database.rows_with(&sql, &[])?;
+    if rows.len() > MOST_CHANGES {
+        let problem = format!(
+            "there are more than {MOST_CHANGES} changes of incidents; choose a shorter time"
+        );
+        return Err(InputError(problem).into());
+    }
+    let read = |row: StoredIncident| {
+        serde_json::from_str::<Incident>(&row.record).ok().and_then(|it| IncidentFacts::of(&it))
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
 impl StoredEvent {
     /// Returns `None` if the row has names that this release does not know.
     fn facts(self) -> Option<Facts> {
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let mut counts = EngagementDelta::default();
+        self.counts.iter().for_each(|counter| counts.add(counter, 1));
+        if let Ok(corrections) = self.corrections.parse::<Corrections>() {
+            for change in corrections.changes {
+                counts.add(change.counter.as_str(), if change.adds { 1 } else { -1 });
+            }
+        }
         Some(Facts {
             event_id: self.event_id.parse().ok()?,
             kind: self.kind.parse().ok()?,
@@ -122,6 +177,7 @@ impl StoredEvent {
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
             human: self.automation_reason.is_empty(),
             authentic: self.authentic,
+            counts,
         })
     }
 }

@@ -239,7 +239,7 @@ fn back_to_origin(
         }
         Stage::Notify => topic == topics.incidents,
         Stage::Forward | Stage::AutomateMatch => topic == topics.events,
-        Stage::AutomateLimit => topic == topics.intents,
+        Stage::AutomateLimit => topic == topics.intents || topic == topics.incidents,
         Stage::AutomateDeliver => topic == topics.actions,
         Stage::Ingress
         | Stage::MonitorFold

@@ -58,25 +58,43 @@ pub(super) fn lift(
     finish_lift(installation, keys, &recipient.to_string(), "", edits, args.dry_run)
 }
 
-/// Lifts what the answers of a mailbox provider have caused.
+/// Lifts what the answers of a mailbox provider have caused: in a time, or during an incident.
 fn lift_batch(
     installation: &Installation,
     keys: &Keys,
     args: &LiftSuppressions,
 ) -> anyhow::Result<Outcome> {
     let reason = args.reason.unwrap_or(Reason::HardBounce);
+    let named = args.incident.as_ref();
+    let incidents = named.map(|id| stored::with_merged(installation, id)).transpose()?;
+    if let Some(whole) = incidents.as_ref().and_then(|it| it.part_of.as_ref()) {
+        note(&format!(
+            "the incident is part of incident {whole} now; `mailpulse suppressions lift --incident {whole}` takes back the \
+             entries of both, and of all others that are part of it"
+        ))?;
+    }
+    let incidents = incidents.map(|it| it.ids);
+    let is_of_incident = |incident: Option<&String>| {
+        incidents.as_ref().is_none_or(|ids| incident.is_some_and(|id| ids.contains(id)))
+    };
     let wanted = args.wording.as_deref().unwrap_or_default().to_lowercase();
     let is_wanted = |key: &EntryKey<'_>, value: &EntryValue| {
         let evidence = &value.evidence;
         (key.author, key.reason, value.state) == (Author::Event, reason, State::Suppressed)
-            && evidence.mailbox_provider == args.provider
+            && args
+                .provider
+                .as_ref()
+                .is_none_or(|it| evidence.mailbox_provider.as_ref() == Some(it))
+            && is_of_incident(evidence.incident.as_ref())
             && args.list.as_ref().is_none_or(|list| *list == key.list)
-            && args.since.is_some_and(|since| value.since >= since.as_microsecond())
-            && args.until.is_some_and(|until| value.since < until.as_microsecond())
+            && args.since.is_none_or(|since| value.since >= since.as_microsecond())
+            && args.until.is_none_or(|until| value.since < until.as_microsecond())
             && evidence.wording.as_deref().unwrap_or_default().to_lowercase().contains(&wanted)
     };
     let (table, records) = stored::read(installation, is_wanted)?;
     let (now, who) = (crate::now().as_second(), audit::who());
+    // A note about many recipients must not contain an address.
+    let why = args.note.as_deref().map(scrubbed);
     let mut edits = Vec::new();
     for (key, value) in &records {
         let selection = Selection {
@@ -85,17 +103,28 @@ fn lift_batch(
             scope: Some(key.scope.to_string()),
         };
         let rows = table.of(key.recipient);
-        let lifts = edit::lift(key.recipient, &rows, &selection, args.note.as_deref(), now, &who);
+        let lifts = edit::lift(key.recipient, &rows, &selection, why.as_deref(), now, &who);
         if args.dry_run && !lifts.is_empty() {
             writeln!(io::stdout(), "{}", list::line(value, value.state.as_str()))?;
         }
         edits.extend(lifts);
     }
-    let detail = format!(
-        "batch: mailbox provider {:?}, since {:?}, until {:?}, wording {wanted:?}",
-        args.provider, args.since, args.until
-    );
+    let detail = match named {
+        Some(_) => format!("batch: incidents {incidents:?}, wording {:?}", scrubbed(&wanted)),
+        None => format!(
+            "batch: mailbox provider {:?}, since {:?}, until {:?}, wording {:?}",
+            args.provider,
+            args.since,
+            args.until,
+            scrubbed(&wanted)
+        ),
+    };
     finish_lift(installation, keys, "", &detail, edits, args.dry_run)
+}
+
+/// Returns a text of an operator without the addresses in it.
+fn scrubbed(text: &str) -> String {
+    wording::without_addresses(text, "")
 }
 
 fn finish_lift(

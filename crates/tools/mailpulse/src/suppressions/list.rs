@@ -70,8 +70,9 @@ pub(super) fn show(
         writeln!(out, "{what}: may be sent")?;
     }
     for entry in stopping {
-        let list = escape_line(entry.list.as_bytes());
-        writeln!(out, "{what}: must not be sent: {} on {list}", entry.reason.as_str())?;
+        let (reason, list) = (entry.reason.as_str(), escape_line(entry.list.as_bytes()));
+        let provisional = if entry.provisional { ", provisional" } else { "" };
+        writeln!(out, "{what}: must not be sent: {reason} on {list}{provisional}")?;
     }
     Ok(Outcome::Done)
 }
@@ -91,7 +92,10 @@ pub(super) fn line(value: &EntryValue, state: &str) -> String {
         &evidence.who,
         &evidence.note,
     ];
-    let evidence: Vec<&str> = evidence.into_iter().flatten().map(String::as_str).collect();
+    let mut evidence: Vec<&str> = evidence.into_iter().flatten().map(String::as_str).collect();
+    let provisional = if value.provisional { "provisional: incident" } else { "incident" };
+    let incident = value.evidence.incident.as_ref().map(|id| format!("{provisional} {id}"));
+    evidence.extend(incident.as_deref());
     let scope = if value.scope.is_empty() { "-" } else { &value.scope };
     [
         &value.list,

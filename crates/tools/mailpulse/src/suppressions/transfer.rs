@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use suppression::edit::{self, Addition, Edit};
-use suppression::formats::{self, Listed, Listing};
+use suppression::formats::{self, Format, Listed, Listing};
 use suppression::standing::{self, Question};
 use suppression::table::Table;
 use suppression::{Purpose, Reason, RecipientDigest, State, wording};
@@ -134,6 +134,12 @@ pub(super) fn export(
         .map_err(|error| InputError(error.to_string()))?;
     io::stdout().write_all(text.as_bytes())?;
     note(&format!("{} addresses", listings.len()))?;
+    let most = formats::SES_IMPORT_JOB_ADDRESSES;
+    if args.format == Format::Ses && listings.len() > most {
+        note(&format!(
+            "CreateImportJob takes {most} addresses at a time; split the file, for example with `split -l {most}`"
+        ))?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -2,9 +2,11 @@
 
 pub(crate) mod events;
 mod people;
+pub(crate) mod predictions;
 mod rates;
 mod reasons;
 mod sums;
+pub(crate) mod suppressions;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use jiff::tz::TimeZone;
 
 pub(super) use events::Truth;
 pub(super) use people::{Failed, Incident, message_id};
+use predictions::{BestTime, Score};
 pub(super) use text::{ANY, Row};
 
 /// The values of the parameters of a question.
@@ -69,6 +72,8 @@ impl Parameters {
 pub(super) struct Others<'a> {
     pub(super) incidents: &'a [Incident],
     pub(super) failed: &'a [Failed],
+    pub(super) best_times: &'a [BestTime],
+    pub(super) scores: &'a [Score],
 }
 
 /// Returns the rows of the true answer to a question, in any order.
@@ -103,6 +108,9 @@ pub(super) fn answer(
         21 => people::cohorts(truth, p),
         22 => sums::unengaged_domains(truth, p),
         23 => sums::list_decay(truth, p),
+        24 => predictions::best_times(others, p),
+        25 => predictions::calibration(others, p),
+        26 => suppressions::suppressed(truth, p),
         27 => people::message_story(truth, p),
         28 => people::recipient_story(truth, p),
         29 => people::health(truth, others, p),
