@@ -1,5 +1,6 @@
 //! The pages. Each module asks for what one page shows, and renders its template in `templates/`.
 
+pub mod automation;
 pub mod campaign;
 pub mod chart;
 pub mod dead_letters;
@@ -9,9 +10,11 @@ pub mod login;
 pub mod mailbox_providers;
 pub mod message;
 pub mod overview;
+pub mod predictions;
 pub mod problem;
 pub mod recipient;
 pub mod story;
+pub mod suppressions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -68,5 +68,18 @@ fn the_numbers_in_a_browser_equal_the_mail() {
     assert_eq!(charts.matches("<canvas").count(), 6, "{charts}");
     let story = rendered(&format!("http://{address}/message/%3Cgmail%2F7@mail.example%3E"));
     assert!(story.contains("person7@gmail.example"), "{story}");
+
+    setup.insert_suppressions();
+    setup.insert_actions();
+    setup.insert_predictions();
+    let suppressions = rendered(&format!("http://{address}/suppressions"));
+    assert_eq!(text(&suppressions, "data-tile=\"entries\""), "20");
+    assert_eq!(suppressions.matches("<canvas").count(), 1, "{suppressions}");
+    let automation = rendered(&format!("http://{address}/automation"));
+    assert_eq!(text(&automation, "data-recipients=\"10\""), "10");
+    assert_eq!(automation.matches("<canvas").count(), 1, "{automation}");
+    let predictions = rendered(&format!("http://{address}/predictions"));
+    assert_eq!(text(&predictions, "data-next"), "20.0 %");
+    assert_eq!(predictions.matches("<circle").count(), 40, "{predictions}");
     drop(service);
 }

@@ -186,6 +186,128 @@ fn a_viewer_sees_no_address() {
     assert!(!masked.body().contains("wrong_shape"), "{}", masked.text);
 }
 
+/// Returns the values of an attribute in a part of a page.
+fn attributes<'a>(part: &'a str, name: &str) -> Vec<&'a str> {
+    let begin = format!("{name}=\"");
+    let attributes = part.split(&begin).skip(1);
+    attributes.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn suppressions_are_counted_and_a_viewer_sees_no_recipient() {
+    let setup = Setup::new("console_suppressions");
+    setup.insert_suppressions();
+    let (_service, console) = setup.start("");
+    let (shown, masked) =
+        (console.page(INVESTIGATOR, "/suppressions"), console.page(VIEWER, "/suppressions"));
+    for page in [&shown, &masked] {
+        assert_eq!(page.status, 200, "{}", page.text);
+        for (name, entries, provisional) in [
+            ("sendgrid/acme hard_bounce", "12", "3"),
+            ("sendgrid/acme complaint", "5", "0"),
+            // Of the two that were lifted, one was also forgotten.
+            ("sendgrid/acme unsubscribe", "2", "0"),
+            ("global manual", "1", "0"),
+        ] {
+            let row = row(page, name);
+            assert_eq!(attributes(row, "data-value"), [entries], "{row}");
+            assert_eq!(attributes(row, "data-provisional"), [provisional], "{row}");
+        }
+        assert!(page.body().contains("data-tile=\"entries\">20</dd>"), "{}", page.text);
+        let incident = format!("/incidents/{}", "f0".repeat(16));
+        assert_eq!(page.body().matches(&incident).count(), 1, "{}", page.text);
+        assert_eq!(attributes(page.body(), "data-state").len(), 24, "22 entries and two lifts");
+        assert!(page.body().contains("550 &#60;b&#62; see"), "{}", page.text);
+        assert!(!page.body().contains("asked by phone"), "{}", page.text);
+        let chart = attributes(page.body(), "data-chart")[0].replace("&#34;", "\"");
+        let chart: Value = serde_json::from_str(&chart).unwrap();
+        let sums: Vec<(&str, f64)> = chart["lines"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| {
+                let values = line["values"].as_array().unwrap();
+                assert_eq!(values.len(), 30, "{chart}");
+                (line["label"].as_str().unwrap(), values.iter().filter_map(Value::as_f64).sum())
+            })
+            .collect();
+        let expected = [
+            ("complaint", 5.0),
+            ("hard_bounce", 12.0),
+            ("manual", 1.0),
+            ("unsubscribe", 4.0),
+            ("ended", 2.0),
+        ];
+        assert_eq!(sums, expected);
+    }
+    let digest = format!("{:032x}", 99);
+    assert!(shown.body().contains(&digest) && !masked.body().contains(&digest));
+    assert!(shown.body().contains("ada.lovelace@mail.example"), "{}", shown.text);
+    assert!(masked.body().contains("ada…@mail.example"), "{}", masked.text);
+    assert!(!masked.body().contains("lovelace"), "{}", masked.text);
+}
+
+#[test]
+fn what_rules_have_done_is_added_up() {
+    let setup = Setup::new("console_automation");
+    setup.insert_actions();
+    let (_service, console) = setup.start("");
+    let page = console.page(VIEWER, "/automation");
+    assert_eq!(page.status, 200, "{}", page.text);
+    let sums = |name: &str| {
+        let row = row(&page, name);
+        ["data-value", "data-recipients", "data-follow-ups"].map(|it| attributes(row, it)[0])
+    };
+    assert_eq!(sums("vip points"), ["40", "10", "10"]);
+    assert_eq!(sums("warm segment.add"), ["6", "6", "0"]);
+    assert_eq!(sums("warm segment.remove"), ["2", "2", "0"]);
+    let of_vip = row(&page, "vip points");
+    assert!(of_vip.contains("<b>0.20 s</b><small>0.00 s to 0.40 s</small>"), "{of_vip}");
+    assert!(row(&page, "warm segment.add").contains("<b>unknown</b></td>"), "{}", page.text);
+    let segment = row(&page, "warm &#60;leads&#62;");
+    let found = ["data-value", "data-added", "data-removed"].map(|it| attributes(segment, it)[0]);
+    assert_eq!(found, ["4", "6", "2"], "{segment}");
+    assert!(!page.body().contains("person"), "{}", page.text);
+}
+
+#[test]
+fn predictions_have_intervals_and_are_unknown_where_they_are_not_to_be_trusted() {
+    let setup = Setup::new("console_predictions");
+    let (_service, console) = setup.start("");
+    let page = console.page(VIEWER, "/predictions");
+    assert_eq!(page.body().matches("class=\"empty\"").count(), 2, "{}", page.text);
+    setup.insert_predictions();
+    let page = console.page(VIEWER, "/predictions");
+    assert_eq!(page.status, 200, "{}", page.text);
+    let shop = row(&page, "shop");
+    // 600 recipients, 200 of each probability: 120 are expected, with a variance of 92.
+    assert!(
+        shop.contains("<b data-next>20.0 %</b><small class=\"interval\">18.0 % to 22.0 %</small>"),
+        "{shop}"
+    );
+    assert!(shop.contains("<b>70</b><small>of 600</small>"), "{shop}");
+    for (source, status) in [("tiny", "unknown"), ("off", "miscalibrated")] {
+        let row = row(&page, source);
+        assert!(row.contains(&format!("<b>{status}</b>")) && !row.contains('%'), "{row}");
+    }
+    let cards: Vec<&str> = page.body().split("<section class=\"card score\"").skip(1).collect();
+    assert_eq!(cards.len(), 4, "{}", page.text);
+    let next =
+        cards.iter().find(|it| it.starts_with(" data-source=\"shop\" data-prediction=\"next\""));
+    let next = next.unwrap();
+    assert_eq!(next.matches("data-bin").count(), 10, "{next}");
+    assert!(next.contains("<b data-ece>0.012</b> <small>0.000 to "), "{next}");
+    // Wilson's interval of 1700 of 2000.
+    assert!(next.contains("<b data-coverage>85.0 %</b> <small>83.4 % to 86.5 %</small>"), "{next}");
+    assert!(
+        next.contains(
+            "<title>5.00 % predicted, 5.00 % happened (2.74 % to 8.96 %), of 200</title>"
+        ),
+        "{next}"
+    );
+    assert!(!page.body().contains("person"), "{}", page.text);
+}
+
 #[test]
 fn the_log_tells_whose_data_an_investigator_has_seen() {
     let setup = Setup::new("console_audit");
@@ -266,6 +388,8 @@ fn rates_arrive_while_clickhouse_is_away() {
     let console = Console(address);
     let page = console.page(VIEWER, "/");
     assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(page.body().matches("data-code=\"clickhouse_away\"").count(), 4, "{}", page.text);
+    let page = console.page(VIEWER, "/suppressions");
     assert_eq!(page.body().matches("data-code=\"clickhouse_away\"").count(), 4, "{}", page.text);
     let campaign = console.page(VIEWER, "/campaign/ses/acme/x");
     assert_eq!(campaign.status, 503, "{}", campaign.text);

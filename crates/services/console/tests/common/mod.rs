@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use alerting::{Alert, Incident};
 use archive::server::Server;
-use archive::tables::{Coordinates, DeadLetters, Events, Incidents, Table};
+use archive::tables::{Coordinates, DeadLetters, Events, Incidents, Suppressions, Table};
 use event::Provider;
 use harness::{Cluster, Database, Launch, Outgoing, Response, Service, free_port, http, layout};
 use serde_json::{Value, json};
@@ -179,6 +179,122 @@ impl Setup {
         let value = serde_json::to_vec(incident).unwrap();
         rows.push(Coordinates { partition: 0, offset: 0 }, &value).unwrap();
         self.insert(Table::Incidents, "incidents", &rows.finish());
+    }
+
+    /// Inserts entries of four reasons, as archive does: 12 hard bounces, 3 of them provisional, and one of them final after
+    /// a day; 5 complaints; 4 unsubscriptions, of which 2 were lifted and one of these was forgotten; and one of an operator.
+    pub fn insert_suppressions(&self) {
+        let mut rows = Suppressions::default();
+        let began = self.sent_at - 86_400 * SECOND;
+        let (list, recipient) = ("sendgrid/acme", format!("{:032x}", 3));
+        let key = format!("{list}|{recipient}|hard_bounce||event");
+        let value = json!({
+            "list": list, "recipient": recipient, "reason": "hard_bounce", "author": "event",
+            "state": "suppressed", "since": began, "provisional": true,
+        });
+        let (at, value) = (Coordinates { partition: 0, offset: 0 }, value.to_string());
+        rows.push(at, Some(began), key.as_bytes(), Some(value.as_bytes())).unwrap();
+        let mut offset = 1;
+        let mut push = |number: u64, reason: &str, author: &str, more: &Value| {
+            let list = if author == "operator" { "global" } else { "sendgrid/acme" };
+            let recipient = format!("{number:032x}");
+            let key = format!("{list}|{recipient}|{reason}||{author}");
+            let mut value = json!({
+                "list": list, "recipient": recipient, "reason": reason, "author": author,
+                "state": "suppressed", "since": self.sent_at + i64::try_from(offset).unwrap() * SECOND,
+            });
+            value.as_object_mut().unwrap().extend(
+                more.as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            );
+            let value = (!more.is_null()).then(|| value.to_string());
+            let at = Coordinates { partition: 0, offset };
+            let value = value.as_deref().map(str::as_bytes);
+            rows.push(at, Some(self.sent_at), key.as_bytes(), value).unwrap();
+            offset += 1;
+        };
+        let lifted = json!({ "state": "lifted" });
+        for number in 0..12 {
+            let more = if number < 3 {
+                json!({
+                    "provisional": true, "incident": "f0".repeat(16), "mailbox_provider": "gmail",
+                    "status": "5.1.1", "wording": "550 <b> see ada.lovelace@mail.example",
+                })
+            } else if number == 3 {
+                json!({ "since": began })
+            } else {
+                json!({})
+            };
+            push(number, "hard_bounce", "event", &more);
+        }
+        (0..5).for_each(|number| push(number, "complaint", "event", &json!({})));
+        (0..4).for_each(|number| push(number, "unsubscribe", "event", &json!({})));
+        push(0, "unsubscribe", "event", &lifted);
+        push(1, "unsubscribe", "lift", &lifted);
+        push(0, "unsubscribe", "event", &Value::Null);
+        push(99, "manual", "operator", &json!({ "note": "asked by phone", "who": "ops" }));
+        self.insert(Table::Suppressions, "suppressions", &rows.finish());
+    }
+
+    /// Inserts actions of two rules: `vip` gave points 40 times to 10 recipients, 10 times in a follow-up; `warm` added 6
+    /// recipients to a segment and removed 2 of them.
+    pub fn insert_actions(&self) {
+        let at = format!("fromUnixTimestamp64Micro({}, 'UTC')", self.sent_at);
+        self.database.execute(&format!(
+            "INSERT INTO actions (rule, type, at, decided_at, follow_up, recipient, kafka_offset) \
+             SELECT 'vip', 'points', {at}, {at} + toIntervalMillisecond(100 * (number % 5)), number % 4 = 0, \
+                 concat('person', toString(number % 10), '@mail.example'), number FROM numbers(40)"
+        ));
+        self.database.execute(&format!(
+            "INSERT INTO actions (rule, type, name, at, recipient, kafka_offset) \
+             SELECT 'warm', if(number < 6, 'segment.add', 'segment.remove'), 'warm <leads>', \
+                 {at} - toIntervalSecond(number), concat('person', toString(number % 6), '@mail.example'), 100 + number \
+             FROM numbers(8)"
+        ));
+    }
+
+    /// Inserts predictions about 600 recipients of `shop`, a third of which engage with the next mail with a probability of
+    /// 0.1, 0.2 and 0.3, and their scores; about `tiny`, which has too few; and about `off`, whose predictions were wrong.
+    pub fn insert_predictions(&self) {
+        let fitted = format!("toDateTime({}, 'UTC')", self.sent_at / SECOND);
+        let written = format!("fromUnixTimestamp64Micro({}, 'UTC')", self.sent_at);
+        for statement in [
+            format!(
+                "INSERT INTO fits (source, fitted_at, written_at, model, best_slot) VALUES \
+                 ('shop', {fitted}, {written}, 'bg_bb', 4), ('tiny', {fitted}, {written}, 'unknown', NULL), \
+                 ('off', {fitted}, {written}, 'bg_bb', NULL)"
+            ),
+            format!(
+                "INSERT INTO engagement_histories (source, recipient, mails, engaged, last_engaged, fitted_at, written_at) \
+                 SELECT source, concat('person', toString(number), '@mail.example'), 1 + number % 3, 1, 1, {fitted}, {written} \
+                 FROM (SELECT arrayJoin(['shop', 'off']) AS source, number FROM numbers(600) \
+                     UNION ALL SELECT 'tiny', number FROM numbers(6))"
+            ),
+            format!(
+                "INSERT INTO odds (source, mails, engaged, last_engaged, model, next, alive, fitted_at, written_at) \
+                 SELECT arrayJoin(['shop', 'off']), number + 1, 1, 1, 'bg_bb', (number + 1) / 10, 1, {fitted}, {written} \
+                 FROM numbers(3)"
+            ),
+            format!(
+                "INSERT INTO best_times (source, recipient, slot, certain, rate, rate_low, rate_high, fitted_at, written_at) \
+                 SELECT 'shop', concat('person', toString(number), '@mail.example'), 4, number < 70, 0.3, 0.1, 0.5, {fitted}, \
+                     {written} FROM numbers(100)"
+            ),
+            format!(
+                "INSERT INTO scores (source, prediction, scored_at, forecasts, ece, coverage, bin_forecasts, bin_predicted, \
+                     bin_happened, written_at) \
+                 SELECT source, prediction, {fitted}, 2000, multiIf(prediction = 'next_ten', NULL, source = 'off', 0.09, 0.012), \
+                     if(prediction = 'next_ten', 0.85, NULL), if(prediction = 'next_ten', [], arrayMap(it -> 200., range(10))), \
+                     if(prediction = 'next_ten', [], arrayMap(it -> 0.05 + it * 0.03, range(10))), \
+                     if(prediction = 'next_ten', [], arrayMap(it -> 0.05 + it * if(source = 'off', 0.05, 0.031), range(10))), \
+                     {written} \
+                 FROM (SELECT arrayJoin(['shop', 'off']) AS source, arrayJoin(['next', 'next_ten', 'best_time']) AS prediction)"
+            ),
+        ] {
+            self.database.execute(&statement);
+        }
     }
 
     fn insert(&self, table: Table, token: &str, block: &archive::native::Block) {
