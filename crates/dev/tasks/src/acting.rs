@@ -29,7 +29,7 @@ const AGAINST: &str = "authentic AND (kind IN ('complained', 'unsubscribed') \
 
 /// Returns the query for the recipients that must not be mailed. `condition` is that of events that are as a provider sends
 /// them.
-fn suppressed(condition: &str) -> String {
+fn must_not_be_mailed(condition: &str) -> String {
     format!("SELECT DISTINCT recipient AS address FROM events WHERE {AGAINST} AND {condition}")
 }
 
@@ -65,15 +65,13 @@ pub(crate) struct Done {
     pub(crate) acted: BTreeSet<String>,
 }
 
-/// Returns the query for the ids of the events that must be forwarded.
-pub(crate) fn to_forward() -> String {
-    "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained', 'unsubscribed') AND authentic".to_owned()
-}
+/// The query for the ids of the events that must be forwarded.
+pub(crate) const TO_FORWARD: &str = "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained', 'unsubscribed') \
+    AND authentic";
 
-/// Returns the query for the ids of the events on which the rule acts.
-pub(crate) fn to_act_on() -> String {
-    "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained') AND authentic".to_owned()
-}
+/// The query for the ids of the events on which the rule acts.
+pub(crate) const TO_ACT_ON: &str =
+    "SELECT event_id FROM events WHERE kind IN ('bounced', 'complained') AND authentic";
 
 /// A recipient.
 #[derive(Deserialize)]
@@ -137,25 +135,21 @@ impl Acting {
         table.row("recipients who must not be mailed", suppressed.0, suppressed.1);
         table.row("others: must not be mailed", blameless, 0);
         table.row("requests whose signature is wrong", wrong, 0);
-        let truth = |sql: String| async move {
+        let truth = |sql: &'static str| async move {
             database.count(&format!("SELECT count() FROM ({sql})")).await
         };
-        table.row(
-            "events forwarded in batches",
-            forwarded.len() as u64,
-            truth(to_forward()).await?,
-        );
+        table.row("events forwarded in batches", forwarded.len() as u64, truth(TO_FORWARD).await?);
         table.row(
             "bounces and complaints: actions of a rule",
             acted.len() as u64,
-            truth(to_act_on()).await?,
+            truth(TO_ACT_ON).await?,
         );
         Ok(())
     }
 
     /// Returns what the services have done so far. `condition` is that of events that are as a provider sends them.
     pub(crate) async fn done(&self, database: &Database, condition: &str) -> anyhow::Result<Done> {
-        let suppressed = self.addresses(database, &suppressed(condition)).await?;
+        let suppressed = self.addresses(database, &must_not_be_mailed(condition)).await?;
         let blameless = self.addresses(database, &blameless(condition)).await?;
         let deliveries = self.receiver.deliveries();
         let to =

@@ -43,8 +43,7 @@ pub(crate) enum Comparison {
 
 impl Comparison {
     /// In the order in which they are tried: the longest first.
-    const ALL: [(&'static str, Self); 4] =
-        [(">=", Self::AtLeast), ("<=", Self::AtMost), (">", Self::Above), ("<", Self::Below)];
+    const ALL: [Self; 4] = [Self::AtLeast, Self::AtMost, Self::Above, Self::Below];
 
     const fn text(self) -> &'static str {
         match self {
@@ -243,21 +242,22 @@ fn read_campaign_rate(text: &str) -> Result<Condition, Problem> {
     let (name, comparison) = text.split_at(start);
     let is_named = |metric: &&Metric| metric.as_str() == name.trim();
     let metric = Metric::ALL.iter().find(is_named).ok_or_else(problem)?;
-    match read_score(comparison) {
-        Ok(Condition::Score(comparison, limit)) => {
-            Ok(Condition::CampaignRate(*metric, comparison, limit))
-        }
-        _ => Err(problem()),
-    }
+    let (comparison, limit) = read_comparison(comparison).ok_or_else(problem)?;
+    Ok(Condition::CampaignRate(*metric, comparison, limit))
 }
 
 fn read_score(text: &str) -> Result<Condition, Problem> {
-    let of = Comparison::ALL.into_iter();
-    let read =
-        of.filter_map(|(sign, comparison)| Some((comparison, text.trim().strip_prefix(sign)?)));
-    let (comparison, limit) = read.into_iter().next().ok_or(Problem::Score)?;
-    let limit = limit.trim().parse().ok().filter(|limit| (0.0..=1.0).contains(limit));
-    Ok(Condition::Score(comparison, limit.ok_or(Problem::Score)?))
+    let (comparison, limit) = read_comparison(text).ok_or(Problem::Score)?;
+    Ok(Condition::Score(comparison, limit))
+}
+
+/// Reads a comparison with a number from 0 to 1, such as `>=0.4`.
+fn read_comparison(text: &str) -> Option<(Comparison, f64)> {
+    let signs = Comparison::ALL.into_iter();
+    let mut found = signs.filter_map(|it| Some((it, text.trim().strip_prefix(it.text())?)));
+    let (comparison, limit) = found.next()?;
+    let limit = limit.trim().parse().ok().filter(|limit| (0.0..=1.0).contains(limit))?;
+    Some((comparison, limit))
 }
 
 fn read_pattern(text: &str) -> Result<Condition, Problem> {

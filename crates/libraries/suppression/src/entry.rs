@@ -218,8 +218,8 @@ pub struct Evidence {
     pub note: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
-    /// The incident during which the entry began: one about the hard bounces of this mailbox provider. An entry that is
-    /// provisional waits for its end. The entry keeps the id then, and with later evidence.
+    /// The incident during which the entry began: one about the hard bounces of this mailbox provider. A provisional
+    /// entry waits for its end. The entry keeps the id afterwards, also with later evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
 }

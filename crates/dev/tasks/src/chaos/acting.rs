@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::attack::GENUINE;
 use super::balance::{Balance, Matched};
 use super::{POLL, Scale};
-use crate::acting::{Acting, Done, to_act_on, to_forward};
+use crate::acting::{Acting, Done, TO_ACT_ON, TO_FORWARD};
 use crate::clickhouse::Database;
 
 const PART: &str = "acting on events";
@@ -37,7 +37,7 @@ async fn prove(balance: &mut Balance, acting: &Acting, database: &Database) -> a
     balance.line(PART, "requests with a wrong signature", wrong, 0);
 
     let ids = async |sql: &str| database.text(&format!("{sql} FORMAT TSV")).await;
-    let events = ids(&to_forward()).await?;
+    let events = ids(TO_FORWARD).await?;
     let forwarded: Vec<String> = forwarded.into_iter().collect();
     let matched = of(&events, &forwarded);
     balance.line(PART, "events forwarded", matched.once, lines(&events));
@@ -45,7 +45,7 @@ async fn prove(balance: &mut Balance, acting: &Acting, database: &Database) -> a
     balance.none(PART, "forwarded events without a row", &matched.unknown);
 
     // The rule has one action for each of these events, decided once.
-    let (events, decided) = (ids(&to_act_on()).await?, ids("SELECT event_id FROM actions").await?);
+    let (events, decided) = (ids(TO_ACT_ON).await?, ids("SELECT event_id FROM actions").await?);
     let decided: Vec<String> = decided.lines().map(str::to_owned).collect();
     let matched = of(&events, &decided);
     balance.line(PART, "events with one action", matched.once, lines(&events));

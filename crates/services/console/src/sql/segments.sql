@@ -1,5 +1,5 @@
--- The segments, as far as actions tell: whoever was added last is in it. All actions of a recipient are in one partition,
--- whose order is that of the decisions.
+-- The members of each segment, as far as actions tell: the recipients whose newest action on it added them. All actions
+-- of a recipient are in one partition, in the order of the decisions.
 SELECT
     name,
     countIf(newest = 'segment.add') AS members,

@@ -78,8 +78,8 @@ impl Suppress<'_> {
         Some(doubt)
     }
 
-    /// Makes entries final whose incident is over. What is not written now, because it is too much or because the
-    /// transaction fails, is written by a later batch, whoever owns the partition then.
+    /// Makes entries final whose incident is over. A later batch writes what is too much for this one, and all of it if the
+    /// transaction fails, also if another member owns the partition by then.
     pub(super) fn settle(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         let known = &self.known;
         for (partition, key, value) in
