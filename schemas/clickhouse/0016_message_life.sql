@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS message_life
 ENGINE = AggregatingMergeTree
 ORDER BY (source, recipient, message_id, provider)
 -- Most queries ask for a few recipients, who are far apart.
-SETTINGS index_granularity = 512, non_replicated_deduplication_window = 10000;
+SETTINGS index_granularity = 512, non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 104857600;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS message_life_feed TO message_life AS
 WITH

@@ -6,6 +6,7 @@
 //! doubt, so that their entries are provisional. [`http`] answers from the store. What operators
 //! add and lift are records of their own, which no event changes, so every instance can write them.
 
+pub mod agenda;
 pub mod audit;
 pub mod feed;
 pub mod follower;

@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     }
 
     cluster.prepare()?;
+    kafka::give_back_memory(); // what the records of ten million entries need while they are read
     let partitions = usize::try_from(cluster.partitions.recipient_partitions)?;
     let store = Arc::new(Store::new(stage.policy, partitions));
     let erased = Erased::follow(&cluster, "suppress", erasure_key)?;

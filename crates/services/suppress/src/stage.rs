@@ -6,7 +6,7 @@ mod scopes;
 mod time;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use erasure::StageErasure;
@@ -26,9 +26,10 @@ use suppression::{
     Author, EntryKey, Mark, Policy, Reason, RecipientDigest, RecipientKey, Signal, State, Streak,
 };
 
+use crate::agenda::DueEntry;
 use crate::follower;
 use crate::incidents::{Incidents, KnownIncidents};
-use crate::store::{DueEntry, Store, Written, mark_of};
+use crate::store::{Store, Written, mark_of};
 use crate::streaks::Streaks;
 
 /// What the settings say about the stage.
@@ -59,7 +60,7 @@ pub struct Suppress<'a> {
     pending_soft: HashSet<RecipientDigest>,
     scopes: Scopes,
     /// What happened by itself in this batch.
-    handled: Vec<(i32, DueEntry)>,
+    handled: BTreeMap<i32, Vec<DueEntry>>,
     /// When the events of this batch that changed something were received, UTC microseconds.
     received: Vec<i64>,
     /// Called during a restore, which may take longer than the health check allows.
@@ -106,7 +107,7 @@ impl<'a> Suppress<'a> {
             pending: HashMap::new(),
             pending_soft: HashSet::new(),
             scopes: Scopes::default(),
-            handled: Vec::new(),
+            handled: BTreeMap::new(),
             received: Vec::new(),
             mark_alive,
             changes: changes.collect(),
@@ -403,8 +404,8 @@ impl Stage for Suppress<'_> {
         }
         self.pending_soft.clear();
         self.scopes.clear();
-        for (partition, entry) in self.handled.drain(..) {
-            self.store.remove_due(partition, &[entry]);
+        for (partition, entries) in std::mem::take(&mut self.handled) {
+            self.store.remove_due(partition, &entries);
         }
         self.streaks.committed();
         if !self.received.is_empty() {

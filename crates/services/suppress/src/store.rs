@@ -4,22 +4,19 @@
 //! partition, the follower leaves the records of events there to it. What operators write comes through the follower
 //! always.
 
-use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alerting::IncidentId;
 use suppression::entry::{EntryFacts, EntryValue};
 use suppression::table::{Form, Found, Table};
-use suppression::{Author, EntryKey, Mark, Policy, RecipientDigest, State};
+use suppression::{Author, EntryKey, Mark, Policy, State};
 
+use crate::agenda::{Agenda, DueEntry};
 use crate::waiting::Waiting;
 
 /// How much memory the records of provisional entries may take in all partitions together, in bytes. It is enough for
 /// more than 100,000; further entries are final at once.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-
-/// An entry to which something happens by itself, and when, in seconds.
-pub type DueEntry = (i64, RecipientDigest, u32);
 
 /// What a record of `mail.suppressions` says, as far as it is kept.
 #[derive(Debug, Clone)]
@@ -73,7 +70,7 @@ struct Partition {
     /// Whether the follower has to read again from `next`.
     is_rewound: bool,
     /// Entries of events that end or are forgotten by themselves. Some have changed since.
-    due: BTreeSet<DueEntry>,
+    agenda: Agenda,
     /// Entries of events that are provisional.
     waiting: Waiting,
 }
@@ -152,15 +149,13 @@ impl Store {
     pub fn due(&self, partition: i32, now: i64) -> Vec<DueEntry> {
         let mut partitions = self.lock();
         let Some(partition) = at(&mut partitions, partition) else { return Vec::new() };
-        partition.due.iter().take_while(|(at, ..)| *at <= now).copied().collect()
+        partition.agenda.due(now)
     }
 
     /// Removes what [`Self::due`] has returned and was committed.
     pub fn remove_due(&self, partition: i32, entries: &[DueEntry]) {
         if let Some(partition) = at(&mut self.lock(), partition) {
-            for entry in entries {
-                partition.due.remove(entry);
-            }
+            partition.agenda.remove(entries);
         }
     }
 
@@ -212,7 +207,8 @@ impl Store {
             let due = self.policy.due(key.reason, mark_of(&found))?;
             Some((found, due))
         }) {
-            partition.due.insert((at, key.recipient, found.number));
+            let at = u32::try_from(at.max(0)).unwrap_or(u32::MAX);
+            partition.agenda.add((at, key.recipient, found.number));
         }
     }
 
@@ -242,7 +238,7 @@ pub fn mark_of(found: &Found) -> Mark {
 
 #[cfg(test)]
 mod tests {
-    use suppression::Reason;
+    use suppression::{Reason, RecipientDigest};
 
     use super::*;
 

@@ -204,33 +204,33 @@ impl Api {
         let question = check.question(now());
         self.check_list(question.list)?;
         let addresses = &check.addresses.list;
-        let (mut suppressed, mut invalid, mut recipients) = (Vec::new(), Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let (mut valid, mut invalid, mut recipients) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = HashSet::with_capacity(addresses.len());
         for address in addresses {
             let address = address.as_str();
             if !seen.insert(address) {
                 continue;
             }
-            let Some(recipient) = self.keys.of_address(address) else {
-                invalid.push(address);
-                continue;
-            };
-            if check.recipients {
-                recipients.push(json!({ "address": address, "recipient": recipient.to_string() }));
+            match self.keys.of_address(address) {
+                Some(recipient) => {
+                    valid.push(address);
+                    recipients.push(recipient);
+                }
+                None => invalid.push(address),
             }
-            let rows = self.store.table.of(recipient);
-            if rows.is_empty() {
-                continue;
-            }
+        }
+        let mut suppressed = Vec::new();
+        for (number, rows) in self.store.table.of_each(&recipients) {
             let reasons = reasons(&standing::stopping(&rows, &question));
             if !reasons.is_empty() {
-                suppressed.push(json!({ "address": address, "reasons": reasons }));
+                suppressed.push(json!({ "address": valid[number], "reasons": reasons }));
             }
         }
         let mut answer =
             json!({ "checked": addresses.len(), "suppressed": suppressed, "invalid": invalid });
         if let (true, Some(answer)) = (check.recipients, answer.as_object_mut()) {
-            answer.insert("recipients".to_owned(), recipients.into());
+            let of = |(address, recipient): (&&str, &RecipientDigest)| json!({ "address": address, "recipient": recipient.to_string() });
+            answer.insert("recipients".to_owned(), valid.iter().zip(&recipients).map(of).collect());
         }
         json_response(&answer)
     }

@@ -8,7 +8,7 @@ use suppression::policy::Due;
 use suppression::{Author, EntryKey, Mark};
 
 use super::Suppress;
-use crate::store::DueEntry;
+use crate::agenda::DueEntry;
 
 /// How many entries one time record ends or forgets, so that a transaction stays small.
 const DUE_AT_ONCE: usize = 1_000;
@@ -29,7 +29,7 @@ impl Suppress<'_> {
                 break;
             }
             actions += usize::from(self.end(partition, entry, now, out)?);
-            self.handled.push((partition, entry));
+            self.handled.entry(partition).or_default().push(entry);
         }
         Ok(())
     }
