@@ -202,7 +202,20 @@ async fn excerpt(mut response: Response) -> String {
             Ok(None) | Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&body).chars().take(MAX_EXCERPT).collect()
+    let text = without_addresses(&String::from_utf8_lossy(&body));
+    text.chars().take(MAX_EXCERPT).collect()
+}
+
+/// Returns the text with `<address>` in place of everything that looks like one: receivers repeat what they have
+/// received, and their answers are logged.
+fn without_addresses(text: &str) -> String {
+    let is_separator = |c: char| c.is_whitespace() || "<>()[]{},;:\"'=&?/".contains(c);
+    let parts = text.split_inclusive(is_separator).map(|part| {
+        let word = part.trim_end_matches(is_separator);
+        let is_address = word.contains('@') || word.contains("%40") || word.contains("\\u0040");
+        if is_address { format!("<address>{}", &part[word.len()..]) } else { part.to_owned() }
+    });
+    parts.collect()
 }
 
 /// Returns true for the 4xx statuses that mean the request is wrong, which are all except 408 (timeout)
@@ -237,6 +250,20 @@ fn no_response(error: &reqwest::Error) -> DeliveryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_names_no_address() {
+        for (answer, expected) in [
+            (r#"{"error":"ada@example.com is unknown"}"#, r#"{"error":"<address> is unknown"}"#),
+            ("no <ada@example.com>, <bob@example.org>", "no <<address>>, <<address>>"),
+            ("GET /people/ada%40example.com?x=1", "GET /people/<address>?x=1"),
+            (r#"["ada\u0040example.com"]"#, r#"["<address>"]"#),
+            ("ada@example.com", "<address>"),
+            ("the queue is full, 503", "the queue is full, 503"),
+        ] {
+            assert_eq!(without_addresses(answer), expected);
+        }
+    }
 
     const fn settings(guard: AddressGuard) -> ClientSettings {
         ClientSettings { guard, timeout: Duration::from_secs(10), user_agent: "mailpulse-test" }

@@ -124,7 +124,9 @@ pub(crate) struct Shard {
     clock_changed: bool,
     /// The campaigns whose counts have changed since they were last published.
     unpublished_campaigns: BTreeSet<ScopeKey>,
-    /// The minute of event time in which counts were last published.
+    /// Those whose turn it is in this minute.
+    campaigns_to_publish: BTreeSet<ScopeKey>,
+    /// The minute of event time in which the turn began.
     published_minute: Option<i64>,
 }
 
@@ -513,19 +515,21 @@ impl Shard {
                 self.unpublished_campaigns.insert(scope.into());
             } else {
                 self.unpublished_campaigns.remove(scope);
+                self.campaigns_to_publish.remove(scope);
                 records.push((scope.to_owned(), None));
             }
         }
         let Some(now) = self.now() else { return Ok(records) };
         let minute = now.div_euclid(CAMPAIGNS_EVERY);
-        if self.published_minute.is_some_and(|published| minute <= published) {
-            return Ok(records);
+        // Campaigns that change meanwhile have to wait, so that each has its turn.
+        if self.campaigns_to_publish.is_empty()
+            && self.published_minute.is_none_or(|published| minute > published)
+        {
+            self.campaigns_to_publish = std::mem::take(&mut self.unpublished_campaigns);
+            self.published_minute = Some(minute);
         }
         for _ in 0..CAMPAIGNS_PER_COMMIT {
-            let Some(key) = self.unpublished_campaigns.pop_first() else {
-                self.published_minute = Some(minute);
-                break;
-            };
+            let Some(key) = self.campaigns_to_publish.pop_first() else { break };
             if let Some(campaign) = self.scopes.get(&key).and_then(ScopeState::campaign) {
                 let value = serde_json::to_vec(campaign).map_err(kafka::Error::state)?;
                 records.push((key.to_string(), Some(value)));

@@ -26,7 +26,12 @@ pub(crate) fn run(config: Option<&Path>, args: &Export) -> anyhow::Result<Outcom
     // What is left of a recipient who was erased has the pseudonym.
     let of_pseudonyms =
         targets.iter().map(|target| Target { address: target.pseudonym.clone(), ..target.clone() });
-    let all: Vec<Target> = targets.iter().cloned().chain(of_pseudonyms).collect();
+    // The table `suppressions` names a recipient by the keyed digest, which is the local part of the pseudonym.
+    let of_digests = targets.iter().map(|target| {
+        let digest = target.pseudonym.split('@').next().unwrap_or_default().to_owned();
+        Target { address: digest, ..target.clone() }
+    });
+    let all: Vec<Target> = targets.iter().cloned().chain(of_pseudonyms).chain(of_digests).collect();
     let subject = targets.first().map(|target| target.digest.to_string()).unwrap_or_default();
     let mut counts = BTreeMap::new();
     entry(&subject, &counts).write_start(&installation.database)?;

@@ -305,14 +305,31 @@ fn an_export_has_every_row_about_the_recipient_and_nothing_else() {
         actions.push(at, None, action(offset, recipient).as_bytes()).unwrap();
     }
     setup.insert(Table::Actions, &actions.finish());
+    let digest = |address: &str| {
+        let digest = privacy::ErasureKey::new(b"a key of the tests alone")
+            .unwrap()
+            .digest(address)
+            .to_string();
+        digest[..32].to_owned()
+    };
+    for (offset, recipient) in [ERASED, "bob@example.com"].into_iter().enumerate() {
+        setup.database.execute(&format!(
+            "INSERT INTO suppressions (list, recipient, reason, kafka_offset) VALUES ('global', '{}', 'manual', {offset})",
+            digest(recipient)
+        ));
+    }
     let exported = setup.run(&["export", "--recipient", ERASED]);
     assert_eq!(exported.code, 0, "{exported:?}");
     let lines = exported.out.lines().map(|line| serde_json::from_str(line).unwrap());
     let lines: Vec<serde_json::Value> = lines.collect();
     let of = |table: &str| lines.iter().filter(|line| line["table"] == table).count();
-    let counts = (of("actions"), of("events"), of("message_life"), lines.len());
-    assert_eq!(counts, (2, 3, 2, 7), "{exported:?}");
-    assert!(lines.iter().all(|line| line["row"]["recipient"] == ERASED), "{exported:?}");
+    let counts = (of("actions"), of("events"), of("message_life"), of("suppressions"), lines.len());
+    assert_eq!(counts, (2, 3, 2, 1, 8), "{exported:?}");
+    let name = |line: &serde_json::Value| match line["table"].as_str() {
+        Some("suppressions") => digest(ERASED),
+        _ => ERASED.to_owned(),
+    };
+    assert!(lines.iter().all(|line| line["row"]["recipient"] == name(line)), "{exported:?}");
     let event = lines.iter().find(|line| line["table"] == "events").unwrap();
     assert!(event["row"]["raw"].as_str().unwrap().contains("bob@example.com"));
     // The first row is written before anything is read. The name alone proves nothing, because users can set it.
@@ -321,7 +338,8 @@ fn an_export_has_every_row_about_the_recipient_and_nothing_else() {
          anyIf(toString(counts), result = 'done'), countIf(who LIKE 'uid %@%') \
          FROM (SELECT * FROM audit ORDER BY at)",
     );
-    let expected = ("export started, export done", "{'actions':2,'events':3,'message_life':2}", 2);
+    let counts = "{'actions':2,'events':3,'message_life':2,'suppressions':1}";
+    let expected = ("export started, export done", counts, 2);
     assert_eq!((&*audit.0, &*audit.1, audit.2), expected);
 }
 
