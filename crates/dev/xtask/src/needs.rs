@@ -17,6 +17,8 @@ pub(crate) struct Needs {
     pub(crate) clickhouse_connect: bool,
     /// aiosmtpd is needed and not in the cache.
     pub(crate) aiosmtpd: bool,
+    /// Helm is needed and not in the cache.
+    pub(crate) helm: bool,
     /// Prometheus and prlimit, for chaos.
     chaos: bool,
     /// The tools of the tests.
@@ -42,6 +44,7 @@ impl Needs {
             libchdb: clickhouse && !fetch::has_libchdb(&cache),
             clickhouse_connect: tests && !fetch::has_clickhouse_connect(&cache),
             aiosmtpd: tests && !fetch::has_aiosmtpd(&cache),
+            helm: tests && !fetch::has_helm(&cache),
             chaos: tests || invocation.task == Task::Chaos,
             tests,
         }
@@ -50,11 +53,11 @@ impl Needs {
     /// Returns the tools that must be installed before anything else starts.
     pub(crate) fn tools(&self) -> Vec<&'static Tool> {
         let groups: [(bool, &[&'static Tool]); 7] = [
-            (true, &[&Tool::CC, &Tool::MAKE, &Tool::PKG_CONFIG, &Tool::OPENSSL]),
+            (true, &[&Tool::CC, &Tool::MAKE, &Tool::PKG_CONFIG, &Tool::OPENSSL, &Tool::LIBCURL]),
             (self.kafka, &[&Tool::JAVA]),
             (self.kafka_jars, &[&Tool::MAVEN]),
             (self.libchdb, &[&Tool::NPM]),
-            (self.clickhouse_connect || self.aiosmtpd, &[&Tool::PYTHON]),
+            (self.clickhouse_connect || self.aiosmtpd || self.helm, &[&Tool::PYTHON]),
             (self.chaos, &[&Tool::PROMETHEUS, &Tool::PRLIMIT]),
             (
                 self.tests,
@@ -81,6 +84,7 @@ impl Needs {
             (self.libchdb, "libchdb (543 MB unpacked)"),
             (self.clickhouse_connect, "clickhouse-connect"),
             (self.aiosmtpd, "aiosmtpd"),
+            (self.helm, "Helm (compiled)"),
         ];
         let names: Vec<_> =
             names.into_iter().filter_map(|(needed, name)| needed.then_some(name)).collect();
@@ -96,12 +100,13 @@ mod tests {
     fn tools_are_needed_only_for_what_is_not_fetched_yet() {
         let names = |needs: Needs| needs.tools().iter().map(|tool| tool.name).collect::<Vec<_>>();
         let nothing = names(Needs::default());
-        let build = [Tool::CC.name, Tool::MAKE.name, Tool::PKG_CONFIG.name, Tool::OPENSSL.name];
+        let build = [Tool::CC, Tool::MAKE, Tool::PKG_CONFIG, Tool::OPENSSL, Tool::LIBCURL]
+            .map(|it| it.name);
         assert_eq!(nothing, build);
         let kafka = names(Needs { kafka: true, ..Needs::default() });
-        assert_eq!(kafka[4..], [Tool::JAVA.name]);
+        assert_eq!(kafka[5..], [Tool::JAVA.name]);
         let fetch =
             names(Needs { kafka: true, kafka_jars: true, libchdb: true, ..Needs::default() });
-        assert_eq!(fetch[4..], [Tool::JAVA.name, Tool::MAVEN.name, Tool::NPM.name]);
+        assert_eq!(fetch[5..], [Tool::JAVA.name, Tool::MAVEN.name, Tool::NPM.name]);
     }
 }

@@ -12,11 +12,12 @@ type Download = JoinHandle<Result<PathBuf, fetch::Error>>;
 
 /// Starts a thread for each download.
 pub(crate) fn start(needs: &Needs) -> Vec<Download> {
-    let all: [(bool, Fetch); 4] = [
+    let all: [(bool, Fetch); 5] = [
         (needs.libchdb, fetch::libchdb),
         (needs.kafka_jars, fetch::kafka_jars),
         (needs.clickhouse_connect, fetch::clickhouse_connect),
         (needs.aiosmtpd, fetch::aiosmtpd),
+        (needs.helm, fetch::helm),
     ];
     let needed = all.into_iter().filter(|(needed, _)| *needed);
     needed.map(|(_, fetch)| thread::spawn(move || fetch(&fetch::cache()))).collect()

@@ -42,6 +42,7 @@ mod lag;
 pub mod ledger;
 mod obstacle;
 pub mod positions;
+mod properties;
 mod publisher;
 pub mod ranges;
 mod record;
@@ -76,3 +77,9 @@ pub use stage::{
 /// time of a process that consumes and produces.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Makes the allocator give memory back that has been free for some seconds, from a thread of its own. Otherwise it
+/// does so only while it is called, so that a process keeps what it needed to start. Returns whether it does.
+pub fn give_back_memory() -> bool {
+    tikv_jemalloc_ctl::background_thread::write(true).is_ok()
+}

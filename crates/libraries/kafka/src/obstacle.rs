@@ -28,7 +28,7 @@ pub enum Obstacle {
     Certificate,
     /// The broker does not accept the certificate of the client, or misses one.
     ClientCertificate,
-    /// The broker rejects the user, the password or the mechanism.
+    /// The broker rejects the user, the password, the token or the mechanism, or there is no token.
     Login,
 }
 
@@ -69,8 +69,8 @@ impl Obstacle {
                  certificate that the brokers trust"
             }
             Self::Login => {
-                "check sasl.username, sasl.password and sasl.mechanisms in [kafka.properties], and that \
-                 the brokers know this user"
+                "check sasl.mechanisms, and sasl.username and sasl.password or sasl.oauthbearer.*, in \
+                 [kafka.properties], and that the brokers know this user"
             }
         }
     }

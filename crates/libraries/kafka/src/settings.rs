@@ -10,7 +10,7 @@ use std::time::Duration;
 use record::{Layout, Topics};
 use serde::{Deserialize, Deserializer};
 
-use crate::{Connection, Error, topics};
+use crate::{Connection, Error, properties, topics};
 
 /// How long to wait until all topics exist, whether this process or another program creates them.
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -214,6 +214,7 @@ fn flatten(
                 service::resolve(&text).map_err(|why| format!("`{name}`: {why}"))?
             }
         };
+        properties::check(&name)?;
         flat.insert(name, value);
     }
     Ok(())
@@ -266,5 +267,13 @@ mod tests {
         }
         let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
         assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");
+        for own in ["enable.idempotence = false", "\"enable.idempotence\" = false"] {
+            let error = rejected("\"socket.timeout.ms\" = 5000", own);
+            assert!(
+                error.contains("`enable.idempotence` is set by Mailpulse, because exactly"),
+                "{error}"
+            );
+            assert!(error.contains("remove it from [kafka.properties]"), "{error}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::secured::SecuredListeners;
+use super::secured::{SCRAM_PASSWORD, SCRAM_USER, SecuredListeners};
+use super::tokens::AUDIENCE;
 
 /// The configuration of a node that is both broker and controller, with listeners that are secured
 /// beside the plain one.
@@ -12,7 +13,11 @@ pub(super) fn secured(
     controller_port: u16,
     listeners: &SecuredListeners,
 ) -> String {
-    let SecuredListeners { scram_port, mutual_port, server, ca_file } = listeners;
+    let SecuredListeners { scram_port, mutual_port, server, ca_file, token_keys } = listeners;
+    let (mechanism, tokens) = match token_keys {
+        None => ("", String::new()),
+        Some(keys) => (",OAUTHBEARER", tokens(keys)),
+    };
     let added = format!(",SCRAM://127.0.0.1:{scram_port},MUTUAL://127.0.0.1:{mutual_port}\n");
     let plain: String = combined(data, port, controller_port)
         .lines()
@@ -30,13 +35,32 @@ ssl.keystore.type=PEM
 ssl.keystore.location={}
 ssl.truststore.type=PEM
 ssl.truststore.location={}
-listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN{mechanism}
 listener.name.scram.scram-sha-512.sasl.jaas.config=\
   org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.scram.scram-sha-256.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.scram.plain.sasl.jaas.config=\
+  org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_{SCRAM_USER}=\"{SCRAM_PASSWORD}\";
 listener.name.mutual.ssl.client.auth=required
-",
+{tokens}",
         server.both.display(),
         ca_file.display()
+    )
+}
+
+/// Settings of a listener for clients with tokens that are signed with one of these keys.
+fn tokens(keys: &Path) -> String {
+    format!(
+        "listener.name.scram.oauthbearer.sasl.jaas.config=\
+  org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.scram.oauthbearer.sasl.server.callback.handler.class=\
+  org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler
+sasl.oauthbearer.jwks.endpoint.url=file://{}
+sasl.oauthbearer.expected.audience={AUDIENCE}
+",
+        keys.display()
     )
 }
 
