@@ -10,7 +10,7 @@ fi
 
 source=target/book-src
 rm -rf "$source"
-mkdir -p "$source/schemas/clickhouse" "$source/deploy" "$source/crates/dev/chdb"
+mkdir -p "$source/schemas/clickhouse" "$source/deploy/helm/mailpulse" "$source/crates/dev/chdb"
 cp ./*.md LICENSE "$source"
 cp -r docs "$source/docs"
 cp docs/book/book.toml docs/book/SUMMARY.md "$source"
@@ -18,6 +18,7 @@ cp docs/book/book.toml docs/book/SUMMARY.md "$source"
 cp schemas/*.json "$source/schemas"
 cp schemas/clickhouse/README.md "$source/schemas/clickhouse"
 cp deploy/mailpulse.toml "$source/deploy"
+cp deploy/helm/mailpulse/README.md "$source/deploy/helm/mailpulse"
 cp crates/dev/chdb/README.md "$source/crates/dev/chdb"
 
 mdbook build "$source"
