@@ -14,7 +14,7 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS interest LowCardinality(String)
 ALTER TABLE events MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
 
 -- A full insert has about 64 MB in more than a hundred columns. With a file for each of them, creating the files would be a
--- tenth of its cost, so that parts get them when they are merged. A multiple of 1 MiB, in bytes.
+-- tenth of its cost, so that a part gets them when it is merged with others to more than 100 MiB.
 ALTER TABLE events MODIFY SETTING min_bytes_for_wide_part = 104857600;
 
 -- Indexes for the story of a recipient or message. New parts have them; `mailpulse migrate` prints the statement

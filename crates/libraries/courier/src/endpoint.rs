@@ -202,20 +202,32 @@ async fn excerpt(mut response: Response) -> String {
             Ok(None) | Err(_) => break,
         }
     }
-    let text = without_addresses(&String::from_utf8_lossy(&body));
-    text.chars().take(MAX_EXCERPT).collect()
+    let mut text = String::from_utf8_lossy(&body).into_owned();
+    if body.len() == MAX_EXCERPT_BYTES {
+        // The last word may be an address whose @ was not read.
+        text.truncate(text.rfind(is_separator).unwrap_or(0));
+    }
+    without_addresses(&text).chars().take(MAX_EXCERPT).collect()
 }
 
-/// Returns the text with `<address>` in place of everything that looks like one: receivers repeat what they have
-/// received, and their answers are logged.
+/// Returns whether the character ends an address. A local part can have many others, as in `o'brien` or `a=b`.
+fn is_separator(c: char) -> bool {
+    c.is_whitespace() || "<>()[]{},;:\"".contains(c)
+}
+
+/// Returns the text with `<address>` in place of each word that looks like an address, also in the encodings of JSON,
+/// URLs and HTML: receivers repeat what they have received, and their answers are logged.
 fn without_addresses(text: &str) -> String {
-    let is_separator = |c: char| c.is_whitespace() || "<>()[]{},;:\"'=&?/".contains(c);
-    let parts = text.split_inclusive(is_separator).map(|part| {
+    const AT: [&str; 5] = ["@", "%40", "%2540", "\\u0040", "&#64"];
+    let words = text.split_inclusive(is_separator).map(|part| {
         let word = part.trim_end_matches(is_separator);
-        let is_address = word.contains('@') || word.contains("%40") || word.contains("\\u0040");
-        if is_address { format!("<address>{}", &part[word.len()..]) } else { part.to_owned() }
+        if AT.iter().any(|at| word.contains(at)) {
+            format!("<address>{}", &part[word.len()..])
+        } else {
+            part.to_owned()
+        }
     });
-    parts.collect()
+    words.collect()
 }
 
 /// Returns true for the 4xx statuses that mean the request is wrong, which are all except 408 (timeout)
@@ -256,7 +268,9 @@ mod tests {
         for (answer, expected) in [
             (r#"{"error":"ada@example.com is unknown"}"#, r#"{"error":"<address> is unknown"}"#),
             ("no <ada@example.com>, <bob@example.org>", "no <<address>>, <<address>>"),
-            ("GET /people/ada%40example.com?x=1", "GET /people/<address>?x=1"),
+            ("GET /people/ada%40example.com?x=1", "GET <address>"),
+            ("o'brien@example.com, a=b@example.com", "<address>, <address>"),
+            ("ada%2540example.com ada&#64;example.com", "<address> <address>;example.com"),
             (r#"["ada\u0040example.com"]"#, r#"["<address>"]"#),
             ("ada@example.com", "<address>"),
             ("the queue is full, 503", "the queue is full, 503"),

@@ -79,7 +79,9 @@ pub use stage::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Makes the allocator give memory back that has been free for some seconds, from a thread of its own. Otherwise it
-/// does so only while it is called, so that a process keeps what it needed to start. Returns whether it does.
-pub fn give_back_memory() -> bool {
-    tikv_jemalloc_ctl::background_thread::write(true).is_ok()
+/// does so only while it is called, so that a process keeps what it needed to start.
+pub fn give_back_memory() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "the allocator has no thread of its own, so free memory is given back late");
+    }
 }

@@ -124,7 +124,7 @@ pub(crate) struct Shard {
     clock_changed: bool,
     /// The campaigns whose counts have changed since they were last published.
     unpublished_campaigns: BTreeSet<ScopeKey>,
-    /// Those whose turn it is in this minute.
+    /// Those whose turn it is. With many, a turn takes several commits.
     campaigns_to_publish: BTreeSet<ScopeKey>,
     /// The minute of event time in which the turn began.
     published_minute: Option<i64>,

@@ -1,8 +1,8 @@
-//! What happens to the entries of a partition by itself, by the day.
+//! What happens to the entries of a partition by itself.
 //!
-//! There can be millions of entries. A tree of single entries would need three times the memory: they come almost in
-//! order, so that its nodes stay half empty, and its nodes lie between short-lived allocations of the same size, which
-//! keeps their pages in use.
+//! There can be millions of entries. A tree of them all would need three times the memory: they come almost in order, so
+//! that its nodes stay half empty, and its nodes lie between short-lived allocations of the same size, which keeps their
+//! pages in use. So only the entries of the present day are in a tree, and those of later days in a list for each day.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,27 @@ pub type DueEntry = (u32, RecipientDigest, u32);
 
 const SECONDS_OF_DAY: u32 = 24 * 3600;
 
-/// The entries of a partition by the time at which something happens to them. An entry can be there more than once, and
-/// entries that have changed since are there too.
+/// The entries of a partition by the time at which something happens to them. Entries that have changed since are there
+/// too.
 #[derive(Debug, Clone, Default)]
 pub struct Agenda {
-    days: BTreeMap<u32, Vec<DueEntry>>,
+    /// The entries of the days that have begun.
+    begun: BTreeSet<DueEntry>,
+    /// The entries of later days. An entry can be there more than once.
+    later: BTreeMap<u32, Vec<DueEntry>>,
+    /// The number of days that have begun since 1970.
+    days: u32,
 }
 
 impl Agenda {
     /// Notes that something happens to an entry.
     pub fn add(&mut self, entry: DueEntry) {
-        let entries = self.days.entry(entry.0 / SECONDS_OF_DAY).or_default();
+        let day = entry.0 / SECONDS_OF_DAY;
+        if day < self.days {
+            self.begun.insert(entry);
+            return;
+        }
+        let entries = self.later.entry(day).or_default();
         if entries.len() == entries.capacity() {
             // An eighth more: doubling would leave a quarter of the memory unused.
             entries.reserve_exact(entries.len() / 8 + 4);
@@ -32,27 +42,20 @@ impl Agenda {
         entries.push(entry);
     }
 
-    /// Returns the entries to which something happens until `now`, the earliest first. None is there twice.
-    pub fn due(&self, now: i64) -> Vec<DueEntry> {
-        let now = u32::try_from(now.max(0)).unwrap_or(u32::MAX);
-        let days = self.days.range(..=now / SECONDS_OF_DAY);
-        let mut due: Vec<_> =
-            days.flat_map(|(_, entries)| entries).filter(|(at, ..)| *at <= now).copied().collect();
-        due.sort_unstable();
-        due.dedup();
-        due
+    /// Returns the first `most` entries to which something happens until `now`, the earliest first.
+    pub fn due(&mut self, now: i64, most: usize) -> Vec<DueEntry> {
+        let Ok(now) = u32::try_from(now) else { return Vec::new() };
+        self.days = self.days.max(now / SECONDS_OF_DAY + 1);
+        while let Some(day) = self.later.first_entry().filter(|day| *day.key() < self.days) {
+            self.begun.extend(day.remove());
+        }
+        self.begun.iter().take_while(|(at, ..)| *at <= now).take(most).copied().collect()
     }
 
-    /// Removes entries.
-    pub fn remove(&mut self, entries: &[DueEntry]) {
-        let removed: BTreeSet<&DueEntry> = entries.iter().collect();
-        let days: BTreeSet<u32> = entries.iter().map(|(at, ..)| at / SECONDS_OF_DAY).collect();
-        for day in days {
-            let Some(entries) = self.days.get_mut(&day) else { continue };
-            entries.retain(|entry| !removed.contains(entry));
-            if entries.is_empty() {
-                self.days.remove(&day);
-            }
+    /// Removes entries that [`Self::due`] has returned.
+    pub fn remove<'e>(&mut self, entries: impl IntoIterator<Item = &'e DueEntry>) {
+        for entry in entries {
+            self.begun.remove(entry);
         }
     }
 }
@@ -66,27 +69,31 @@ mod tests {
 
     #[test]
     fn it_is_a_set_that_is_ordered_by_time() {
+        const END: u32 = 6 * SECONDS_OF_DAY;
         let mut rng = StdRng::seed_from_u64(5);
         let (mut agenda, mut model) = (Agenda::default(), BTreeSet::new());
-        for _ in 0..2_000 {
+        let (mut now, mut twice) = (0, 0);
+        while now < END {
             for _ in 0..10 {
                 let digest = [rng.random_range(0..3); 16];
-                let entry =
-                    (rng.random_range(0..400_000), RecipientDigest(digest), rng.random_range(0..2));
+                // Few times, so that many entries are there twice.
+                let at = rng.random_range(0..END / 3600) * 3600;
+                let entry = (at, RecipientDigest(digest), rng.random_range(0..2));
                 agenda.add(entry);
-                model.insert(entry);
+                twice += usize::from(!model.insert(entry));
             }
-            let now = rng.random_range(0..400_000_u32);
-            let mut due: Vec<_> = model.iter().take_while(|(at, ..)| *at <= now).copied().collect();
-            assert_eq!(agenda.due(i64::from(now)), due);
-            due.truncate(40);
+            now += rng.random_range(0..4_000);
+            let most = rng.random_range(0..20);
+            let due = model.iter().take_while(|(at, ..)| *at <= now).take(most);
+            let due: Vec<_> = due.copied().collect();
+            assert_eq!(agenda.due(i64::from(now), most), due);
+            assert_eq!(agenda.due(i64::from(now), most), due, "they stay until they are removed");
             agenda.remove(&due);
-            for entry in &due {
-                model.remove(entry);
-            }
+            model.retain(|entry| !due.contains(entry));
         }
-        assert_eq!((agenda.due(-1), agenda.due(i64::MAX).len()), (Vec::new(), model.len()));
-        agenda.remove(&agenda.due(i64::MAX));
-        assert!(agenda.days.is_empty());
+        assert!(twice > 100, "{twice}");
+        assert_eq!(agenda.due(-1, 9), []);
+        assert_eq!(agenda.due(i64::from(u32::MAX), usize::MAX), Vec::from_iter(model));
+        assert!(agenda.later.is_empty());
     }
 }

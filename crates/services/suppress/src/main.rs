@@ -34,7 +34,8 @@ fn main() -> anyhow::Result<()> {
     }
 
     cluster.prepare()?;
-    kafka::give_back_memory(); // what the records of ten million entries need while they are read
+    // Reading millions of records needs memory that nothing needs afterwards.
+    kafka::give_back_memory();
     let partitions = usize::try_from(cluster.partitions.recipient_partitions)?;
     let store = Arc::new(Store::new(stage.policy, partitions));
     let erased = Erased::follow(&cluster, "suppress", erasure_key)?;

@@ -6,7 +6,7 @@ mod scopes;
 mod time;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use erasure::StageErasure;
@@ -60,7 +60,7 @@ pub struct Suppress<'a> {
     pending_soft: HashSet<RecipientDigest>,
     scopes: Scopes,
     /// What happened by itself in this batch.
-    handled: BTreeMap<i32, Vec<DueEntry>>,
+    handled: BTreeMap<i32, BTreeSet<DueEntry>>,
     /// When the events of this batch that changed something were received, UTC microseconds.
     received: Vec<i64>,
     /// Called during a restore, which may take longer than the health check allows.

@@ -4,6 +4,7 @@
 //! partition, the follower leaves the records of events there to it. What operators write comes through the follower
 //! always.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alerting::IncidentId;
@@ -145,15 +146,15 @@ impl Store {
         partition.next = partition.owned_from;
     }
 
-    /// Returns the entries of a partition to which something happens until `now`, the earliest first.
-    pub fn due(&self, partition: i32, now: i64) -> Vec<DueEntry> {
+    /// Returns the first `most` entries of a partition to which something happens until `now`, the earliest first.
+    pub fn due(&self, partition: i32, now: i64, most: usize) -> Vec<DueEntry> {
         let mut partitions = self.lock();
         let Some(partition) = at(&mut partitions, partition) else { return Vec::new() };
-        partition.agenda.due(now)
+        partition.agenda.due(now, most)
     }
 
     /// Removes what [`Self::due`] has returned and was committed.
-    pub fn remove_due(&self, partition: i32, entries: &[DueEntry]) {
+    pub fn remove_due(&self, partition: i32, entries: &BTreeSet<DueEntry>) {
         if let Some(partition) = at(&mut self.lock(), partition) {
             partition.agenda.remove(entries);
         }
@@ -194,6 +195,12 @@ impl Store {
 
     fn put(&self, partition: &mut Partition, key: &EntryKey<'_>, written: Option<Written>) {
         let facts = written.as_ref().map(|written| written.facts);
+        // Most entries do not end by themselves. A record that is read again must not add anything to the agenda.
+        let ends = key.author == Author::Event
+            && facts
+                .is_some_and(|facts| self.policy.due(key.reason, mark_of_facts(&facts)).is_some());
+        let row = || self.table.get(key).filter(|_| ends);
+        let before = row();
         let has_changed = self.table.apply(key, facts);
         if key.author != Author::Event {
             return;
@@ -202,13 +209,13 @@ impl Store {
         if has_changed || facts.is_none() {
             partition.waiting.set(key, written.and_then(|written| written.waits));
         }
-        let found = facts.is_some().then(|| self.table.get(key)).flatten();
-        if let Some((found, (at, _))) = found.and_then(|found| {
-            let due = self.policy.due(key.reason, mark_of(&found))?;
-            Some((found, due))
+        let changed = row().filter(|row| before.as_ref() != Some(row));
+        if let Some((row, (at, _))) = changed.and_then(|row| {
+            let due = self.policy.due(key.reason, mark_of(&row))?;
+            Some((row, due))
         }) {
             let at = u32::try_from(at.max(0)).unwrap_or(u32::MAX);
-            partition.agenda.add((at, key.recipient, found.number));
+            partition.agenda.add((at, key.recipient, row.number));
         }
     }
 
@@ -229,6 +236,10 @@ impl Partition {
 
 fn at(partitions: &mut [Partition], number: i32) -> Option<&mut Partition> {
     partitions.get_mut(usize::try_from(number).ok()?)
+}
+
+fn mark_of_facts(facts: &EntryFacts) -> Mark {
+    Mark { at: facts.since.div_euclid(1_000_000), is_lifted: facts.state == State::Lifted }
 }
 
 /// Returns the state that a row says.
@@ -312,12 +323,16 @@ mod tests {
         let store = store();
         store.follow(0, 0, &key(Author::Event), facts(5));
         store.follow(0, 1, &key(Author::Operator), facts(5));
-        assert_eq!(store.due(0, 1_004), []);
-        assert_eq!(store.due(1, 2_000), []);
-        let due = store.due(0, 1_005);
+        assert_eq!(store.due(0, 1_004, 9), []);
+        assert_eq!(store.due(1, 2_000, 9), []);
+        let due: BTreeSet<_> = store.due(0, 1_005, 9).into_iter().collect();
         assert_eq!(due.len(), 1);
         store.remove_due(0, &due);
-        assert_eq!(store.due(0, 2_000), []);
+        assert_eq!(store.due(0, 2_000, 9), []);
+        store.follow(0, 0, &key(Author::Event), facts(5));
+        assert_eq!(store.due(0, 2_000, 9), [], "the same record is read again");
+        store.follow(0, 2, &key(Author::Event), facts(6));
+        assert_eq!(store.due(0, 2_000, 9).len(), 1, "it has changed");
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub(crate) fn run(config: Option<&Path>, args: &Export) -> anyhow::Result<Outcom
     // What is left of a recipient who was erased has the pseudonym.
     let of_pseudonyms =
         targets.iter().map(|target| Target { address: target.pseudonym.clone(), ..target.clone() });
-    // The table `suppressions` names a recipient by the keyed digest, which is the local part of the pseudonym.
+    // The table `suppressions` names a recipient by the first half of the keyed digest.
     let of_digests = targets.iter().map(|target| {
-        let digest = target.pseudonym.split('@').next().unwrap_or_default().to_owned();
+        let digest = target.digest.to_string().chars().take(32).collect();
         Target { address: digest, ..target.clone() }
     });
     let all: Vec<Target> = targets.iter().cloned().chain(of_pseudonyms).chain(of_digests).collect();

@@ -229,8 +229,11 @@ impl Api {
         let mut answer =
             json!({ "checked": addresses.len(), "suppressed": suppressed, "invalid": invalid });
         if let (true, Some(answer)) = (check.recipients, answer.as_object_mut()) {
-            let of = |(address, recipient): (&&str, &RecipientDigest)| json!({ "address": address, "recipient": recipient.to_string() });
-            answer.insert("recipients".to_owned(), valid.iter().zip(&recipients).map(of).collect());
+            let digests = recipients.iter().map(ToString::to_string);
+            let each = valid.iter().zip(digests);
+            let each =
+                each.map(|(address, digest)| json!({ "address": address, "recipient": digest }));
+            answer.insert("recipients".to_owned(), each.collect());
         }
         json_response(&answer)
     }

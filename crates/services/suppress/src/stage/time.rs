@@ -10,7 +10,7 @@ use suppression::{Author, EntryKey, Mark};
 use super::Suppress;
 use crate::agenda::DueEntry;
 
-/// How many entries one time record ends or forgets, so that a transaction stays small.
+/// How many entries of a partition one transaction ends or forgets, so that it stays small.
 const DUE_AT_ONCE: usize = 1_000;
 
 impl Suppress<'_> {
@@ -23,26 +23,24 @@ impl Suppress<'_> {
     ) -> Result<(), kafka::Error> {
         let now = time.div_euclid(1_000_000);
         self.streaks.end_old(partition, &self.settings.policy, now, DUE_AT_ONCE);
-        let mut actions = 0;
-        for entry in self.store.due(partition, now) {
-            if actions >= DUE_AT_ONCE {
-                break;
+        // Until the commit, the store still has the entries that this transaction has handled.
+        for entry in self.store.due(partition, now, DUE_AT_ONCE) {
+            if self.handled.entry(partition).or_default().insert(entry) {
+                self.end(partition, entry, now, out)?;
             }
-            actions += usize::from(self.end(partition, entry, now, out)?);
-            self.handled.entry(partition).or_default().push(entry);
         }
         Ok(())
     }
 
-    /// Ends or forgets an entry if its time has come. Returns whether it did.
+    /// Ends or forgets an entry if its time has come.
     fn end(
         &mut self,
         partition: i32,
         (_, recipient, number): DueEntry,
         now: i64,
         out: &mut Output<'_>,
-    ) -> Result<bool, kafka::Error> {
-        let Some(form) = self.store.form(number) else { return Ok(false) };
+    ) -> Result<(), kafka::Error> {
+        let Some(form) = self.store.form(number) else { return Ok(()) };
         let key = EntryKey {
             list: Cow::Owned(form.list.to_string()),
             recipient,
@@ -50,7 +48,7 @@ impl Suppress<'_> {
             scope: Cow::Owned(form.scope.to_string()),
             author: Author::Event,
         };
-        let Some(mark) = self.mark(&key) else { return Ok(false) };
+        let Some(mark) = self.mark(&key) else { return Ok(()) };
         match self.settings.policy.due(key.reason, mark) {
             Some((at, Due::Expire)) if at <= now => {
                 let note = Some("expired".to_owned());
@@ -61,9 +59,9 @@ impl Suppress<'_> {
                 self.send(partition, &key, None, out)?;
                 self.pending.insert(key, (partition, None));
             }
-            _ => return Ok(false),
+            _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Returns whether a lift ends what an operator has added, so that it must not be forgotten.
