@@ -7,6 +7,7 @@ mod report;
 mod rules;
 mod spool;
 mod suppressions;
+mod topics;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) use suppressions::{
     AddSuppression, DriftSuppressions, ExportSuppressions, ImportSuppressions, LiftSuppressions,
     ListSuppressions, ProviderFile, ShowSuppression, SuppressionsCommand,
 };
+pub(crate) use topics::{TopicFormat, TopicsArgs};
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letter_id::DeadLetterId;
@@ -118,6 +120,16 @@ pub(crate) enum Command {
         mailpulse doctor --config mailpulse.toml\n  \
         mailpulse doctor --json | jq -r 'select(.status == \"problem\") | .code'")]
     Doctor(Doctor),
+    /// Print how the topics must be created, for those who create them with tools of their own.
+    ///
+    /// The names, partitions, replication and settings are those with which services create missing topics if
+    /// topics.create is set. Nothing is connected. `doctor` says how existing topics differ.
+    #[command(after_help = "Examples:\n  \
+        mailpulse topics\n  \
+        mailpulse topics --format kafka-topics | KAFKA=kafka-1.example.com:9092 sh\n  \
+        mailpulse topics --format strimzi --strimzi-cluster events > topics.yaml\n  \
+        mailpulse topics --format terraform > topics.tf")]
+    Topics(TopicsArgs),
     /// Create and change the tables of ClickHouse, and set how long rows are kept.
     ///
     /// Applies the files of schemas/clickhouse that have not been applied, and [archive.retention] as TTL. `archive` does

@@ -5,12 +5,11 @@ mod clickhouse;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use kafka::survey::{Finding, survey};
 use kafka::{ClusterSettings, Connection, TopicSettings};
 use record::TopicSpec;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use service::{ServiceSettings, Settings, SettingsError};
 
 use crate::args::Doctor;
@@ -44,15 +43,6 @@ impl Line {
     fn problem(code: &'static str, text: impl Into<String>) -> Self {
         Self { status: Status::Problem, code, text: text.into() }
     }
-}
-
-/// The keys of `[dedupe]` that the topics depend on.
-#[derive(Deserialize)]
-struct DedupeHorizons {
-    #[serde(with = "service::units::duration")]
-    horizon: Duration,
-    #[serde(with = "service::units::duration")]
-    remember: Duration,
 }
 
 /// Examines Kafka, then ClickHouse. Prints each line as soon as it is known.
@@ -91,10 +81,7 @@ fn print(line: &Line, json: bool) -> io::Result<()> {
 fn examine_kafka(settings: &Settings) -> Result<Vec<Line>, SettingsError> {
     let kafka: ClusterSettings = settings.section("kafka")?;
     let topics: TopicSettings = settings.section("topics")?;
-    let DedupeHorizons { horizon, remember } = settings.section("dedupe")?;
-    let longest = horizon.max(remember);
-    let hours = u32::try_from(longest.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
-    let specs = kafka.topics().specs(topics.layout(hours, kafka.max_message_bytes));
+    let specs = crate::topics::specs(settings)?;
     Ok(kafka_lines(&kafka.connection("doctor", false), &specs, topics.create))
 }
 

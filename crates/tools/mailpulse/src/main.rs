@@ -7,7 +7,8 @@
 //! `mailpulse alerts` lists, handles and verifies incidents, `mailpulse recompute` computes alerts again, and
 //! `mailpulse rules` explains and tests rules.
 //! `mailpulse report` reports what happened on some days, and `mailpulse predict` predicts what recipients will do.
-//! `mailpulse doctor` connects to Kafka and ClickHouse. `mailpulse migrate` creates tables and sets how long rows are
+//! `mailpulse doctor` connects to Kafka and ClickHouse. `mailpulse topics` prints how the topics must be created.
+//! `mailpulse migrate` creates tables and sets how long rows are
 //! kept, `mailpulse erase` and `mailpulse export` remove and read what is stored about a recipient, and `mailpulse heal`
 //! and `mailpulse reclassify` correct sums and classifications. `mailpulse suppressions` shows and changes who must not be
 //! mailed. Results go to standard output, counts and
@@ -44,6 +45,7 @@ mod source;
 mod spool;
 mod suppressions;
 mod text;
+mod topics;
 mod verify;
 
 use std::io::{self, Write};
@@ -102,6 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Suppressions(command) => suppressions::run(cli.config.as_deref(), &command),
         Command::Predict(args) => predict::run(cli.config.as_deref(), &args),
         Command::Report(args) => report::run(cli.config.as_deref(), &args),
+        Command::Topics(args) => topics::run(cli.config.as_deref(), &args),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),
     }
