@@ -193,17 +193,22 @@ fn is_localhost(host: &str) -> bool {
 /// read.
 async fn excerpt(mut response: Response) -> String {
     let mut body = Vec::new();
+    let mut is_whole = false;
     while body.len() < MAX_EXCERPT_BYTES {
         match response.chunk().await {
             Ok(Some(chunk)) => {
                 let room = MAX_EXCERPT_BYTES - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
-            Ok(None) | Err(_) => break,
+            Ok(None) => {
+                is_whole = true;
+                break;
+            }
+            Err(_) => break,
         }
     }
     let mut text = String::from_utf8_lossy(&body).into_owned();
-    if body.len() == MAX_EXCERPT_BYTES {
+    if !is_whole {
         // The last word may be an address whose @ was not read.
         text.truncate(text.rfind(is_separator).unwrap_or(0));
     }
@@ -218,7 +223,8 @@ fn is_separator(c: char) -> bool {
 /// Returns the text with `<address>` in place of each word that looks like an address, also in the encodings of JSON,
 /// URLs and HTML: receivers repeat what they have received, and their answers are logged.
 fn without_addresses(text: &str) -> String {
-    const AT: [&str; 5] = ["@", "%40", "%2540", "\\u0040", "&#64"];
+    const AT: [&str; 9] =
+        ["@", "%40", "%2540", "%252540", "\\u0040", "&#64", "&#064", "&#x40", "&commat"];
     let words = text.split_inclusive(is_separator).map(|part| {
         let word = part.trim_end_matches(is_separator);
         if AT.iter().any(|at| word.contains(at)) {
@@ -271,6 +277,10 @@ mod tests {
             ("GET /people/ada%40example.com?x=1", "GET <address>"),
             ("o'brien@example.com, a=b@example.com", "<address>, <address>"),
             ("ada%2540example.com ada&#64;example.com", "<address> <address>;example.com"),
+            (
+                "ada&#x40;example.com ada&commat;example.com",
+                "<address>;example.com <address>;example.com",
+            ),
             (r#"["ada\u0040example.com"]"#, r#"["<address>"]"#),
             ("ada@example.com", "<address>"),
             ("the queue is full, 503", "the queue is full, 503"),

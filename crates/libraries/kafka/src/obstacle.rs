@@ -28,7 +28,9 @@ pub enum Obstacle {
     Certificate,
     /// The broker does not accept the certificate of the client, or misses one.
     ClientCertificate,
-    /// The broker rejects the user, the password, the token or the mechanism, or there is no token.
+    /// There is no token, because the identity provider does not answer or is not trusted.
+    Token,
+    /// The broker rejects the user, the password, the token or the mechanism, or the identity provider rejects the client.
     Login,
 }
 
@@ -41,6 +43,7 @@ impl Obstacle {
             Self::PlainListener => "kafka_plain_listener",
             Self::Certificate => "kafka_certificate",
             Self::ClientCertificate => "kafka_client_certificate",
+            Self::Token => "kafka_token",
             Self::Login => "kafka_login",
         }
     }
@@ -68,6 +71,10 @@ impl Obstacle {
                 "set ssl.certificate.location and ssl.key.location in [kafka.properties] to a \
                  certificate that the brokers trust"
             }
+            Self::Token => {
+                "check that sasl.oauthbearer.token.endpoint.url in [kafka.properties] can be reached from here, and set \
+                 https.ca.location to the certificate of the authority that signed its certificate"
+            }
             Self::Login => {
                 "check sasl.mechanisms, and sasl.username and sasl.password or sasl.oauthbearer.*, in \
                  [kafka.properties], and that the brokers know this user"
@@ -85,7 +92,10 @@ impl Obstacle {
     /// `rdkafka_ssl.c`, `rdkafka_transport.c`, `rdkafka_broker.c` and `rdkafka_sasl.c`, and of OpenSSL.
     pub(crate) fn find(code: RDKafkaErrorCode, reason: &str) -> Option<Self> {
         let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+        // An identity provider that rejects the client answers with one of these (RFC 6749 §5.2).
+        let is_rejected = says(&["400", "401", "403", "invalid_client", "unauthorized"]);
         match code {
+            _ if says(&["acquire SASL OAUTHBEARER token"]) && !is_rejected => Some(Self::Token),
             RDKafkaErrorCode::Authentication
             | RDKafkaErrorCode::SaslAuthenticationFailed
             | RDKafkaErrorCode::UnsupportedSASLMechanism => Some(Self::Login),
@@ -198,6 +208,15 @@ impl MetadataClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_provider_that_is_away_can_come_back() {
+        let find = |reason: &str| Obstacle::find(RDKafkaErrorCode::Authentication, reason).unwrap();
+        let away = "Failed to acquire SASL OAUTHBEARER token: Failed to retrieve OIDC token from \"https://id.example.com\": Could not resolve hostname (-1)";
+        assert_eq!((find(away), find(away).is_certain()), (Obstacle::Token, false));
+        let rejected = "Failed to acquire SASL OAUTHBEARER token: Failed to retrieve OIDC token from \"https://id.example.com\": invalid_client (401)";
+        assert_eq!((find(rejected), find(rejected).is_certain()), (Obstacle::Login, true));
+    }
 
     #[test]
     fn an_unreachable_cluster_is_an_obstacle_with_a_fix() {

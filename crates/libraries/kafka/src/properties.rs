@@ -92,7 +92,9 @@ const DEFAULTS: &[&str] = &[
 /// # Errors
 /// Tells why a reserved property cannot be set.
 pub(crate) fn check(name: &str) -> Result<(), String> {
-    match RESERVED.iter().find(|(names, _)| names.contains(&name)) {
+    // librdkafka reads `topic.acks` as `acks`.
+    let plain = name.strip_prefix("topic.").unwrap_or(name);
+    match RESERVED.iter().find(|(names, _)| names.contains(&name) || names.contains(&plain)) {
         Some((_, reason)) => Err(format!(
             "`{name}` is set by Mailpulse, because {reason}; remove it from [kafka.properties]"
         )),
@@ -218,6 +220,10 @@ mod tests {
             let read = native.get(name).unwrap();
             assert_eq!(read.trim_end_matches('\0'), value, "{name}");
             assert!(check(name).is_err() && check(other).is_err(), "{name}");
+        }
+        // librdkafka removes this prefix.
+        for name in ["topic.auto.offset.reset", "topic.partitioner", "topic.acks"] {
+            assert!(check(name).is_err(), "{name}");
         }
     }
 

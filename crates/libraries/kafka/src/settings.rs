@@ -120,15 +120,26 @@ fn max_message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize
     Err(serde::de::Error::custom(problem))
 }
 
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let number = i32::deserialize(deserializer)?;
+    if number >= 1 {
+        return Ok(number);
+    }
+    Err(serde::de::Error::custom(format!("the value is {number}; choose a number of at least 1")))
+}
+
 /// The section `[topics]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicSettings {
     /// The number of partitions of every topic keyed by recipient.
+    #[serde(deserialize_with = "at_least_one")]
     pub recipient_partitions: i32,
     /// The number of partitions of every topic keyed by scope.
+    #[serde(deserialize_with = "at_least_one")]
     pub scope_partitions: i32,
     /// The replication factor.
+    #[serde(deserialize_with = "at_least_one")]
     pub replication: i32,
     /// Whether to create missing topics at startup. Otherwise the service waits for them.
     pub create: bool,
@@ -215,7 +226,11 @@ fn flatten(
             }
         };
         properties::check(&name)?;
-        flat.insert(name, value);
+        if flat.insert(name.clone(), value).is_some() {
+            return Err(format!(
+                "`{name}` is there twice, with and without quotation marks; remove one of them"
+            ));
+        }
     }
     Ok(())
 }

@@ -150,7 +150,15 @@ impl Store {
     pub fn due(&self, partition: i32, now: i64, most: usize) -> Vec<DueEntry> {
         let mut partitions = self.lock();
         let Some(partition) = at(&mut partitions, partition) else { return Vec::new() };
-        partition.agenda.due(now, most)
+        partition.agenda.due(now, most, |entry| self.is_current(entry))
+    }
+
+    /// Returns whether what the agenda says of an entry is still so.
+    fn is_current(&self, (at, recipient, number): &DueEntry) -> bool {
+        self.table.of(*recipient).iter().any(|row| {
+            let due = self.policy.due(row.form.reason, mark_of(row));
+            row.number == *number && due.is_some_and(|(due, _)| in_seconds(due) == *at)
+        })
     }
 
     /// Removes what [`Self::due`] has returned and was committed.
@@ -214,8 +222,7 @@ impl Store {
             let due = self.policy.due(key.reason, mark_of(&row))?;
             Some((row, due))
         }) {
-            let at = u32::try_from(at.max(0)).unwrap_or(u32::MAX);
-            partition.agenda.add((at, key.recipient, row.number));
+            partition.agenda.add((in_seconds(at), key.recipient, row.number));
         }
     }
 
@@ -236,6 +243,11 @@ impl Partition {
 
 fn at(partitions: &mut [Partition], number: i32) -> Option<&mut Partition> {
     partitions.get_mut(usize::try_from(number).ok()?)
+}
+
+/// Returns a time as the agenda has it.
+fn in_seconds(at: i64) -> u32 {
+    u32::try_from(at.max(0)).unwrap_or(u32::MAX)
 }
 
 fn mark_of_facts(facts: &EntryFacts) -> Mark {
@@ -333,6 +345,10 @@ mod tests {
         assert_eq!(store.due(0, 2_000, 9), [], "the same record is read again");
         store.follow(0, 2, &key(Author::Event), facts(6));
         assert_eq!(store.due(0, 2_000, 9).len(), 1, "it has changed");
+        store.follow(0, 3, &key(Author::Event), facts(7));
+        let due = store.due(0, 2_000, 9);
+        assert_eq!(due.len(), 1, "what it was before does not count");
+        assert_eq!(due[0].0, 1_007);
     }
 
     #[test]

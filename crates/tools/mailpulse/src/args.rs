@@ -126,7 +126,7 @@ pub(crate) enum Command {
     /// topics.create is set. Nothing is connected. `doctor` says how existing topics differ.
     #[command(after_help = "Examples:\n  \
         mailpulse topics\n  \
-        mailpulse topics --format kafka-topics | KAFKA=kafka-1.example.com:9092 sh\n  \
+        mailpulse topics --format kafka-topics | KAFKA=kafka-1.example.com:9092 sh -e\n  \
         mailpulse topics --format strimzi --strimzi-cluster events > topics.yaml\n  \
         mailpulse topics --format terraform > topics.tf")]
     Topics(TopicsArgs),

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use kafka::{ClusterSettings, TopicSettings};
-use record::TopicSpec;
+use kafka::TopicSettings;
+use record::{TopicSpec, Topics};
 use serde::Deserialize;
 use serde_json::json;
 use service::{Settings, SettingsError};
@@ -21,6 +21,13 @@ struct DedupeHorizons {
     horizon: Duration,
     #[serde(with = "service::units::duration")]
     remember: Duration,
+}
+
+/// The keys of `[kafka]` that the topics depend on. Its secrets are not read: whoever creates topics need not have them.
+#[derive(Debug, Deserialize)]
+struct Names {
+    prefix: String,
+    max_message_bytes: usize,
 }
 
 /// Prints the topics as services create them with `topics.create`. Nothing is connected.
@@ -42,12 +49,12 @@ pub(crate) fn run(config: Option<&Path>, args: &TopicsArgs) -> anyhow::Result<Ou
 
 /// Returns how services create every topic with these settings.
 pub(crate) fn specs(settings: &Settings) -> Result<Vec<TopicSpec>, SettingsError> {
-    let kafka: ClusterSettings = settings.section("kafka")?;
+    let Names { prefix, max_message_bytes } = settings.section("kafka")?;
     let topics: TopicSettings = settings.section("topics")?;
     let DedupeHorizons { horizon, remember } = settings.section("dedupe")?;
     let hours = horizon.max(remember).as_secs().div_ceil(3600);
-    let layout = topics.layout(u32::try_from(hours).unwrap_or(u32::MAX), kafka.max_message_bytes);
-    Ok(kafka.topics().specs(layout))
+    let layout = topics.layout(u32::try_from(hours).unwrap_or(u32::MAX), max_message_bytes);
+    Ok(Topics::new(&prefix).specs(layout))
 }
 
 fn each(specs: &[TopicSpec], format: impl Fn(&TopicSpec) -> String) -> String {
@@ -117,7 +124,10 @@ fn strimzi(spec: &TopicSpec, cluster: &str) -> String {
 
 /// A `kafka_topic` of Terraform's provider Mongey/kafka (<https://registry.terraform.io/providers/Mongey/kafka>).
 fn terraform(spec: &TopicSpec) -> String {
-    let identifier: String = spec.name.chars().map(|c| if c == '.' { '_' } else { c }).collect();
+    let mut identifier = spec.name.replace('.', "_");
+    if identifier.starts_with(|c: char| !c.is_ascii_alphabetic()) {
+        identifier.insert_str(0, "topic_");
+    }
     let mut text = format!(
         "resource \"kafka_topic\" {identifier} {{\n  name               = {name}\n  \
          partitions         = {partitions}\n  replication_factor = {replication}\n  config = {{\n",
@@ -133,9 +143,10 @@ fn terraform(spec: &TopicSpec) -> String {
     text
 }
 
-/// The name of a Kubernetes resource: a topic may have capitals and underscores, and it may not.
+/// The name of a Kubernetes resource: a topic may have capitals, underscores, and signs at its beginning, and it may not.
 fn resource_name(topic: &str) -> String {
-    topic.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect()
+    let name = topic.replace('_', "-").to_ascii_lowercase();
+    name.trim_start_matches(['-', '.']).to_owned()
 }
 
 /// A string of YAML and HCL. Topics, settings and numbers have no character that the two escape in different ways.

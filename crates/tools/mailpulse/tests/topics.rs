@@ -11,7 +11,8 @@ use record::{Layout, TopicSpec, Topics};
 use serde_json::Value;
 use tool::Tool;
 
-const SETTINGS: &str = "[kafka]\nprefix = \"Two_\"\nmax_message_bytes = 8388608\n\
+const SETTINGS: &str = "[kafka]\nprefix = \"_2Two_\"\nmax_message_bytes = 8388608\n\
+    [kafka.properties]\n\"sasl.password\" = \"env:A_SECRET_THAT_NOBODY_HAS\"\n\
     [topics]\nreplication = 3\nrecipient_partitions = 12\nscope_partitions = 4\n\
     [dedupe]\nhorizon = \"24h\"\nremember = \"48h\"\n";
 
@@ -43,7 +44,7 @@ fn expected() -> Described {
         };
         (spec.name, topic)
     };
-    Topics::new("Two_").specs(layout).into_iter().map(topic).collect()
+    Topics::new("_2Two_").specs(layout).into_iter().map(topic).collect()
 }
 
 fn printed(tool: &Tool, format: &[&str]) -> String {
@@ -135,7 +136,7 @@ fn strimzi_has_a_resource_for_every_topic() {
         let name = resource["metadata"]["name"].as_str().unwrap();
         // RFC 1123, as names of Kubernetes must be.
         let is_valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
-        assert!(name.chars().all(is_valid) && name.starts_with("two-mail."), "{name}");
+        assert!(name.chars().all(is_valid) && name.starts_with("2two-mail."), "{name}");
         let spec = &resource["spec"];
         let topic = Topic {
             partitions: spec["partitions"].as_i64().unwrap(),
@@ -152,6 +153,7 @@ fn terraform_has_a_resource_for_every_topic() {
     let printed = printed(&Tool::new(), &["--format", "terraform"]);
     let mut found = Described::new();
     for block in printed.split("resource \"kafka_topic\" ").skip(1) {
+        assert!(block.starts_with("\"topic__2Two_mail_"), "{block}");
         let value =
             |line: &str| line.split_once('=').unwrap().1.trim().trim_matches('"').to_owned();
         let value_of = |name: &str| {
@@ -184,8 +186,12 @@ fn the_table_has_every_topic_and_mistakes_are_named() {
         assert_eq!(words[1..3], [topic.partitions.to_string(), topic.replication.to_string()]);
         assert_eq!(words.len(), 3 + topic.settings.len(), "{line}");
     }
-    tool.write("mailpulse.toml", "[topics]\nrecipient_partitions = \"many\"\n");
-    let wrong = tool.run(&["topics"]);
-    assert_eq!(wrong.code, 2, "{}", wrong.text);
-    assert!(wrong.err.contains("recipient_partitions"), "{}", wrong.err);
+    for (key, value) in
+        [("recipient_partitions", "0"), ("scope_partitions", "-1"), ("replication", "0")]
+    {
+        tool.write("mailpulse.toml", format!("[topics]\n{key} = {value}\n"));
+        let wrong = tool.run(&["topics"]);
+        assert_eq!(wrong.code, 2, "{}", wrong.text);
+        assert!(wrong.err.contains(key) && wrong.err.contains("at least 1"), "{}", wrong.err);
+    }
 }
