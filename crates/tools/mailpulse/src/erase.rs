@@ -156,9 +156,7 @@ fn detail(left: &[Left], old_parts: u64) -> String {
 /// Prints when the last record of Kafka that can name the recipients expires.
 fn kafka_expires(installation: &Installation) -> anyhow::Result<()> {
     let topics = &installation.topics;
-    let horizon = 0; // it sets the retention of a topic without addresses
-    let max_bytes = installation.connection.max_message_bytes;
-    let specs = topics.specs(installation.partitions.layout(horizon, max_bytes));
+    let specs = crate::topics::specs(&installation.settings)?;
     let others =
         [&topics.enriched, &topics.events, &topics.intents, &topics.actions, &topics.dead_letters];
     let named: Vec<&str> = topics.all_raw().chain(others.map(String::as_str)).collect();

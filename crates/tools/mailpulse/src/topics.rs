@@ -23,7 +23,8 @@ struct DedupeHorizons {
     remember: Duration,
 }
 
-/// The keys of `[kafka]` that the topics depend on. Its secrets are not read: whoever creates topics need not have them.
+/// The keys of `[kafka]` that the topics depend on. The others can be secrets, which the person who creates topics may not
+/// have.
 #[derive(Debug, Deserialize)]
 struct Names {
     prefix: String,
