@@ -122,31 +122,6 @@ ALTER TABLE events
     COMMENT COLUMN kafka_offset 'The offset of the record in that partition.',
     COMMENT COLUMN archived_at 'When ClickHouse stored the row.';
 
-ALTER TABLE events_hourly
-    COMMENT COLUMN hour 'The start of the hour.',
-    COMMENT COLUMN provider 'The email service provider.',
-    COMMENT COLUMN source 'The source: the part of the mail that has its own address for webhooks.',
-    COMMENT COLUMN mailbox_provider 'The operator of the recipient\'s mailbox, such as gmail.',
-    COMMENT COLUMN campaign 'The campaign.',
-    COMMENT COLUMN kafka_partition 'The partition of the record in Kafka. It says nothing about the mail.',
-    COMMENT COLUMN events 'All events, also repeated ones.',
-    COMMENT COLUMN accepted 'Messages that the provider took in for sending.',
-    COMMENT COLUMN delivered 'Messages: the recipient\'s server accepted it.',
-    COMMENT COLUMN deferred 'Events: every temporary refusal.',
-    COMMENT COLUMN bounced 'Messages that bounced, also late.',
-    COMMENT COLUMN bounced_hard 'Messages: it bounced permanently, not because of the sender.',
-    COMMENT COLUMN bounced_late 'Messages that bounced after their delivery.',
-    COMMENT COLUMN dropped 'Messages: the provider did not attempt to deliver it.',
-    COMMENT COLUMN opened 'Messages: a person opened it.',
-    COMMENT COLUMN clicked 'Messages: a person clicked a link in it.',
-    COMMENT COLUMN engaged 'Messages: a person opened it or clicked.',
-    COMMENT COLUMN machine_opened 'Messages: a machine opened it: a privacy proxy, a scanner.',
-    COMMENT COLUMN machine_clicked 'Messages: a machine clicked.',
-    COMMENT COLUMN complained 'Messages: the recipient reported it as spam.',
-    COMMENT COLUMN unsubscribed 'Messages: the recipient unsubscribed.',
-    COMMENT COLUMN subscribed 'Events of this kind.',
-    COMMENT COLUMN other 'Events of the kinds other and verified.';
-
 ALTER TABLE incidents
     COMMENT COLUMN lead_rule 'The rule of the lead.',
     COMMENT COLUMN lead_metric 'Its metric.',

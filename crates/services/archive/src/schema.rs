@@ -16,8 +16,8 @@ pub struct Migration {
     /// The number of the file. Files are applied in this order.
     pub version: u32,
     pub name: &'static str,
-    /// The statements. Each ends with a semicolon at the end of a line. Running a statement again
-    /// must change nothing, because two processes may apply the same file at once.
+    /// The statements. Each ends with a semicolon at the end of a line. Running a statement again must
+    /// change nothing, also after those of all later files: a process may be slower than another one.
     pub sql: &'static str,
 }
 
@@ -151,7 +151,18 @@ impl Migration {
     pub fn statements(&self) -> impl Iterator<Item = &'static str> {
         self.sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
     }
+
+    /// Returns the statements that are run to apply the file.
+    fn adapted_statements(&self) -> impl Iterator<Item = Cow<'static, str>> {
+        let is_superseded = SUPERSEDED.contains(&self.version);
+        self.statements().filter(move |_| !is_superseded).map(adapted)
+    }
 }
+
+/// The files whose tables and views a later file removes. They are recorded without being run. A process that is
+/// slower than another one would create again what that one has removed; and if the slower one ended then, no later
+/// start would remove it.
+const SUPERSEDED: [u32; 1] = [5];
 
 /// Applies the files that have not been applied yet, in order. It can run again, and in several
 /// processes at once.
@@ -177,7 +188,7 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
         let checksum = migration.checksum();
         let mut recorded = applied.iter().filter(|(applied, _)| *applied == version).peekable();
         if recorded.peek().is_none() {
-            apply(server, migration, &checksum, applied.is_empty()).await?;
+            apply(server, migration, &checksum).await?;
         } else if !recorded.any(|(_, applied)| *applied == checksum) {
             let (name, database) = (migration.name, database.to_owned());
             return Err(SchemaError::MigrationChanged { name, database });
@@ -190,15 +201,12 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     pub migrations: Vec<Migration>,
-    /// True if no file has been applied yet.
-    pub is_new_database: bool,
 }
 
 impl Pending {
     /// Returns the statements that [`migrate`] would run.
     pub fn statements(&self) -> impl Iterator<Item = Cow<'static, str>> {
-        let statements = self.migrations.iter().flat_map(Migration::statements);
-        statements.map(|statement| adapted(statement, self.is_new_database))
+        self.migrations.iter().flat_map(Migration::adapted_statements)
     }
 }
 
@@ -215,7 +223,7 @@ pub async fn pending(server: &Server) -> Result<Pending, SchemaError> {
         )
         .await?;
     if has_migrations.is_empty() {
-        return Ok(Pending { migrations: MIGRATIONS.to_vec(), is_new_database: true });
+        return Ok(Pending { migrations: MIGRATIONS.to_vec() });
     }
     let applied = format!("SELECT toString(version), checksum FROM {database}.schema_migrations");
     let applied = server.pairs(&applied, &[]).await?;
@@ -224,7 +232,7 @@ pub async fn pending(server: &Server) -> Result<Pending, SchemaError> {
     };
     let migrations =
         MIGRATIONS.iter().filter(|migration| !is_applied(migration)).copied().collect();
-    Ok(Pending { migrations, is_new_database: applied.is_empty() })
+    Ok(Pending { migrations })
 }
 
 /// How the first release divided `events` into partitions: by a time that providers can claim.
@@ -233,9 +241,10 @@ const PARTITIONED_BEFORE: &str = "PARTITION BY toYYYYMM(occurred_at)";
 /// docs/operations.md says how to copy one.
 const PARTITIONED: &str = "PARTITION BY toYYYYMM(received_at)";
 
-/// Returns a statement of a file as it is run: in a new database, `events` is divided by [`PARTITIONED`].
-fn adapted(statement: &'static str, is_new_database: bool) -> Cow<'static, str> {
-    if is_new_database && statement.contains(PARTITIONED_BEFORE) {
+/// Returns a statement of a file as it is run: a new table `events` is divided by [`PARTITIONED`]. The statement does
+/// not change a table that exists.
+fn adapted(statement: &'static str) -> Cow<'static, str> {
+    if statement.contains(PARTITIONED_BEFORE) {
         statement.replace(PARTITIONED_BEFORE, PARTITIONED).into()
     } else {
         statement.into()
@@ -246,10 +255,9 @@ async fn apply(
     server: &Server,
     migration: &Migration,
     checksum: &str,
-    is_new_database: bool,
 ) -> Result<(), ClickHouseError> {
-    for statement in migration.statements() {
-        server.execute(&adapted(statement, is_new_database), true).await?;
+    for statement in migration.adapted_statements() {
+        server.execute(&statement, true).await?;
     }
     let Migration { version, name, .. } = migration;
     let insert = format!(
@@ -366,10 +374,11 @@ mod tests {
                 let adds = |line: &&str| line.contains("ADD COLUMN") || line.contains("CREATE ");
                 // A statement may add several columns.
                 for line in code.clone().filter(adds) {
-                    assert!(line.contains("IF NOT EXISTS"), "{line}");
+                    let is_repeatable = ["IF NOT EXISTS", "CREATE OR REPLACE VIEW"];
+                    assert!(is_repeatable.iter().any(|it| line.contains(it)), "{line}");
                 }
                 let repeatable = |line: &str| {
-                    ["EXISTS", "MODIFY SETTING", "COMMENT COLUMN"]
+                    ["EXISTS", "CREATE OR REPLACE VIEW", "MODIFY SETTING", "COMMENT COLUMN"]
                         .iter()
                         .any(|it| line.contains(it))
                 };

@@ -1,7 +1,7 @@
 //! Settings and tables with which archive does not start, and records that become dead letters.
 
 use crate::records::{RATE, assert_each_once, await_rollup, produce_events};
-use crate::stack::{Stack, migrate, record};
+use crate::stack::{Stack, record};
 use harness::{DEADLINE, Launch, Service, eventually, seen};
 
 /// Runs archive, which must end by itself with an error, and returns its output.
@@ -45,23 +45,6 @@ fn archive_does_not_start_if_an_applied_migration_has_changed() {
     stack.database.execute("ALTER TABLE schema_migrations UPDATE checksum = 'x' WHERE version = 2 SETTINGS mutations_sync = 2");
     let error = error(stack.launch());
     assert!(error.contains("migration_changed") && error.contains("0002_rates.sql"), "{error}");
-}
-
-#[test]
-fn migrations_may_run_concurrently_and_repeatedly() {
-    let stack = Stack::without_topics();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                migrate(&runtime, &stack.database);
-                migrate(&runtime, &stack.database);
-            });
-        }
-    });
-    let versions: u64 = stack.database.one("SELECT count() FROM schema_migrations FINAL");
-    assert_eq!(versions, archive::schema::MIGRATIONS.len() as u64);
 }
 
 #[test]

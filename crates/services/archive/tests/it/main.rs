@@ -8,6 +8,7 @@ mod erased;
 mod exactly_once;
 mod faults;
 mod https;
+mod migrations;
 mod native;
 mod records;
 mod repeated;
