@@ -4,6 +4,7 @@ mod class_archive;
 mod probe;
 mod properties;
 mod secured;
+mod three;
 mod tokens;
 
 use std::fs;
@@ -20,6 +21,8 @@ use crate::{Dirs, Error, ServerKind, compose};
 use class_archive::Classes;
 pub use secured::{SCRAM_PASSWORD, SCRAM_USER};
 use secured::{SecuredListeners, Security};
+use three::ThreeBrokers;
+pub use three::{ADMIN, BROKERS};
 pub use tokens::{CLIENT_ID, CLIENT_SECRET, TokenIssuer};
 
 /// A start takes two seconds; a machine that also compiles needs longer.
@@ -45,6 +48,7 @@ enum Server {
     External,
     Compose,
     Child(Box<Cluster>),
+    Three(Box<ThreeBrokers>),
 }
 
 impl Kafka {
@@ -139,7 +143,7 @@ impl Kafka {
         }
     }
 
-    /// Returns the bootstrap servers; for a child process `127.0.0.1:PORT`.
+    /// Returns the bootstrap servers; for child processes `127.0.0.1:PORT`, separated by commas.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
@@ -148,25 +152,31 @@ impl Kafka {
         match self.server {
             Server::External => ServerKind::External,
             Server::Compose => ServerKind::Compose,
-            Server::Child(_) => ServerKind::Child,
+            Server::Child(_) | Server::Three(_) => ServerKind::Child,
         }
     }
 
-    /// Kills the broker with SIGKILL, like a crash. Its data and port are kept, and a separate
+    /// Kills the broker, or all of them, with SIGKILL, like a crash. Data and ports are kept, and a separate
     /// controller keeps running.
     ///
     /// # Errors
     /// [`Error::NotOurs`] if the broker is not a child process.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.child()?.kill()
+        match &mut self.server {
+            Server::Three(cluster) => cluster.kill_brokers(),
+            _ => self.child()?.kill(),
+        }
     }
 
-    /// Kills the broker and its controller, like a power cut.
+    /// Kills the brokers and their controller, like a power cut.
     ///
     /// # Errors
     /// As [`kill`](Self::kill).
     pub fn kill_all(&mut self) -> Result<(), Error> {
-        self.child()?.kill_all()
+        match &mut self.server {
+            Server::Three(cluster) => cluster.kill_all(),
+            _ => self.child()?.kill_all(),
+        }
     }
 
     /// Stops the broker with SIGTERM and waits for its end, so that its data is complete.
@@ -178,20 +188,26 @@ impl Kafka {
         broker.terminate(STOP_PATIENCE).map(drop)
     }
 
-    /// Starts the broker again on the same port and data, and waits until it answers. Kills it first
-    /// if it runs.
+    /// Starts the broker, or all of them, again on the same port and data, and waits until it answers. Kills it
+    /// first if it runs.
     ///
     /// # Errors
     /// [`Error::NotOurs`] if the broker is not a child process, and the errors of a start.
     pub fn restart(&mut self) -> Result<(), Error> {
+        if let Server::Three(cluster) = &mut self.server {
+            return cluster.restart();
+        }
         self.kill()?;
         self.child()?.launch()
     }
 
-    /// Returns the process id of a running child process.
+    /// Returns the process id of a running child process; the first one's if there are several.
     pub fn pid(&self) -> Option<u32> {
-        let Server::Child(cluster) = &self.server else { return None };
-        cluster.broker.as_ref().map(Child::pid)
+        match &self.server {
+            Server::Child(cluster) => cluster.broker.as_ref().map(Child::pid),
+            Server::Three(cluster) => cluster.pid(),
+            Server::External | Server::Compose => None,
+        }
     }
 
     fn child(&mut self) -> Result<&mut Cluster, Error> {
@@ -248,6 +264,14 @@ impl Jvm {
             command.arg("-XX:TieredStopAtLevel=1");
         }
         command.args(LOGGING).args(argument).arg("-cp").arg(self.jars.join("*")).arg(class);
+        command
+    }
+
+    /// Returns the command that compiles and runs one file of Java.
+    fn command_of_source(&self, source: &Path) -> Command {
+        let mut command = Command::new(&self.java);
+        command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).args(LOGGING);
+        command.arg("-cp").arg(self.jars.join("*")).arg(source);
         command
     }
 }
@@ -433,9 +457,11 @@ const LOGGING: [&str; 6] = [
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.ReplicationControlManager=info",
 ];
 
-/// Reads and checks `MAILPULSE_KAFKA`.
+/// Names a running cluster.
+pub(crate) const VARIABLE: &str = "MAILPULSE_KAFKA";
+
+/// Reads and checks [`VARIABLE`].
 fn setting() -> Result<Option<String>, Error> {
-    const VARIABLE: &str = "MAILPULSE_KAFKA";
     let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -456,8 +482,12 @@ fn is_address(text: &str) -> bool {
     })
 }
 
-/// Waits until one of the servers of an external cluster answers.
+/// Waits until one of the servers of an external cluster answers. The question is in plain text, so one that requires TLS
+/// is not asked.
 fn wait_for(bootstrap: &str) -> Result<(), Error> {
+    if !crate::kafka_properties(bootstrap).is_empty() {
+        return Ok(());
+    }
     let deadline = Instant::now() + ANSWER_PATIENCE;
     loop {
         if bootstrap.split(',').any(|server| probe::answers(server.trim())) {

@@ -2,6 +2,7 @@
 //!
 //! Each server comes from the first of these that is available:
 //! 1. a running one: `MAILPULSE_KAFKA` (bootstrap servers) or `MAILPULSE_CLICKHOUSE` (URL) names it;
+//!    `MAILPULSE_KAFKA_PROPERTIES` has the properties of Kafka's clients, if they need any;
 //! 2. the service `kafka` or `clickhouse` of the repository's `docker-compose.yml`, if a Docker
 //!    engine answers;
 //! 3. a child process: Kafka's jars, fetched once by Maven, or `chdb-server` over libchdb, fetched
@@ -12,11 +13,13 @@ mod compose;
 mod dirs;
 mod error;
 pub mod kafka;
+mod network;
 pub mod process;
 pub mod retention;
 mod running;
 pub mod tls;
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 pub use ::fetch;
@@ -53,6 +56,26 @@ pub fn shared_kafka() -> &'static str {
         })
         .bootstrap()
 }
+
+/// Returns librdkafka's properties for the clients of the Kafka that `MAILPULSE_KAFKA` names, if `bootstrap` is that
+/// one: the texts of the JSON object `MAILPULSE_KAFKA_PROPERTIES`. Other brokers need none.
+///
+/// # Panics
+/// If the variable is no such object.
+#[allow(clippy::panic, reason = "a test has no caller that could handle the error")]
+pub fn kafka_properties(bootstrap: &str) -> BTreeMap<String, String> {
+    let is_named = std::env::var(kafka::VARIABLE).is_ok_and(|named| named == bootstrap);
+    let Some(text) = std::env::var(PROPERTIES_VARIABLE).ok().filter(|_| is_named) else {
+        return BTreeMap::new();
+    };
+    match serde_json::from_str(&text) {
+        Ok(properties) => properties,
+        Err(error) => panic!("{PROPERTIES_VARIABLE} is no JSON object of texts: {error}"),
+    }
+}
+
+/// Names the properties of clients; see [`kafka_properties`].
+pub const PROPERTIES_VARIABLE: &str = "MAILPULSE_KAFKA_PROPERTIES";
 
 /// Returns the URL of the ClickHouse that all tests of this process share. The first call starts it.
 /// The kernel kills a child process when this process ends.

@@ -1,5 +1,6 @@
 //! Topics of one test on a Kafka that other tests use at the same time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset};
 use record::{Layout, TopicSpec, Topics};
 
-use crate::reader::{consumer, partition_count, read_to_end};
+use crate::reader::{client, consumer, partition_count, read_to_end};
 use crate::{DEADLINE, Outgoing, Producer, Reader, Record, eventually, seen};
 
 /// How long one request may take; it is repeated until the test's deadline.
@@ -295,8 +296,11 @@ impl Cluster {
     }
 
     fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap);
-        config
+        client(&self.bootstrap)
+    }
+
+    /// Returns librdkafka's properties for clients, which a cluster that requires TLS needs.
+    pub fn properties(&self) -> BTreeMap<String, String> {
+        devstack::kafka_properties(&self.bootstrap)
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, ClientContext};
 
+use crate::reader::client;
 use crate::{DEADLINE, Outgoing};
 
 /// An idempotent producer; transactional if it was opened with a transactional id.
@@ -39,9 +40,8 @@ impl ProducerContext for Deliveries {
 impl Producer {
     /// Opens a producer. A transactional id fences all earlier producers of the same id.
     pub(crate) fn open(bootstrap: &str, transactional_id: Option<&str>) -> Self {
-        let mut config = ClientConfig::new();
+        let mut config = client(bootstrap);
         config
-            .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
             .set("message.max.bytes", "20971520")

@@ -15,10 +15,19 @@ const POLL: Duration = Duration::from_millis(100);
 /// For how long no further record may appear before a reader believes that there is none.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Returns the configuration that all clients of a Kafka share.
+pub(crate) fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    for (name, value) in devstack::kafka_properties(bootstrap) {
+        config.set(name, value);
+    }
+    config
+}
+
 /// Opens a consumer that reads committed records. `group` is used for committed offsets only.
 pub(crate) fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
+    client(bootstrap)
         .set("group.id", group)
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")

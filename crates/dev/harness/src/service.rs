@@ -28,7 +28,12 @@ impl Launch {
     /// `env!("CARGO_BIN_EXE_enrich")` as the binary: only a package's own tests know its path.
     pub fn new(name: &str, binary: impl Into<PathBuf>, cluster: &Cluster) -> Self {
         let (name, binary, config) = (name.to_owned(), binary.into(), cluster.toml());
-        Self { name, binary, config, environment: Vec::new(), arguments: Vec::new() }
+        let variable = |name: &str| {
+            format!("MAILPULSE__KAFKA__PROPERTIES__{}", name.replace('.', "_").to_uppercase())
+        };
+        let properties = cluster.properties().into_iter();
+        let environment = properties.map(|(name, value)| (variable(&name), value)).collect();
+        Self { name, binary, config, environment, arguments: Vec::new() }
     }
 
     /// Adds lines to the settings file.

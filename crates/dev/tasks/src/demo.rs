@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use crate::binaries::{ACTING, SERVICES};
 use crate::check::{self, Comparison, Posted};
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline, TIME_OF_EVENTS};
+use crate::pipeline::{Layout, Pipeline, Servers, TIME_OF_EVENTS};
 use crate::progress::Progress;
 use crate::readers;
 
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Kill this service with SIGKILL in the middle of the traffic (repeatable).
     #[arg(long, value_name = "SERVICE")]
     kill: Vec<String>,
+    /// Use three brokers with TLS, SCRAM and access control.
+    #[arg(long)]
+    cluster: bool,
     /// The seed of the traffic. The same seed gives the same mail.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -54,6 +57,7 @@ pub(crate) fn demo(arguments: &Arguments) -> anyhow::Result<()> {
             .into(),
         console: true,
         acting: true,
+        servers: if arguments.cluster { Servers::Cluster } else { Servers::Shared },
         ..Layout::new("demo")
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

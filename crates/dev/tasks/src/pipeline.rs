@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use devstack::{ClickHouse, Dirs, Kafka, ServerKind};
+use devstack::kafka::{ADMIN, SCRAM_PASSWORD};
+use devstack::{Authority, ClickHouse, Dirs, Kafka, ServerKind};
 use event::Provider;
+use kafka::TopicSettings;
+use record::Topics;
+use record::rights::PRINCIPALS;
 use testkit::{Credentials, SOURCES};
 
 use crate::acting::Acting;
@@ -17,6 +21,9 @@ use crate::run_name::RunName;
 use crate::supervisor::{Member, Plan, Supervisor};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const PROPERTIES: &str = "kafka.properties";
+/// The default of `dedupe.remember`, on which the retention of its changelog depends.
+const REMEMBERED_HOURS: u32 = 9 * 24;
 
 /// Keys of `[ingress]` for mail whose event time is compressed or in the past: no time records, because the time
 /// of receipt would make all of it late.
@@ -38,12 +45,24 @@ pub(crate) struct Layout {
     pub(crate) source_keys: BTreeMap<&'static str, String>,
     /// The partitions of topics keyed by recipient, and of those keyed by scope.
     pub(crate) partitions: (i32, i32),
-    /// Start Kafka and ClickHouse as child processes, which can be killed.
-    pub(crate) own_servers: bool,
+    /// Where Kafka and ClickHouse come from.
+    pub(crate) servers: Servers,
     /// Start the console, open to everybody on this machine.
     pub(crate) console: bool,
     /// Start the services that act on events.
     pub(crate) acting: bool,
+}
+
+/// Where Kafka and ClickHouse come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Servers {
+    /// Those that run, or child processes.
+    Shared,
+    /// Child processes, which can be killed.
+    Own,
+    /// The same, with three brokers that require TLS, SCRAM and access control entries, as in
+    /// docs/operations.md. Every service logs in as itself.
+    Cluster,
 }
 
 impl Layout {
@@ -57,7 +76,7 @@ impl Layout {
             extra_sources: Vec::new(),
             source_keys: BTreeMap::new(),
             partitions: (6, 3),
-            own_servers: false,
+            servers: Servers::Shared,
             console: false,
             acting: false,
         }
@@ -83,6 +102,8 @@ pub(crate) struct Pipeline {
     name: RunName,
     pub(crate) clickhouse: ClickHouse,
     pub(crate) kafka: Kafka,
+    /// What clients of three brokers must trust.
+    authority: Option<Authority>,
     /// Dropped last, because it removes the data.
     pub(crate) dirs: Dirs,
 }
@@ -91,7 +112,11 @@ impl Pipeline {
     /// Starts everything and returns when every service is ready.
     pub(crate) fn start(layout: &Layout) -> anyhow::Result<Self> {
         let dirs = Dirs::new()?;
-        let (kafka, clickhouse) = start_servers(&dirs, layout.own_servers)?;
+        let authority = match layout.servers {
+            Servers::Cluster => Some(Authority::new(&dirs)?),
+            Servers::Shared | Servers::Own => None,
+        };
+        let (kafka, clickhouse) = start_servers(&dirs, layout.servers, authority.as_ref())?;
         let binaries = dirs.run.join("bin");
         binaries::link_into(&binaries)?;
         let ingress = free_address()?;
@@ -111,13 +136,23 @@ impl Pipeline {
             console: console.as_deref(),
             acting: acting.as_ref(),
             name: &name,
+            authority: authority.as_ref(),
         };
+        if authority.is_some() {
+            let topics = Topics::new(&name.kafka_prefix);
+            kafka.grant(&topics.rights(false))?;
+            create_topics(&addresses.connection(), &topics, layout.partitions)?;
+        }
         std::fs::write(&config, addresses.config(&credentials, layout)?)?;
 
         let (supervisor, mut members) = (Supervisor::new(), BTreeMap::new());
         for (member, wanted) in layout.all_members() {
             let admin = free_address()?;
-            supervisor.add(plan(member, &admin, &binaries, &config, &dirs)?, wanted);
+            let mut plan = plan(member, &admin, &binaries, &config, &dirs)?;
+            if authority.is_some() {
+                plan.environment.extend(log_in_as(member));
+            }
+            supervisor.add(plan, wanted);
             if wanted {
                 members.insert(member, admin);
             }
@@ -138,6 +173,7 @@ impl Pipeline {
             name,
             clickhouse,
             kafka,
+            authority,
             dirs,
         };
         eprintln!("    waiting until {} services are ready", pipeline.members.len());
@@ -152,13 +188,20 @@ impl Pipeline {
 
     /// Returns the connection of this process, which has the name `instance`.
     pub(crate) fn connection(&self, instance: &str) -> kafka::Connection {
-        kafka::Connection {
-            bootstrap: self.kafka.bootstrap().to_owned(),
-            instance: instance.to_owned(),
-            group_protocol: "consumer".to_owned(),
-            compression: "lz4".to_owned(),
-            ..kafka::Connection::default()
+        connection(&self.kafka, self.authority.as_ref(), instance)
+    }
+
+    /// The number of replicas of every topic.
+    pub(crate) const fn replication(&self) -> i32 {
+        replication(self.authority.as_ref())
+    }
+
+    /// Allows all services to use these topics too, if Kafka requires it.
+    pub(crate) fn grant(&self, topics: &Topics) -> anyhow::Result<()> {
+        if self.authority.is_some() {
+            self.kafka.grant(&topics.rights(false))?;
         }
+        Ok(())
     }
 
     /// Returns the prefix of all topics and groups.
@@ -176,6 +219,9 @@ impl Pipeline {
         let admin = free_address()?;
         let binaries = self.dirs.run.join("bin");
         let mut plan = plan(member, &admin, &binaries, &self.config, &self.dirs)?;
+        if self.authority.is_some() {
+            plan.environment.extend(log_in_as(member));
+        }
         plan.environment
             .extend(environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self.supervisor.add(plan, true);
@@ -238,12 +284,79 @@ pub(crate) fn await_ready(members: &BTreeMap<Member, String>, logs: &Path) -> an
     Ok(())
 }
 
-fn start_servers(dirs: &Dirs, own: bool) -> anyhow::Result<(Kafka, ClickHouse)> {
-    let kafka = if own { Kafka::start_own(dirs)? } else { Kafka::start(dirs)? };
+fn start_servers(
+    dirs: &Dirs,
+    servers: Servers,
+    authority: Option<&Authority>,
+) -> anyhow::Result<(Kafka, ClickHouse)> {
+    let kafka = match (servers, authority) {
+        (_, Some(authority)) => Kafka::start_three(dirs, authority, &PRINCIPALS)?,
+        (Servers::Shared, None) => Kafka::start(dirs)?,
+        (Servers::Own | Servers::Cluster, None) => Kafka::start_own(dirs)?,
+    };
     report("Kafka", kafka.bootstrap(), kafka.kind());
-    let clickhouse = if own { ClickHouse::start_own(dirs)? } else { ClickHouse::start(dirs)? };
+    let clickhouse = match servers {
+        Servers::Shared => ClickHouse::start(dirs)?,
+        Servers::Own | Servers::Cluster => ClickHouse::start_own(dirs)?,
+    };
     report("ClickHouse", clickhouse.url(), clickhouse.kind());
     Ok((kafka, clickhouse))
+}
+
+/// Returns a connection of this process. With three brokers, it may do everything.
+fn connection(kafka: &Kafka, authority: Option<&Authority>, instance: &str) -> kafka::Connection {
+    let properties = authority.map(|authority| properties(authority, ADMIN));
+    kafka::Connection {
+        bootstrap: kafka.bootstrap().to_owned(),
+        instance: instance.to_owned(),
+        group_protocol: "consumer".to_owned(),
+        compression: "lz4".to_owned(),
+        max_message_bytes: max_message_bytes(authority),
+        properties: properties.into_iter().flatten().collect(),
+        ..kafka::Connection::default()
+    }
+}
+
+/// librdkafka's properties for a user of three brokers.
+pub(crate) fn properties(authority: &Authority, user: &str) -> [(String, String); 5] {
+    [
+        ("security.protocol", "sasl_ssl".to_owned()),
+        ("ssl.ca.location", authority.ca_file().display().to_string()),
+        ("sasl.mechanisms", "SCRAM-SHA-512".to_owned()),
+        ("sasl.username", user.to_owned()),
+        ("sasl.password", SCRAM_PASSWORD.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+/// The environment of a member on three brokers: it logs in as its service, and has a name that outlives a kill, as the
+/// Helm chart gives it.
+fn log_in_as(member: Member) -> [(String, String); 2] {
+    [
+        ("MAILPULSE__KAFKA__PROPERTIES__SASL_USERNAME".to_owned(), member.service.to_owned()),
+        ("MAILPULSE__SERVICE__INSTANCE".to_owned(), member.to_string()),
+    ]
+}
+
+/// The number of replicas of every topic.
+const fn replication(authority: Option<&Authority>) -> i32 {
+    if authority.is_some() { 3 } else { 1 }
+}
+
+/// The largest record. With three brokers, it is the limit of some managed services.
+fn max_message_bytes(authority: Option<&Authority>) -> usize {
+    if authority.is_some() { 8 << 20 } else { kafka::Connection::default().max_message_bytes }
+}
+
+/// Creates the topics as an administrator, because the services may not.
+fn create_topics(
+    connection: &kafka::Connection,
+    topics: &Topics,
+    (recipient_partitions, scope_partitions): (i32, i32),
+) -> anyhow::Result<()> {
+    let settings =
+        TopicSettings { recipient_partitions, scope_partitions, replication: 3, create: true };
+    Ok(settings.prepare(connection, topics, REMEMBERED_HOURS)?)
 }
 
 /// Prints which server is used.
@@ -309,9 +422,28 @@ struct Addresses<'a> {
     console: Option<&'a str>,
     acting: Option<&'a Acting>,
     name: &'a RunName,
+    authority: Option<&'a Authority>,
 }
 
 impl Addresses<'_> {
+    fn connection(&self) -> kafka::Connection {
+        connection(self.kafka, self.authority, "tasks")
+    }
+
+    /// Keys of `[kafka]` and `[kafka.properties]` for three brokers. The user is that of the tool; services have
+    /// their own.
+    fn secured(&self) -> Option<(String, String)> {
+        let authority = self.authority?;
+        let max_message_bytes = max_message_bytes(Some(authority));
+        let keys = format!(
+            "max_message_bytes = {max_message_bytes}\ngroup_protocol = \"classic\"\n\
+             session_timeout = \"45s\"\n"
+        );
+        let properties = properties(authority, "operator");
+        let lines = properties.iter().map(|(name, value)| format!("{name:?} = {value:?}\n"));
+        Some((keys, lines.collect()))
+    }
+
     /// Returns the configuration file: the settings that differ from the defaults.
     fn config(&self, credentials: &Credentials, layout: &Layout) -> anyhow::Result<String> {
         let run = self.dirs.run.display();
@@ -320,10 +452,17 @@ impl Addresses<'_> {
             writeln!(toml, "[{name}]\n{keys}").context("write to a string")
         };
         let (bootstrap, prefix) = (self.kafka.bootstrap(), &self.name.kafka_prefix);
-        section("kafka", &format!("bootstrap = {bootstrap:?}\nprefix = {prefix:?}"))?;
+        let (keys, properties) = self.secured().unwrap_or_default();
+        section("kafka", &format!("bootstrap = {bootstrap:?}\nprefix = {prefix:?}\n{keys}"))?;
+        let more = layout.keys.get(PROPERTIES).map_or("", String::as_str);
+        section(PROPERTIES, &format!("{properties}{more}"))?;
         let (recipient, scope) = layout.partitions;
         let partitions = format!("recipient_partitions = {recipient}\nscope_partitions = {scope}");
-        section("topics", &format!("{partitions}\nreplication = 1"))?;
+        let (replication, create) = (replication(self.authority), self.authority.is_none());
+        section(
+            "topics",
+            &format!("{partitions}\nreplication = {replication}\ncreate = {create}"),
+        )?;
         let (url, database) = (self.clickhouse.url(), &self.name.database);
         section("clickhouse", &format!("url = {url:?}\ndatabase = {database:?}"))?;
         for service in SERVICES {
@@ -339,7 +478,8 @@ impl Addresses<'_> {
         if let Some(console) = self.console {
             section(CONSOLE, &format!("open = true\nlisten = {console:?}"))?;
         }
-        for (name, keys) in layout.keys.iter().filter(|(name, _)| !SERVICES.contains(name)) {
+        let is_other = |name: &str| !SERVICES.contains(&name) && name != PROPERTIES;
+        for (name, keys) in layout.keys.iter().filter(|(name, _)| is_other(name)) {
             section(name, keys)?;
         }
         for (name, keys) in self.acting.into_iter().flat_map(Acting::sections) {

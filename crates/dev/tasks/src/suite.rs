@@ -11,19 +11,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use devstack::{ClickHouse, Dirs, Kafka};
+use devstack::kafka::ADMIN;
+use devstack::{Authority, ClickHouse, Dirs, Kafka, PROPERTIES_VARIABLE};
 use serde::Deserialize;
 
 use crate::binaries::cargo;
 use crate::chaos;
 use crate::day;
 use crate::phase::Phase;
-use crate::pipeline::report;
+use crate::pipeline::{properties, report};
 use crate::truth;
 use crate::{automate, questions};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Use three brokers with TLS and SCRAM instead of one, for the tests that share a Kafka.
+    #[arg(long, requires = "cargo")]
+    cluster: bool,
     /// Arguments of `cargo test`, for example `-p dedupe`. Then only these tests run, without chaos
     /// and truth.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -46,13 +50,13 @@ const SHARED: &str = "shared";
 /// Runs the tests. All of them use the same servers; tests that kill servers start their own.
 pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.cargo.is_empty() {
-        let servers = Servers::start()?;
+        let servers = Servers::start(arguments.cluster)?;
         let status = servers.pass_to(cargo().arg("test").args(&arguments.cargo)).status()?;
         ensure!(status.success(), "some tests failed");
         return Ok(());
     }
     let programs = programs()?;
-    let servers = Servers::start()?;
+    let servers = Servers::start(false)?;
     let mut totals = run_all(&programs, &servers, &[], "running all test programs", "10 min");
     totals.add(&run_shared(&programs, &servers)?);
     totals.add(&run_documentation_tests(&servers)?);
@@ -103,24 +107,35 @@ fn run_documentation_tests(servers: &Servers) -> anyhow::Result<Totals> {
 struct Servers {
     kafka: Kafka,
     clickhouse: ClickHouse,
+    /// What clients of three brokers must trust.
+    authority: Option<Authority>,
     _dirs: Dirs,
 }
 
 impl Servers {
-    fn start() -> anyhow::Result<Self> {
+    fn start(is_cluster: bool) -> anyhow::Result<Self> {
         let _phase = Phase::begin("starting Kafka and ClickHouse", "10 s");
         let dirs = Dirs::new()?;
-        let kafka = Kafka::start_optimised(&dirs)?;
+        let authority = is_cluster.then(|| Authority::new(&dirs)).transpose()?;
+        let kafka = match &authority {
+            Some(authority) => Kafka::start_three(&dirs, authority, &[])?,
+            None => Kafka::start_optimised(&dirs)?,
+        };
         report("Kafka", kafka.bootstrap(), kafka.kind());
         let clickhouse = ClickHouse::start(&dirs)?;
         report("ClickHouse", clickhouse.url(), clickhouse.kind());
-        Ok(Self { kafka, clickhouse, _dirs: dirs })
+        Ok(Self { kafka, clickhouse, authority, _dirs: dirs })
     }
 
     fn pass_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .env("MAILPULSE_KAFKA", self.kafka.bootstrap())
-            .env("MAILPULSE_CLICKHOUSE", self.clickhouse.url())
+            .env("MAILPULSE_CLICKHOUSE", self.clickhouse.url());
+        if let Some(authority) = &self.authority {
+            let properties: BTreeMap<_, _> = properties(authority, ADMIN).into_iter().collect();
+            command.env(PROPERTIES_VARIABLE, serde_json::json!(properties).to_string());
+        }
+        command
     }
 }
 

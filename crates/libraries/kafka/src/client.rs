@@ -16,6 +16,9 @@ pub(crate) const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default of [`Connection::max_message_bytes`].
 pub(crate) const MAX_MESSAGE_BYTES: usize = 20 << 20;
 
+/// The default of [`Connection::session_timeout`].
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The size at which librdkafka closes a batch of records.
 const PRODUCER_BATCH_BYTES: usize = 1 << 20;
 
@@ -32,6 +35,8 @@ pub struct Connection {
     pub static_member: bool,
     /// `consumer` (KIP-848), `classic`, or `auto`: what the broker supports.
     pub group_protocol: String,
+    /// Under the classic protocol, the time after which a silent member loses its partitions.
+    pub session_timeout: Duration,
     /// The compression of produced records.
     pub compression: String,
     /// The largest record, in bytes: the value of `max.message.bytes` of the topics.
@@ -47,6 +52,7 @@ impl Default for Connection {
             instance: String::new(),
             static_member: false,
             group_protocol: String::new(),
+            session_timeout: SESSION_TIMEOUT,
             compression: String::new(),
             max_message_bytes: MAX_MESSAGE_BYTES,
             properties: BTreeMap::new(),
@@ -69,6 +75,7 @@ impl fmt::Debug for Connection {
             .field("instance", &self.instance)
             .field("static_member", &self.static_member)
             .field("group_protocol", &self.group_protocol)
+            .field("session_timeout", &self.session_timeout)
             .field("compression", &self.compression)
             .field("properties", &self.properties.keys())
             .finish()

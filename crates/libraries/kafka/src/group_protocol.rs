@@ -90,7 +90,7 @@ impl Protocol {
             Self::Classic => {
                 config
                     .set("group.protocol", "classic")
-                    .set("session.timeout.ms", "10000")
+                    .set("session.timeout.ms", connection.session_timeout.as_millis().to_string())
                     .set("partition.assignment.strategy", "cooperative-sticky");
                 if connection.static_member {
                     config.set("group.instance.id", format!("{group}-{}", connection.instance));
@@ -118,6 +118,7 @@ mod tests {
             bootstrap: devstack::shared_kafka().to_owned(),
             group_protocol: group_protocol.to_owned(),
             compression: "lz4".to_owned(),
+            properties: devstack::kafka_properties(devstack::shared_kafka()),
             ..Connection::default()
         };
         Protocol::choose(&connection).unwrap()
@@ -128,6 +129,19 @@ mod tests {
         assert_eq!(chosen("auto"), Protocol::Consumer, "Kafka 4 supports it");
         assert_eq!(chosen("classic"), Protocol::Classic);
         assert_eq!(chosen("consumer"), Protocol::Consumer);
+    }
+
+    #[test]
+    fn the_session_of_the_classic_protocol_is_the_configured_one() {
+        let session_timeout = std::time::Duration::from_secs(45);
+        let connection = Connection { session_timeout, ..Connection::default() };
+        let session_of = |protocol: Protocol| {
+            let mut config = ClientConfig::new();
+            protocol.set(&connection, "group", &mut config);
+            config.get("session.timeout.ms").map(str::to_owned)
+        };
+        assert_eq!(session_of(Protocol::Classic).as_deref(), Some("45000"));
+        assert_eq!(session_of(Protocol::Consumer), None, "the broker decides");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tool; no service uses it to process events.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -59,6 +60,65 @@ pub fn for_each_committed(
             Some(Ok(message)) => receive(&Record(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unfinished.remove(&partition);
+            }
+            Some(Err(error)) if is_transient(&error) => {
+                tracing::warn!(%error, topic, "Kafka poll failed; retrying");
+            }
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Where [`scan`] reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan<'a> {
+    /// The full name of the topic.
+    pub topic: &'a str,
+    /// Only this partition. `None`: all.
+    pub partition: Option<i32>,
+    /// The time of the first record, by the clock of its producer: UTC milliseconds.
+    pub since: i64,
+    /// How long it may take.
+    pub deadline: Duration,
+}
+
+/// Passes committed records of a topic to `visit`, those of each partition in their order, until it breaks or the
+/// end of every partition is reached.
+///
+/// # Errors
+/// [`Error::Topic`] if the topic or the partition is missing, or if the ends were not reached in time.
+pub fn scan(
+    connection: &Connection,
+    scan: Scan<'_>,
+    mut visit: impl FnMut(&Record<'_>) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let Scan { topic, partition, since, deadline } = scan;
+    let until = Instant::now() + deadline;
+    let problem =
+        |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
+    let existing = 0..topics::partitions_of(connection, topic)?;
+    let mut unfinished: HashSet<i32> = match partition {
+        Some(number) if existing.contains(&number) => HashSet::from([number]),
+        Some(_) => return Err(problem("has no such partition")),
+        None => existing.collect(),
+    };
+    let consumer = reader(connection, "mailpulse-inspect")?;
+    let mut assignment = TopicPartitionList::new();
+    for number in &unfinished {
+        assignment.add_partition_offset(topic, *number, Position::Offset(since))?;
+    }
+    // A partition without a record of that time is read from its end.
+    consumer.assign(&consumer.offsets_for_times(assignment, KAFKA_REQUEST_TIMEOUT)?)?;
+    while !unfinished.is_empty() {
+        if Instant::now() >= until {
+            return Err(problem("could not be read in time"));
+        }
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) if visit(&Record(&message)).is_break() => return Ok(()),
+            None | Some(Ok(_)) => {}
+            Some(Err(KafkaError::PartitionEOF(number))) => {
+                unfinished.remove(&number);
             }
             Some(Err(error)) if is_transient(&error) => {
                 tracing::warn!(%error, topic, "Kafka poll failed; retrying");

@@ -10,14 +10,14 @@ pub(crate) const RESERVED: &[(&[&str], &str)] = &[
     ),
     (&["compression.type", "compression.codec"], "its value is that of `kafka.compression`"),
     (&["group.protocol"], "its value is that of `kafka.group_protocol`"),
+    (&["session.timeout.ms"], "its value is that of `kafka.session_timeout`"),
     (
-        &[
-            "group.instance.id",
-            "group.remote.assignor",
-            "partition.assignment.strategy",
-            "session.timeout.ms",
-        ],
-        "each group protocol needs its own values, so that a killed member is replaced soon",
+        &["group.instance.id"],
+        "its value follows from `service.instance`, and only the classic group protocol has it",
+    ),
+    (
+        &["group.remote.assignor", "partition.assignment.strategy"],
+        "all members of a group must divide partitions alike, some stages by the number of the partition",
     ),
     (
         &["group.id", "transactional.id"],

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::client::log_client_error;
 use crate::stage::owned_headers;
-use crate::{Connection, Error};
+use crate::{Connection, Error, OwnedRecord};
 
 /// Settings that trade latency and memory for throughput.
 #[derive(Debug, Clone, Copy)]
@@ -256,6 +256,24 @@ impl Batch<'_> {
             .key(key)
             .payload(value);
         self.produce(record)
+    }
+
+    /// Passes a copy of a record, with its key, value and headers, to librdkafka, for the same partition of `topic`.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the record, which is then not part of the batch.
+    pub fn send_copy(&self, topic: &str, record: &OwnedRecord) -> Result<(), PublishError> {
+        let OwnedRecord { partition, key, value, headers, .. } = record;
+        let pending = Box::new(PendingRecord { acks: self.acks.add(), number: 0 });
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let copy = BaseRecord::<[u8], [u8], Box<PendingRecord>>::with_opaque_to(topic, pending)
+            .partition(*partition)
+            .key(key)
+            .headers(owned_headers(headers));
+        self.produce(match value {
+            Some(value) => copy.payload(value),
+            None => copy,
+        })
     }
 
     fn produce(

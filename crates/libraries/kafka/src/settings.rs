@@ -25,6 +25,10 @@ pub struct ClusterSettings {
     pub prefix: String,
     /// How the members of a group divide the partitions.
     pub group_protocol: GroupProtocol,
+    /// Under the classic protocol, the time after which a silent member loses its partitions. Under the
+    /// new one, the brokers decide.
+    #[serde(deserialize_with = "session_timeout")]
+    pub session_timeout: Duration,
     /// The compression of produced records.
     pub compression: Compression,
     /// The largest record, in bytes. Topics are created with it, and a record that would be larger
@@ -81,6 +85,7 @@ impl ClusterSettings {
             instance: instance.to_owned(),
             static_member: is_static,
             group_protocol: group_protocol.to_owned(),
+            session_timeout: self.session_timeout,
             compression: compression.to_owned(),
             max_message_bytes: self.max_message_bytes,
             properties: self.properties.clone(),
@@ -99,6 +104,7 @@ impl fmt::Debug for ClusterSettings {
             .field("bootstrap", &self.bootstrap)
             .field("prefix", &self.prefix)
             .field("group_protocol", &self.group_protocol)
+            .field("session_timeout", &self.session_timeout)
             .field("compression", &self.compression)
             .field("max_message_bytes", &self.max_message_bytes)
             .field("properties", &self.properties.keys())
@@ -118,6 +124,18 @@ fn max_message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize
     let (min, max) = MAX_MESSAGE_BYTES_RANGE.into_inner();
     let problem = format!("max_message_bytes is {bytes}; choose a value from {min} to {max}");
     Err(serde::de::Error::custom(problem))
+}
+
+/// What Kafka's brokers accept by default (`group.min.session.timeout.ms` and `group.max.session.timeout.ms`).
+const SESSION_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(6)..=Duration::from_secs(30 * 60);
+
+fn session_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let timeout = service::units::duration::deserialize(deserializer)?;
+    if SESSION_TIMEOUT_RANGE.contains(&timeout) {
+        return Ok(timeout);
+    }
+    Err(serde::de::Error::custom("session_timeout is outside of 6s to 30m, which brokers accept"))
 }
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
@@ -243,6 +261,7 @@ mod tests {
         bootstrap = "one:9092,two:9092"
         prefix = "t1."
         group_protocol = "classic"
+        session_timeout = "45s"
         compression = "zstd"
         max_message_bytes = 8388608
         [properties]
@@ -258,6 +277,7 @@ mod tests {
         assert_eq!(connection.bootstrap, "one:9092,two:9092");
         assert_eq!((connection.instance.as_str(), connection.static_member), ("pod-0", true));
         assert_eq!(connection.group_protocol, "classic");
+        assert_eq!(connection.session_timeout, Duration::from_secs(45));
         assert_eq!((&*connection.compression, connection.max_message_bytes), ("zstd", 8 << 20));
         assert_eq!(connection.properties["security.protocol"], "sasl_ssl");
         assert_eq!(connection.properties["sasl.password"], "kafka");
@@ -279,6 +299,9 @@ mod tests {
         for bytes in ["1048575", "67108865"] {
             let error = rejected("8388608", bytes);
             assert!(error.contains("from 1048576 to 67108864"), "{error}");
+        }
+        for timeout in ["5s", "31m"] {
+            assert!(rejected("45s", timeout).contains("6s to 30m"), "{timeout}");
         }
         let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
         assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");

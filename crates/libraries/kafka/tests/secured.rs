@@ -35,7 +35,7 @@ fn broker() -> &'static Broker {
 fn connection(bootstrap: &str, compression: &str, properties: &str) -> Connection {
     let text = format!(
         "bootstrap = {bootstrap:?}\nprefix = \"\"\ngroup_protocol = \"consumer\"\n\
-         compression = {compression:?}\nmax_message_bytes = 20971520\n[properties]\n{properties}"
+         session_timeout = \"10s\"\ncompression = {compression:?}\nmax_message_bytes = 20971520\n[properties]\n{properties}"
     );
     toml::from_str::<ClusterSettings>(&text).unwrap().connection("one", false)
 }

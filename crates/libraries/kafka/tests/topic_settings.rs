@@ -65,6 +65,9 @@ fn a_longer_retention_is_accepted() {
 fn settings_of(cluster: &Cluster, topic: &str) -> BTreeMap<String, String> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &cluster.bootstrap);
+    for (name, value) in cluster.properties() {
+        config.set(name, value);
+    }
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
     let topic = [ResourceSpecifier::Topic(topic)];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

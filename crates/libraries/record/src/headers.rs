@@ -11,8 +11,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::ForDedupe;
 
+/// Values of the header `content-type`: what the value of a record is, and the version of its schema. A reader that
+/// knows a version can read every record with it; fields may be added within a version, and a change that a reader
+/// must know about makes a new one. `schemas/` describes each. Raw records and changelogs have no such header: the
+/// former are what the provider sent, the latter are private.
+pub mod content_types {
+    /// `mail.enriched` and `mail.events`.
+    pub const EVENT: &str = "application/vnd.mailpulse.event.v1+json";
+    /// `mail.rates`.
+    pub const RATE: &str = "application/vnd.mailpulse.rate.v1+json";
+    /// `mail.alerts`.
+    pub const ALERT: &str = "application/vnd.mailpulse.alert.v1+json";
+    /// `mail.incidents`.
+    pub const INCIDENT: &str = "application/vnd.mailpulse.incident.v1+json";
+    /// `mail.actions`.
+    pub const ACTION: &str = "application/vnd.mailpulse.action.v1+json";
+    /// `mail.suppressions`.
+    pub const SUPPRESSION: &str = "application/vnd.mailpulse.suppression.v1+json";
+    /// `mail.segments`.
+    pub const SEGMENT: &str = "application/vnd.mailpulse.segment.v1+json";
+}
+
 /// Names of record headers.
 pub mod names {
+    /// One of [`super::content_types`]. Absent in records of earlier releases.
+    pub const CONTENT_TYPE: &str = "content-type";
     /// The provider's name in lower case.
     pub const PROVIDER: &str = "provider";
     /// The configured source.

@@ -9,6 +9,7 @@ mod fit;
 mod for_dedupe;
 mod headers;
 mod offset;
+pub mod rights;
 mod time_record;
 mod topics;
 
@@ -17,7 +18,7 @@ pub use fit::{FittedDeadLetter, fit, record_bytes};
 pub use for_dedupe::ForDedupe;
 pub use headers::{
     Correction, Corrections, EnrichedHeaders, EventHeaders, FirstSeen, HeaderError, RawHeaders,
-    Tally, names, text_header,
+    Tally, content_types, names, text_header,
 };
 pub use offset::{NextOffset, Offset};
 pub use time_record::{TimeRecord, time_record};

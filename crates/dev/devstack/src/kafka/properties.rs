@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::secured::{SCRAM_PASSWORD, SCRAM_USER, SecuredListeners};
+use super::three::{ADMIN, NODE};
 use super::tokens::AUDIENCE;
+use crate::Identity;
 
 /// The configuration of a node that is both broker and controller, with listeners that are secured
 /// beside the plain one.
@@ -71,7 +73,7 @@ pub(super) fn combined(data: &Path, port: u16, controller_port: u16) -> String {
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-{}{SERVER}",
+{}{SERVER}{ONE_COPY}",
         clients(data, port)
     )
 }
@@ -83,7 +85,7 @@ pub(super) fn broker(data: &Path, port: u16, controller_port: u16) -> String {
 node.id=1
 controller.quorum.voters=2@127.0.0.1:{controller_port}
 listeners=CLIENT://127.0.0.1:{port}
-{}{SERVER}",
+{}{SERVER}{ONE_COPY}",
         clients(data, port)
     )
 }
@@ -98,9 +100,68 @@ listeners=CONTROLLER://127.0.0.1:{controller_port}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={}
-{SERVER}",
+{SERVER}{ONE_COPY}",
         data.display()
     )
+}
+
+/// One node of a cluster of three brokers and a controller. Every connection requires TLS: clients log in with
+/// SCRAM, nodes have certificates. Only principals with an access control entry may do anything.
+pub(super) struct Member<'a> {
+    /// 1 to 3 are brokers, 4 is the controller.
+    pub(super) id: i32,
+    pub(super) data: &'a Path,
+    /// The address for clients, of a broker.
+    pub(super) clients: &'a str,
+    /// The address for other brokers.
+    pub(super) replication: &'a str,
+    /// The address of the controller.
+    pub(super) controller: &'a str,
+    pub(super) identity: &'a Identity,
+    pub(super) ca_file: &'a Path,
+}
+
+impl Member<'_> {
+    pub(super) const CONTROLLER: i32 = 4;
+
+    pub(super) fn properties(&self) -> String {
+        let Self { id, data, clients, replication, controller, identity, ca_file } = self;
+        let own = if *id == Self::CONTROLLER {
+            format!("process.roles=controller\nlisteners=CONTROLLER://{controller}\n")
+        } else {
+            let listeners = format!("CLIENT://{clients},REPLICATION://{replication}");
+            format!(
+                "process.roles=broker
+listeners={listeners}
+advertised.listeners={listeners}
+inter.broker.listener.name=REPLICATION
+listener.name.replication.ssl.client.auth=required
+listener.name.client.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.client.scram-sha-512.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+"
+            )
+        };
+        format!(
+            "node.id={id}
+controller.quorum.voters={}@{controller}
+{own}controller.listener.names=CONTROLLER
+listener.security.protocol.map=CLIENT:SASL_SSL,REPLICATION:SSL,CONTROLLER:SSL
+listener.name.controller.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={}
+ssl.truststore.type=PEM
+ssl.truststore.location={}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:CN={NODE};User:{ADMIN}
+log.dirs={}
+{SERVER}{THREE_COPIES}",
+            Self::CONTROLLER,
+            identity.both.display(),
+            ca_file.display(),
+            data.display()
+        )
+    }
 }
 
 fn clients(data: &Path, port: u16) -> String {
@@ -119,15 +180,6 @@ log.dirs={}
 const SERVER: &str = "
 # Topics are created explicitly.
 auto.create.topics.enable=false
-
-# One node has the only copy of everything.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
 
 # For a fast start: few internal partitions, little memory for compaction, index files of 1 MiB, and
 # small segments of the group log, which are compacted early.
@@ -154,6 +206,35 @@ group.consumer.min.heartbeat.interval.ms=100
 
 # A transaction that a crash left open is aborted within a second of its timeout.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+";
+
+/// One node has the only copy of everything.
+const ONE_COPY: &str = "
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+";
+
+/// Three brokers have a copy each, and two must have a record before it is acknowledged.
+const THREE_COPIES: &str = "
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+
+# The first replica becomes the leader again some seconds after its broker has returned.
+auto.leader.rebalance.enable=true
+leader.imbalance.check.interval.seconds=5
+
+# Three brokers on a busy machine are slower than one, and none of them may be taken for dead for that.
+broker.session.timeout.ms=6000
 ";
 
 /// A setting for a node that nobody kills. If it pauses for some seconds, because the machine is busy, its partitions must

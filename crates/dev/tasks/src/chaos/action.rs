@@ -39,6 +39,21 @@ pub(crate) enum Action {
     ClickHouseFreeze { lasting: Duration },
     /// SIGKILL of the services, Kafka and ClickHouse at the same moment.
     Blackout { away: Duration },
+    /// SIGKILL of one of three brokers. The other two go on.
+    BrokerCrash { broker: usize, away: Duration },
+    /// SIGKILL of all brokers but this one. It acknowledges nothing, so the spool takes over.
+    LoneBroker { broker: usize, away: Duration },
+    /// SIGSTOP of one of three brokers. Its connections stay open, and it does not answer, as behind a broken
+    /// network. The controller takes its partitions away, and it does not know that when it continues.
+    BrokerFreeze { broker: usize, lasting: Duration },
+    /// No packet reaches one of three brokers or leaves it. It runs on and is no leader any more. Skipped where the
+    /// machine has no network namespaces.
+    BrokerCutOff { broker: usize, lasting: Duration },
+    /// The leaders of all partitions, and the coordinators of groups and transactions, move to other brokers.
+    LeadersMove,
+    /// Every broker stops and starts again, one after the other, each when all replicas are in sync. No request
+    /// may be refused meanwhile.
+    RollingRestart,
 }
 
 /// The kind of an action. Every run contains all kinds.
@@ -57,10 +72,26 @@ pub(crate) enum ActionKind {
     ClickHouseForgets,
     ClickHouseFreeze,
     Blackout,
+    BrokerCrash,
+    LoneBroker,
+    BrokerFreeze,
+    BrokerCutOff,
+    LeadersMove,
+    RollingRestart,
 }
 
 impl ActionKind {
-    pub(crate) const ALL: [Self; 13] = [
+    /// Those that need three brokers.
+    const OF_THREE: [Self; 6] = [
+        Self::BrokerCrash,
+        Self::LoneBroker,
+        Self::BrokerFreeze,
+        Self::BrokerCutOff,
+        Self::LeadersMove,
+        Self::RollingRestart,
+    ];
+
+    const OF_ONE: [Self; 13] = [
         Self::Kill,
         Self::KillTogether,
         Self::Storm,
@@ -75,7 +106,24 @@ impl ActionKind {
         Self::ClickHouseFreeze,
         Self::Blackout,
     ];
+
+    /// Returns the kinds of a run.
+    pub(crate) fn all(brokers: Brokers) -> impl Iterator<Item = Self> {
+        let more = (brokers == Brokers::Three).then_some(Self::OF_THREE).into_iter().flatten();
+        Self::OF_ONE.into_iter().chain(more)
+    }
 }
+
+/// What Kafka consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brokers {
+    One,
+    /// With TLS, SCRAM and access control.
+    Three,
+}
+
+/// About as long as three brokers need.
+const ROLLING_RESTART: Duration = Duration::from_secs(45);
 
 impl Action {
     pub(crate) fn kind(&self) -> ActionKind {
@@ -93,22 +141,33 @@ impl Action {
             Self::ClickHouseForgets { .. } => ActionKind::ClickHouseForgets,
             Self::ClickHouseFreeze { .. } => ActionKind::ClickHouseFreeze,
             Self::Blackout { .. } => ActionKind::Blackout,
+            Self::BrokerCrash { .. } => ActionKind::BrokerCrash,
+            Self::LoneBroker { .. } => ActionKind::LoneBroker,
+            Self::BrokerFreeze { .. } => ActionKind::BrokerFreeze,
+            Self::BrokerCutOff { .. } => ActionKind::BrokerCutOff,
+            Self::LeadersMove => ActionKind::LeadersMove,
+            Self::RollingRestart => ActionKind::RollingRestart,
         }
     }
 
     /// Returns the time from the beginning of the action to its end, without restarts that follow.
     pub(crate) fn duration(&self) -> Duration {
         match *self {
-            Self::Kill(_) | Self::KillTogether(_) => Duration::ZERO,
+            Self::Kill(_) | Self::KillTogether(_) | Self::LeadersMove => Duration::ZERO,
+            Self::RollingRestart => ROLLING_RESTART,
             Self::Storm { ref members, every } => every.mul_f64(members.len() as f64),
             Self::Lose { away, .. }
             | Self::Leave { away, .. }
             | Self::KafkaCrash { away }
             | Self::ClickHouseCrash { away }
             | Self::ClickHouseForgets { away }
-            | Self::Blackout { away } => away,
+            | Self::Blackout { away }
+            | Self::BrokerCrash { away, .. }
+            | Self::LoneBroker { away, .. } => away,
             Self::Join { staying, .. } => staying,
             Self::Freeze { lasting, .. }
+            | Self::BrokerFreeze { lasting, .. }
+            | Self::BrokerCutOff { lasting, .. }
             | Self::FullDisk { lasting }
             | Self::ClickHouseFreeze { lasting } => lasting,
         }
@@ -158,6 +217,21 @@ impl fmt::Display for Action {
             Self::Blackout { away } => {
                 write!(f, "kill -9 everything at once, down for {}", Seconds(*away))
             }
+            Self::BrokerCrash { broker, away } => {
+                write!(f, "kill -9 broker {}, down for {}", broker + 1, Seconds(*away))
+            }
+            Self::LoneBroker { broker, away } => {
+                write!(f, "kill -9 all brokers but {}, down for {}", broker + 1, Seconds(*away))
+            }
+            Self::BrokerFreeze { broker, lasting } => {
+                write!(f, "freeze broker {} for {}", broker + 1, Seconds(*lasting))
+            }
+            Self::BrokerCutOff { broker, lasting } => {
+                let lasting = Seconds(*lasting);
+                write!(f, "cut broker {} off from the network for {lasting}", broker + 1)
+            }
+            Self::LeadersMove => write!(f, "move the leaders of all partitions"),
+            Self::RollingRestart => write!(f, "restart every broker, one after the other"),
         }
     }
 }

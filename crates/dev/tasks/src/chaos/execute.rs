@@ -5,11 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use devstack::kafka::BROKERS;
 use kafka::inspect;
 use serde::Serialize;
 
 use super::action::{Action, Seconds};
+use super::balance::Balance;
 use super::full_disk::{FullDisk, fill};
+use super::post::Poster;
 use super::progress::Progress;
 use super::schedule::{Schedule, Step, members_of};
 use super::topics::Log;
@@ -37,6 +40,8 @@ pub(crate) struct ActionLog {
     pub(crate) freezes: BTreeMap<&'static str, u32>,
     pub(crate) outages: Vec<Outage>,
     pub(crate) full_disks: Vec<FullDisk>,
+    /// The requests with genuine mail that were not answered 2xx during each rolling restart.
+    pub(crate) refused_by_restarts: Vec<u64>,
 }
 
 /// A time in which a member or server was down or frozen.
@@ -48,6 +53,7 @@ pub(crate) struct Outage {
 }
 
 const KAFKA: &str = "Kafka";
+const BROKER: &str = "broker";
 const CLICKHOUSE: &str = "ClickHouse";
 
 /// Executes all actions in order. Everything runs again afterwards.
@@ -56,8 +62,9 @@ pub(crate) fn execute(
     schedule: &Schedule,
     progress: &Progress,
     log: &Log,
+    poster: &Poster,
 ) -> anyhow::Result<ActionLog> {
-    let mut executor = Executor { pipeline, progress, log, actions: ActionLog::default() };
+    let mut executor = Executor { pipeline, progress, log, poster, actions: ActionLog::default() };
     for (number, Step { pause, action }) in schedule.0.iter().enumerate() {
         sleep(*pause);
         progress.begin_action(number + 1, action);
@@ -72,6 +79,7 @@ struct Executor<'a> {
     pipeline: &'a mut Pipeline,
     progress: &'a Progress,
     log: &'a Log,
+    poster: &'a Poster,
     actions: ActionLog,
 }
 
@@ -134,7 +142,59 @@ impl Executor<'_> {
                 })
             }
             Action::Blackout { away } => self.blackout(*away),
+            Action::BrokerCrash { broker, away } => self.outage(name_of(*broker), |executor| {
+                executor.kill_broker(*broker)?;
+                sleep(*away);
+                Ok(executor.pipeline.kafka.restart_broker(*broker)?)
+            }),
+            Action::LoneBroker { broker, away } => {
+                let others = || (0..BROKERS).filter(|other| other != broker);
+                self.outage(format!("all but {}", name_of(*broker)), |executor| {
+                    others().try_for_each(|other| executor.kill_broker(other))?;
+                    sleep(*away);
+                    others()
+                        .try_for_each(|other| Ok(executor.pipeline.kafka.restart_broker(other)?))
+                })
+            }
+            Action::BrokerFreeze { broker, lasting } => self.outage(name_of(*broker), |executor| {
+                executor.count_freeze(BROKER);
+                executor.pipeline.kafka.freeze_broker(*broker)?;
+                sleep(*lasting);
+                Ok(executor.pipeline.kafka.thaw_broker(*broker)?)
+            }),
+            Action::BrokerCutOff { broker, lasting } => self.cut_off(*broker, *lasting),
+            Action::LeadersMove => Ok(self.pipeline.kafka.move_leaders(&self.log.topics.prefix)?),
+            Action::RollingRestart => self.rolling_restart(),
         }
+    }
+
+    fn cut_off(&mut self, broker: usize, lasting: Duration) -> anyhow::Result<()> {
+        if !self.pipeline.kafka.can_be_cut_off() {
+            self.progress.print("  skipped: it needs network namespaces, so root and iproute2");
+            return Ok(());
+        }
+        self.outage(format!("{}, cut off", name_of(broker)), |executor| {
+            executor.pipeline.kafka.set_connected(broker, false)?;
+            sleep(lasting);
+            Ok(executor.pipeline.kafka.set_connected(broker, true)?)
+        })
+    }
+
+    /// Restarts one broker after the other, as an operator does: each when all replicas are in sync.
+    fn rolling_restart(&mut self) -> anyhow::Result<()> {
+        // Whatever an earlier action has left behind does not count.
+        self.pipeline.await_ready()?;
+        self.pipeline.kafka.await_in_sync()?;
+        let before = self.poster.answers().refused;
+        for broker in 0..BROKERS {
+            *self.actions.leaves.entry(BROKER).or_default() += 1;
+            self.pipeline.kafka.stop_broker(broker)?;
+            self.pipeline.kafka.restart_broker(broker)?;
+            self.pipeline.kafka.await_in_sync()?;
+        }
+        let refused = self.poster.answers().refused - before;
+        self.actions.refused_by_restarts.push(refused);
+        Ok(())
     }
 
     /// See [`Action::ClickHouseForgets`]. An archive reads the window when it starts. A table must not have
@@ -226,6 +286,12 @@ impl Executor<'_> {
         Ok(self.pipeline.kafka.kill()?)
     }
 
+    fn kill_broker(&mut self, broker: usize) -> anyhow::Result<()> {
+        *self.actions.kills.entry(BROKER).or_default() += 1;
+        self.progress.count_kill();
+        Ok(self.pipeline.kafka.kill_broker(broker)?)
+    }
+
     fn kill_clickhouse(&mut self) -> anyhow::Result<()> {
         *self.actions.kills.entry(CLICKHOUSE).or_default() += 1;
         self.progress.count_kill();
@@ -260,6 +326,19 @@ impl Executor<'_> {
             Ok(())
         })
     }
+}
+
+/// No request may be refused while brokers are restarted one after the other.
+pub(crate) fn account(balance: &mut Balance, actions: &ActionLog) {
+    if actions.refused_by_restarts.is_empty() {
+        return;
+    }
+    let refused = actions.refused_by_restarts.iter().sum();
+    balance.line("rolling restart of the brokers", "attempts not answered 2xx", refused, 0);
+}
+
+fn name_of(broker: usize) -> String {
+    format!("{BROKER} {}", broker + 1)
 }
 
 /// Whether a member runs all the time.

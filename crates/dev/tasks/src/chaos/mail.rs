@@ -202,6 +202,8 @@ pub(crate) struct Answers {
     pub(crate) forged_accepted: u64,
     /// Attempts without a final answer, after which the request was posted again.
     pub(crate) repeated: u64,
+    /// Those of them with genuine mail.
+    pub(crate) refused: u64,
     /// Requests without a final answer at the end.
     pub(crate) abandoned: Vec<String>,
 }

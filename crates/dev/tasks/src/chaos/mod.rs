@@ -37,6 +37,7 @@ pub(crate) use self::offline::{Before, OldRule, PANE};
 pub(crate) use self::prove::settle_windows;
 pub(crate) use self::report::keep_logs;
 
+use self::action::Brokers;
 use self::attack::{Attacks, GENUINE};
 use self::mail::{Answers, CLOSING_GAP, EventClock, Mail, OrderedRecipient};
 use self::notified::Notified;
@@ -51,13 +52,13 @@ use self::schedule::{GROUPS, Schedule, extra_members};
 use self::topics::Log;
 use crate::clickhouse::Database;
 use crate::phase::Phase;
-use crate::pipeline::{Layout, Pipeline};
+use crate::pipeline::{Layout, Pipeline, Servers};
 use crate::supervisor::Member;
 
 /// The default seed.
 const SEED: u64 = 7;
 
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// The seed of schedule and mail. The same seed gives the same run.
     #[arg(long, default_value_t = SEED)]
@@ -72,6 +73,10 @@ pub(crate) struct Arguments {
     /// are posted, as in production.
     #[arg(long)]
     compressed: bool,
+    /// Run on three brokers with TLS, SCRAM and access control, and kill and restart these too. Records are at most
+    /// 8 MiB, groups use the classic protocol and sessions last 45 s, as with managed services.
+    #[arg(long)]
+    cluster: bool,
     /// Print the schedule and end.
     #[arg(long)]
     plan: bool,
@@ -83,7 +88,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The arguments of the run that is part of the tests.
     pub(crate) fn short() -> Self {
-        Self { seed: SEED, minutes: 0, short: true, compressed: false, plan: false, json: None }
+        Self { seed: SEED, short: true, ..Self::default() }
     }
 }
 
@@ -105,14 +110,14 @@ const POLL: Duration = Duration::from_millis(250);
 pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
     let began = Instant::now();
     let scale = Scale::of(arguments);
-    let schedule = Schedule::of_seed(arguments.seed, scale.length);
+    let schedule = Schedule::of_seed(arguments.seed, scale.length, arguments.brokers());
     println!("{}\n{schedule}", arguments.command());
     if arguments.plan {
         return Ok(());
     }
     let phase = Phase::begin("starting Kafka, ClickHouse and the services", "20 s");
     let notified = Notified::start()?;
-    let mut pipeline = start(&scale, &notified)?;
+    let mut pipeline = start(arguments.brokers(), &scale, &notified)?;
     drop(phase);
     let report = run(&mut pipeline, &notified, arguments, &schedule, &scale);
     if !report.as_ref().is_ok_and(|report| report.balance.is_balanced()) {
@@ -130,7 +135,7 @@ pub(crate) fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Starts several members of every group on servers that can be killed.
-fn start(scale: &Scale, notified: &Notified) -> anyhow::Result<Pipeline> {
+fn start(brokers: Brokers, scale: &Scale, notified: &Notified) -> anyhow::Result<Pipeline> {
     let layout = Layout {
         keys: [
             ("ingress", scale.pace.ingress()),
@@ -144,7 +149,10 @@ fn start(scale: &Scale, notified: &Notified) -> anyhow::Result<Pipeline> {
         extra_members: extra_members().into(),
         extra_sources: attack::SOURCES.into(),
         partitions: PARTITIONS,
-        own_servers: true,
+        servers: match brokers {
+            Brokers::One => Servers::Own,
+            Brokers::Three => Servers::Cluster,
+        },
         acting: true,
         ..Layout::new("chaos")
     };
@@ -179,7 +187,7 @@ fn run(
     let log = Log::new(pipeline);
     let actions = std::thread::scope(|scope| {
         let executing = scope.spawn(|| {
-            let actions = execute::execute(pipeline, schedule, &progress, &log);
+            let actions = execute::execute(pipeline, schedule, &progress, &log, &poster);
             progress.is_over.store(true, Ordering::Relaxed);
             actions
         });
@@ -199,6 +207,7 @@ fn run(
     let mut balance = runtime.block_on(async {
         let mut balance = settle(&database, &answers, &attacks, until, scale).await?;
         full_disk::account(&mut balance, &actions.full_disks);
+        execute::account(&mut balance, &actions);
         if let Some(acting) = &pipeline.acting {
             acting::settle(&mut balance, acting, &database, scale).await?;
         }
@@ -240,6 +249,7 @@ async fn at_rest(
     }
     let times = topics::prove_time(balance, log)?;
     topics::prove_rows(balance, database, log).await?;
+    topics::prove_content_types(balance, log)?;
     notified.prove(balance, database).await?;
     verified::prove(balance, pipeline)?;
     let count = async |table| database.count(&format!("SELECT count() FROM {table}")).await;
@@ -379,10 +389,15 @@ async fn await_stable(
 
 impl Arguments {
     fn command(&self) -> String {
-        let Self { seed, minutes, short, compressed, .. } = self;
+        let Self { seed, minutes, short, compressed, cluster, .. } = self;
         let length = if *short { "--short".to_owned() } else { format!("--minutes {minutes}") };
         let pace = if *compressed { " --compressed" } else { "" };
-        format!("cargo xtask chaos --seed {seed} {length}{pace}")
+        let cluster = if *cluster { " --cluster" } else { "" };
+        format!("cargo xtask chaos --seed {seed} {length}{pace}{cluster}")
+    }
+
+    fn brokers(&self) -> Brokers {
+        if self.cluster { Brokers::Three } else { Brokers::One }
     }
 }
 

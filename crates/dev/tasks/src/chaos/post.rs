@@ -97,6 +97,7 @@ impl Poster {
         let repeats = !self.give_up.load(Ordering::Relaxed);
         if repeats {
             answers.repeated += 1;
+            answers.refused += u64::from(matches!(content, Content::Genuine(_)));
         } else {
             answers.abandoned.push(format!("{content}: {problem}"));
         }

@@ -38,13 +38,15 @@ pub(super) fn prove(
     (recipient_partitions, scope_partitions): (i32, i32),
 ) -> anyhow::Result<()> {
     const PART: &str = "replay of mail.panes";
+    let replication = pipeline.replication();
     let settings =
-        TopicSettings { recipient_partitions, scope_partitions, replication: 1, create: true };
+        TopicSettings { recipient_partitions, scope_partitions, replication, create: true };
     let prefix = format!("{}replay.", log.topics.prefix);
     let copy = Log { connection: log.connection.clone(), topics: Topics::new(&prefix) };
     settings.prepare(&copy.connection, &copy.topics, HORIZON_HOURS)?;
     let panes = log.read(&log.topics.panes)?;
     runtime.block_on(publish(&copy, &panes))?;
+    pipeline.grant(&copy.topics)?;
     let environment = [
         ("MAILPULSE__KAFKA__PREFIX", prefix),
         ("MAILPULSE__MONITOR__BATCH_RECORDS", BATCH_RECORDS.to_string()),

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
-use super::action::{Action, ActionKind, Seconds};
+use super::action::{Action, ActionKind, Brokers, Seconds};
 use crate::binaries::{ACTING, SERVICES};
 use crate::supervisor::Member;
 
@@ -41,9 +41,9 @@ pub(crate) struct Step {
 pub(crate) struct Schedule(pub(crate) Vec<Step>);
 
 impl Schedule {
-    /// Returns the schedule of a seed. The same seed and length give the same schedule.
-    pub(crate) fn of_seed(seed: u64, length: Length) -> Self {
-        let mut generator = Generator { rng: StdRng::seed_from_u64(seed), length };
+    /// Returns the schedule of a seed. The same arguments give the same schedule.
+    pub(crate) fn of_seed(seed: u64, length: Length, brokers: Brokers) -> Self {
+        let mut generator = Generator { rng: StdRng::seed_from_u64(seed), length, brokers };
         let mut schedule = Self(Vec::new());
         loop {
             let mut round: Vec<Action> = generator.round();
@@ -51,7 +51,7 @@ impl Schedule {
             for action in round {
                 // Only the short run always completes a round. A long run ends by its time.
                 if matches!(length, Length::Minutes(minutes)
-                    if schedule.has_all() && schedule.duration().as_secs() >= minutes * 60)
+                    if schedule.has_all(brokers) && schedule.duration().as_secs() >= minutes * 60)
                 {
                     return schedule;
                 }
@@ -68,8 +68,8 @@ impl Schedule {
         self.0.iter().map(|step| step.pause + step.action.duration()).sum()
     }
 
-    fn has_all(&self) -> bool {
-        ActionKind::ALL.iter().all(|&kind| self.0.iter().any(|step| step.action.kind() == kind))
+    fn has_all(&self, brokers: Brokers) -> bool {
+        ActionKind::all(brokers).all(|kind| self.0.iter().any(|step| step.action.kind() == kind))
     }
 }
 
@@ -90,6 +90,7 @@ impl fmt::Display for Schedule {
 struct Generator {
     rng: StdRng,
     length: Length,
+    brokers: Brokers,
 }
 
 impl Generator {
@@ -97,7 +98,7 @@ impl Generator {
     fn round(&mut self) -> Vec<Action> {
         let kills: Vec<Action> =
             services().map(|service| Action::Kill(self.member_of(service))).collect();
-        let others = ActionKind::ALL.into_iter().filter(|&kind| kind != ActionKind::Kill);
+        let others = ActionKind::all(self.brokers).filter(|&kind| kind != ActionKind::Kill);
         let others: Vec<Action> = others.map(|kind| self.action(kind)).collect();
         let storms: Vec<Action> =
             (1..self.storms()).map(|_| self.action(ActionKind::Storm)).collect();
@@ -131,6 +132,20 @@ impl Generator {
                 Action::ClickHouseFreeze { lasting: self.beyond_poll_interval() }
             }
             ActionKind::Blackout => Action::Blackout { away: self.seconds(1, 4) },
+            ActionKind::BrokerCrash => {
+                Action::BrokerCrash { broker: self.broker(), away: self.outage() }
+            }
+            ActionKind::LoneBroker => {
+                Action::LoneBroker { broker: self.broker(), away: self.outage() }
+            }
+            ActionKind::BrokerFreeze => {
+                Action::BrokerFreeze { broker: self.broker(), lasting: self.seconds(8, 12) }
+            }
+            ActionKind::BrokerCutOff => {
+                Action::BrokerCutOff { broker: self.broker(), lasting: self.seconds(8, 12) }
+            }
+            ActionKind::LeadersMove => Action::LeadersMove,
+            ActionKind::RollingRestart => Action::RollingRestart,
         }
     }
 
@@ -171,11 +186,16 @@ impl Generator {
         }
     }
 
-    /// Returns a time longer than the session timeout of six seconds; see `devstack::kafka`.
+    fn broker(&mut self) -> usize {
+        self.rng.random_range(0..devstack::kafka::BROKERS)
+    }
+
+    /// Returns a time longer than the session timeout. With one broker that is six seconds; see `devstack::kafka`.
     fn beyond_session(&mut self) -> Duration {
-        match self.length {
-            Length::Short => self.seconds(8, 10),
-            Length::Minutes(_) => self.seconds(8, 15),
+        match (self.length, self.brokers) {
+            (Length::Short, _) => self.seconds(8, 10),
+            (Length::Minutes(_), Brokers::One) => self.seconds(8, 15),
+            (Length::Minutes(_), Brokers::Three) => self.seconds(47, 52),
         }
     }
 
@@ -245,19 +265,29 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_schedule() {
         for length in [Length::Short, Length::Minutes(30)] {
-            assert_eq!(Schedule::of_seed(7, length), Schedule::of_seed(7, length));
-            assert_ne!(Schedule::of_seed(7, length), Schedule::of_seed(8, length));
+            assert_eq!(
+                Schedule::of_seed(7, length, Brokers::One),
+                Schedule::of_seed(7, length, Brokers::One)
+            );
+            assert_ne!(
+                Schedule::of_seed(7, length, Brokers::One),
+                Schedule::of_seed(8, length, Brokers::One)
+            );
         }
     }
 
     #[test]
     fn every_run_has_every_kind_of_action_and_kills_every_service() {
         for seed in 0..50 {
-            for length in [Length::Short, Length::Minutes(1), Length::Minutes(20)] {
-                let Schedule(steps) = Schedule::of_seed(seed, length);
+            let lengths = [Length::Short, Length::Minutes(1), Length::Minutes(20)];
+            for (length, brokers) in
+                lengths.into_iter().flat_map(|it| [(it, Brokers::One), (it, Brokers::Three)])
+            {
+                let Schedule(steps) = Schedule::of_seed(seed, length, brokers);
                 let kinds: BTreeSet<ActionKind> =
                     steps.iter().map(|step| step.action.kind()).collect();
-                assert_eq!(kinds.len(), ActionKind::ALL.len(), "seed {seed}, {length:?}");
+                let all: BTreeSet<ActionKind> = ActionKind::all(brokers).collect();
+                assert_eq!(kinds, all, "seed {seed}, {length:?}, {brokers:?}");
                 if length != Length::Minutes(1) {
                     let killed = steps.iter().filter_map(|step| match &step.action {
                         Action::Kill(member) => Some(member.service),
@@ -272,9 +302,10 @@ mod tests {
     #[test]
     fn a_run_has_the_requested_length() {
         for seed in 0..50 {
-            let short = Schedule::of_seed(seed, Length::Short).duration().as_secs();
+            let short = Schedule::of_seed(seed, Length::Short, Brokers::One).duration().as_secs();
             assert!((60..190).contains(&short), "seed {seed}: {short} s");
-            let long = Schedule::of_seed(seed, Length::Minutes(45)).duration().as_secs();
+            let long =
+                Schedule::of_seed(seed, Length::Minutes(45), Brokers::One).duration().as_secs();
             assert!((45 * 60..47 * 60).contains(&long), "seed {seed}: {long} s");
         }
     }
@@ -282,7 +313,8 @@ mod tests {
     #[test]
     fn actions_name_existing_members() {
         for seed in 0..50 {
-            for Step { action, .. } in Schedule::of_seed(seed, Length::Minutes(10)).0 {
+            for Step { action, .. } in Schedule::of_seed(seed, Length::Minutes(10), Brokers::One).0
+            {
                 match action {
                     Action::KillTogether(members) => {
                         let distinct: BTreeSet<&Member> = members.iter().collect();

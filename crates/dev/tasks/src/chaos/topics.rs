@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka::{Connection, OwnedRecord, inspect};
-use record::{Topics, names, time_record};
+use record::{Topics, content_types, names, time_record};
 
 use super::balance::{Balance, Errors};
 use crate::clickhouse::Database;
@@ -78,6 +78,42 @@ pub(super) async fn prove_rows(
         balance.none(PART, &format!("rows of {table} without a record"), &compared.unknown);
     }
     Ok(())
+}
+
+/// Every record of a public topic says what it is. Time records, clocks and actions of people are private.
+pub(super) fn prove_content_types(balance: &mut Balance, log: &Log) -> anyhow::Result<()> {
+    let topics = &log.topics;
+    let public = [
+        (&topics.enriched, content_types::EVENT),
+        (&topics.events, content_types::EVENT),
+        (&topics.rates, content_types::RATE),
+        (&topics.alerts, content_types::ALERT),
+        (&topics.incidents, content_types::INCIDENT),
+        (&topics.actions, content_types::ACTION),
+        (&topics.suppressions, content_types::SUPPRESSION),
+    ];
+    let mut wrong = Errors::default();
+    let mut named = 0;
+    for (topic, content_type) in public {
+        let mut records = log.read(topic)?;
+        records.retain(|record| !is_private(record));
+        anyhow::ensure!(!records.is_empty(), "{topic} has no records");
+        for record in records {
+            if record.header(names::CONTENT_TYPE) == Some(content_type.as_bytes()) {
+                named += 1;
+            } else {
+                let (partition, offset) = (record.partition, record.offset.0);
+                wrong.add(|| format!("{topic} partition {partition} offset {offset}"));
+            }
+        }
+    }
+    let part = "content types";
+    balance.none(part, &format!("records without theirs, of {}", named + wrong.count), &wrong);
+    Ok(())
+}
+
+fn is_private(record: &OwnedRecord) -> bool {
+    NO_ALERT.contains(&record.key.as_slice()) || time_record(&|name| record.header(name)).is_some()
 }
 
 #[derive(Debug, Default)]

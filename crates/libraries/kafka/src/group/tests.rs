@@ -12,6 +12,7 @@ fn connection() -> Connection {
         instance: "watched".to_owned(),
         group_protocol: "consumer".to_owned(),
         compression: "lz4".to_owned(),
+        properties: devstack::kafka_properties(devstack::shared_kafka()),
         ..Connection::default()
     }
 }

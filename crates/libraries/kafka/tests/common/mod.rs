@@ -32,6 +32,7 @@ pub fn connection(cluster: &Cluster) -> Connection {
         instance: "member".to_owned(),
         group_protocol: "consumer".to_owned(),
         compression: "lz4".to_owned(),
+        properties: cluster.properties(),
         ..Connection::default()
     }
 }
