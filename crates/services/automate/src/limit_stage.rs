@@ -18,7 +18,7 @@ use kafka::{
     Stage, TopicPartition,
 };
 use metrics::counter;
-use record::{Reason, Topics, names};
+use record::{Reason, Topics, content_types, names};
 
 use crate::changelog::Changes;
 
@@ -116,7 +116,10 @@ impl LimitStage {
     fn act(&self, rule: &Rule, intent: &Intent, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         for (record, action) in ActionRecord::all(rule, intent) {
             let value = serde_json::to_vec(&record).map_err(kafka::Error::state)?;
-            let headers: &[(&str, &[u8])] = &[(names::SOURCE, intent.subject.source().as_bytes())];
+            let headers: &[(&str, &[u8])] = &[
+                (names::SOURCE, intent.subject.source().as_bytes()),
+                (names::CONTENT_TYPE, content_types::ACTION.as_bytes()),
+            ];
             out.send(Outgoing {
                 topic: &self.actions_topic,
                 partition: Some(intent.partition),
@@ -149,7 +152,10 @@ impl LimitStage {
             partition: Some(partition),
             key: key.as_bytes(),
             value: value.as_deref(),
-            headers: &[(names::RECEIVED_AT, record.at.to_string().as_bytes())],
+            headers: &[
+                (names::RECEIVED_AT, record.at.to_string().as_bytes()),
+                (names::CONTENT_TYPE, content_types::SEGMENT.as_bytes()),
+            ],
         })
     }
 

@@ -7,7 +7,7 @@ use kafka::{
     AfterRollback, Alignment, CommittedCounter, Inputs, Kept, Lead, Outcome, Outgoing, Output,
     Record, Stage, TopicPartition, TopicSettings,
 };
-use record::{ForDedupe, TimeRecord, Topics, names};
+use record::{ForDedupe, TimeRecord, Topics, content_types, names};
 
 use crate::log_time::LogTime;
 
@@ -36,7 +36,7 @@ const DELIVERIES_FIRST: Lead = Lead {
 };
 
 /// The greatest number of headers of a record of `mail.enriched`.
-const MAX_HEADERS: usize = 13;
+const MAX_HEADERS: usize = 14;
 
 impl Enrich {
     pub(crate) fn new(
@@ -218,6 +218,7 @@ fn publish(
     if let Some(link) = &link {
         headers.push((names::LINK, link));
     }
+    headers.push((names::CONTENT_TYPE, content_types::EVENT.as_bytes()));
     out.send(Outgoing { headers: &headers, ..outgoing })
 }
 

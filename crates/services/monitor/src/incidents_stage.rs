@@ -9,7 +9,7 @@ use kafka::{
     AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage,
     TopicPartition,
 };
-use record::{Reason, Topics, names};
+use record::{Reason, Topics, content_types, names};
 
 use crate::incidents_record::Input;
 
@@ -97,7 +97,10 @@ impl IncidentsStage {
         for incident in self.unsent.drain(..) {
             let value = serde_json::to_vec(&incident).map_err(kafka::Error::state)?;
             let key = incident.id.to_string();
-            out.send(outgoing(&self.incidents_topic, None, key.as_bytes(), Some(&value)))?;
+            out.send(Outgoing {
+                headers: &[(names::CONTENT_TYPE, content_types::INCIDENT.as_bytes())],
+                ..outgoing(&self.incidents_topic, None, key.as_bytes(), Some(&value))
+            })?;
             let counter = metrics::counter!("mailpulse_monitor_incident_changes_total",
                 "change" => incident.change.as_str());
             out.count(&CommittedCounter::new(counter), 1);

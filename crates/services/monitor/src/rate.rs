@@ -8,7 +8,7 @@ use kafka::{
     AfterRollback, CommittedCounter, Inputs, Outcome, Outgoing, Output, Record, Restore, Stage,
     TopicPartition,
 };
-use record::{Reason, Topics};
+use record::{Reason, Topics, content_types, names};
 use serde::Deserialize;
 use window::{Counts, HourStart, PANE, PaneStart, Ring, ScopeError};
 
@@ -136,11 +136,23 @@ impl Rate {
     fn publish(&mut self, out: &mut Output<'_>) -> Result<(), kafka::Error> {
         for (key, rate) in self.transitions.windows.drain(..) {
             let value = serde_json::to_vec(&rate).map_err(kafka::Error::state)?;
-            send(out, &self.rates_topic, None, key.as_bytes(), Some(&value))?;
+            out.send(Outgoing {
+                topic: &self.rates_topic,
+                partition: None,
+                key: key.as_bytes(),
+                value: Some(&value),
+                headers: &[(names::CONTENT_TYPE, content_types::RATE.as_bytes())],
+            })?;
         }
         for alert in self.transitions.alerts.drain(..) {
             let (key, value) = alert_record(&alert)?;
-            send(out, &self.alerts_topic, Some(ALERTS_PARTITION), key.as_bytes(), Some(&value))?;
+            out.send(Outgoing {
+                topic: &self.alerts_topic,
+                partition: Some(ALERTS_PARTITION),
+                key: key.as_bytes(),
+                value: Some(&value),
+                headers: &[(names::CONTENT_TYPE, content_types::ALERT.as_bytes())],
+            })?;
             let counter = metrics::counter!("mailpulse_monitor_alert_transitions_total",
                 "rule" => alert.rule.clone(), "state" => alert.state.as_str());
             out.count(&CommittedCounter::new(counter), 1);

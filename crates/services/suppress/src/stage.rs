@@ -18,7 +18,7 @@ use kafka::{
     Stage, TopicPartition,
 };
 use metrics::{counter, histogram};
-use record::{Reason as DeadLetterReason, Tally, Topics, names};
+use record::{Reason as DeadLetterReason, Tally, Topics, content_types, names};
 use scopes::Scopes;
 use suppression::entry::{EntryValue, Evidence};
 use suppression::list::{ListBasis, Purposes};
@@ -292,7 +292,8 @@ impl<'a> Suppress<'a> {
         let topic = &self.topics.suppressions;
         let key = key.to_string();
         let (partition, key) = (Some(partition), key.as_bytes());
-        out.send(Outgoing { topic, partition, key, value, headers: &[] })
+        let headers = &[(names::CONTENT_TYPE, content_types::SUPPRESSION.as_bytes())];
+        out.send(Outgoing { topic, partition, key, value, headers })
     }
 
     /// Returns whether a sign that the address works can change anything, without reading the event.

@@ -32,6 +32,7 @@ const ADDED_HEADERS: &[&str] = &[
     "time",
     "time-id",
     "time-end",
+    "content-type",
 ];
 /// Forms of metadata that were added since the recordings, by the end of the group's name.
 const ADDED_FORMS: &[(&str, &str)] = &[("monitor-fold", "# #@#,#,#,#,#")];

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use kafka::PreparedHeaders;
+use record::{content_types, names};
 use serde_json::json;
 use suppression::edit::{self, Addition, Edit, Selection};
 use suppression::entry::EntryFacts;
@@ -123,7 +124,7 @@ impl Api {
     }
 
     async fn publish(&self, edits: &[Edit]) -> Result<(), Problem> {
-        let (batch, headers) = (self.publisher.batch(), PreparedHeaders::new(&[]));
+        let (batch, headers) = (self.publisher.batch(), content_type());
         for (key, value) in edits {
             let value =
                 serde_json::to_vec(value).map_err(|error| Problem::Internal(error.to_string()))?;
@@ -134,6 +135,10 @@ impl Api {
         let acknowledged = batch.acknowledged().await;
         acknowledged.map_err(|error| Problem::KafkaUnavailable(error.to_string()))
     }
+}
+
+fn content_type() -> PreparedHeaders {
+    PreparedHeaders::new(&[(names::CONTENT_TYPE, content_types::SUPPRESSION.as_bytes())])
 }
 
 fn who(token: &Token, peer: IpAddr) -> String {
