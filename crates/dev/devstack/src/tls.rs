@@ -13,10 +13,11 @@ use rcgen::{
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::dirs::RunDir;
 use crate::{Dirs, Error};
@@ -79,7 +80,7 @@ impl Authority {
     /// As [`Authority::new`].
     pub fn server_named(&self, names: &[&str]) -> Result<Identity, Error> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        self.issue("server", CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue("server", CertificateParams::new(names)?, &[ExtendedKeyUsagePurpose::ServerAuth])
     }
 
     /// Returns an identity of a client. `name` is its common name.
@@ -87,18 +88,28 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn client(&self, name: &str) -> Result<Identity, Error> {
-        self.issue(name, CertificateParams::default(), ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(name, CertificateParams::default(), &[ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    /// Returns an identity of a node of a cluster, which is the server of some connections and the client of
+    /// others. `name` is its common name, `addresses` are its names and addresses.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn node(&self, name: &str, addresses: &[String]) -> Result<Identity, Error> {
+        let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(name, CertificateParams::new(addresses)?, &usages)
     }
 
     fn issue(
         &self,
         name: &str,
         mut params: CertificateParams,
-        usage: ExtendedKeyUsagePurpose,
+        usages: &[ExtendedKeyUsagePurpose],
     ) -> Result<Identity, Error> {
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
@@ -131,7 +142,23 @@ impl TlsFront {
     /// # Errors
     /// [`Error::Tls`] if the identity cannot be used, [`Error::Io`] if no port is free.
     pub fn start(upstream: &str, identity: &Identity) -> Result<Self, Error> {
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(identity)?));
+        Self::launch(upstream, server_config(identity, None)?)
+    }
+
+    /// Starts a front that also requires a certificate of the authority `clients` from each client.
+    ///
+    /// # Errors
+    /// As [`TlsFront::start`].
+    pub fn start_mutual(
+        upstream: &str,
+        identity: &Identity,
+        clients: &Authority,
+    ) -> Result<Self, Error> {
+        Self::launch(upstream, server_config(identity, Some(clients))?)
+    }
+
+    fn launch(upstream: &str, config: ServerConfig) -> Result<Self, Error> {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -172,7 +199,7 @@ impl Drop for TlsFront {
     }
 }
 
-fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
+fn server_config(identity: &Identity, clients: Option<&Authority>) -> Result<ServerConfig, Error> {
     let read = |path: &Path, why: &dyn std::fmt::Display| {
         Error::Tls(format!("cannot read {}: {why}", path.display()))
     };
@@ -181,12 +208,22 @@ fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
     let key =
         PrivateKeyDer::from_pem_file(&identity.key).map_err(|why| read(&identity.key, &why))?;
     let refused = |why: tokio_rustls::rustls::Error| Error::Tls(why.to_string());
-    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(refused)?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .map_err(refused)
+        .map_err(refused)?;
+    let builder = if let Some(clients) = clients {
+        let authority = CertificateDer::from_pem_file(clients.ca_file())
+            .map_err(|why| read(clients.ca_file(), &why))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority).map_err(refused)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().map_err(|why| Error::Tls(why.to_string()))?;
+        builder.with_client_cert_verifier(verifier)
+    } else {
+        builder.with_no_client_auth()
+    };
+    builder.with_single_cert(vec![certificate], key).map_err(refused)
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, upstream: String) {

@@ -381,7 +381,8 @@ fn seconds(section: &Map<String, Value>, key: &str) -> i64 {
 #[test]
 fn the_ingress_can_drain_before_it_is_killed() {
     let delay = ["--set", "services.ingress.drainDelaySeconds=45"];
-    for arguments in [&[][..], &delay] {
+    let at_once = ["--set", "services.ingress.spoolDrainSeconds=0"];
+    for (arguments, spool) in [(&[][..], 300), (&delay, 300), (&at_once, 0)] {
         let manifests = render(arguments);
         let workloads = Workload::all(&manifests);
         let ingress = workloads.iter().find(|it| it.service == "ingress").unwrap();
@@ -389,7 +390,12 @@ fn the_ingress_can_drain_before_it_is_killed() {
         let section: Map<String, Value> = settings.section("ingress").unwrap();
         let drain = seconds(&section, "drain_delay") + seconds(&section, "drain_timeout");
         let grace = ingress.pod().termination_grace_period_seconds.unwrap();
-        assert!(grace > drain, "SIGKILL after {grace} s, drained after {drain} s");
+        assert!(grace > spool + drain, "SIGKILL after {grace} s, drained after {drain} s");
+        let before = ingress.container().lifecycle.as_ref().and_then(|it| it.pre_stop.as_ref());
+        let command = before.and_then(|it| it.exec.as_ref()).and_then(|it| it.command.as_ref());
+        let wait = format!("{spool}s");
+        let expected = ["mailpulse", "spool", "drain", "--wait", &wait].map(str::to_owned);
+        assert_eq!(command.map(Vec::as_slice), (spool > 0).then_some(&expected[..]));
         let readiness = ingress.container().readiness_probe.as_ref().unwrap();
         let noticed = readiness.period_seconds.unwrap() * readiness.failure_threshold.unwrap();
         assert!(i64::from(noticed) < seconds(&section, "drain_delay"), "{noticed} s");

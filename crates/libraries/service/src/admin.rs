@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::condition::{Condition, Grade};
 use crate::{Health, Liveness, Readiness, Shutdown, exposition};
 
 /// Histogram samples occupy memory until a scrape or this regular upkeep aggregates them.
@@ -103,10 +104,15 @@ impl Admin {
                 let text = exposition::render(&self.metrics);
                 response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
-            (_, "/livez" | "/readyz" | "/metrics") => {
+            (&Method::GET | &Method::HEAD, "/health") => self.condition(),
+            (_, "/livez" | "/readyz" | "/health" | "/metrics") => {
                 status(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", Some("use GET"))
             }
-            _ => status(StatusCode::NOT_FOUND, "not_found", Some("/livez, /readyz, /metrics")),
+            _ => status(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                Some("/livez, /readyz, /health, /metrics"),
+            ),
         }
     }
 
@@ -118,6 +124,16 @@ impl Admin {
                 status(StatusCode::SERVICE_UNAVAILABLE, "stuck", Some(&reason))
             }
         }
+    }
+
+    fn condition(&self) -> Response<Full<Bytes>> {
+        let exposition = exposition::render(&self.metrics);
+        let condition = Condition::of(&self.health, self.shutdown.requested(), &exposition);
+        let code = match condition.status {
+            Grade::Critical => StatusCode::SERVICE_UNAVAILABLE,
+            Grade::Healthy | Grade::Degraded => StatusCode::OK,
+        };
+        response(code, "application/json", serde_json::json!(condition).to_string())
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {

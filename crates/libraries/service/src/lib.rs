@@ -27,13 +27,17 @@
 mod admin;
 mod aliases;
 pub mod client_limit;
+mod condition;
+mod config_file;
 pub mod connections;
 mod error;
 mod exposition;
+mod file_watcher;
 mod health;
 mod logging;
 mod merge;
 mod metrics_table;
+mod networks_file;
 mod patterns;
 mod read;
 pub mod secret;
@@ -45,7 +49,9 @@ pub mod timed_stream;
 pub mod tokens;
 pub mod units;
 
+pub use config_file::ConfigFile;
 pub use error::SettingsError;
+pub use file_watcher::FileWatcher;
 pub use health::{Health, Liveness, Readiness, STUCK_AFTER};
 pub use logging::init as init_log;
 pub use metrics_table::{METRICS, Metric, MetricKind};

@@ -207,6 +207,27 @@ pub const METRICS: &[Metric] = &[
         "Age of the oldest remembered signature token of Mailgun when the last one arrived. Older \
          tokens can be replayed.",
     ),
+    gauge(
+        "mailpulse_ingress_last_reload_successful",
+        Unit::Count,
+        "1 if what was read last is valid and in use, 0 if the former content stays in use, by part (sources \
+         or tls_certificate).",
+    ),
+    gauge(
+        "mailpulse_ingress_last_reload_success_timestamp_seconds",
+        Unit::Seconds,
+        "Time of the last valid read, as a unix timestamp, by part (sources or tls_certificate).",
+    ),
+    gauge(
+        "mailpulse_ingress_tls_certificate_expiration_timestamp_seconds",
+        Unit::Seconds,
+        "Time at which the certificate of the ingress expires, or one of its chain if that is earlier, as a \
+         unix timestamp.",
+    ),
+    counter(
+        "mailpulse_ingress_tls_handshake_failures_total",
+        "Connections that ended before their TLS handshake was complete, by reason.",
+    ),
     // enrich
     counter(
         "mailpulse_enrich_clocks_ignored_total",

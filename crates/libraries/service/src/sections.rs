@@ -32,11 +32,19 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSettings {
-    /// The URL of ClickHouse's HTTP interface: `http://host:port` or `https://host:port`.
+    /// The URLs of ClickHouse's HTTP interface, `http://host:port` or `https://host:port`, separated by commas; see
+    /// [`Self::urls`].
     pub url: String,
     /// A PEM file with the certificates of the authorities to trust for `https`, instead of those that
     /// the system trusts. Empty: those of the system.
     pub ca_file: String,
+    /// A PEM file with the certificate that the client shows for `https`, and with those between it and its authority.
+    /// Empty: the client has none.
+    pub certificate_file: String,
+    /// A PEM file with the private key of that certificate.
+    pub key_file: String,
+    /// The cluster in ClickHouse's configuration on which the migrations run. Empty: they run on one server.
+    pub cluster: String,
     /// The database with Mailpulse's tables.
     pub database: String,
     /// The ClickHouse user.
@@ -44,6 +52,24 @@ pub struct ClickHouseSettings {
     /// The user's password, which may be empty.
     #[serde(deserialize_with = "crate::secret::optional")]
     pub password: Secret,
+}
+
+impl ClickHouseSettings {
+    /// Returns the URLs in the order in which they are preferred. A comma separates two URLs if a URL follows it, so that
+    /// a URL may contain commas.
+    pub fn urls(&self) -> Vec<&str> {
+        let mut urls = Vec::new();
+        let mut rest = self.url.trim();
+        while let Some(end) = rest.match_indices(',').map(|(at, _)| at).find(|&at| {
+            let next = rest[at + 1..].trim_start();
+            next.starts_with("http://") || next.starts_with("https://")
+        }) {
+            urls.push(rest[..end].trim_end());
+            rest = rest[end + 1..].trim_start();
+        }
+        urls.push(rest);
+        urls
+    }
 }
 
 /// One `[[source]]` table; see [`Settings::sources`](crate::Settings::sources). `docs/sources.md`

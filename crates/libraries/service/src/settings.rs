@@ -1,11 +1,11 @@
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::aliases::OldNames;
-use crate::{SettingsError, SourceTable, merge, read};
+use crate::{SettingsError, SourceTable, merge, networks_file, read};
 
 /// The commented reference file: every key with its default.
 pub const REFERENCE: &str = include_str!("../../../../deploy/mailpulse.toml");
@@ -86,10 +86,16 @@ impl Settings {
     /// Reads all `[[source]]` tables, in the order of the file.
     ///
     /// # Errors
-    /// As [`Settings::list`], and if a name is invalid or used twice for a provider, or if a table
-    /// has `burst` without `rate`.
+    /// As [`Settings::list`], and if a name is invalid or used twice for a provider, if a table
+    /// has `burst` without `rate`, or if a file of `allow_ips` cannot be used.
     pub fn sources(&self) -> Result<Vec<SourceTable>, SettingsError> {
-        let sources: Vec<SourceTable> = self.list("source")?;
+        let mut sources: Vec<SourceTable> = self.list("source")?;
+        for (index, source) in sources.iter_mut().enumerate() {
+            networks_file::read_into(&mut source.options).map_err(|(entry, problem)| {
+                let key = networks_file::KEY;
+                self.invalid(&format!("source[{index}].{key}[{entry}]"), problem)
+            })?;
+        }
         let mut names = HashSet::new();
         for (index, source) in sources.iter().enumerate() {
             let SourceTable { provider, name, .. } = source;
@@ -105,6 +111,22 @@ impl Settings {
             }
         }
         Ok(sources)
+    }
+
+    /// Returns the files to which a section or list refers as `file:PATH`, whether they exist or not.
+    pub fn files_of(&self, name: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        self.values.get(name).into_iter().for_each(|value| collect_files(value, &mut files));
+        files
+    }
+
+    /// Returns the dotted keys of these sections whose values differ in `other`.
+    pub fn differences(&self, other: &Self, sections: &[&str]) -> Vec<String> {
+        let mut keys = Vec::new();
+        for &name in sections {
+            compare(name, self.values.get(name), other.values.get(name), &mut keys);
+        }
+        keys
     }
 
     /// Returns the error for a value that has the right type but cannot be used. `key` is dotted;
@@ -188,4 +210,27 @@ impl std::fmt::Debug for Settings {
 
 fn parse(text: &str, origin: &str) -> Result<Table, SettingsError> {
     text.parse().map_err(|error| SettingsError::not_toml(origin, text, &error))
+}
+
+fn collect_files(value: &Value, files: &mut Vec<PathBuf>) {
+    match value {
+        Value::String(text) => files.extend(text.strip_prefix("file:").map(PathBuf::from)),
+        Value::Array(items) => items.iter().for_each(|item| collect_files(item, files)),
+        Value::Table(table) => table.values().for_each(|value| collect_files(value, files)),
+        _ => {}
+    }
+}
+
+/// Collects the keys below `key` whose values differ.
+fn compare(key: &str, before: Option<&Value>, after: Option<&Value>, keys: &mut Vec<String>) {
+    match (before, after) {
+        (Some(Value::Table(before)), Some(Value::Table(after))) => {
+            let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for name in names {
+                compare(&format!("{key}.{name}"), before.get(name), after.get(name), keys);
+            }
+        }
+        _ if before == after => {}
+        _ => keys.push(key.to_owned()),
+    }
 }

@@ -5,7 +5,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::admin::Admin;
-use crate::{Health, ServiceSettings, Settings, Shutdown, exposition, logging};
+use crate::{ConfigFile, Health, ServiceSettings, Settings, Shutdown, exposition, logging};
 
 /// The command line of every service.
 #[derive(Debug, Clone, Default, Parser)]
@@ -30,6 +30,8 @@ pub struct Service {
     pub instance: String,
     /// The name of the service, such as `ingress`.
     pub name: &'static str,
+    /// The file that the settings came from.
+    pub config_file: ConfigFile,
     is_stable: bool,
     version: &'static str,
     check: bool,
@@ -48,10 +50,11 @@ impl Service {
     pub fn load(name: &'static str, version: &'static str) -> anyhow::Result<Self> {
         let matches = Args::command().name(name).bin_name(name).version(version).get_matches();
         let args = Args::from_arg_matches(&matches)?;
-        let settings = Settings::discover(args.config.as_deref())?;
+        let config_file = ConfigFile::new(args.config);
+        let settings = config_file.load()?;
         let service = Self::from_settings(name, version, settings, args.check)?;
         logging::log_panics();
-        Ok(service)
+        Ok(Self { config_file, ..service })
     }
 
     /// Does the work of [`Service::load`] without the command line, for tests and for tools that
@@ -76,7 +79,19 @@ impl Service {
         };
         let metrics = exposition::install(name, version)?;
         let (health, shutdown) = (Health::new(), Shutdown::new());
-        Ok(Self { settings, health, shutdown, instance, name, is_stable, version, check, metrics })
+        let config_file = ConfigFile::default();
+        Ok(Self {
+            settings,
+            health,
+            shutdown,
+            instance,
+            name,
+            config_file,
+            is_stable,
+            version,
+            check,
+            metrics,
+        })
     }
 
     /// Returns whether `service.instance` is set, so that the name survives a restart.

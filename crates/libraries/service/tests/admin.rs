@@ -32,10 +32,14 @@ fn answers_and_stops() {
     service.health.hold("Kafka is \"away\"");
     let held = r#"{"reason":"Kafka is \"away\"","status":"held"}"#;
     assert_eq!(get(address, "/readyz"), (503, held.to_owned()));
+    let (code, critical) = get(address, "/health");
+    assert!(code == 503 && critical.contains(r#""status":"critical""#), "{critical}");
     service.health.report_assignment(true);
     assert_eq!(get(address, "/readyz"), (200, r#"{"status":"ready"}"#.to_owned()));
     service.health.mark_alive();
     assert_eq!(get(address, "/livez"), (200, r#"{"status":"alive"}"#.to_owned()));
+    let healthy = r#"{"figures":{},"reasons":[],"status":"healthy"}"#;
+    assert_eq!(get(address, "/health"), (200, healthy.to_owned()));
     assert_eq!(get(address, "/").0, 404);
 
     exports_metrics_with_help(address);

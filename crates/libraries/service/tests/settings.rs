@@ -75,6 +75,8 @@ struct Kafka {
     bootstrap: String,
     prefix: String,
     group_protocol: Protocol,
+    #[serde(with = "service::units::duration")]
+    session_timeout: Duration,
     #[serde(rename = "compression")]
     _compression: String,
     max_message_bytes: usize,
@@ -143,13 +145,34 @@ fn the_reference_file_parses_into_the_shared_sections() {
     let kafka: Kafka = settings.section("kafka").unwrap();
     assert_eq!(kafka.bootstrap, "127.0.0.1:9092");
     assert_eq!(kafka.group_protocol, Protocol::Auto);
+    assert_eq!(kafka.session_timeout, Duration::from_secs(10));
     assert_eq!(kafka.max_message_bytes, 20 << 20);
     assert!(kafka.properties.is_empty());
     let topics: Topics = settings.section("topics").unwrap();
     assert_eq!((topics.recipient_partitions, topics.replication, topics.create), (6, 3, true));
     let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
     assert_eq!((clickhouse.ca_file.as_str(), clickhouse.password.expose()), ("", ""));
+    assert_eq!((clickhouse.certificate_file.as_str(), clickhouse.key_file.as_str()), ("", ""));
+    assert_eq!(clickhouse.cluster, "");
+    assert_eq!(clickhouse.urls(), ["http://127.0.0.1:8123"]);
     assert!(settings.list::<Source>("source").unwrap().is_empty());
+}
+
+#[test]
+fn a_comma_separates_two_urls_and_may_be_part_of_one() {
+    let urls = |url: &str| -> Vec<String> {
+        let settings = load(&format!("[clickhouse]\nurl = '{url}'\n"), &[]).unwrap();
+        let clickhouse: ClickHouseSettings = settings.section("clickhouse").unwrap();
+        clickhouse.urls().into_iter().map(str::to_owned).collect()
+    };
+    assert_eq!(urls("http://one:8123"), ["http://one:8123"]);
+    assert_eq!(
+        urls(" http://one:8123 ,https://two:8443,\thttps://three "),
+        ["http://one:8123", "https://two:8443", "https://three"]
+    );
+    let one = "http://u:p,w@one:8123/?settings=a,b";
+    assert_eq!(urls(one), [one]);
+    assert_eq!(urls(&format!("{one},{one}")), [one, one]);
 }
 
 #[test]
@@ -470,4 +493,54 @@ fn sources_need_unique_names_and_a_rate_for_a_burst() {
     assert!(name.contains("`source[0].name`") && name.contains("1 to 64 ASCII"), "{name}");
     let burst = error(&format!("{source}burst = 3\n"));
     assert!(burst.contains("`source[0].burst`") && burst.contains("add `rate`"), "{burst}");
+}
+
+#[test]
+fn networks_of_a_source_may_be_in_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("networks");
+    std::fs::write(&path, "192.0.2.0/24 # theirs\n2001:db8::/32\n").unwrap();
+    let file = format!(
+        "[[source]]\nprovider = 'brevo'\nname = 'a'\n\
+         allow_ips = ['198.51.100.7', 'file:{}', '10.0.0.0/8']\n",
+        path.display()
+    );
+    let source = load(&file, &[]).unwrap().sources().unwrap().remove(0);
+    let networks: Vec<_> = source.options["allow_ips"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect();
+    assert_eq!(networks, ["198.51.100.7", "192.0.2.0/24", "2001:db8::/32", "10.0.0.0/8"]);
+    std::fs::write(&path, "192.0.2.0/24\nall\n").unwrap();
+    let error = load(&file, &[]).unwrap().sources().unwrap_err();
+    assert_eq!(error.code(), "settings_invalid_value");
+    let error = error.to_string();
+    assert!(error.contains("`source[0].allow_ips[1]`") && error.contains("line 2 "), "{error}");
+}
+
+#[test]
+fn the_files_of_a_list_are_known_before_they_are_read() {
+    let file = "[[source]]\nprovider = 'brevo'\nname = 'a'\nsecrets = ['file:/one', 'env:TWO', 'three']\n\
+                allow_ips = ['192.0.2.0/24', 'file:four']\n[clickhouse]\npassword = 'file:/five'\n";
+    let files = load(file, &[]).unwrap().files_of("source");
+    let mut names: Vec<_> = files.iter().map(|path| path.to_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["/one", "four"]);
+}
+
+#[test]
+fn settings_that_differ_are_named_without_their_values() {
+    let before = load("", &[]).unwrap();
+    let file = "[ingress]\nmax_events = 7\ntrusted_proxies = ['10.0.0.0/8']\n\
+                [kafka.properties]\n\"client.id\" = 'x'\n[clickhouse]\nuser = 'me'\n";
+    let after = load(file, &[]).unwrap();
+    let mut keys = before.differences(&after, &["ingress", "kafka"]);
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        ["ingress.max_events", "ingress.trusted_proxies", "kafka.properties.client.id"]
+    );
+    assert!(before.differences(&before, &["ingress", "kafka"]).is_empty());
 }

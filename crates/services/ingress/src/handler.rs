@@ -11,13 +11,14 @@ use event::{Provider, ReceivedAt};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 use privacy::Pseudonymizer;
-use providers::{Content, SplitBody, profile};
+use providers::{Content, Mappings, SplitBody, profile};
 use record::RawHeaders;
 
 use crate::admission::{Admission, AdmissionControl, UnverifiedRequest};
 use crate::backlog::{Backlog, Route};
 use crate::body_memory::BodyMemory;
 use crate::body_reader::{BodyReader, RequestBody};
+use crate::current::Current;
 use crate::heavy_work::HeavyWork;
 use crate::limits::Limit;
 use crate::low_watermark::Received;
@@ -34,7 +35,8 @@ use crate::split_request::{Acceptance, SplitRequest};
 const FEW_BYTES: usize = 4096;
 
 pub(crate) struct Ingress {
-    sources: Sources,
+    /// A request uses the list that was current when its head arrived.
+    sources: Current<Sources>,
     admission: AdmissionControl,
     reader: BodyReader,
     pseudonymizer: Option<Pseudonymizer>,
@@ -66,7 +68,7 @@ impl Ingress {
         let memory = BodyMemory::new(settings.memory_limits());
         let (timeout, min_rate) = (settings.read_timeout, settings.min_body_rate.get());
         Self {
-            sources,
+            sources: Current::new(sources),
             admission,
             reader: BodyReader::new(memory, work, timeout, min_rate),
             pseudonymizer,
@@ -76,6 +78,18 @@ impl Ingress {
             rejection_log: RejectionLog::new(),
             close_connections: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the current sources.
+    pub(crate) fn sources(&self) -> Arc<Sources> {
+        self.sources.load()
+    }
+
+    /// Uses other sources for all requests that begin from now on. `mappings` has those of these sources.
+    pub(crate) fn replace_sources(&self, sources: Sources, mappings: Mappings) {
+        // First, because a request of a new source must find its mapping.
+        self.publisher.replace_mappings(mappings);
+        self.sources.replace(sources);
     }
 
     pub(crate) const fn publisher(&self) -> &Arc<RawPublisher> {
@@ -111,7 +125,8 @@ impl Ingress {
             started: Instant::now(),
             client: self.admission.client_address(peer, request.headers()),
         };
-        let source = self.sources.find(request.uri().path());
+        let sources = self.sources.load();
+        let source = sources.find(request.uri().path());
         match self.take(source, request, &arrival).await {
             Ok(acceptance) => {
                 if let Some(source) = source {

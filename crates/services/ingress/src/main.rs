@@ -11,6 +11,8 @@
 //! While Kafka is unavailable, requests are written to a spool on the local disk, synced before the
 //! response, and published in order when Kafka is available again. Only if the spool cannot store a
 //! request either does the response make the provider retry.
+//!
+//! The sources and the certificate are read again when their files change, and on SIGHUP.
 
 mod admission;
 mod backlog;
@@ -18,6 +20,7 @@ mod body_memory;
 mod body_reader;
 mod certificates;
 mod client_address;
+mod current;
 mod drain_backlog;
 mod gzip;
 mod handler;
@@ -33,6 +36,7 @@ mod raw_publisher;
 mod raw_request;
 mod rejection_limit;
 mod rejection_log;
+mod reload;
 mod replay_cache;
 mod request_id;
 mod request_metrics;
@@ -42,6 +46,7 @@ mod sources;
 mod split_request;
 mod spool_writer;
 mod time_writer;
+mod tls;
 
 use std::sync::Arc;
 
@@ -53,11 +58,12 @@ use handler::Ingress;
 use heavy_work::HeavyWork;
 use kafka::Cluster;
 use privacy::Pseudonymizer;
-use providers::Mappings;
 use raw_publisher::RawPublisher;
+use reload::Reloader;
 use service::Service;
 use settings::IngressSettings;
 use sources::Sources;
+use tls::Tls;
 
 fn main() -> anyhow::Result<()> {
     // Configuration: a mistake ends the process before it opens a port.
@@ -66,11 +72,17 @@ fn main() -> anyhow::Result<()> {
     let pseudonymizer = Pseudonymizer::from_settings(&service.settings)?;
     let spool_keys = settings.spool_keys(&service.settings)?;
     let sources = Sources::read(&service.settings)?;
-    let mappings = Mappings::new(service.settings.list("source")?)?;
+    let mappings = sources.mappings()?;
+    let tls = settings
+        .tls_files()
+        .map(Tls::open)
+        .transpose()
+        .context("`ingress.tls_certificate` or `ingress.tls_key`")?;
     let cluster = Cluster::read(&service)?;
     let certificates = CertificateCache::new(&settings.sns_certificates)?;
     sources.log_warnings();
-    sources.log_protections(pseudonymizer.is_some(), settings.trusted_proxies.len());
+    let has_pseudonyms = pseudonymizer.is_some();
+    sources.log_protections(has_pseudonyms, settings.trusted_proxies.len());
     service.open(settings.admin)?;
 
     // Construction.
@@ -78,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let hangups = reload::hangups(&runtime)?;
     let publisher = RawPublisher::open(
         &cluster.connection,
         cluster.topics.clone(),
@@ -99,5 +112,8 @@ fn main() -> anyhow::Result<()> {
     );
 
     // Run until SIGTERM or SIGINT, then drain within the deadline of the settings.
-    runtime.block_on(server::serve(Arc::new(ingress), cluster, &settings, &service))
+    let (ingress, tls) = (Arc::new(ingress), tls.map(Arc::new));
+    let reloader = Reloader::new(&service, Arc::clone(&ingress), tls.clone(), has_pseudonyms);
+    reloader.start(hangups).context("cannot start the thread that reloads the sources")?;
+    runtime.block_on(server::serve(ingress, tls, cluster, &settings, &service))
 }

@@ -8,6 +8,7 @@ use providers::{Mappings, SplitLimits};
 use record::{RawHeaders, Reason, Stage, TimeRecord, Topics};
 use tokio::runtime::Handle;
 
+use crate::current::Current;
 use crate::raw_request::{DEAD_LETTER_BYTES, RawRecord, RawRequest, RequestDeadLetter};
 use crate::settings::IngressSettings;
 use crate::split_request::SplitRequest;
@@ -20,7 +21,7 @@ pub(crate) struct RawPublisher {
     /// it would come after later records.
     backlog_publisher: Publisher,
     ack_timeout: Duration,
-    mappings: Mappings,
+    mappings: Current<Mappings>,
 }
 
 impl RawPublisher {
@@ -36,7 +37,7 @@ impl RawPublisher {
         let backlog_publisher =
             Publisher::open(connection, "ingress", settings.backlog_publisher())?;
         let limits = settings.split_limits();
-        let ack_timeout = settings.ack_timeout;
+        let (ack_timeout, mappings) = (settings.ack_timeout, Current::new(mappings));
         Ok(Self { topics, limits, publisher, backlog_publisher, ack_timeout, mappings })
     }
 
@@ -55,6 +56,12 @@ impl RawPublisher {
         self.ack_timeout
     }
 
+    /// Uses these mappings from now on. They must have the former ones unchanged: a part of the backlog
+    /// may be split again, and must have the same events.
+    pub(crate) fn replace_mappings(&self, mappings: Mappings) {
+        self.mappings.replace(mappings);
+    }
+
     /// Splits a body, unless it exceeds a limit.
     pub(crate) fn split<'b>(
         &self,
@@ -62,7 +69,7 @@ impl RawPublisher {
         source: &str,
         body: &'b [u8],
     ) -> SplitRequest<'b> {
-        SplitRequest::new(&self.mappings, provider, source, body, &self.limits)
+        SplitRequest::new(&self.mappings.load(), provider, source, body, &self.limits)
     }
 
     /// Publishes the events of a request and waits until Kafka has acknowledged all of them. An event

@@ -1,4 +1,4 @@
-//! Limits the log lines about rejected requests, so that an attack does not fill the disk.
+//! Limits the log lines about rejected requests and failed handshakes, so that an attack does not fill the disk.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// How many lines per second are written after that.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-/// Decides which rejected requests are logged. The metrics count all of them.
+/// Decides which rejected requests, or which failed handshakes, are logged. The metrics count all of them.
 pub(crate) struct RejectionLog<C: Clock = DefaultClock> {
     limiter: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
     omitted: AtomicU64,
@@ -32,7 +32,7 @@ impl<C: Clock> RejectionLog<C> {
         Self { limiter, omitted: AtomicU64::new(0) }
     }
 
-    /// Returns the number of requests that were omitted since the last line, or `None` if this one
+    /// Returns the number of lines that were omitted since the last line, or `None` if this one
     /// is omitted too.
     pub(crate) fn next(&self) -> Option<u64> {
         if self.limiter.check().is_ok() {

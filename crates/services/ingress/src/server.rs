@@ -10,12 +10,13 @@ use http::Method;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use kafka::Cluster;
 use listenfd::ListenFd;
 use service::Service;
 use service::client_limit::{ClientLimit, CountedConnection};
 use service::timed_stream::{Phase, StreamTimeouts, TimedStream, Timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,8 +24,10 @@ use crate::drain_backlog::drain_backlog;
 use crate::handler::Ingress;
 use crate::limits::Limit;
 use crate::open_connections::OpenConnections;
+use crate::rejection_log::RejectionLog;
 use crate::settings::IngressSettings;
 use crate::time_writer::TimeWriter;
+use crate::tls::{HandshakeFailure, Tls};
 
 /// The size of a connection's read buffer, which limits the head of a request, and of its write
 /// buffer. The heads of providers have a few hundred bytes. All connections together may fill theirs.
@@ -45,6 +48,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 /// Returns an error if the port cannot be opened, or if the topics differ from the settings.
 pub(crate) async fn serve(
     ingress: Arc<Ingress>,
+    tls: Option<Arc<Tls>>,
     cluster: Cluster,
     settings: &IngressSettings,
     service: &Service,
@@ -56,6 +60,8 @@ pub(crate) async fn serve(
     let mut drain = tokio::spawn(drain_backlog(publisher, backlog, cluster, health, writer));
     let connections = Connections {
         ingress: Arc::clone(&ingress),
+        tls,
+        handshake_log: Arc::new(RejectionLog::new()),
         graceful: GracefulShutdown::new(),
         open: OpenConnections::new(settings.max_connections),
         per_client: settings.client_limit(),
@@ -130,6 +136,9 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 struct Connections {
     ingress: Arc<Ingress>,
+    /// `None` for plain HTTP.
+    tls: Option<Arc<Tls>>,
+    handshake_log: Arc<RejectionLog>,
     graceful: GracefulShutdown,
     open: OpenConnections,
     per_client: ClientLimit,
@@ -180,11 +189,50 @@ impl Connections {
         permit: OwnedSemaphorePermit,
         counted: CountedConnection,
     ) {
-        let ingress = Arc::clone(&self.ingress);
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
         let open = self.open.insert(permit, phase.clone());
         let stream = TimedStream::new(stream, phase.clone(), self.timeouts, count_timeout);
+        let (tls, log) = (self.tls.clone(), Arc::clone(&self.handshake_log));
+        let connection = Connection {
+            ingress: Arc::clone(&self.ingress),
+            peer,
+            phase,
+            watcher: self.graceful.watcher(),
+        };
+        tokio::spawn(async move {
+            let served = async {
+                match tls {
+                    None => connection.serve(stream).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => connection.serve(stream).await,
+                        Err(failure) => report_handshake(&log, peer, failure),
+                    },
+                }
+            };
+            tokio::select! {
+                // First, because reading could begin a request.
+                biased;
+                () = open.closed() => {}
+                () = served => {}
+            }
+            drop((open, counted));
+        });
+    }
+}
+
+/// A connection of a client, whose handshake is complete if it has TLS.
+struct Connection {
+    ingress: Arc<Ingress>,
+    peer: IpAddr,
+    phase: Phase,
+    watcher: Watcher,
+}
+
+impl Connection {
+    /// Serves requests until the client or the shutdown ends the connection.
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self { ingress, peer, phase, watcher } = self;
         let handler = service_fn(move |request| {
             let (ingress, phase) = (Arc::clone(&ingress), phase.clone());
             async move {
@@ -200,20 +248,21 @@ impl Connections {
             .header_read_timeout(None)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), handler);
-        let connection = self.graceful.watch(connection);
-        tokio::spawn(async move {
-            tokio::select! {
-                // First, because reading could begin a request.
-                biased;
-                () = open.closed() => {}
-                result = connection => {
-                    if let Err(error) = result {
-                        tracing::debug!(%peer, %error, "connection failed");
-                    }
-                }
-            }
-            drop((open, counted));
-        });
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "connection failed");
+        }
+    }
+}
+
+/// Counts and logs a handshake that has failed.
+fn report_handshake(log: &RejectionLog, peer: IpAddr, failure: HandshakeFailure) {
+    failure.count();
+    // Checks of load balancers open a connection and close it.
+    if failure != HandshakeFailure::Closed
+        && let Some(omitted) = log.next()
+    {
+        let reason = failure.as_str();
+        tracing::info!(%peer, reason, omitted, "TLS handshake failed; connection closed");
     }
 }
 

@@ -18,6 +18,7 @@ use spool::SpoolKeys;
 
 use crate::body_memory::{MemoryLimits, SMALL_BODY_BYTES};
 use crate::client_address::{ForwardedHeader, TrustedProxies};
+use crate::tls::TlsFiles;
 
 /// The queue of the publisher that drains the backlog. The largest record (20 MiB) fits into it, and so
 /// does a window of [`crate::publish_segment`].
@@ -71,6 +72,8 @@ pub(crate) struct IngressSettings {
     pub(crate) spool_bytes: u64,
     spool_keys: Vec<Secret>,
     pub(crate) sns_certificates: String,
+    tls_certificate: PathBuf,
+    tls_key: PathBuf,
 }
 
 impl IngressSettings {
@@ -94,6 +97,16 @@ impl IngressSettings {
             let fix = "must be from 100ms to 10s, or 0s to write no time records";
             return Err(settings.invalid("ingress.time_every", fix));
         }
+        for (key, path, other) in [
+            ("tls_certificate", &read.tls_certificate, &read.tls_key),
+            ("tls_key", &read.tls_key, &read.tls_certificate),
+        ] {
+            if path.as_os_str().is_empty() && !other.as_os_str().is_empty() {
+                let fix = "is empty, and the other file of the pair is not; set both tls_certificate and \
+                           tls_key, or neither";
+                return Err(settings.invalid(&format!("ingress.{key}"), fix));
+            }
+        }
         Ok(read)
     }
 
@@ -101,6 +114,12 @@ impl IngressSettings {
     pub(crate) fn spool_keys(&self, settings: &Settings) -> Result<SpoolKeys, SettingsError> {
         SpoolKeys::new(self.spool_keys.iter().map(Secret::expose))
             .map_err(|error| settings.invalid("ingress.spool_keys", error.to_string()))
+    }
+
+    /// Returns the files of the certificate, or `None` for plain HTTP.
+    pub(crate) fn tls_files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_certificate.clone(), self.tls_key.clone());
+        (!certificate.as_os_str().is_empty()).then_some(TlsFiles { certificate, key })
     }
 
     /// Returns how the memory for bodies is divided.
@@ -204,6 +223,11 @@ mod tests {
         let all = settings("INGRESS__BODY_MEMORY_SMALL_SHARE", "1");
         let error = IngressSettings::read(&all).unwrap_err();
         assert!(error.to_string().contains("ingress.body_memory_small_share"), "{error}");
+        for key in ["TLS_CERTIFICATE", "TLS_KEY"] {
+            let alone = settings(&format!("INGRESS__{key}"), "server.pem");
+            let error = IngressSettings::read(&alone).unwrap_err();
+            assert!(error.to_string().contains("set both"), "{error}");
+        }
         let short_key = settings("PRIVACY__PSEUDONYM_KEY", "short");
         let error = Pseudonymizer::from_settings(&short_key).unwrap_err();
         assert!(error.to_string().contains("privacy.pseudonym_key"), "{error}");

@@ -1,19 +1,22 @@
 //! The configured sources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use anyhow::Context;
 use event::Provider;
-use providers::{Authenticator, Options, SourceSettings};
-use service::{Settings, SourceTable};
+use providers::{Authenticator, Mappings, Options, SourceMapping, SourceSettings};
+use serde::Deserialize;
+use service::{Settings, SettingsError, SourceTable};
 
 use crate::rate_limit::RateLimit;
 use crate::request_metrics::SourceMetrics;
 
 /// A configured source.
 pub(crate) struct Source {
-    /// The position in the settings, used as a short key.
+    /// A short key. A source keeps it as long as the process runs.
     pub(crate) index: usize,
     pub(crate) provider: Provider,
     pub(crate) name: String,
@@ -26,8 +29,12 @@ pub(crate) struct Source {
     is_unverified: bool,
     /// In the order of `secrets`. Empty if they are public.
     secret_properties: Vec<SecretProperties>,
-    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
     pub(crate) metrics: SourceMetrics,
+    /// A digest of all settings of the source, with its secrets.
+    digest: u64,
+    /// `rate` and `burst`.
+    rates: (Option<NonZeroU32>, Option<NonZeroU32>),
 }
 
 /// What the operator should know about a secret.
@@ -36,30 +43,146 @@ struct SecretProperties {
     is_literal: bool,
 }
 
-/// All sources by provider and name.
-pub(crate) struct Sources(HashMap<(Provider, String), Arc<Source>>);
+/// The provider and the name of a source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+pub(crate) struct SourceName {
+    provider: Provider,
+    name: String,
+}
+
+/// All sources, and what a list that replaces this one takes over.
+#[derive(Default)]
+pub(crate) struct Sources {
+    by_name: HashMap<SourceName, Arc<Source>>,
+    /// The index of every source that this process has had.
+    indexes: HashMap<SourceName, usize>,
+    /// How the bodies of a source are read, for every source that this process has had. It never changes:
+    /// `enrich` must have another mapping before we do, and the spool may have requests of a former source.
+    mappings: HashMap<SourceName, SourceMapping>,
+}
+
+/// How a list of sources differs from the one before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SourceChanges {
+    pub(crate) added: Vec<SourceName>,
+    pub(crate) removed: Vec<SourceName>,
+    pub(crate) changed: Vec<SourceName>,
+    /// The sources whose new mapping needs a restart.
+    pub(crate) mapping_kept: Vec<SourceName>,
+}
+
+/// Why a list of sources cannot be used. Each message names the source or the key, and the fix.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourcesError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The provider does not have the option, or its value has another type.
+    #[error("source {name} ({provider}) has an invalid option: {problem}")]
+    Option { name: String, provider: Provider, problem: String },
+    #[error(transparent)]
+    Source(#[from] providers::SettingsError),
+}
 
 /// The source of `POST /webhooks/{provider}`.
 const DEFAULT_NAME: &str = "default";
 
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.name)
+    }
+}
+
+impl SourcesError {
+    /// Returns the stable code, for logs and tests.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(error) => error.code(),
+            Self::Option { .. } => "source_invalid_option",
+            Self::Source(_) => "source_unusable",
+        }
+    }
+}
+
 impl Sources {
     /// Reads and checks every `[[source]]`, so that an unusable secret is found at startup instead
     /// of at the first webhook.
-    pub(crate) fn read(settings: &Settings) -> anyhow::Result<Self> {
-        let mut sources = HashMap::new();
-        for (index, table) in settings.sources()?.into_iter().enumerate() {
-            let (provider, name) = (table.provider, table.name.clone());
-            sources.insert((provider, name), Arc::new(Source::new(index, table)?));
+    pub(crate) fn read(settings: &Settings) -> Result<Self, SourcesError> {
+        Self::default().successor(settings).map(|(sources, _)| sources)
+    }
+
+    /// Reads the list that replaces this one. Sources that stay keep what is remembered about them; those
+    /// that are the same in both lists stay the same object.
+    ///
+    /// # Errors
+    /// If any source cannot be used.
+    pub(crate) fn successor(
+        &self,
+        settings: &Settings,
+    ) -> Result<(Self, SourceChanges), SourcesError> {
+        let mut changes = SourceChanges::default();
+        let (mut indexes, mut by_name) = (self.indexes.clone(), HashMap::new());
+        for table in settings.sources()? {
+            let name = SourceName { provider: table.provider, name: table.name.clone() };
+            let next = indexes.len();
+            let index = *indexes.entry(name.clone()).or_insert(next);
+            let former = self.by_name.get(&name);
+            let digest = digest(&table);
+            let source = match former {
+                Some(former) if former.digest == digest => Arc::clone(former),
+                _ => Arc::new(Source::new(index, table, digest, former)?),
+            };
+            match former {
+                None => changes.added.push(name.clone()),
+                Some(former) if former.digest != digest => changes.changed.push(name.clone()),
+                Some(_) => {}
+            }
+            by_name.insert(name, source);
         }
-        Ok(Self(sources))
+        let removed = self.by_name.keys().filter(|name| !by_name.contains_key(*name));
+        changes.removed = removed.cloned().collect();
+        let mappings = self.successor_mappings(settings, &mut changes)?;
+        let SourceChanges { added, removed, changed, mapping_kept } = &mut changes;
+        [added, removed, changed, mapping_kept].into_iter().for_each(|names| names.sort());
+        Ok((Self { by_name, indexes, mappings }, changes))
+    }
+
+    fn successor_mappings(
+        &self,
+        settings: &Settings,
+        changes: &mut SourceChanges,
+    ) -> Result<HashMap<SourceName, SourceMapping>, SourcesError> {
+        let mut mappings = self.mappings.clone();
+        let names: Vec<SourceName> = settings.list("source")?;
+        let read: Vec<SourceMapping> = settings.list("source")?;
+        Mappings::new(read.iter().cloned())?;
+        for (name, mapping) in names.into_iter().zip(read) {
+            match mappings.entry(name) {
+                hash_map::Entry::Vacant(entry) => drop(entry.insert(mapping)),
+                hash_map::Entry::Occupied(entry) if *entry.get() != mapping => {
+                    changes.mapping_kept.push(entry.key().clone());
+                }
+                hash_map::Entry::Occupied(_) => {}
+            }
+        }
+        Ok(mappings)
+    }
+
+    /// Returns how the bodies of all sources are read that this process has had.
+    pub(crate) fn mappings(&self) -> Result<Mappings, SourcesError> {
+        Ok(Mappings::new(self.mappings.values().cloned())?)
+    }
+
+    /// Returns the number of sources.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// Warns about settings that are valid but probably not intended for production.
     pub(crate) fn log_warnings(&self) {
-        if self.0.is_empty() {
+        if self.by_name.is_empty() {
             tracing::warn!("no [[source]] is configured; every webhook gets status 404");
         }
-        for source in self.0.values() {
+        for source in self.by_name.values() {
             source.log_warnings();
         }
     }
@@ -67,7 +190,7 @@ impl Sources {
     /// Writes to the log which protections are on, so that a deployment that lacks one is noticed.
     pub(crate) fn log_protections(&self, has_pseudonyms: bool, trusted_proxies: usize) {
         let names = |is_meant: fn(&Source) -> bool| {
-            let meant = self.0.values().filter(|source| is_meant(source));
+            let meant = self.by_name.values().filter(|source| is_meant(source));
             let mut names: Vec<_> =
                 meant.map(|source| format!("{}/{}", source.provider, source.name)).collect();
             names.sort();
@@ -75,7 +198,7 @@ impl Sources {
         };
         tracing::info!(
             pseudonyms = if has_pseudonyms { "on" } else { "off" },
-            sources = self.0.len(),
+            sources = self.len(),
             shadow = names(|source| source.is_shadow),
             unverified = names(|source| source.is_unverified),
             disabled = names(|source| source.is_disabled),
@@ -87,7 +210,7 @@ impl Sources {
     /// Returns the source of a path such as `/webhooks/sendgrid/acme`.
     pub(crate) fn find(&self, path: &str) -> Option<&Arc<Source>> {
         let (provider, name) = read_path(path)?;
-        self.0.get(&(provider, name.to_owned()))
+        self.by_name.get(&SourceName { provider, name: name.to_owned() })
     }
 }
 
@@ -134,12 +257,25 @@ impl Source {
         }
     }
 
-    fn new(index: usize, table: SourceTable) -> anyhow::Result<Self> {
+    /// `former` is the source of this name in the list before.
+    fn new(
+        index: usize,
+        table: SourceTable,
+        digest: u64,
+        former: Option<&Arc<Self>>,
+    ) -> Result<Self, SourcesError> {
         let SourceTable { provider, name, secrets, disabled, shadow, rate, burst, options, .. } =
             table;
-        let rate_limit = rate.map(|rate| RateLimit::new(rate, burst.unwrap_or(rate)));
-        let options = Options::read(provider, options)
-            .with_context(|| format!("source {name} ({provider}) has an invalid option"))?;
+        let rates = (rate, burst);
+        let rate_limit = match former {
+            Some(former) if former.rates == rates => former.rate_limit.clone(),
+            _ => rate.map(|rate| Arc::new(RateLimit::new(rate, burst.unwrap_or(rate)))),
+        };
+        let options = Options::read(provider, options).map_err(|error| SourcesError::Option {
+            name: name.clone(),
+            provider,
+            problem: error.message().to_owned(),
+        })?;
         let metrics = SourceMetrics::new(provider, &name, secrets.len());
         let secret_properties = secrets
             .iter()
@@ -164,19 +300,35 @@ impl Source {
             secret_properties,
             rate_limit,
             metrics,
+            digest,
+            rates,
         })
     }
+}
+
+/// Returns a digest of what [`Source::new`] reads.
+fn digest(table: &SourceTable) -> u64 {
+    let SourceTable { provider, name, secrets, disabled, shadow, rate, burst, options, .. } = table;
+    let mut hasher = DefaultHasher::new();
+    (provider.as_str(), name, disabled, shadow, rate, burst).hash(&mut hasher);
+    secrets.iter().for_each(|secret| (secret.expose(), secret.is_literal()).hash(&mut hasher));
+    options.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sources(toml: &str) -> anyhow::Result<Sources> {
-        let directory = tempfile::tempdir()?;
+    fn settings(toml: &str) -> Settings {
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mailpulse.toml");
-        std::fs::write(&path, toml)?;
-        Sources::read(&Settings::load(Some(&path), std::iter::empty())?)
+        std::fs::write(&path, toml).unwrap();
+        Settings::load(Some(&path), std::iter::empty()).unwrap()
+    }
+
+    fn sources(toml: &str) -> Result<Sources, SourcesError> {
+        Sources::read(&settings(toml))
     }
 
     const MAILGUN: &str = "[[source]]\nprovider = 'mailgun'\nname = 'shop'\nsecrets = ['k']\n";
@@ -191,6 +343,45 @@ mod tests {
         for unknown in ["/webhooks/mailgun/other", "/webhooks/fax/shop", "/webhooks/", "/", ""] {
             assert_eq!(name(unknown), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn a_source_that_stays_is_the_same_and_one_that_returns_has_its_index() {
+        let other = MAILGUN.replace("shop", "other");
+        let first = sources(MAILGUN).unwrap();
+        let (both, changes) = first.successor(&settings(&format!("{other}{MAILGUN}"))).unwrap();
+        let names =
+            |names: &[SourceName]| names.iter().map(SourceName::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&changes.added), ["mailgun/other"]);
+        assert!(changes.removed.is_empty() && changes.changed.is_empty());
+        let find = |sources: &Sources, name: &str| {
+            Arc::clone(sources.find(&format!("/webhooks/mailgun/{name}")).unwrap())
+        };
+        assert!(Arc::ptr_eq(&find(&first, "shop"), &find(&both, "shop")));
+        assert_ne!(find(&both, "shop").index, find(&both, "other").index);
+        let (without, changes) = both.successor(&settings(&other)).unwrap();
+        assert_eq!((names(&changes.removed), without.len()), (vec!["mailgun/shop".to_owned()], 1));
+        let changed = format!("{}disabled = true\n", MAILGUN.replace("'k'", "'l'"));
+        let (returned, changes) = without.successor(&settings(&changed)).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (1, 1));
+        assert_eq!(find(&returned, "shop").index, find(&first, "shop").index);
+        let (_, changes) = first.successor(&settings(&changed)).unwrap();
+        assert_eq!(names(&changes.changed), ["mailgun/shop"]);
+        let (_, changes) = first.successor(&settings(MAILGUN)).unwrap();
+        assert_eq!(changes, SourceChanges::default());
+    }
+
+    #[test]
+    fn the_limit_of_events_begins_anew_only_if_its_settings_change() {
+        let limit = |sources: &Sources| {
+            sources.find("/webhooks/mailgun/shop").unwrap().rate_limit.clone().unwrap()
+        };
+        let limited = format!("{MAILGUN}rate = 5\n");
+        let first = sources(&limited).unwrap();
+        let (same, _) = first.successor(&settings(&limited.replace("'k'", "'l'"))).unwrap();
+        assert!(Arc::ptr_eq(&limit(&first), &limit(&same)));
+        let (other, _) = first.successor(&settings(&limited.replace('5', "6"))).unwrap();
+        assert!(!Arc::ptr_eq(&limit(&first), &limit(&other)));
     }
 
     #[test]

@@ -1,24 +1,20 @@
 //! A rolling deployment under load: no request fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod client;
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use common::{generic_source, now_unix};
+use client::{Client, Posting};
 use devstack::process::{self, Child};
 use harness::{Cluster, DEADLINE, eventually, free_port, http, layout, seen};
-use testkit::load::Load;
-use testkit::{Credentials, SignedRequest};
+use testkit::Credentials;
 
 const RESTARTS: usize = 10;
-const CLIENTS: u64 = 4;
+const CLIENTS: usize = 4;
 
 /// Processes that share one listening socket, as under systemd's socket activation.
 struct Deployment {
@@ -82,81 +78,23 @@ impl Deployment {
     }
 }
 
-/// A client that keeps its connection until the server closes it.
-struct Client {
-    address: SocketAddr,
-    connection: Option<BufReader<TcpStream>>,
-}
-
-impl Client {
-    /// Returns the status, or the error of the connection.
-    fn post(&mut self, request: &SignedRequest) -> std::io::Result<u16> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => BufReader::new(TcpStream::connect(self.address)?),
-        };
-        let (path, headers, length) = (&request.path, &request.headers, request.body.len());
-        let host = self.address.to_string();
-        let head = http::head(&host, "POST", path, headers, length, true);
-        let bytes = [head.as_bytes(), &request.body].concat();
-        connection.get_mut().write_all(&bytes)?;
-        let (mut status, mut length, mut is_last, mut line) = (0, 0, false, String::new());
-        while connection.read_line(&mut line)? > 2 {
-            let lower = line.to_ascii_lowercase();
-            if let Some(rest) = lower.strip_prefix("http/1.1 ") {
-                status = rest[..3].parse().unwrap();
-            } else if let Some(rest) = lower.strip_prefix("content-length: ") {
-                length = rest.trim().parse().unwrap();
-            }
-            is_last |= lower.trim() == "connection: close";
-            line.clear();
-        }
-        connection.read_exact(&mut vec![0; length])?;
-        self.connection = (!is_last).then_some(connection);
-        Ok(status)
-    }
-}
-
 #[test]
 fn ten_restarts_under_load_fail_no_request() {
     let mut deployment = Deployment::new();
     let mut current = deployment.start();
-    let (stop, posted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let (stop, posted) = (Arc::clone(&stop), Arc::clone(&posted));
-            let mut client = Client { address: deployment.address(), connection: None };
-            let (credentials, run) = (&deployment.credentials, format!("c{number}"));
-            let mut load = Load::new(credentials, generic_source(), &run, 1, 0);
-            std::thread::spawn(move || {
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    match client.post(&load.next_request(now_unix() * 1000)) {
-                        Ok(200) => {
-                            posted.fetch_add(1, Ordering::Relaxed);
-                        }
-                        failure => failures.push(format!("{failure:?}")),
-                    }
-                    // Some clients keep their connection busy, others leave it idle between requests.
-                    std::thread::sleep(Duration::from_millis(20 * number));
-                }
-                failures
-            })
-        })
-        .collect();
+    let clients = (0..CLIENTS).map(|_| Client::new(&deployment.address().to_string())).collect();
+    let posting = Posting::start(&deployment.credentials, clients, u64::MAX);
     for restart in 0..RESTARTS {
-        let before = posted.load(Ordering::Relaxed);
+        let before = posting.posted();
         let next = deployment.start();
         eventually("requests to be accepted", DEADLINE, || {
-            seen(posted.load(Ordering::Relaxed), |posted| *posted >= before + 20)
+            seen(posting.posted(), |posted| *posted >= before + 20)
         });
         let mut old = std::mem::replace(&mut current, next);
         let status = old.child.terminate(DEADLINE).unwrap();
         assert!(status.success(), "restart {restart}, {}: {status}", old.admin);
     }
-    stop.store(true, Ordering::Relaxed);
-    let failures: Vec<String> =
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    assert!(failures.is_empty(), "{} of {posted:?}: {:?}", failures.len(), failures.first());
-    assert!(posted.load(Ordering::Relaxed) > 100);
+    let (posted, failures) = posting.stop();
+    assert!(failures.is_empty(), "{} of {posted}: {:?}", failures.len(), failures.first());
+    assert!(posted > 100);
 }

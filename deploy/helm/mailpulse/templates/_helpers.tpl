@@ -66,8 +66,8 @@ automate: { section: AUTOMATE, partitions: {{ int .Values.partitions.recipient }
 {{/* How many seconds a pod has between SIGTERM and SIGKILL. Arguments: name, values. */}}
 {{- define "mailpulse.grace" -}}
 {{- if eq .name "ingress" -}}
-{{- /* Longer than the sum of ingress.drain_delay and ingress.drain_timeout. */ -}}
-{{- add (int .values.drainDelaySeconds) (int .values.drainTimeoutSeconds) 10 -}}
+{{- /* The time of preStop counts too. The rest is longer than ingress.drain_delay and ingress.drain_timeout. */ -}}
+{{- add (int .values.spoolDrainSeconds) (int .values.drainDelaySeconds) (int .values.drainTimeoutSeconds) 10 -}}
 {{- else -}}
 {{- int .values.terminationGracePeriodSeconds -}}
 {{- end -}}
@@ -180,6 +180,13 @@ spec:
       {{- with concat $root.Values.envFrom .values.envFrom }}
       envFrom:
         {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- if .values.spoolDrainSeconds }}
+      # The ingress goes on while this waits, and publishes its spool. Usually the spool is empty, and this takes a second.
+      lifecycle:
+        preStop:
+          exec:
+            command: [mailpulse, spool, drain, --wait, {{ int .values.spoolDrainSeconds }}s]
       {{- end }}
       # A service opens its admin port before it restores its state. A restore is alive for as long as it makes progress.
       startupProbe:
