@@ -22,12 +22,17 @@ GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW, CREATE DATABASE, ALTER, DROP TA
 -- that, run `mailpulse migrate` as a user with all rights.
 REVOKE ALTER, DROP TABLE ON mailpulse.audit FROM writer;
 GRANT SELECT ON system.parts TO writer;
+GRANT SELECT ON system.databases TO writer;
 GRANT SELECT ON system.tables TO writer;
 GRANT SELECT ON system.columns TO writer;
 GRANT SELECT ON system.mutations TO writer;
 GRANT SELECT ON system.merge_tree_settings TO writer;
 GRANT SELECT ON system.projection_parts TO writer;
 GRANT SELECT ON system.view_refreshes TO writer;
+-- For several replicas, and for clickhouse.cluster, which also needs GRANT CLUSTER ON *.*.
+GRANT SYSTEM SYNC REPLICA ON mailpulse.* TO writer;
+GRANT SELECT ON system.replicas TO writer;
+GRANT SELECT ON system.clusters TO writer;
 
 -- analyst: sums, rates, alerts, and single events without what names a person. Views run with the rights of the
 -- reader, so a view is as open as the columns that it reads.

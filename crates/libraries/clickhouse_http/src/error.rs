@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::endpoints;
+
 /// A setting of `[clickhouse]` that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
@@ -50,6 +52,19 @@ impl Error {
             Self::Unreachable(_) => "clickhouse_away",
             Self::TooLarge(_) => "answer_too_large",
             Self::Refused { .. } => "clickhouse_refused",
+        }
+    }
+
+    /// Returns true if another server may answer the same query.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Unreachable(_) => true,
+            Self::TooLarge(_) => false,
+            Self::Refused { exception: Some(exception), .. } => {
+                endpoints::is_of_the_server(*exception)
+            }
+            // A proxy in front of ClickHouse.
+            Self::Refused { status, exception: None, .. } => (502..=504).contains(status),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Queries over ClickHouse's HTTP interface, for services that only read. Each query is bounded in time and in the
-//! size of its answer.
+//! size of its answer. With several URLs, a query goes to the first server that answers.
 //!
 //! `archive` and the operator's tool use the crate `clickhouse` instead, because they insert rows in its native format.
 //!
@@ -17,6 +17,7 @@
 //! ```
 
 mod client;
+pub mod endpoints;
 mod error;
 
 pub use client::{Client, Limits};

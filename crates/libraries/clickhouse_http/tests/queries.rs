@@ -90,15 +90,21 @@ async fn read(request: Request<Incoming>) -> Received {
     Received { method, path_and_query, headers, body }
 }
 
-fn client(url: &str) -> Client {
-    let settings = ClickHouseSettings {
+fn settings(url: &str) -> ClickHouseSettings {
+    ClickHouseSettings {
         url: url.to_owned(),
         ca_file: String::new(),
+        certificate_file: String::new(),
+        key_file: String::new(),
+        cluster: String::new(),
         database: "mail pulse".to_owned(),
         user: "reader".to_owned(),
         password: Secret::new("hunter2"),
-    };
-    Client::new(&settings, "mailpulse-test/1", &[("default_format", "JSONEachRow")]).unwrap()
+    }
+}
+
+fn client(url: &str) -> Client {
+    Client::new(&settings(url), "mailpulse-test/1", &[("default_format", "JSONEachRow")]).unwrap()
 }
 
 #[tokio::test]
@@ -200,4 +206,104 @@ async fn a_server_that_does_not_answer_is_given_up() {
     assert_eq!(error, Error::Timeout(limits.timeout));
     assert_eq!(error.code(), "clickhouse_timeout");
     assert_eq!(error.to_string(), "ClickHouse did not answer within 100ms");
+}
+
+/// Returns how many requests a server got.
+fn requests(server: &Server) -> usize {
+    server.received.lock().unwrap().len()
+}
+
+fn client_of(urls: &[&str]) -> Client {
+    client(&urls.join(", "))
+}
+
+const AWAY: &str = "http://127.0.0.1:1";
+
+#[tokio::test]
+async fn a_query_goes_to_the_first_server_that_answers() {
+    let readonly = "Code: 242. DB::Exception: Table is in readonly mode. (TABLE_IS_READ_ONLY)\n";
+    for first in [Some((503, "starting")), Some((500, readonly)), None] {
+        let second = Server::start(Some(200), "2").await;
+        let first = match first {
+            Some((status, text)) => Some(Server::start(Some(status), text).await),
+            None => None,
+        };
+        let url = first.as_ref().map_or_else(|| AWAY.to_owned(), Server::url);
+        let client = client_of(&[&url, &second.url()]);
+        for _ in 0..3 {
+            assert_eq!(client.query("SELECT 1", NO_PARAMETERS, LIMITS).await.unwrap(), b"2");
+        }
+        assert_eq!(requests(&second), 3);
+        assert_eq!(first.as_ref().map_or(1, requests), 1, "it is left alone for a while");
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_refused_is_not_repeated_elsewhere() {
+    let text = "Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE)\n";
+    let (first, second) =
+        (Server::start(Some(404), text).await, Server::start(Some(200), "").await);
+    let client = client_of(&[&first.url(), &second.url()]);
+    for _ in 0..2 {
+        let error = client.query("SELECT 1", NO_PARAMETERS, LIMITS).await.unwrap_err();
+        assert_eq!(error.code(), "clickhouse_refused");
+    }
+    assert_eq!((requests(&first), requests(&second)), (2, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_costs_one_query() {
+    let (first, second) = (Server::start(None, "").await, Server::start(Some(200), "2").await);
+    let client = client_of(&[&first.url(), &second.url()]);
+    let limits = Limits { timeout: Duration::from_millis(100), ..LIMITS };
+    let error = client.query("SELECT 1", NO_PARAMETERS, limits).await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_timeout");
+    assert_eq!(client.query("SELECT 1", NO_PARAMETERS, LIMITS).await.unwrap(), b"2");
+    assert_eq!((requests(&first), requests(&second)), (1, 1));
+}
+
+/// It would be stored twice.
+#[tokio::test]
+async fn an_insert_is_not_repeated_if_a_server_may_have_run_it() {
+    let (first, second) = (Server::start(Some(503), "").await, Server::start(Some(200), "").await);
+    let client = client_of(&[AWAY, &first.url(), &second.url()]);
+    let insert = "\ninsert INTO audit SELECT 1";
+    let error = client.query(insert, NO_PARAMETERS, LIMITS).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { status: 503, .. }), "{error:?}");
+    assert_eq!((requests(&first), requests(&second)), (1, 0));
+    client.query(insert, NO_PARAMETERS, LIMITS).await.unwrap();
+    assert_eq!((requests(&first), requests(&second)), (1, 1));
+}
+
+#[tokio::test]
+async fn the_error_of_the_last_server_is_returned_if_none_answers() {
+    let first = Server::start(Some(503), "starting").await;
+    let client = client_of(&[&first.url(), AWAY]);
+    let error = client.query("SELECT 1", NO_PARAMETERS, LIMITS).await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_away");
+    // All are asked again.
+    client.query("SELECT 1", NO_PARAMETERS, LIMITS).await.unwrap_err();
+    assert_eq!(requests(&first), 2);
+}
+
+#[tokio::test]
+async fn a_proxy_may_require_a_certificate_of_the_client() {
+    let server = Server::start(Some(200), "1").await;
+    let dirs = devstack::Dirs::new().unwrap();
+    let authority = devstack::Authority::new(&dirs).unwrap();
+    let identity = authority.server().unwrap();
+    let upstream = server.address.to_string();
+    let front = devstack::TlsFront::start_mutual(&upstream, &identity, &authority).unwrap();
+    let client = authority.client("console").unwrap();
+    let path = |path: &std::path::Path| path.display().to_string();
+    let mut settings = settings(&format!("https://{}", front.address()));
+    settings.ca_file = path(authority.ca_file());
+    let ask = async |settings: &ClickHouseSettings| {
+        let client = Client::new(settings, "mailpulse-test/1", &[]).unwrap();
+        client.query("SELECT 1", NO_PARAMETERS, LIMITS).await
+    };
+    assert_eq!(ask(&settings).await.unwrap_err().code(), "clickhouse_away");
+    settings.certificate_file = path(&client.certificate);
+    settings.key_file = path(&client.key);
+    assert_eq!(ask(&settings).await.unwrap(), b"1");
 }

@@ -1,4 +1,7 @@
 use clickhouse::error::Error;
+use clickhouse_http::endpoints;
+use hyper_util::client::legacy::Error as LegacyError;
+use rustls::AlertDescription;
 
 /// The error codes of ClickHouse whose cause is the content of a row, from its
 /// `src/Common/ErrorCodes.cpp`. After any other error the insert is retried until it succeeds,
@@ -43,6 +46,9 @@ pub enum ClickHouseError {
     /// happened.
     #[error("ClickHouse cannot be reached: {0}")]
     Unreachable(String),
+    /// There is no connection, so the server cannot have run the statement.
+    #[error("ClickHouse cannot be reached: {0}")]
+    NoConnection(String),
     /// The server's certificate is not accepted.
     #[error(
         "ClickHouse's certificate is not accepted: {0}; set clickhouse.ca_file to the certificate of \
@@ -55,6 +61,12 @@ pub enum ClickHouseError {
          https_port (8443), http:// its http_port (8123)"
     )]
     Protocol(String),
+    /// The server requires a certificate of the client, or does not trust the one that it gets.
+    #[error(
+        "ClickHouse does not accept the certificate of the client: {0}; set clickhouse.certificate_file and \
+         clickhouse.key_file to a certificate of an authority that ClickHouse trusts, and to its private key"
+    )]
+    ClientCertificate(String),
     /// ClickHouse rejected user or password.
     #[error("ClickHouse rejected the login: {0}; check clickhouse.user and clickhouse.password")]
     Login(String),
@@ -73,13 +85,31 @@ impl ClickHouseError {
     /// Returns the stable code for logs, metrics and the reason of a hold.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "clickhouse_away",
+            Self::Unreachable(_) | Self::NoConnection(_) => "clickhouse_away",
             Self::Certificate(_) => "clickhouse_certificate",
+            Self::ClientCertificate(_) => "clickhouse_client_certificate",
             Self::Protocol(_) => "clickhouse_protocol",
             Self::Login(_) => "clickhouse_login",
             Self::Timeout => "clickhouse_timeout",
             Self::Row(_) => "row_refused",
             Self::Other(_) => "clickhouse_refused",
+        }
+    }
+}
+
+impl ClickHouseError {
+    /// Returns true if another server may do what this one has not done.
+    pub fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Unreachable(_)
+            | Self::NoConnection(_)
+            | Self::Certificate(_)
+            | Self::ClientCertificate(_)
+            | Self::Protocol(_)
+            | Self::Timeout => true,
+            Self::Login(_) | Self::Row(_) => false,
+            // A text without a code is that of a proxy in front of ClickHouse.
+            Self::Other(text) => code_of(text).is_none_or(endpoints::is_of_the_server),
         }
     }
 }
@@ -92,8 +122,12 @@ impl From<Error> for ClickHouseError {
                 let text = with_causes(&*source);
                 match tls_error(&*source) {
                     Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(text),
+                    Some(rustls::Error::AlertReceived(alert)) if is_of_the_client(*alert) => {
+                        Self::ClientCertificate(text)
+                    }
                     Some(_) => Self::Protocol(text),
                     None if is_not_http(&*source) => Self::Protocol(text),
+                    None if has_no_connection(&*source) => Self::NoConnection(text),
                     None => Self::Unreachable(text),
                 }
             }
@@ -140,11 +174,38 @@ fn causes<'e>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
+/// Returns true if a server reports with this alert that it does not accept the certificate of its client.
+const fn is_of_the_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied
+            // The certificate names an authority that the server trusts, whose key did not sign it.
+            | AlertDescription::DecryptError
+    )
+}
+
+/// Returns true if there was no connection to the server.
+fn has_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(LegacyError::is_connect))
+}
+
 /// Returns true if the text contains `Code: N` with one of these codes.
 fn has_code(text: &str, codes: &[(u32, &str)]) -> bool {
-    let Some((_, rest)) = text.split_once("Code: ") else { return false };
+    code_of(text).is_some_and(|code| codes.iter().any(|&(known, _)| known == code))
+}
+
+/// Returns the `N` of `Code: N` in a text.
+pub(crate) fn code_of(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("Code: ")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    rest[..digits].parse().is_ok_and(|code: u32| codes.iter().any(|&(known, _)| known == code))
+    rest[..digits].parse().ok()
 }
 
 /// Returns the first thousand characters. Some messages quote whole rows.
@@ -176,6 +237,16 @@ mod tests {
             ("Code: ", "clickhouse_refused"),
         ] {
             assert_eq!(of(text).code(), code, "{text}");
+        }
+        for (text, expected) in [
+            ("Code: 242. DB::Exception: Table is in readonly mode", true),
+            ("Code: 999. Coordination::Exception: Session expired", true),
+            ("502 Bad Gateway", true),
+            ("Code: 60. DB::Exception: Table x does not exist", false),
+            ("Code: 469. DB::Exception: Constraint is violated", false),
+            ("Code: 516. DB::Exception: default: Authentication failed", false),
+        ] {
+            assert_eq!(of(text).is_of_the_server(), expected, "{text}");
         }
         assert_eq!(ClickHouseError::from(Error::TimedOut).code(), "clickhouse_timeout");
         let away = std::io::Error::other("connection refused");

@@ -25,6 +25,7 @@ mod inserter;
 mod meters;
 pub mod native;
 mod partition;
+mod replicas;
 pub mod retention;
 pub mod rollup;
 pub mod schema;

@@ -24,7 +24,8 @@ use std::time::Duration;
 use kafka::ranges::Range;
 
 use crate::clickhouse_error::ClickHouseError;
-use crate::server::Server;
+use crate::server::{ANSWER_TIMEOUT, Server};
+use crate::tables::Table;
 use sql::Rows;
 
 /// A table of sums by time, which a view fills from `events`.
@@ -86,21 +87,30 @@ pub(crate) async fn repair(
         let Some(select) = select_of(server, rollup.view).await? else { continue };
         let columns = columns(server, rollup.table).await?;
         let rows = Rows { server, partition, extent };
-        execute(server, extent, &sql::correction(rows, rollup, &columns, &select)).await?;
+        let correction = sql::correction(rows, rollup, &columns, &select);
+        execute(server, extent, &correction, rollup.table).await?;
     }
     if let Some(select) = select_of(server, LIVES.1).await? {
         let columns = columns(server, LIVES.1).await?;
         let rows = Rows { server, partition, extent };
-        execute(server, extent, &sql::repetition(rows, LIVES.0, &columns, &select)).await?;
+        let repetition = sql::repetition(rows, LIVES.0, &columns, &select);
+        execute(server, extent, &repetition, LIVES.0).await?;
     }
     Ok(())
 }
 
-async fn execute(server: &Server, extent: Extent, sql: &str) -> Result<(), ClickHouseError> {
-    match extent {
-        Extent::Rows(_) => server.execute(sql, true).await,
-        Extent::Everything => server.execute_long(sql, EVERYTHING_TIMEOUT).await,
-    }
+/// Runs a statement that compares a table with the rows, on a server that has all of both.
+async fn execute(
+    server: &Server,
+    extent: Extent,
+    sql: &str,
+    table: &str,
+) -> Result<(), ClickHouseError> {
+    let limit = match extent {
+        Extent::Rows(_) => ANSWER_TIMEOUT,
+        Extent::Everything => EVERYTHING_TIMEOUT,
+    };
+    server.execute_caught_up(sql, &[Table::Events.name(), table], limit).await
 }
 
 /// A rollup that does not match the rows.

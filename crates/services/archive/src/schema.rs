@@ -1,14 +1,23 @@
 //! Creates the tables from the numbered files in `schemas/clickhouse/`, and checks them before
 //! anything is inserted.
 
+mod error;
+mod layout;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::clickhouse_error::ClickHouseError;
 use crate::server::Server;
 use crate::tables::Table;
+pub use error::SchemaError;
+pub use layout::Layout;
+
+/// How long a statement of a file may take. On a cluster, ClickHouse waits for all replicas.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// One file of `schemas/clickhouse/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,69 +87,6 @@ const DEDUPLICATED: [&str; 14] = [
     "message_life",
 ];
 
-/// The reason why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
-    /// A statement failed.
-    #[error("{0}")]
-    ClickHouse(#[from] ClickHouseError),
-    /// The name of the database would need quoting.
-    #[error(
-        "`{0}` cannot be the name of the database; set clickhouse.database to a name of letters, \
-         digits and _ that does not start with a digit"
-    )]
-    DatabaseName(String),
-    /// A file that was applied has changed since.
-    #[error(
-        "{name} was applied to `{database}` with different content; restore the file and put the \
-         change into a new one"
-    )]
-    MigrationChanged { name: &'static str, database: String },
-    /// A table does not exist.
-    #[error(
-        "table `{database}.{table}` does not exist; set archive.migrate = true, or apply the files of \
-         schemas/clickhouse/ to the database"
-    )]
-    TableMissing { database: String, table: &'static str },
-    /// The deduplication window of a table is 0.
-    #[error(
-        "table `{database}.{table}` ({engine}) does not deduplicate repeated inserts; run ALTER TABLE \
-         {database}.{table} MODIFY SETTING {setting} = 10000"
-    )]
-    DeduplicationOff {
-        database: String,
-        table: &'static str,
-        engine: String,
-        /// The setting that is 0.
-        setting: &'static str,
-    },
-    /// The engine of a table cannot deduplicate inserts.
-    #[error(
-        "table `{database}.{table}` has the engine {engine}, which cannot deduplicate repeated \
-         inserts; use an engine of the MergeTree family"
-    )]
-    WrongEngine { database: String, table: &'static str, engine: String },
-}
-
-impl SchemaError {
-    /// Returns the stable code for logs.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::ClickHouse(error) => error.code(),
-            Self::DatabaseName(_) => "database_name",
-            Self::MigrationChanged { .. } => "migration_changed",
-            Self::TableMissing { .. } => "table_missing",
-            Self::DeduplicationOff { .. } => "deduplication_off",
-            Self::WrongEngine { .. } => "wrong_engine",
-        }
-    }
-
-    /// Returns true if the operation may succeed when it is retried.
-    pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::ClickHouse(ClickHouseError::Unreachable(_) | ClickHouseError::Timeout))
-    }
-}
-
 impl Migration {
     /// Returns the SHA-256 of the file in lower-case hexadecimal.
     pub fn checksum(&self) -> String {
@@ -153,9 +99,10 @@ impl Migration {
     }
 
     /// Returns the statements that are run to apply the file.
-    fn adapted_statements(&self) -> impl Iterator<Item = Cow<'static, str>> {
+    fn adapted(&self, layout: &Layout) -> impl Iterator<Item = Cow<'static, str>> {
         let is_superseded = SUPERSEDED.contains(&self.version);
-        self.statements().filter(move |_| !is_superseded).map(adapted)
+        let statements = self.statements().filter(move |_| !is_superseded);
+        statements.map(|statement| layout.adapt(statement))
     }
 }
 
@@ -170,29 +117,22 @@ const SUPERSEDED: [u32; 1] = [5];
 /// # Errors
 /// See [`SchemaError`].
 pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
-    let database = checked_name(server.database())?;
-    server.execute(&format!("CREATE DATABASE IF NOT EXISTS {database}"), false).await?;
-    // The first file creates the table that lists the applied files.
-    let Some((first, _)) = MIGRATIONS.split_first() else { return Ok(()) };
-    for statement in first.statements() {
-        server.execute(statement, true).await?;
+    let pending = pending(server).await?;
+    let database = server.database();
+    if pending.migrations.is_empty() {
+        return Ok(());
     }
-    let applied = server
-        .pairs(
-            &format!("SELECT toString(version), checksum FROM {database}.schema_migrations"),
-            &[],
-        )
-        .await?;
-    for migration in MIGRATIONS {
-        let version = migration.version.to_string();
-        let checksum = migration.checksum();
-        let mut recorded = applied.iter().filter(|(applied, _)| *applied == version).peekable();
-        if recorded.peek().is_none() {
-            apply(server, migration, &checksum).await?;
-        } else if !recorded.any(|(_, applied)| *applied == checksum) {
-            let (name, database) = (migration.name, database.to_owned());
-            return Err(SchemaError::MigrationChanged { name, database });
-        }
+    if server.count() > 1 && pending.layout == Layout::OneServer {
+        let (database, table, engine) = (database.to_owned(), "events".into(), "MergeTree".into());
+        return Err(SchemaError::NotReplicated { database, table, engine });
+    }
+    if pending.migrations.len() == MIGRATIONS.len() {
+        let clause = pending.layout.clause();
+        let create = format!("CREATE DATABASE IF NOT EXISTS {database}{clause}");
+        server.execute(&create, false).await?;
+    }
+    for migration in &pending.migrations {
+        apply(server, migration, &pending.layout).await?;
     }
     Ok(())
 }
@@ -201,12 +141,13 @@ pub async fn migrate(server: &Server) -> Result<(), SchemaError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     pub migrations: Vec<Migration>,
+    pub layout: Layout,
 }
 
 impl Pending {
     /// Returns the statements that [`migrate`] would run.
     pub fn statements(&self) -> impl Iterator<Item = Cow<'static, str>> {
-        self.migrations.iter().flat_map(Migration::adapted_statements)
+        self.migrations.iter().flat_map(|migration| migration.adapted(&self.layout))
     }
 }
 
@@ -216,6 +157,7 @@ impl Pending {
 /// See [`SchemaError`].
 pub async fn pending(server: &Server) -> Result<Pending, SchemaError> {
     let database = checked_name(server.database())?;
+    let layout = layout(server).await?;
     let has_migrations = server
         .pairs(
             "SELECT name, '' FROM system.tables WHERE database = ? AND name = 'schema_migrations'",
@@ -223,43 +165,54 @@ pub async fn pending(server: &Server) -> Result<Pending, SchemaError> {
         )
         .await?;
     if has_migrations.is_empty() {
-        return Ok(Pending { migrations: MIGRATIONS.to_vec() });
+        return Ok(Pending { migrations: MIGRATIONS.to_vec(), layout });
     }
     let applied = format!("SELECT toString(version), checksum FROM {database}.schema_migrations");
     let applied = server.pairs(&applied, &[]).await?;
-    let is_applied = |migration: &Migration| {
-        applied.iter().any(|(version, _)| *version == migration.version.to_string())
-    };
-    let migrations =
-        MIGRATIONS.iter().filter(|migration| !is_applied(migration)).copied().collect();
-    Ok(Pending { migrations })
+    let mut migrations = Vec::new();
+    for migration in MIGRATIONS {
+        let version = migration.version.to_string();
+        let mut recorded = applied.iter().filter(|(applied, _)| *applied == version).peekable();
+        if recorded.peek().is_none() {
+            migrations.push(*migration);
+        } else if !recorded.any(|(_, applied)| *applied == migration.checksum()) {
+            let (name, database) = (migration.name, database.to_owned());
+            return Err(SchemaError::MigrationChanged { name, database });
+        }
+    }
+    Ok(Pending { migrations, layout })
 }
 
-/// How the first release divided `events` into partitions: by a time that providers can claim.
-const PARTITIONED_BEFORE: &str = "PARTITION BY toYYYYMM(occurred_at)";
-/// How a new table is divided: by our own clock. ClickHouse cannot change this of an existing table;
-/// docs/operations.md says how to copy one.
-const PARTITIONED: &str = "PARTITION BY toYYYYMM(received_at)";
-
-/// Returns a statement of a file as it is run: a new table `events` is divided by [`PARTITIONED`]. The statement does
-/// not change a table that exists.
-fn adapted(statement: &'static str) -> Cow<'static, str> {
-    if statement.contains(PARTITIONED_BEFORE) {
-        statement.replace(PARTITIONED_BEFORE, PARTITIONED).into()
-    } else {
-        statement.into()
+/// Returns on which servers the database is, or will be.
+async fn layout(server: &Server) -> Result<Layout, SchemaError> {
+    let sql = "SELECT engine, '' FROM system.databases WHERE name = ?";
+    let engine = server.pairs(sql, &[server.database()]).await?;
+    match engine.first().map(|(engine, _)| engine.as_str()) {
+        Some("Replicated") => return Ok(Layout::ReplicatedDatabase),
+        Some("Shared") => return Ok(Layout::SharedDatabase),
+        _ if server.cluster().is_empty() => return Ok(Layout::OneServer),
+        _ => {}
+    }
+    let cluster = server.cluster().to_owned();
+    let sql = "SELECT toString(uniqExact(shard_num)), '' FROM system.clusters WHERE cluster = ?";
+    let shards = server.pairs(sql, &[&cluster]).await?;
+    match shards.first().map_or("0", |(shards, _)| shards.as_str()) {
+        "0" => Err(SchemaError::ClusterUnknown(cluster)),
+        "1" => Ok(Layout::Cluster(cluster)),
+        shards => Err(SchemaError::SeveralShards { cluster, shards: shards.to_owned() }),
     }
 }
 
 async fn apply(
     server: &Server,
     migration: &Migration,
-    checksum: &str,
+    layout: &Layout,
 ) -> Result<(), ClickHouseError> {
-    for statement in migration.adapted_statements() {
-        server.execute(&statement, true).await?;
+    for statement in migration.adapted(layout) {
+        server.execute_long(&statement, STATEMENT_TIMEOUT).await?;
     }
     let Migration { version, name, .. } = migration;
+    let checksum = migration.checksum();
     let insert = format!(
         "INSERT INTO schema_migrations (version, name, checksum) SETTINGS async_insert = 0 \
          VALUES ({version}, '{name}', '{checksum}')"
@@ -270,11 +223,59 @@ async fn apply(
 }
 
 /// Checks that every table exists and deduplicates inserts, and passes the size of each
-/// deduplication window to `server`.
+/// deduplication window to `server`. With several servers, checks that they are replicas; those that do not answer are
+/// not checked.
 ///
 /// # Errors
 /// See [`SchemaError`].
 pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
+    if server.count() == 1 {
+        return check_one(server).await;
+    }
+    let (mut paths, mut last_error) = (Vec::new(), None);
+    for (url, mut one) in server.each() {
+        let path = match check_one(&mut one).await {
+            Ok(()) => path_of_events(&one).await,
+            Err(error) => Err(error),
+        };
+        match path {
+            Ok(path) => paths.push((url, path)),
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(server = url, %error, "a replica of ClickHouse does not answer; it is not checked");
+                last_error = Some(error);
+            }
+            Err(error) => return Err(SchemaError::OfServer { url, error: Box::new(error) }),
+        }
+    }
+    let Some((one, first)) = paths.first() else { return last_error.map_or(Ok(()), Err) };
+    if let Some((other, _)) = paths.iter().find(|(_, path)| path != first) {
+        let (one, other) = (one.clone(), other.clone());
+        return Err(SchemaError::DifferentReplicas { one, other });
+    }
+    pin_newer(server).await?;
+    server.catch_up_before_reads();
+    Ok(())
+}
+
+/// Returns the path of the table `events` in Keeper. Empty for a table that ClickHouse Cloud replicates.
+async fn path_of_events(server: &Server) -> Result<String, SchemaError> {
+    let sql =
+        "SELECT zookeeper_path, '' FROM system.replicas WHERE database = ? AND table = 'events'";
+    let paths = server.pairs(sql, &[server.database()]).await?;
+    Ok(paths.into_iter().next().unwrap_or_default().0)
+}
+
+/// Pins the settings that only some versions of ClickHouse have.
+async fn pin_newer(server: &mut Server) -> Result<(), SchemaError> {
+    let sql = "SELECT name, value FROM system.settings WHERE name = 'deduplicate_insert'";
+    if !server.pairs(sql, &[]).await?.is_empty() {
+        // Versions that have this setting give it precedence over insert_deduplicate.
+        server.pin("deduplicate_insert", "enable");
+    }
+    Ok(())
+}
+
+async fn check_one(server: &mut Server) -> Result<(), SchemaError> {
     let database = checked_name(server.database())?.to_owned();
     let tables = server
         .pairs(
@@ -290,13 +291,7 @@ pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
             &[],
         )
         .await?;
-    let newer = server
-        .pairs("SELECT name, value FROM system.settings WHERE name = 'deduplicate_insert'", &[])
-        .await?;
-    if !newer.is_empty() {
-        // Versions that have this setting give it precedence over insert_deduplicate.
-        server.pin("deduplicate_insert", "enable");
-    }
+    pin_newer(server).await?;
     for table in DEDUPLICATED {
         let Some(engine_full) = tables.get(table) else {
             return Err(SchemaError::TableMissing { database, table });
@@ -307,7 +302,26 @@ pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
             server.set_window(insert_table, window);
         }
     }
+    if server.is_one_of_several() {
+        let plain = tables.into_iter().find(|(_, engine)| is_plain(engine_name(engine)));
+        if let Some((table, engine)) = plain {
+            let engine = engine_name(&engine).to_owned();
+            return Err(SchemaError::NotReplicated { database, table, engine });
+        }
+    }
     Ok(())
+}
+
+/// Returns the name of an engine without its arguments.
+fn engine_name(engine_full: &str) -> &str {
+    engine_full.split([' ', '(']).next().unwrap_or_default()
+}
+
+/// Whether tables of an engine have their rows on one server only.
+fn is_plain(engine: &str) -> bool {
+    engine.ends_with("MergeTree")
+        && !engine.starts_with("Replicated")
+        && !engine.starts_with("Shared")
 }
 
 /// Returns the size of a table's deduplication window, in inserts. Returns `None` if the engine
@@ -318,13 +332,13 @@ fn window(
     engine_full: &str,
     defaults: &[(String, String)],
 ) -> Result<Option<u64>, SchemaError> {
-    let engine = engine_full.split([' ', '(']).next().unwrap_or_default();
+    let engine = engine_name(engine_full);
     let owned = || (database.to_owned(), engine.to_owned());
     if !engine.ends_with("MergeTree") {
         let (database, engine) = owned();
         return Err(SchemaError::WrongEngine { database, table, engine });
     }
-    let replicated = engine.starts_with("Replicated") || engine.starts_with("Shared");
+    let replicated = !is_plain(engine);
     let setting = if replicated {
         "replicated_deduplication_window"
     } else {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use clickhouse::insert_formatted::InsertFormatted;
 use clickhouse::{Client, Compression};
 use kafka::ranges::Range;
 use kafka::{Offset, TopicPartition};
@@ -13,12 +14,13 @@ use crate::clickhouse_error::ClickHouseError;
 use crate::event_key::EventKey;
 use crate::https::{self, HttpsError};
 use crate::native::Block;
+use crate::replicas::{Repeatable, Replicas};
 use crate::tables::Table;
 
 /// If a piece of a block cannot be sent within this time, the connection is dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest time that an insert of a few megabytes, or a query, may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The settings on which the effect of a repeated insert depends. Sent with every insert, so that
 /// the profiles of the server cannot change them.
@@ -67,16 +69,22 @@ impl StoredRows {
     }
 }
 
-/// A client of ClickHouse. Clones share their connections.
+/// A client of ClickHouse: of one server, or of several replicas, of which the first that answers is asked. Clones share
+/// their connections.
 #[derive(Clone)]
 pub struct Server {
-    client: Client,
+    replicas: Replicas,
+    /// True if this is one of several servers of the settings.
+    has_others: bool,
+    cluster: String,
     database: String,
     /// The deduplication window of each table, in inserts. A table whose window is not known is
     /// missing.
     windows: HashMap<Table, u64>,
     /// How long rows of `events` and their sums are kept. `None`: for ever.
     rows_and_sums_kept: Option<Duration>,
+    /// True if a read must first wait for what other replicas have stored.
+    must_catch_up: bool,
     pinned: Vec<(&'static str, &'static str)>,
 }
 
@@ -88,17 +96,23 @@ impl Server {
     pub fn new(settings: &ClickHouseSettings) -> Result<Self, HttpsError> {
         // Compression is off because it would be the most expensive part of an insert to a server
         // on the same network.
-        let client = https::client(settings)?
-            .with_url(&settings.url)
-            .with_user(&settings.user)
-            .with_password(settings.password.expose())
-            .with_compression(Compression::None)
-            .with_product_info("mailpulse-archive", env!("CARGO_PKG_VERSION"));
+        let with_login = |client: Client| {
+            client
+                .with_user(&settings.user)
+                .with_password(settings.password.expose())
+                .with_compression(Compression::None)
+                .with_product_info("mailpulse-archive", env!("CARGO_PKG_VERSION"))
+        };
+        let clients = https::clients(settings)?.into_iter().map(with_login);
+        let names = settings.urls().into_iter().map(without_login);
         Ok(Self {
-            client,
+            replicas: Replicas::new(clients.zip(names).collect()),
+            has_others: false,
+            cluster: settings.cluster.clone(),
             database: settings.database.clone(),
             windows: HashMap::new(),
             rows_and_sums_kept: None,
+            must_catch_up: false,
             pinned: PINNED.to_vec(),
         })
     }
@@ -106,6 +120,34 @@ impl Server {
     /// Returns the name of the database with the tables.
     pub fn database(&self) -> &str {
         &self.database
+    }
+
+    /// Returns the name of the cluster on which migrations run. Empty: they run on one server.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Returns each server of the settings by itself, with its URL without user and password.
+    pub fn each(&self) -> impl Iterator<Item = (String, Self)> {
+        self.replicas.each().map(|replicas| {
+            let name = replicas.name(0).to_owned();
+            (name, Self { replicas, has_others: self.count() > 1, ..self.clone() })
+        })
+    }
+
+    /// Returns how many servers the settings have.
+    pub fn count(&self) -> usize {
+        self.replicas.count()
+    }
+
+    /// Returns true if other servers have the same tables.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.has_others || !self.cluster.is_empty()
+    }
+
+    /// Makes reads wait for what other replicas have stored. The tables must be replicated.
+    pub(crate) fn catch_up_before_reads(&mut self) {
+        self.must_catch_up = true;
     }
 
     /// Sets the deduplication window of a table: the number of its last inserts that ClickHouse
@@ -139,11 +181,17 @@ impl Server {
     /// # Errors
     /// See [`ClickHouseError`].
     pub async fn execute(&self, sql: &str, in_database: bool) -> Result<(), ClickHouseError> {
-        let mut query = self.client.query_raw(sql);
-        if in_database {
-            query = query.with_setting("database", &self.database);
+        let mut attempts = self.replicas.attempts(Repeatable::No).await;
+        loop {
+            let mut query = attempts.client().query_raw(sql);
+            if in_database {
+                query = query.with_setting("database", &self.database);
+            }
+            let answer = within(query.execute()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
         }
-        within(query.execute()).await
     }
 
     /// Like [`Self::execute`] in the configured database, for a statement that may take this long. ClickHouse does not
@@ -152,11 +200,14 @@ impl Server {
     /// # Errors
     /// See [`ClickHouseError`].
     pub async fn execute_long(&self, sql: &str, limit: Duration) -> Result<(), ClickHouseError> {
-        let query = self.client.query_raw(sql).with_setting("database", &self.database);
-        let query = query.with_setting("log_queries", "0");
-        match tokio::time::timeout(limit, query.execute()).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(ClickHouseError::Timeout),
+        let mut attempts = self.replicas.attempts(Repeatable::No).await;
+        loop {
+            let query = attempts.client().query_raw(sql).with_setting("database", &self.database);
+            let query = query.with_setting("log_queries", "0");
+            let answer = within_time(limit, query.execute()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
         }
     }
 
@@ -170,11 +221,15 @@ impl Server {
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {
         // A question mark in SQL stands for a value.
-        let query = self.client.query(&sql.replace('?', "??"));
-        let query = query.with_setting("database", &self.database).with_setting("log_queries", "0");
-        match tokio::time::timeout(limit, query.fetch_all()).await {
-            Ok(rows) => Ok(rows?),
-            Err(_) => Err(ClickHouseError::Timeout),
+        let sql = sql.replace('?', "??");
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let query = attempts.client().query(&sql).with_setting("database", &self.database);
+            let query = query.with_setting("log_queries", "0");
+            let answer = within_time(limit, query.fetch_all()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
         }
     }
 
@@ -188,8 +243,15 @@ impl Server {
         sql: &str,
         values: &[&str],
     ) -> Result<Vec<(String, String)>, ClickHouseError> {
-        let query = values.iter().fold(self.client.query(sql), |query, value| query.bind(value));
-        within(query.fetch_all()).await
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let query = attempts.client().query(sql);
+            let query = values.iter().fold(query, |query, value| query.bind(value));
+            let answer = within(query.fetch_all()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
+        }
     }
 
     /// Runs a query that returns rows. Unqualified table names refer to the configured database. Each `?`
@@ -201,8 +263,15 @@ impl Server {
     where
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        let query = self.client.query(sql).with_setting("database", &self.database);
-        within(values.iter().fold(query, |query, value| query.bind(value)).fetch_all()).await
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let query = attempts.client().query(sql).with_setting("database", &self.database);
+            let query = values.iter().fold(query, |query, value| query.bind(value));
+            let answer = within(query.fetch_all()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
+        }
     }
 
     /// Runs a query that returns rows, with parameters: `{name:Type}` in the SQL. Unqualified table names refer to the
@@ -219,10 +288,17 @@ impl Server {
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {
         // A question mark in SQL stands for a value.
-        let query = self.client.query(&sql.replace('?', "??"));
-        let query = query.with_setting("database", &self.database);
-        let query = parameters.iter().fold(query, |query, (name, value)| query.param(name, value));
-        within(query.fetch_all()).await
+        let sql = sql.replace('?', "??");
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let query = attempts.client().query(&sql).with_setting("database", &self.database);
+            let query =
+                parameters.iter().fold(query, |query, (name, value)| query.param(name, value));
+            let answer = within(query.fetch_all()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
+        }
     }
 
     /// Inserts a block with a deduplication token. Repeating the insert changes nothing as long as
@@ -239,21 +315,23 @@ impl Server {
     ) -> Result<(), ClickHouseError> {
         let columns: Vec<&str> = table.columns().iter().map(|&(name, _)| name).collect();
         let sql = format!("INSERT INTO {} ({}) FORMAT Native", table.name(), columns.join(", "));
-        let insert =
-            self.client.insert_formatted_with(sql).with_setting("database", &self.database);
         let own = if table == Table::Events { &PINNED_FOR_EVENTS[..] } else { &[] };
-        let insert = self
-            .pinned
-            .iter()
-            .chain(own)
-            .fold(insert, |insert, &(name, value)| insert.with_setting(name, value));
-        let mut insert = insert
-            .with_setting("insert_deduplication_token", token)
-            .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
-        for piece in &block.pieces {
-            insert.send(piece.clone()).await?;
+        let mut attempts = self.replicas.attempts(Repeatable::No).await;
+        loop {
+            let insert = attempts.client().insert_formatted_with(sql.as_str());
+            let insert = insert.with_setting("database", &self.database);
+            let insert = self
+                .pinned
+                .iter()
+                .chain(own)
+                .fold(insert, |insert, &(name, value)| insert.with_setting(name, value));
+            let insert = insert
+                .with_setting("insert_deduplication_token", token)
+                .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
+            if let Some(answer) = attempts.settle(send(insert, block).await) {
+                return answer;
+            }
         }
-        Ok(insert.end().await?)
     }
 
     /// Returns the rows of a range that are stored in the table.
@@ -271,9 +349,19 @@ impl Server {
             "SELECT kafka_offset, _block_number FROM {database}.{name} WHERE kafka_partition = ? \
              AND kafka_offset BETWEEN ? AND ? ORDER BY kafka_offset"
         );
-        let query = self.client.query(&sql).bind(partition.partition);
-        let query = query.bind(range.first.0).bind(range.last.0);
-        let rows: Vec<(u64, u64)> = within(query.fetch_all()).await?;
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        let rows = loop {
+            let read = async |client: &Client| {
+                self.catch_up(client, name).await?;
+                let query = client.query(&sql).bind(partition.partition);
+                let query = query.bind(range.first.0).bind(range.last.0);
+                within(query.fetch_all::<(u64, u64)>()).await
+            };
+            let answer = read(attempts.client()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                break answer?;
+            }
+        };
         let Some(oldest) = rows.iter().map(|&(_, insert)| insert).min() else {
             return Ok(StoredRows::default());
         };
@@ -315,12 +403,21 @@ impl Server {
              AND kafka_partition = ? AND kafka_offset < ?",
             times.join(", ")
         );
-        let query = self.client.query(&sql);
-        let query = query.bind(distinct(|key| &key.source)).bind(distinct(|key| key.kind.as_str()));
-        let query = query.bind(distinct(|key| &key.event_id));
-        let query = query.bind(partition.partition).bind(before.0);
-        let ids: Vec<String> = within(query.fetch_all()).await?;
-        Ok(ids.into_iter().collect())
+        let (sources, kinds) = (distinct(|key| &key.source), distinct(|key| key.kind.as_str()));
+        let ids = distinct(|key| &key.event_id);
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let read = async |client: &Client| {
+                self.catch_up(client, name).await?;
+                let query = client.query(&sql).bind(&sources).bind(&kinds).bind(&ids);
+                let query = query.bind(partition.partition).bind(before.0);
+                within(query.fetch_all::<String>()).await
+            };
+            let answer = read(attempts.client()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer.map(|ids| ids.into_iter().collect());
+            }
+        }
     }
 
     /// Returns the greatest offset of a partition that is stored in the table, if it is at least
@@ -339,8 +436,18 @@ impl Server {
             "SELECT count(), max(kafka_offset) FROM {database}.{name} \
              WHERE kafka_partition = ? AND kafka_offset >= ?"
         );
-        let query = self.client.query(&sql).bind(partition).bind(from);
-        let (rows, newest): (u64, u64) = within(query.fetch_one()).await?;
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        let (rows, newest) = loop {
+            let read = async |client: &Client| {
+                self.catch_up(client, name).await?;
+                let query = client.query(&sql).bind(partition).bind(from);
+                within(query.fetch_one::<(u64, u64)>()).await
+            };
+            let answer = read(attempts.client()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                break answer?;
+            }
+        };
         Ok((rows > 0).then(|| Offset(newest.cast_signed())))
     }
 
@@ -349,23 +456,84 @@ impl Server {
     /// of its sources. `_block_number` of a row is the number of the insert that stored it. The
     /// difference of both numbers is therefore at least the number of inserts since.
     async fn newest_insert(&self, table: Table) -> Result<i64, ClickHouseError> {
-        let query = self
-            .client
-            .query(
-                "SELECT max(max_block_number) FROM system.parts \
-                 WHERE active AND database = ? AND table = ?",
-            )
-            .bind(&self.database)
-            .bind(table.name());
-        within(query.fetch_one()).await
+        let sql = "SELECT max(max_block_number) FROM system.parts \
+                   WHERE active AND database = ? AND table = ?";
+        let mut attempts = self.replicas.attempts(Repeatable::Yes).await;
+        loop {
+            let query = attempts.client().query(sql).bind(&self.database).bind(table.name());
+            let answer = within(query.fetch_one()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
+        }
     }
+
+    /// Waits until the server has all rows of a table that any replica has acknowledged, and all tables that depend on it
+    /// can be compared with it. Does nothing without replicas.
+    async fn catch_up(&self, client: &Client, table: &str) -> Result<(), ClickHouseError> {
+        if !self.must_catch_up {
+            return Ok(());
+        }
+        let sync = format!("SYSTEM SYNC REPLICA {}.{table} LIGHTWEIGHT", self.database);
+        within(client.query_raw(&sync).execute()).await
+    }
+
+    /// Runs a statement that compares tables with each other, such as the correction of sums by rows. First waits until the
+    /// server that runs it has all rows of these tables.
+    ///
+    /// # Errors
+    /// See [`ClickHouseError`].
+    pub(crate) async fn execute_caught_up(
+        &self,
+        sql: &str,
+        tables: &[&str],
+        limit: Duration,
+    ) -> Result<(), ClickHouseError> {
+        let mut attempts = self.replicas.attempts(Repeatable::No).await;
+        loop {
+            let run = async |client: &Client| {
+                for table in tables {
+                    self.catch_up(client, table).await?;
+                }
+                let query = client.query_raw(sql).with_setting("database", &self.database);
+                within_time(limit, query.with_setting("log_queries", "0").execute()).await
+            };
+            let answer = run(attempts.client()).await;
+            if let Some(answer) = attempts.settle(answer) {
+                return answer;
+            }
+        }
+    }
+}
+
+/// Sends a block and waits for the answer.
+async fn send(mut insert: InsertFormatted, block: &Block) -> Result<(), ClickHouseError> {
+    for piece in &block.pieces {
+        insert.send(piece.clone()).await?;
+    }
+    Ok(insert.end().await?)
 }
 
 async fn within<T>(
     answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
 ) -> Result<T, ClickHouseError> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+    within_time(ANSWER_TIMEOUT, answer).await
+}
+
+async fn within_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
+) -> Result<T, ClickHouseError> {
+    match tokio::time::timeout(limit, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ClickHouseError::Timeout),
+    }
+}
+
+/// Returns a URL without user and password.
+fn without_login(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => url.to_owned(),
     }
 }

@@ -67,6 +67,9 @@ fn explainer(url: &str, database: &str, within: Duration) -> Explainer {
     let settings = ClickHouseSettings {
         url: url.to_owned(),
         ca_file: String::new(),
+        certificate_file: String::new(),
+        key_file: String::new(),
+        cluster: String::new(),
         database: database.to_owned(),
         user: "default".to_owned(),
         password: Secret::new(""),

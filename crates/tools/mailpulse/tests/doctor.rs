@@ -111,6 +111,7 @@ fn the_doctor_says_what_works_and_what_does_not() {
     assert!(codes.contains(&"problem topic_partitions".to_owned()), "{codes:?}");
 
     mistakes(&stack, &good);
+    several_servers(&stack, &good);
 }
 
 /// A mistake in one server's settings does not hide the state of the other server.
@@ -164,6 +165,29 @@ fn mistakes(stack: &Stack, good: &str) {
         assert_eq!(codes[..2], ["ok kafka_reachable", "ok topics_ready"], "{text}");
         assert_eq!(codes.last(), Some(&last), "{text}");
     }
+}
+
+/// Several servers need replicated tables, and each of them is named.
+fn several_servers(stack: &Stack, good: &str) {
+    let away = "https://127.0.0.1:1";
+    let one = format!("url = \"https://{}", stack.front.address());
+    assert!(good.contains(&one), "{good}");
+    let several = good.replace(&one, &format!("url = \"{away}, https://{}", stack.front.address()));
+    let database = stack.database.name.as_str();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let settings = service::Settings::load(None, std::iter::empty()).unwrap();
+    let mut clickhouse: service::ClickHouseSettings = settings.section("clickhouse").unwrap();
+    clickhouse.url.clone_from(&stack.database.url);
+    database.clone_into(&mut clickhouse.database);
+    let server = archive::server::Server::new(&clickhouse).unwrap();
+    runtime.block_on(archive::schema::migrate(&server)).unwrap();
+    let (status, codes, text) = stack.doctor(&several);
+    assert_eq!(status, 1, "{text}");
+    let expected = ["problem clickhouse_away", "ok clickhouse_reachable", "problem not_replicated"];
+    assert_eq!(codes[codes.len() - 3..], expected, "{text}");
+    assert!(text.contains(&format!("{away}: ")), "{text}");
+    let (_, codes, text) = stack.doctor(good);
+    assert_eq!(codes.last().unwrap(), "ok tables_ready", "{text}");
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn make_pending(stack: &Stack, partition: i32, range: Range) {
         instance: "test".into(),
         group_protocol: "consumer".into(),
         compression: "lz4".into(),
+        properties: stack.cluster.properties(),
         ..Default::default()
     };
     let topics: Vec<&str> = vec![&stack.cluster.topics.events];

@@ -106,6 +106,7 @@ fn a_lost_offset_holds_its_partition_until_an_operator_accepts_another() {
     let connection = kafka::Connection {
         bootstrap: stack.cluster.bootstrap.clone(),
         compression: "lz4".to_owned(),
+        properties: stack.cluster.properties(),
         ..kafka::Connection::default()
     };
     for (partition, next) in (0..).zip(next) {

@@ -54,6 +54,35 @@ fn rows_are_archived_over_https_with_a_private_authority() {
 }
 
 #[test]
+fn clickhouse_may_require_a_certificate_of_the_client() {
+    let secured = Secured::new();
+    let stack = Stack::new();
+    let upstream = harness::shared_clickhouse().strip_prefix("http://").unwrap();
+    let identity = secured.authority.server().unwrap();
+    let front = TlsFront::start_mutual(upstream, &identity, &secured.authority).unwrap();
+    let url = format!("https://{}", front.address());
+    let client = secured.authority.client("archive").unwrap();
+    let stranger = Authority::new(&secured.dirs).unwrap().client("archive").unwrap();
+    let launch = |identity: &devstack::Identity| {
+        secured
+            .launch(&stack, &url, &secured.ca_file())
+            .env("MAILPULSE__CLICKHOUSE__CERTIFICATE_FILE", identity.certificate.to_str().unwrap())
+            .env("MAILPULSE__CLICKHOUSE__KEY_FILE", identity.key.to_str().unwrap())
+    };
+    for refused in [secured.launch(&stack, &url, &secured.ca_file()), launch(&stranger)] {
+        let (status, log) = refused.run();
+        assert!(!status.success() && log.contains("clickhouse_client_certificate"), "{log}");
+        assert!(log.contains("clickhouse.certificate_file"), "{log}");
+    }
+    let archive = launch(&client).start();
+    let topic = &stack.cluster.topics.dead_letters;
+    let headers: [(&str, &[u8]); 2] = [("reason", b"not_json"), ("stage", b"enrich")];
+    stack.produce(&[record(topic, 0, b"{", &headers)], 1);
+    stack.database.await_count("dead_letters", 1);
+    drop(archive);
+}
+
+#[test]
 fn a_certificate_that_is_not_trusted_ends_archive_with_the_setting() {
     let secured = Secured::new();
     let stack = Stack::new();

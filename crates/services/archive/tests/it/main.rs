@@ -12,6 +12,7 @@ mod migrations;
 mod native;
 mod records;
 mod repeated;
+mod replicas;
 mod retention;
 mod schemas;
 mod stack;

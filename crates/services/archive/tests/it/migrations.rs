@@ -1,6 +1,6 @@
 //! Several processes apply the files of `schemas/clickhouse` at once, and some of them are killed.
 
-use archive::schema::{MIGRATIONS, Migration, Pending};
+use archive::schema::{Layout, MIGRATIONS, Migration, Pending};
 use harness::Database;
 
 use crate::stack::{Stack, migrate};
@@ -83,7 +83,8 @@ fn no_statement_of_a_slower_process_changes_anything() {
         if applied > 0 {
             create_released(&stack.database);
         }
-        let slower = Pending { migrations: MIGRATIONS[applied..].to_vec() };
+        let slower =
+            Pending { migrations: MIGRATIONS[applied..].to_vec(), layout: Layout::OneServer };
         stack.migrate();
         let expected = definitions(&stack.database);
         for statement in slower.statements() {
@@ -143,4 +144,20 @@ fn a_process_that_is_killed_before_it_creates_events_does_not_decide_how_they_ar
         "SELECT partition_key FROM system.tables WHERE database = currentDatabase() AND name = 'events'",
     );
     assert_eq!(key, "toYYYYMM(received_at)");
+}
+
+/// libchdb runs nothing ON CLUSTER, but its parser is that of ClickHouse.
+#[test]
+fn the_statements_for_a_cluster_can_be_parsed() {
+    let stack = Stack::without_topics();
+    stack.database.create();
+    let migrations = MIGRATIONS.to_vec();
+    let pending = Pending { migrations, layout: Layout::Cluster("mail \'1\'".to_owned()) };
+    for statement in pending.statements() {
+        let parsed = stack.database.bytes(&format!("EXPLAIN AST {statement}"), "TSVRaw");
+        assert!(!parsed.is_empty(), "{statement}");
+    }
+    let broken =
+        format!("EXPLAIN AST {}", pending.statements().next().unwrap().replace("ON C", "ON D"));
+    assert!(stack.database.try_one::<String>(&broken).is_err(), "the test can fail");
 }

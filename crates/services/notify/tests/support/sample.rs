@@ -9,9 +9,9 @@ pub const START: i64 = 1_700_000_000_000_000;
 /// Returns a value of `mail.incidents` for the incident of a source: a warning, or from `Escalated` on a
 /// page. Each record is one second later than the one before.
 pub fn incident(change: Change, seq: u32, source: &str) -> Value {
-    let digest: u64 = source.bytes().fold(7, |hash: u64, byte| {
-        hash.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
+    let digest: u64 = source
+        .bytes()
+        .fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let id = format!("{digest:032x}");
     let at = START + i64::from(seq - 1) * 1_000_000;
     let is_resolved = change == Change::Resolved;

@@ -30,42 +30,56 @@ pub(super) fn examine(settings: &Settings) -> Result<Vec<Line>, SettingsError> {
         Ok(runtime) => runtime,
         Err(error) => return Ok(vec![Line::problem("runtime", error.to_string())]),
     };
-    Ok(runtime.block_on(lines(server, &clickhouse.url, archive.migrate)))
+    Ok(runtime.block_on(lines(server, archive.migrate)))
 }
 
-async fn lines(mut server: Server, url: &str, migrate: bool) -> Vec<Line> {
-    let within = |error: &ClickHouseError| Line::problem(error.code(), error.to_string());
-    let version = server.pairs("SELECT version(), currentUser()", &[]);
-    let version = tokio::time::timeout(TIMEOUT, version).await;
-    let (version, user) = match version.unwrap_or(Err(ClickHouseError::Timeout)) {
-        Ok(rows) => rows.into_iter().next().unwrap_or_default(),
-        Err(error) => return vec![within(&error)],
-    };
-    let mut lines = vec![Line::ok(
-        "clickhouse_reachable",
-        format!("ClickHouse {version} answers at {} to the user {user}", without_login(url)),
-    )];
+async fn lines(mut server: Server, migrate: bool) -> Vec<Line> {
+    let (mut lines, mut answering) = (Vec::new(), 0);
+    for (url, one) in server.each() {
+        let reachable = reachable(&url, &one, server.count() > 1).await;
+        answering += usize::from(reachable.status == Status::Ok);
+        lines.push(reachable);
+    }
+    if answering == 0 {
+        return lines;
+    }
     let tables = tokio::time::timeout(TIMEOUT, schema::check(&mut server)).await;
     let database = server.database();
-    lines.push(match tables.unwrap_or(Err(SchemaError::ClickHouse(ClickHouseError::Timeout))) {
-        Ok(()) => Line::ok(
-            "tables_ready",
-            format!("the tables of database {database} exist and deduplicate inserts"),
-        ),
-        Err(error @ SchemaError::TableMissing { .. }) if migrate => Line {
+    let servers = server.count();
+    match tables.unwrap_or(Err(SchemaError::ClickHouse(ClickHouseError::Timeout))) {
+        Ok(()) => {
+            lines.push(Line::ok(
+                "tables_ready",
+                format!("the tables of database {database} exist and deduplicate inserts"),
+            ));
+            if servers > 1 || !server.cluster().is_empty() {
+                let text = format!(
+                    "the tables are replicated, and {answering} of {servers} servers answer"
+                );
+                lines.push(Line::ok("tables_replicated", text));
+            }
+        }
+        Err(error @ SchemaError::TableMissing { .. }) if migrate => lines.push(Line {
             status: Status::Note,
             code: error.code(),
             text: format!("{error} (archive.migrate is set: archive creates it at its start)"),
-        },
-        Err(error) => Line::problem(error.code(), error.to_string()),
-    });
+        }),
+        Err(error) => lines.push(Line::problem(error.code(), error.to_string())),
+    }
     lines
 }
 
-/// Returns a URL without user and password.
-fn without_login(url: &str) -> String {
-    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://{rest}"),
-        None => url.to_owned(),
+/// Asks one server for its version.
+async fn reachable(url: &str, server: &Server, is_one_of_several: bool) -> Line {
+    let version = server.pairs("SELECT version(), currentUser()", &[]);
+    let version = tokio::time::timeout(TIMEOUT, version).await;
+    match version.unwrap_or(Err(ClickHouseError::Timeout)) {
+        Ok(rows) => {
+            let (version, user) = rows.into_iter().next().unwrap_or_default();
+            let text = format!("ClickHouse {version} answers at {url} to the user {user}");
+            Line::ok("clickhouse_reachable", text)
+        }
+        Err(error) if is_one_of_several => Line::problem(error.code(), format!("{url}: {error}")),
+        Err(error) => Line::problem(error.code(), error.to_string()),
     }
 }
