@@ -1,21 +1,26 @@
 mod alerts;
 mod automation;
+mod backup;
 mod data;
 mod doctor;
 mod predict;
 mod report;
+mod rights;
 mod rules;
+mod send;
 mod spool;
 mod suppressions;
 mod topics;
+mod watch;
 mod webhooks;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use event::Provider;
+use event::{Kind, Provider};
 use jiff::Timestamp;
 use record::{DEAD_LETTER_REASONS, Reason, Stage};
 
@@ -26,17 +31,21 @@ pub(crate) use alerts::{
 pub(crate) use automation::{
     AutomationCommand, AutomationFormat, ReportAutomation, TestAutomation,
 };
+pub(crate) use backup::{Backup, Restore};
 pub(crate) use data::{Erase, Export, Heal, Migrate, Reclassify};
 pub(crate) use doctor::Doctor;
 pub(crate) use predict::Predict;
 pub(crate) use report::{ReportArgs, ReportFormat};
+pub(crate) use rights::{RightFormat, RightsArgs};
 pub(crate) use rules::{ExplainRules, RulesCommand, TestRules};
-pub(crate) use spool::{SpoolCommand, SpoolLs, SpoolRedrive, SpoolShow};
+pub(crate) use send::{Load, Send, SignWith};
+pub(crate) use spool::{SpoolCommand, SpoolDrain, SpoolLs, SpoolRedrive, SpoolShow};
 pub(crate) use suppressions::{
     AddSuppression, DriftSuppressions, ExportSuppressions, ImportSuppressions, LiftSuppressions,
     ListSuppressions, ProviderFile, ShowSuppression, SuppressionsCommand,
 };
 pub(crate) use topics::{TopicFormat, TopicsArgs};
+pub(crate) use watch::{Plan, SourcesCommand, SourcesLs, Tail, Top, Trace};
 pub(crate) use webhooks::{Parse, Scheme, Sign, Verify};
 
 use crate::dead_letter_id::DeadLetterId;
@@ -55,6 +64,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// List the configured sources.
+    #[command(subcommand)]
+    Sources(SourcesCommand),
     /// Verify the signature of a captured webhook, and explain every step and how to fix a failure.
     ///
     /// The exit status is 0 if the request is authentic, 1 if it is not, and 2 if it cannot be
@@ -87,6 +99,55 @@ pub(crate) enum Command {
         mailpulse sign --provider resend --secret-file secret.txt --curl \\\n      \
         --url http://127.0.0.1:8080/webhooks/resend/app body.json | sh")]
     Sign(Sign),
+    /// Post a signed test event to a running ingress, and follow it until it is a row in ClickHouse.
+    ///
+    /// Prints each step with the time since the request: the answer of the ingress, the record in mail.raw.<kind>, the
+    /// record in mail.events, and the row. The event counts like a real one. By default its recipient is
+    /// mailpulse-test@mailpulse.invalid; its message id begins with mailpulse-test- (Mailjet: 7777777), and its campaign
+    /// is mailpulse-test.
+    ///
+    /// The exit status is 0 if the event is a row, 1 if it was refused, became a dead letter or is no row within --wait,
+    /// and 2 if the arguments or the settings are invalid, for example if there is no secret to sign with.
+    #[command(after_help = "Examples:\n  \
+        mailpulse send acme\n  \
+        mailpulse send mailgun/shop --kind bounced --url https://hooks.example.com --wait 1m\n  \
+        mailpulse send sendgrid/acme --secret-file keys/sendgrid-private-key.pem --json")]
+    Send(Send),
+    /// Post signed test events to a running ingress at a rate, and measure its answers.
+    ///
+    /// Prints a line every second, and at the end the answers by status and code, and the latencies. The events count like
+    /// real ones in rates and alerts; their recipients are mailpulse-test-0@mailpulse.invalid and so on. Do not aim it at
+    /// an installation whose rates somebody is watching.
+    ///
+    /// The exit status is 0 if every event was accepted, 1 if one was not, and 2 if the arguments or the settings are
+    /// invalid.
+    #[command(after_help = "Examples:\n  \
+        mailpulse load --source acme --rate 100 --duration 1m\n  \
+        mailpulse load --source mailgun/shop --rate 2000 --url https://hooks.example.com --connections 512")]
+    Load(Load),
+    /// Follow mail.events: one line for each event, until Ctrl-C.
+    ///
+    /// A line has the time of the event, kind, provider/source, recipient, mailbox provider, campaign, event id, and
+    /// what a bounce or a machine was found to be. Events of one recipient come in their order. Reads without a group
+    /// and keeps nothing, so no service and no second tail is disturbed.
+    #[command(after_help = "Examples:\n  \
+        mailpulse tail --source acme --kind bounced --kind complained\n  \
+        mailpulse tail --since 10m --no-follow --json | jq -r .campaign | sort | uniq -c\n  \
+        mailpulse tail --recipient ada@example.com --from-beginning --addresses")]
+    Tail(Tail),
+    /// Print the whole way of an event with times, by the id of the event, of its request or of its message.
+    ///
+    /// The steps are: it occurred, the ingress received it, its raw record, enriched, passed by dedupe, the row in
+    /// ClickHouse, and then what repeats it (duplicates, which dedupe drops), dead letters, suppressions and actions of
+    /// rules. Each has its place and its time after the receipt. ClickHouse and the topics are asked; a note says what
+    /// could not be.
+    ///
+    /// The exit status is 0 if every event of the id is a row, and 1 if one is not, or if nothing was found.
+    #[command(after_help = "Examples:\n  \
+        mailpulse trace 895b4dbac24d829aca5da856bf83ac90\n  \
+        mailpulse trace 14c5d75ce93.dfd.64b469 --addresses\n  \
+        mailpulse trace 01980f5c6a1b7c3d9e2f4a5b6c7d8e9f --since 7d --json | jq -r '[.step, .text] | @tsv'")]
+    Trace(Trace),
     /// List, explain and redrive dead letters.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -120,6 +181,23 @@ pub(crate) enum Command {
         mailpulse doctor --config mailpulse.toml\n  \
         mailpulse doctor --json | jq -r 'select(.status == \"problem\") | .code'")]
     Doctor(Doctor),
+    /// Show what the installation does now: events per second, rates, lag, incidents, the state of the services.
+    ///
+    /// Reads mail.events, mail.rates and mail.incidents, the offsets of all groups, and the admin ports of the settings
+    /// and of --member. It draws over the terminal until Ctrl-C, and changes nothing.
+    #[command(after_help = "Examples:\n  \
+        mailpulse top\n  \
+        mailpulse top --member dedupe=10.0.0.7:9103 --member dedupe=10.0.0.8:9103\n  \
+        mailpulse top --once")]
+    Top(Top),
+    /// Print how large an installation must be for a rate of events: partitions, members, brokers, shards, and the cost.
+    ///
+    /// Everything follows from the figures of docs/benchmarks.md and archive.batch_wait of the settings; docs/scaling.md
+    /// says what breaks first. Nothing is connected.
+    #[command(after_help = "Examples:\n  \
+        mailpulse plan --events-per-second 1000\n  \
+        mailpulse plan --events-per-second 100000 --events-per-request 20 --json | jq .cost")]
+    Plan(Plan),
     /// Print how the topics must be created, for those who create them with tools of their own.
     ///
     /// The names, partitions, replication and settings are those with which services create missing topics if
@@ -130,6 +208,29 @@ pub(crate) enum Command {
         mailpulse topics --format strimzi --strimzi-cluster events > topics.yaml\n  \
         mailpulse topics --format terraform > topics.tf")]
     Topics(TopicsArgs),
+    /// Write what nothing else can bring back to a file: who was erased, who must not be mailed, and the segments.
+    ///
+    /// These are the topics mail.erased, mail.suppressions and mail.segments. Services may run. ClickHouse has tools of its
+    /// own; docs/operations.md says how the two go together.
+    #[command(after_help = "Example:\n  \
+        mailpulse backup mailpulse-backup.jsonl")]
+    Backup(Backup),
+    /// Write the records of a backup whose keys the topics do not have.
+    ///
+    /// Stop `suppress` and `automate` first. The topics must exist with as many partitions as before. A key that a topic has
+    /// is left alone, because its record is newer, so the command can be repeated. Nothing of a damaged file is written.
+    #[command(after_help = "Examples:\n  \
+        mailpulse restore mailpulse-backup.jsonl --dry-run\n  \
+        mailpulse restore mailpulse-backup.jsonl")]
+    Restore(Restore),
+    /// Print what each service may do in Kafka: the entries of access control lists that they need.
+    ///
+    /// The names follow from kafka.prefix. Nothing is connected.
+    #[command(after_help = "Examples:\n  \
+        mailpulse rights\n  \
+        mailpulse rights --format kafka-acls | KAFKA=kafka-1.example.com:9092 sh -e\n  \
+        mailpulse rights --principal mailpulse-{service} --format strimzi > users.yaml")]
+    Rights(RightsArgs),
     /// Create and change the tables of ClickHouse, and set how long rows are kept.
     ///
     /// Applies the files of schemas/clickhouse that have not been applied, and [archive.retention] as TTL. `archive` does
@@ -200,9 +301,20 @@ pub(crate) enum Command {
         mailpulse predict --source acme --at 2026-11-01T00:00:00Z --print")]
     Predict(Predict),
     /// Print shell completions.
-    #[command(after_help = "Example:\n  mailpulse completions bash \
-        > /usr/share/bash-completion/completions/mailpulse")]
+    #[command(after_help = "Example:\n  mailpulse completions bash > mailpulse.bash")]
     Completions { shell: Shell },
+    /// Print the man page of the tool or of a command, or write all of them into a directory.
+    #[command(after_help = "Examples:\n  \
+        mailpulse man dead-letters redrive > mailpulse-dead-letters-redrive.1\n  \
+        mailpulse man --directory man1")]
+    Man {
+        /// The command, such as `dead-letters redrive`. Without it, the page of the tool.
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
+        /// Write the pages of all commands into this directory, which must exist.
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "command")]
+        directory: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -364,6 +476,14 @@ fn providers() -> impl TypedValueParser<Value = Provider> {
     PossibleValuesParser::new(Provider::ALL.map(value)).try_map(|name| name.parse())
 }
 
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|name| name.parse::<Kind>())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    service::units::parse_duration(text).map_err(|error| error.to_string())
+}
+
 fn time(text: &str) -> Result<Timestamp, String> {
     time_before(text, crate::now())
 }
@@ -385,6 +505,64 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// Returns the commands below one that have none below them, with their words.
+    fn leaves<'c>(
+        command: &'c clap::Command,
+        words: &[&'c str],
+    ) -> Vec<(Vec<&'c str>, &'c clap::Command)> {
+        if !command.has_subcommands() {
+            return vec![(words.to_vec(), command)];
+        }
+        let inner = command.get_subcommands();
+        inner.flat_map(|inner| leaves(inner, &[words, &[inner.get_name()]].concat())).collect()
+    }
+
+    /// Splits a line as a shell does. The examples have no other quotes than these.
+    fn words(line: &str) -> Vec<String> {
+        let quoted = line.split('\'').enumerate();
+        let mut words = vec![String::new()];
+        for (number, part) in quoted {
+            let mut pieces =
+                if number % 2 == 1 { vec![part] } else { part.split(' ').collect::<Vec<_>>() };
+            let first = pieces.remove(0);
+            words.last_mut().unwrap().push_str(first);
+            words.extend(pieces.into_iter().map(str::to_owned));
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    /// Those that need no server are also run: tests/examples.rs.
+    #[test]
+    fn every_command_has_examples_that_it_accepts() {
+        use clap::CommandFactory;
+        let tool = Cli::command();
+        let commands = leaves(&tool, &[]);
+        assert!(commands.len() > 40, "{}", commands.len());
+        for (names, command) in commands {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let begin = help.lines().next().unwrap_or_default();
+            assert!(matches!(begin, "Example:" | "Examples:"), "{names:?} has no example");
+            let text: String =
+                help.lines().skip(1).collect::<Vec<_>>().join("\n").replace("\\\n", "");
+            let mut own = 0;
+            for segment in text.lines().flat_map(|line| line.split(" | ")) {
+                let segment = segment.split(" > ").next().unwrap().split(" # ").next().unwrap();
+                let words = words(segment.trim());
+                if words.first().is_none_or(|first| first != "mailpulse") {
+                    continue;
+                }
+                let parsed = Cli::try_parse_from(&words);
+                assert!(parsed.is_ok(), "{names:?}: {words:?}: {}", parsed.unwrap_err());
+                own +=
+                    usize::from(words[1..].starts_with(
+                        &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+                    ));
+            }
+            assert!(own > 0, "no example of {names:?} uses it: {help}");
+        }
     }
 
     #[test]

@@ -60,16 +60,21 @@ impl Installation {
     }
 
     /// Writes records of key and value to a topic, and waits until they are durable.
-    pub(crate) fn publish(&self, topic: &str, records: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    pub(crate) fn publish(
+        &self,
+        topic: &str,
+        headers: &[(&str, &[u8])],
+        records: &[(String, Vec<u8>)],
+    ) -> anyhow::Result<()> {
         let settings = PublisherSettings {
             linger: Duration::ZERO,
             queue_bytes: 16 << 20,
             ack_timeout: Some(ACK_TIMEOUT),
         };
         let publisher = Publisher::open(&self.connection, "operator", settings)?;
-        let batch = publisher.batch();
+        let (batch, headers) = (publisher.batch(), PreparedHeaders::new(headers));
         for (key, value) in records {
-            batch.send(topic, key.as_bytes(), value, &PreparedHeaders::new(&[]))?;
+            batch.send(topic, key.as_bytes(), value, &headers)?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(batch.acknowledged())?)

@@ -1,5 +1,8 @@
 //! `mailpulse`: the operator's tool.
 //!
+//! `mailpulse send` posts a test event and follows it, and `mailpulse load` posts many. `mailpulse tail`, `mailpulse trace`
+//! and `mailpulse top` show what passes, and `mailpulse sources` what is configured. `mailpulse plan` computes how large an
+//! installation must be.
 //! `mailpulse verify` verifies the signature of a captured webhook, `mailpulse parse` converts it
 //! to canonical events, and `mailpulse sign` makes a signed request. `mailpulse dead-letters`
 //! lists, explains and redrives dead letters, and `mailpulse spool` does the same with what an
@@ -21,6 +24,8 @@ mod alerts;
 mod args;
 mod audit;
 mod automation;
+mod backup;
+mod configured;
 mod database;
 mod dead_letter_id;
 mod dead_letters;
@@ -31,21 +36,32 @@ mod heal;
 mod history;
 mod input;
 mod installation;
+mod interrupt;
+mod load;
+mod man;
 mod migrate;
 mod parse;
+mod plan;
 mod positions;
+mod post;
 mod predict;
 mod reclassify;
 mod recompute;
 mod report;
 mod request;
+mod rights;
 mod rules;
+mod send;
 mod sign;
 mod source;
+mod sources;
 mod spool;
 mod suppressions;
+mod tail;
 mod text;
+mod top;
 mod topics;
+mod trace;
 mod verify;
 
 use std::io::{self, Write};
@@ -89,6 +105,11 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(cli.config.as_deref(), &args),
         Command::Parse(args) => parse::run(cli.config.as_deref(), &args),
         Command::Sign(args) => sign::run(&args),
+        Command::Send(args) => send::run(cli.config.as_deref(), &args),
+        Command::Sources(command) => sources::run(cli.config.as_deref(), &command),
+        Command::Load(args) => load::run(cli.config.as_deref(), &args),
+        Command::Tail(args) => tail::run(cli.config.as_deref(), &args),
+        Command::Trace(args) => trace::run(cli.config.as_deref(), &args),
         Command::Spool(command) => spool::run(cli.config.as_deref(), command),
         Command::DeadLetters(command) => dead_letters::run(cli.config.as_deref(), command),
         Command::Alerts(command) => alerts::run(cli.config.as_deref(), &command),
@@ -104,9 +125,15 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Suppressions(command) => suppressions::run(cli.config.as_deref(), &command),
         Command::Predict(args) => predict::run(cli.config.as_deref(), &args),
         Command::Report(args) => report::run(cli.config.as_deref(), &args),
+        Command::Top(args) => top::run(cli.config.as_deref(), &args),
+        Command::Plan(args) => plan::run(cli.config.as_deref(), &args),
         Command::Topics(args) => topics::run(cli.config.as_deref(), &args),
+        Command::Backup(args) => backup::backup(cli.config.as_deref(), &args),
+        Command::Restore(args) => backup::restore(cli.config.as_deref(), &args),
+        Command::Rights(args) => rights::run(cli.config.as_deref(), &args),
         Command::Doctor(args) => doctor::run(cli.config.as_deref(), &args),
         Command::Completions { shell } => completions(shell),
+        Command::Man { command, directory } => man::run(&command, directory.as_deref()),
     }
 }
 

@@ -12,6 +12,8 @@ use std::io::{self, Write};
 
 use providers::Options;
 
+pub(crate) use scheme::{Signing, sign};
+
 use crate::args::Sign;
 use crate::{InputError, Outcome, input};
 
@@ -32,7 +34,13 @@ pub(crate) fn run(args: &Sign) -> anyhow::Result<Outcome> {
     let Some(body) = &args.body else { return Ok(Outcome::Done) };
     let body = input::read(body)?;
     let now = args.at.unwrap_or_else(crate::now).as_second();
-    let signed_body = scheme::sign(args, &secrets, body, now)?;
+    let signing = Signing {
+        provider: args.provider,
+        scheme: &args.scheme,
+        key_id: &args.key_id,
+        secrets: &secrets,
+    };
+    let signed_body = sign(signing, body, now)?;
     let destination = request::Destination::new(args);
     let text = if args.curl {
         request::curl(&destination, &signed_body)?

@@ -4,6 +4,7 @@
 //! and not published. What the ingress could not read is in quarantine: a damaged part of a segment, or
 //! an entry whose headers this release does not understand.
 
+mod drain;
 mod item;
 mod ls;
 mod redrive;
@@ -69,6 +70,7 @@ pub(crate) fn run(config: Option<&Path>, command: SpoolCommand) -> anyhow::Resul
         SpoolCommand::Ls(args) => &args.directory,
         SpoolCommand::Show(args) => &args.directory,
         SpoolCommand::Redrive(args) => &args.directory,
+        SpoolCommand::Drain(args) => &args.directory,
     };
     let ingress: IngressSpool = settings.section("ingress")?;
     let keys = SpoolKeys::new(ingress.spool_keys.iter().map(Secret::expose))
@@ -85,6 +87,7 @@ pub(crate) fn run(config: Option<&Path>, command: SpoolCommand) -> anyhow::Resul
         SpoolCommand::Ls(args) => ls::run(&directory, &keys, &args),
         SpoolCommand::Show(args) => show::run(&directory, &keys, &args),
         SpoolCommand::Redrive(args) => redrive::run(&directory, keys, &args),
+        SpoolCommand::Drain(args) => drain::run(&directory, &args),
     }
 }
 

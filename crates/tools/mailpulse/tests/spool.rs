@@ -199,3 +199,34 @@ fn an_encrypted_entry_is_shown_and_redriven_with_its_key() {
         .collect();
     assert_eq!(plain, [entry("r1"), entry("r2")]);
 }
+
+#[test]
+fn drain_waits_until_the_ingress_has_published_everything() {
+    let setup = Setup::new();
+    let left = setup.run(&["drain", "--wait", "1s"]);
+    assert_eq!(left.code, 1, "{left:?}");
+    assert!(left.err.contains("waiting until the ingress has published 3 entries"), "{}", left.err);
+    assert!(left.err.contains("3 entries are still in the spool after 1 s"), "{}", left.err);
+    assert_eq!(setup.pending().len(), 3, "nothing has changed");
+
+    // What the ingress does while the command waits: it removes the segment that it has published.
+    let directory = setup.directory();
+    let publishing = std::thread::spawn(move || {
+        let (mut spool, _) = Spool::open(&directory, u64::MAX).unwrap();
+        while let Some((number, _)) = spool.first_segment().unwrap() {
+            spool.remove_segment(number).unwrap();
+        }
+    });
+    let drained = setup.run(&["drain", "--wait", "60s"]);
+    publishing.join().unwrap();
+    assert_eq!(drained.code, 1, "{drained:?}");
+    assert!(
+        drained.err.contains("nothing is pending, but 3 items are in quarantine"),
+        "{}",
+        drained.err
+    );
+
+    std::fs::remove_dir_all(setup.directory().join("quarantine")).unwrap();
+    let empty = setup.run(&["drain"]);
+    assert_eq!((empty.code, empty.err.as_str()), (0, "the spool is empty\n"), "{empty:?}");
+}

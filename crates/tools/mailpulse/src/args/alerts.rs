@@ -16,6 +16,7 @@ pub(crate) enum AlertsCommand {
     #[command(after_help = "Example:\n  mailpulse alerts show 6d9631a182317e6f")]
     Show(IncidentOrEpisode),
     /// Say that you have seen an incident. Nobody is reminded of it any more.
+    #[command(after_help = "Example:\n  mailpulse alerts acknowledge 6d9631a1 --by ada")]
     Acknowledge(Handle),
     /// Send no notification about an incident for a time. If its severity rises, people are notified again.
     #[command(after_help = "Examples:\n  \
@@ -23,10 +24,13 @@ pub(crate) enum AlertsCommand {
         mailpulse alerts snooze 6d9631a1 --by ada --for 0s    # ends the snooze")]
     Snooze(Snooze),
     /// Name the person who works on an incident.
+    #[command(after_help = "Example:\n  mailpulse alerts assign 6d9631a1 --by ada --to bob")]
     Assign(Assign),
     /// Say whether a page was right. This is also possible after the incident is over.
+    #[command(after_help = "Example:\n  mailpulse alerts judge 6d9631a1 --by ada --as false")]
     Judge(Judge),
     /// End an incident. Its episodes open another one only if their severity rises.
+    #[command(after_help = "Example:\n  mailpulse alerts close 6d9631a1 --by ada")]
     Close(Handle),
     /// Announce a send of which warnings are expected. Until its end, people are notified about the source only
     /// if the severity is page.

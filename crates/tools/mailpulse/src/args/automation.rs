@@ -9,6 +9,7 @@ pub(crate) enum AutomationCommand {
     ///
     /// The file is a settings file, or one with only [[automation.rule]] and [[automation.template]]. Secrets are not
     /// read. The exit status is 2 if a rule is invalid; the error names the rule, the field and a code.
+    #[command(after_help = "Example:\n  mailpulse automation check new.toml")]
     Check(CheckAutomation),
     /// Show what the rules of a file would have done with the stored events of a time.
     ///

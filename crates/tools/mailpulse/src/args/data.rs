@@ -25,7 +25,7 @@ pub(crate) struct Erase {
     #[arg(long, conflicts_with = "recipients")]
     pub(crate) reapply: bool,
     /// How long to wait for archive, and for ClickHouse to remove old parts.
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = super::duration)]
     pub(crate) wait: Duration,
 }
 
@@ -57,8 +57,4 @@ pub(crate) struct Reclassify {
     /// Print what would change, and change nothing.
     #[arg(long)]
     pub(crate) diff: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    service::units::parse_duration(text).map_err(|error| error.to_string())
 }

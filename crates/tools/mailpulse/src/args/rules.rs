@@ -9,10 +9,12 @@ pub(crate) enum RulesCommand {
     /// have none.
     ///
     /// The output can be a settings file's [[monitor.rule]] and [[monitor.override]].
+    #[command(after_help = "Example:\n  mailpulse rules ls > rules.toml")]
     Ls,
     /// Check the rules and overrides of a file, without starting anything.
     ///
     /// The file is a settings file, or what `rules ls` prints. The exit status is 2 if a rule is invalid.
+    #[command(after_help = "Example:\n  mailpulse rules check rules.toml")]
     Check(CheckRules),
     /// Explain which rules judge a scope, and where each of their values comes from.
     #[command(after_help = "Examples:\n  \

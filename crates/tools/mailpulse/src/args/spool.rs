@@ -27,6 +27,23 @@ pub(crate) enum SpoolCommand {
         mailpulse spool redrive --all --dry-run\n  \
         mailpulse spool redrive 12/345 --accept-damage")]
     Redrive(SpoolRedrive),
+    /// Wait until the ingress has published every entry of its spool, before its host or its volume goes away.
+    ///
+    /// Changes nothing: the running ingress publishes. The exit status is 1 if entries are left when the time is over,
+    /// or if something is in quarantine, which is never published by itself.
+    #[command(after_help = "Examples:\n  \
+        mailpulse spool drain\n  \
+        mailpulse spool drain --wait 10m --directory /var/lib/mailpulse/spool")]
+    Drain(SpoolDrain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpoolDrain {
+    #[command(flatten)]
+    pub(crate) directory: SpoolDirectory,
+    /// How long to wait.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = service::units::parse_duration)]
+    pub(crate) wait: std::time::Duration,
 }
 
 #[derive(Debug, Args)]

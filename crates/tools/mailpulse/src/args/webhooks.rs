@@ -172,6 +172,38 @@ impl Scheme {
     }
 }
 
+impl Scheme {
+    /// Returns the options of a `[[source]]` table. Other keys of the table are left out.
+    pub(crate) fn of_source(table: &Table) -> Self {
+        let text = |key: &str| Some(table.get(key)?.as_str()?.to_owned());
+        let list = |key: &str| {
+            let values = table.get(key).and_then(Value::as_array).into_iter().flatten();
+            values.filter_map(|value| Some(value.as_str()?.to_owned())).collect()
+        };
+        let number = |key: &str| table.get(key).and_then(Value::as_integer);
+        // A source whose time is in the body signs only the body, unless it says otherwise.
+        let body_only = || table.contains_key("timestamp").then(|| "{body}".to_owned());
+        Self {
+            secret_files: Vec::new(),
+            url: text("public_url"),
+            topics: list("topics"),
+            allow_ips: list("allow_ips"),
+            tolerance: number("tolerance_seconds").and_then(|seconds| seconds.try_into().ok()),
+            signature_version: number("signature_version").and_then(|it| it.try_into().ok()),
+            scheme: text("scheme"),
+            header: text("header"),
+            algorithm: text("algorithm"),
+            encoding: text("encoding"),
+            prefix: text("prefix"),
+            signed: text("signed").or_else(body_only),
+            timestamp_header: text("timestamp_header"),
+            timestamp_unit: text("timestamp_unit"),
+            id_header: text("id_header"),
+            secret_encoding: text("secret_encoding"),
+        }
+    }
+}
+
 fn time(text: &str) -> Result<Timestamp, String> {
     let unix = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     unix.or_else(|| text.parse().ok())
@@ -226,6 +258,9 @@ mod tests {
         };
         let options = everything.options();
         assert_eq!(options.len(), 15);
+        assert_eq!(Scheme::of_source(&options).options(), options);
+        let timed: Table = "timestamp = \"/at\"".parse().unwrap();
+        assert_eq!(Scheme::of_source(&timed).signed.as_deref(), Some("{body}"));
         for key in options.keys() {
             let is_option = |provider| providers::Options::keys(provider).contains(&&**key);
             assert!(Provider::ALL.into_iter().any(is_option), "{key}");

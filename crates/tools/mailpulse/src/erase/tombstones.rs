@@ -28,7 +28,7 @@ pub(super) fn publish(
     let value = serde_json::to_vec(&value)?;
     let records: Vec<_> =
         targets.iter().map(|target| (target.digest.to_string(), value.clone())).collect();
-    installation.publish(&installation.topics.erased, &records)?;
+    installation.publish(&installation.topics.erased, &[], &records)?;
     for target in targets {
         note(&format!("tombstone {} is written to {}", target.digest, installation.topics.erased))?;
     }

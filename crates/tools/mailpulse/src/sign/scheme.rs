@@ -10,44 +10,58 @@ use testkit::signers::{
 
 use super::keys::{self, WebhookSecret};
 use crate::InputError;
-use crate::args::{Scheme, Sign};
+use crate::args::Scheme;
 
 /// Has the form of Amazon's addresses and does not exist.
 const CERTIFICATE_URL: &str = "https://sns.eu-west-1.amazonaws.com/\
      SimpleNotificationService-00000000000000000000000000000000.pem";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:mail-events";
 
-/// Signs `body` with the first secret, or with all secrets if the scheme allows several signatures.
-pub(super) fn sign(
-    args: &Sign,
-    secrets: &[String],
+/// What decides the signature besides the body and the time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signing<'a> {
+    pub(crate) provider: Provider,
+    pub(crate) scheme: &'a Scheme,
+    /// Postal: the id of the key.
+    pub(crate) key_id: &'a str,
+    /// The texts of the keys that sign.
+    pub(crate) secrets: &'a [String],
+}
+
+/// Signs `body` with the first secret, or with all secrets if the scheme allows several signatures. `now` is in unix
+/// seconds.
+///
+/// # Errors
+/// If the secret is missing or is no key, or if the body cannot be in the provider's envelope.
+pub(crate) fn sign(
+    signing: Signing<'_>,
     body: Vec<u8>,
     now: i64,
 ) -> Result<SignedBody, InputError> {
+    let Signing { provider, scheme, key_id, secrets } = signing;
     let Some(secret) = secrets.first() else {
         return Err(InputError(format!(
-            "{} requests need a secret: give --secret-file or --generate-key",
-            args.provider
+            "{provider} requests need a secret: give --secret-file or --generate-key"
         )));
     };
     let key = secret.as_bytes();
-    match args.provider {
+    match provider {
         Provider::SendGrid => {
             signers::sendgrid(&keys::p256(secret)?, body.into(), now).map_err(cannot_sign)
         }
         Provider::Mailgun => mailgun(key, &body, now),
         Provider::Postmark | Provider::SparkPost | Provider::Brevo | Provider::Mailjet => {
-            let agent = format!("mailpulse sign ({})", args.provider);
-            Ok(signers::login(login(&args.scheme, secret)?, &agent, body.into()))
+            let agent = format!("mailpulse sign ({provider})");
+            Ok(signers::login(login(scheme, secret)?, &agent, body.into()))
         }
-        Provider::Ses => ses(&args.scheme, secret, &body, now),
-        Provider::Mandrill => mandrill(&args.scheme, key, &body),
-        Provider::Generic => generic(&args.scheme, secret, body, now),
+        Provider::Ses => ses(scheme, secret, &body, now),
+        Provider::Mandrill => mandrill(scheme, key, &body),
+        Provider::Generic => generic(scheme, secret, body, now),
         Provider::Resend => webhooks(secrets, "svix", body, now),
         Provider::StandardWebhooks => webhooks(secrets, "webhook", body, now),
         Provider::MailerSend => Ok(signers::mailersend(key, body.into())),
         Provider::Postal => {
-            signers::postal(&keys::rsa(secret)?, &args.key_id, body.into()).map_err(cannot_sign)
+            signers::postal(&keys::rsa(secret)?, key_id, body.into()).map_err(cannot_sign)
         }
         #[allow(unreachable_patterns, reason = "a provider that has no signer yet")]
         other => Err(InputError(format!("`mailpulse sign` cannot sign requests of {other} yet"))),

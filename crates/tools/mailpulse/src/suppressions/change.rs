@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use record::{content_types, names};
 use suppression::edit::{self, Addition, Edit, Selection};
 use suppression::entry::EntryValue;
 use suppression::{Author, EntryKey, Reason, State, wording};
@@ -13,6 +14,8 @@ use crate::audit::{self, Entry};
 use crate::installation::{Installation, note};
 use crate::{InputError, Outcome};
 
+/// The headers of the records.
+const HEADERS: &[(&str, &[u8])] = &[(names::CONTENT_TYPE, content_types::SUPPRESSION.as_bytes())];
 /// How many records are published at once.
 const CHUNK: usize = 5_000;
 
@@ -173,7 +176,7 @@ pub(super) fn publish(
             .iter()
             .map(|(key, value)| Ok((key.to_string(), serde_json::to_vec(value)?)))
             .collect();
-        if let Err(error) = installation.publish(topic, &records?) {
+        if let Err(error) = installation.publish(topic, HEADERS, &records?) {
             write(published, false)?;
             return Err(error);
         }
