@@ -62,10 +62,9 @@ chaos *args:
 truth *args:
     cargo xtask truth {{args}}
 
-# Write the components of every binary as CycloneDX files beside their Cargo.toml. Needs cargo install
-# cargo-cyclonedx.
-sbom:
-    cargo cyclonedx --format json --describe binaries
+# Pack a release into target/dist: programs, completions, man pages, units, schemas, licences and a list of components.
+dist *args:
+    cargo xtask dist {{args}}
 
 # Run the checks of CI.
 ci:

@@ -11,6 +11,7 @@ mod check;
 mod clickhouse;
 mod day;
 mod demo;
+mod dist;
 mod lag;
 mod noise;
 mod phase;
@@ -66,6 +67,8 @@ enum Task {
     Predict(predict::Arguments),
     /// Kill members of automate while events arrive, and compare what it decides and delivers with a model.
     Automate(automate::Arguments),
+    /// Pack a release: programs, completions, man pages, units, configuration, schemas, licences and a list of components.
+    Dist(dist::Arguments),
     /// Run all tests on real Kafka and ClickHouse, and then short forms of chaos, truth, day and questions.
     Test(suite::Arguments),
 }
@@ -84,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         Task::Noise(arguments) => noise::noise(&arguments),
         Task::Predict(arguments) => predict::predict(&arguments),
         Task::Automate(arguments) => automate::automate(&arguments),
+        Task::Dist(arguments) => dist::dist(&arguments),
         Task::Test(arguments) => suite::test(&arguments),
     }
 }

@@ -43,6 +43,7 @@ Tasks:
   upgrade Start the services on recorded installations of earlier releases (all, or one ARCHIVE), and
           compare the results with what is known
   bench   Measure each service alone, then all of them together, in a release build
+  dist    Pack a release into target/dist: programs, completions, man pages, units, schemas, licences
   setup   Install and fetch everything that these tasks need, and end
 
 Options:

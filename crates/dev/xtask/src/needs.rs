@@ -35,7 +35,10 @@ impl Needs {
             Task::Chaos | Task::Record | Task::Upgrade | Task::Test | Task::TestSome | Task::Setup
         );
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let starts = |variable| own_servers || (!is_set(variable) && !fetch::docker_answers());
+        let has_servers = invocation.task != Task::Dist;
+        let starts = |variable| {
+            has_servers && (own_servers || (!is_set(variable) && !fetch::docker_answers()))
+        };
         let (kafka, clickhouse) = (starts("MAILPULSE_KAFKA"), starts("MAILPULSE_CLICKHOUSE"));
         let tests = matches!(invocation.task, Task::Test | Task::Setup);
         Self {

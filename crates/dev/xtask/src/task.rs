@@ -20,6 +20,7 @@ pub(crate) enum Task {
     Record,
     Upgrade,
     Bench,
+    Dist,
     Setup,
     Help,
 }
@@ -52,6 +53,7 @@ impl Invocation {
             (Some("automate"), _) => Task::Automate,
             (Some("noise"), _) => Task::Noise,
             (Some("bench"), _) => Task::Bench,
+            (Some("dist"), _) => Task::Dist,
             (Some("record"), _) => Task::Record,
             (Some("upgrade"), _) => Task::Upgrade,
             (Some("setup"), 1) => Task::Setup,
@@ -68,7 +70,7 @@ impl Invocation {
         match self.task {
             Task::Test => arguments.push("--tests"),
             // A simulation in a debug build takes more than an hour.
-            Task::Bench | Task::Noise => arguments.push("--release"),
+            Task::Bench | Task::Noise | Task::Dist => arguments.push("--release"),
             _ => {}
         }
         arguments
@@ -76,7 +78,11 @@ impl Invocation {
 
     /// The subdirectory of the target directory with the compiled programs.
     pub(crate) fn profile_directory(&self) -> &'static str {
-        if matches!(self.task, Task::Bench | Task::Noise) { "release" } else { "debug" }
+        if matches!(self.task, Task::Bench | Task::Noise | Task::Dist) {
+            "release"
+        } else {
+            "debug"
+        }
     }
 
     /// Returns the phases of the task and about how long they take on two cores with empty caches.
@@ -93,7 +99,7 @@ impl Invocation {
         }
         match self.task {
             Task::Test => phase("compile the workspace and its tests", "12 min, later seconds"),
-            Task::Bench | Task::Noise => {
+            Task::Bench | Task::Noise | Task::Dist => {
                 phase("compile the workspace for release", "20 min, later seconds");
             }
             Task::Setup | Task::Help => {}
@@ -153,6 +159,7 @@ impl Invocation {
                 phase("start Kafka and ClickHouse", "10 s");
                 phase("run the legs of the benchmark", "10 min");
             }
+            Task::Dist => phase("pack the release into target/dist", "1 min"),
             Task::Setup | Task::Help => {}
         }
         text
@@ -198,6 +205,7 @@ mod tests {
             "record",
             "upgrade",
             "bench",
+            "dist",
         ] {
             let arguments = parse(task).unwrap().cargo_arguments();
             assert!(arguments.starts_with(&["build", "--workspace", "--bins"]), "{task}");
@@ -221,6 +229,7 @@ mod tests {
             "record /tmp/recording",
             "upgrade",
             "bench",
+            "dist",
             "setup",
         ] {
             let announcement = parse(task).unwrap().announcement(&Needs::default());
