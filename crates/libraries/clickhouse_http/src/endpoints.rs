@@ -12,16 +12,20 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The error codes of ClickHouse, from its `src/Common/ErrorCodes.cpp`, with which a server refuses a statement that another
 /// replica may accept.
-const OF_THE_SERVER: [(u32, &str); 11] = [
+const OF_THE_SERVER: [(u32, &str); 15] = [
     (202, "TOO_MANY_SIMULTANEOUS_QUERIES"),
     (203, "NO_FREE_CONNECTION"),
     (209, "SOCKET_TIMEOUT"),
     (210, "NETWORK_ERROR"),
     (225, "NO_ZOOKEEPER"),
     (236, "ABORTED"),
+    (241, "MEMORY_LIMIT_EXCEEDED"),
     (242, "TABLE_IS_READ_ONLY"),
+    (243, "NOT_ENOUGH_SPACE"),
+    (252, "TOO_MANY_PARTS"),
     (279, "ALL_CONNECTION_TRIES_FAILED"),
     (289, "REPLICA_IS_NOT_IN_QUORUM"),
+    (439, "CANNOT_SCHEDULE_TASK"),
     (745, "SERVER_OVERLOADED"),
     (999, "KEEPER_EXCEPTION"),
 ];
@@ -136,10 +140,10 @@ mod tests {
 
     #[test]
     fn an_exception_is_of_the_server_or_of_the_statement() {
-        for code in [202, 242, 999] {
+        for code in [202, 241, 242, 243, 252, 999] {
             assert!(is_of_the_server(code), "{code}");
         }
-        for code in [60, 62, 159, 241, 497, 516] {
+        for code in [60, 62, 159, 497, 516] {
             assert!(!is_of_the_server(code), "{code}");
         }
     }

@@ -126,16 +126,19 @@ fn max_message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize
     Err(serde::de::Error::custom(problem))
 }
 
-/// What Kafka's brokers accept by default (`group.min.session.timeout.ms` and `group.max.session.timeout.ms`).
+/// From what Kafka's brokers accept by default (`group.min.session.timeout.ms`) to the time between two polls that a member
+/// may take (`max.poll.interval.ms`), which librdkafka requires to be as long.
 const SESSION_TIMEOUT_RANGE: RangeInclusive<Duration> =
-    Duration::from_secs(6)..=Duration::from_secs(30 * 60);
+    Duration::from_secs(6)..=Duration::from_secs(5 * 60);
 
 fn session_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let timeout = service::units::duration::deserialize(deserializer)?;
     if SESSION_TIMEOUT_RANGE.contains(&timeout) {
         return Ok(timeout);
     }
-    Err(serde::de::Error::custom("session_timeout is outside of 6s to 30m, which brokers accept"))
+    Err(serde::de::Error::custom(
+        "session_timeout is outside of 6s to 5m; choose a time between them",
+    ))
 }
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
@@ -300,8 +303,8 @@ mod tests {
             let error = rejected("8388608", bytes);
             assert!(error.contains("from 1048576 to 67108864"), "{error}");
         }
-        for timeout in ["5s", "31m"] {
-            assert!(rejected("45s", timeout).contains("6s to 30m"), "{timeout}");
+        for timeout in ["5s", "6m"] {
+            assert!(rejected("45s", timeout).contains("6s to 5m"), "{timeout}");
         }
         let secret = rejected("env:CARGO_PKG_NAME", "env:MAILPULSE_NOWHERE");
         assert!(secret.contains("MAILPULSE_NOWHERE is not set"), "{secret}");

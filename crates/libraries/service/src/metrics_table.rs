@@ -443,6 +443,21 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("mailpulse_console_failed_queries_total", "Queries without an answer, by code."),
     gauge("mailpulse_console_live_clients", Unit::Count, "Browsers that receive live numbers."),
+    // canary
+    counter(
+        "mailpulse_canary_attempts_total",
+        "Test events, by the last step that they reached; row is the end.",
+    ),
+    gauge(
+        "mailpulse_canary_last_success_timestamp_seconds",
+        Unit::Seconds,
+        "The unix time at which a test event was last found as a row.",
+    ),
+    gauge(
+        "mailpulse_canary_step_seconds",
+        Unit::Seconds,
+        "The time from the request until the last test event reached a step.",
+    ),
     // automate
     counter("mailpulse_automate_intents_total", "What rules wanted to do, by rule."),
     counter("mailpulse_automate_actions_total", "Actions that were decided, by rule and type."),

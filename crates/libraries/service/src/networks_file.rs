@@ -39,6 +39,10 @@ fn read(path: &str) -> Result<Vec<String>, String> {
     let unreadable =
         |error: std::io::Error| format!("the file {path} cannot be read: {error}; create it");
     let mut text = Vec::new();
+    // Opening a pipe would wait for somebody who writes.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{path} is not a file; write the networks into a file"));
+    }
     let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_BYTES {

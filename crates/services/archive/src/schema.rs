@@ -240,7 +240,7 @@ pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
         };
         match path {
             Ok(path) => paths.push((url, path)),
-            Err(error) if error.is_temporary() => {
+            Err(error) if error.is_of_the_server() => {
                 tracing::warn!(server = url, %error, "a replica of ClickHouse does not answer; it is not checked");
                 last_error = Some(error);
             }

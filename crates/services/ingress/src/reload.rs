@@ -201,6 +201,9 @@ impl SourcesReloader {
         // With invalid settings, the next start would fail.
         let own = IngressSettings::read(settings)?;
         let (sources, changes) = ingress.sources().successor(settings)?;
+        if sources.len() == 0 && ingress.sources().len() > 0 {
+            return Err(SourcesError::AllRemoved);
+        }
         let mappings = sources.mappings()?;
         let has_changed = changes != SourceChanges::default();
         if has_changed {

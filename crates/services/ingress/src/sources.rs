@@ -81,6 +81,12 @@ pub(crate) enum SourcesError {
     Option { name: String, provider: Provider, problem: String },
     #[error(transparent)]
     Source(#[from] providers::SettingsError),
+    /// A file that is empty or missing is more likely than the wish to refuse everything.
+    #[error(
+        "the configuration has no [[source]] any more, and every webhook would get status 404; restore the \
+         file, or restart the ingress if it is to have no source"
+    )]
+    AllRemoved,
 }
 
 /// The source of `POST /webhooks/{provider}`.
@@ -99,6 +105,7 @@ impl SourcesError {
             Self::Settings(error) => error.code(),
             Self::Option { .. } => "source_invalid_option",
             Self::Source(_) => "source_unusable",
+            Self::AllRemoved => "sources_all_removed",
         }
     }
 }

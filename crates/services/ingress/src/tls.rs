@@ -147,6 +147,8 @@ struct Pair {
     config: ServerConfig,
     /// When the first certificate of the chain expires, in unix seconds.
     expires_at: i64,
+    /// When the server's own certificate expires. An authority behind it may have expired on purpose, for old clients.
+    own_expires_at: i64,
     /// A digest of the files.
     digest: u64,
 }
@@ -163,7 +165,8 @@ impl Pair {
         let expiries = chain.iter().map(|certificate| expiry(certificate).ok_or_else(broken));
         let expiries: Vec<i64> = expiries.collect::<Result<_, _>>()?;
         let none = || TlsError::NoCertificate(files.certificate.clone());
-        let expires_at = expiries.into_iter().min().ok_or_else(none)?;
+        let own_expires_at = expiries.first().copied().ok_or_else(none)?;
+        let expires_at = expiries.into_iter().min().unwrap_or(own_expires_at);
         let key =
             PrivateKeyDer::from_pem_slice(&key).map_err(|_| TlsError::NoKey(files.key.clone()))?;
         let unusable = |error| match error {
@@ -178,11 +181,11 @@ impl Pair {
             .with_single_cert(chain, key)
             .map_err(unusable)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { config, expires_at, digest })
+        Ok(Self { config, expires_at, own_expires_at, digest })
     }
 
     fn has_expired(&self) -> bool {
-        self.expires_at < system_clock().micros() / 1_000_000
+        self.own_expires_at < system_clock().micros() / 1_000_000
     }
 
     /// Returns what accepts connections with this pair, and shows on the metrics when it expires.
@@ -196,6 +199,10 @@ impl Pair {
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |error| TlsError::Unreadable { path: path.to_owned(), error };
     let mut bytes = Vec::new();
+    // Opening a pipe would wait for somebody who writes.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("it is not a file")));
+    }
     let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {

@@ -1,6 +1,7 @@
 mod alerts;
 mod automation;
 mod backup;
+mod canary;
 mod data;
 mod doctor;
 mod predict;
@@ -32,6 +33,7 @@ pub(crate) use automation::{
     AutomationCommand, AutomationFormat, ReportAutomation, TestAutomation,
 };
 pub(crate) use backup::{Backup, Restore};
+pub(crate) use canary::Canary;
 pub(crate) use data::{Erase, Export, Heal, Migrate, Reclassify};
 pub(crate) use doctor::Doctor;
 pub(crate) use predict::Predict;
@@ -208,6 +210,15 @@ pub(crate) enum Command {
         mailpulse topics --format strimzi --strimzi-cluster events > topics.yaml\n  \
         mailpulse topics --format terraform > topics.tf")]
     Topics(TopicsArgs),
+    /// Send a test event at intervals, from outside, and wait until it is a row.
+    ///
+    /// Run it on another host, so that the events pass DNS, TLS and the load balancer. /metrics has the time of the last
+    /// success and of each step; the rules of deploy/prometheus/rules.yml watch it. Test events have the recipient
+    /// domain mailpulse.invalid, so analysts can leave them out.
+    #[command(after_help = "Example:\n  \
+        mailpulse canary sendgrid/acme --url https://hooks.example.com --secret-file key.pem \\\n      \
+        --heartbeat env:DEAD_MAN_URL")]
+    Canary(Canary),
     /// Write what nothing else can bring back to a file: who was erased, who must not be mailed, and the segments.
     ///
     /// These are the topics mail.erased, mail.suppressions and mail.segments. Services may run. ClickHouse has tools of its
@@ -217,8 +228,9 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Write the records of a backup whose keys the topics do not have.
     ///
-    /// Stop `suppress` and `automate` first. The topics must exist with as many partitions as before. A key that a topic has
-    /// is left alone, because its record is newer, so the command can be repeated. Nothing of a damaged file is written.
+    /// Only for new topics, before the services start: a topic that was not lost may have removed a key on purpose. The topics
+    /// must exist with as many partitions as before. A key that a topic has is left alone, so an interrupted restore can be
+    /// repeated. Nothing of a damaged file is written.
     #[command(after_help = "Examples:\n  \
         mailpulse restore mailpulse-backup.jsonl --dry-run\n  \
         mailpulse restore mailpulse-backup.jsonl")]

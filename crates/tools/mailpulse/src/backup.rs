@@ -3,7 +3,7 @@
 //! Events can be read again from the raw topics, and sums follow from events. Who was erased, who must not be mailed,
 //! and who is in which segment is only in compacted topics, partly by the hands of people.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -130,7 +130,7 @@ fn write_line(out: &mut impl Write, line: &impl Serialize) -> anyhow::Result<()>
 /// If the file is no complete backup, a topic has another number of partitions, or Kafka does not acknowledge.
 pub(crate) fn restore(config: Option<&Path>, args: &Restore) -> anyhow::Result<Outcome> {
     let installation = Installation::open(config)?;
-    let (head, count) = check(&args.file)?;
+    let (head, last) = check(&args.file)?;
     let Installation { connection, topics: names, .. } = &installation;
     for (own, partitions) in &head.topics {
         let topic = format!("{}{own}", names.prefix);
@@ -145,12 +145,20 @@ pub(crate) fn restore(config: Option<&Path>, args: &Restore) -> anyhow::Result<O
             )));
         }
     }
-    note(&format!("the backup of {} has {count} records", head.taken_at))?;
+    note(&format!("the backup of {} has {} keys", head.taken_at, last.len()))?;
     let mut restoring = Restoring::new(&installation, head.topics.keys())?;
-    read(&args.file, |own, record| restoring.add(own, record, args.dry_run))?;
+    read(&args.file, |number, own, record| {
+        // Only the last record of a key: an earlier one of an interrupted restore would hide it the next time.
+        if last.get(&digest(&own, record.partition, &record.key)) == Some(&number) {
+            restoring.add(own, record, args.dry_run)?;
+        }
+        Ok(())
+    })?;
     restoring.finish(args.dry_run)?;
     if !args.dry_run {
-        note("if you have restored ClickHouse too, run `mailpulse erase --reapply` now")?;
+        note(
+            "start archive now; if you have restored ClickHouse too, run `mailpulse erase --reapply` then",
+        )?;
     }
     Ok(Outcome::Done)
 }
@@ -187,7 +195,7 @@ impl<'a> Restoring<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let targets = topics.map(|own| {
             let topic = format!("{}{own}", installation.topics.prefix);
-            let existing = keys(installation, &topic)?;
+            let existing = keys(installation, own, &topic)?;
             anyhow::Ok((own.clone(), Target { existing, ..Target::default() }))
         });
         let topics = targets.collect::<Result<_, _>>()?;
@@ -196,7 +204,7 @@ impl<'a> Restoring<'a> {
 
     fn add(&mut self, own: String, record: OwnedRecord, dry_run: bool) -> anyhow::Result<()> {
         let target = self.topics.entry(own.clone()).or_default();
-        if target.existing.contains(&digest(record.partition, &record.key)) {
+        if target.existing.contains(&digest(&own, record.partition, &record.key)) {
             target.kept += 1;
             return Ok(());
         }
@@ -225,20 +233,21 @@ impl<'a> Restoring<'a> {
     }
 }
 
-/// Reads the whole file, so that nothing is published of one that is damaged. Returns the head and the number of records.
-fn check(path: &Path) -> anyhow::Result<(Head, u64)> {
-    let mut count = 0;
-    let head = read(path, |_, _| {
-        count += 1;
+/// Reads the whole file, so that nothing is published of one that is damaged. Returns the head and the number of the last
+/// line of each key.
+fn check(path: &Path) -> anyhow::Result<(Head, HashMap<[u8; 16], u64>)> {
+    let mut last = HashMap::new();
+    let head = read(path, |number, own, record| {
+        last.insert(digest(&own, record.partition, &record.key), number);
         Ok(())
     })?;
-    Ok((head, count))
+    Ok((head, last))
 }
 
-/// Passes every record, with the name of its topic, to `receive`.
+/// Passes the number of every line with a record, the name of its topic, and the record to `receive`.
 fn read(
     path: &Path,
-    mut receive: impl FnMut(String, OwnedRecord) -> anyhow::Result<()>,
+    mut receive: impl FnMut(u64, String, OwnedRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<Head> {
     let file = File::open(path)
         .map_err(|error| InputError(format!("cannot read {}: {error}", path.display())))?;
@@ -270,7 +279,7 @@ fn read(
                 if !(0..partitions).contains(&record.partition) {
                     bail!(wrong(number, "the head does not name this topic and partition"));
                 }
-                receive(topic, record)?;
+                receive(number, topic, record)?;
             }
         }
     }
@@ -314,17 +323,20 @@ fn record_of(line: Line) -> Option<(String, OwnedRecord)> {
 }
 
 /// Returns the keys that a topic has, those that were removed too.
-fn keys(installation: &Installation, topic: &str) -> anyhow::Result<Keys> {
+fn keys(installation: &Installation, own: &str, topic: &str) -> anyhow::Result<Keys> {
     let mut keys = Keys::new();
     inspect::for_each_committed(&installation.connection, topic, READ_TIMEOUT, |record| {
         let record = record.to_owned();
-        keys.insert(digest(record.partition, &record.key));
+        keys.insert(digest(own, record.partition, &record.key));
     })?;
     Ok(keys)
 }
 
-fn digest(partition: i32, key: &[u8]) -> [u8; 16] {
-    let digest = Sha256::new().chain_update(partition.to_be_bytes()).chain_update(key).finalize();
+fn digest(own: &str, partition: i32, key: &[u8]) -> [u8; 16] {
+    // The name has no zero byte, so no two places give the same bytes.
+    let place =
+        Sha256::new().chain_update(own).chain_update([0]).chain_update(partition.to_be_bytes());
+    let digest = place.chain_update(key).finalize();
     std::array::from_fn(|at| digest[at])
 }
 

@@ -25,6 +25,7 @@ mod args;
 mod audit;
 mod automation;
 mod backup;
+mod canary;
 mod configured;
 mod database;
 mod dead_letter_id;
@@ -128,6 +129,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Top(args) => top::run(cli.config.as_deref(), &args),
         Command::Plan(args) => plan::run(cli.config.as_deref(), &args),
         Command::Topics(args) => topics::run(cli.config.as_deref(), &args),
+        Command::Canary(args) => canary::run(cli.config.as_deref(), &args),
         Command::Backup(args) => backup::backup(cli.config.as_deref(), &args),
         Command::Restore(args) => backup::restore(cli.config.as_deref(), &args),
         Command::Rights(args) => rights::run(cli.config.as_deref(), &args),

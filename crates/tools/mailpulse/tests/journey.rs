@@ -4,7 +4,7 @@
 mod installation;
 
 use event::{Kind, Provider};
-use harness::{DEADLINE, eventually, http, records, seen};
+use harness::{DEADLINE, Metrics, eventually, free_port, http, records, seen};
 use installation::{Installation, Output, private_key};
 use record::names;
 use serde_json::Value;
@@ -42,6 +42,7 @@ fn an_event_is_sent_tailed_and_traced() {
     dead_letters_are_traced(&it);
     load(&it);
     top(&it);
+    canary(&it);
     what_does_not_arrive_is_missing(&mut it);
 }
 
@@ -90,6 +91,38 @@ fn send(it: &Installation) {
         let unknown = it.run(&["send", source]);
         assert!(unknown.code == 2 && unknown.err.contains(problem), "{unknown:?}");
     }
+}
+
+/// Every success is a heartbeat, and a failure is none.
+fn canary(it: &Installation) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/beat", listener.local_addr().unwrap());
+    let start = |to: &str| {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let arguments = ["canary", "blue-shop", "--every", "1s", "--wait", "5m", "--url", to];
+        let more = ["--heartbeat", &url, "--admin", &admin];
+        (it.start_tool(&[&arguments[..], &more].concat()), admin)
+    };
+    let metric = |admin: &str, name: &str, labels: &[(&str, &str)]| {
+        Metrics::new(http::get(admin, "/metrics")?.body().to_owned()).get(name, labels)
+    };
+    let attempts = "mailpulse_canary_attempts_total";
+    let (_away, away) = start("http://127.0.0.1:1");
+    eventually("a canary that fails", DEADLINE, || {
+        seen(metric(&away, attempts, &[("result", "unanswered")]), |it| *it >= Some(1.0))
+    });
+    assert!(listener.accept().is_err(), "a failure is no heartbeat");
+    let (_fine, fine) = start(&format!("http://{}", it.listen));
+    let mut beat = eventually("a heartbeat", DEADLINE, || {
+        listener.accept().map(|(stream, _)| stream).map_err(|error| error.to_string())
+    });
+    std::io::Write::write_all(&mut beat, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    assert!(metric(&fine, attempts, &[("result", "row")]) >= Some(1.0));
+    let succeeded = metric(&fine, "mailpulse_canary_last_success_timestamp_seconds", &[]);
+    let age = now_micros() / 1_000_000 - succeeded.unwrap() as i64;
+    assert!((0..600).contains(&age), "{age} s");
+    assert!(metric(&fine, "mailpulse_canary_step_seconds", &[("step", "row")]) > Some(0.0));
 }
 
 fn tail(it: &Installation) {

@@ -93,6 +93,11 @@ impl SchemaError {
         }
     }
 
+    /// Returns true if another server may do what this one has not done.
+    pub(super) fn is_of_the_server(&self) -> bool {
+        self.is_temporary() || matches!(self, Self::ClickHouse(error) if error.is_of_the_server())
+    }
+
     /// Returns true if the operation may succeed when it is retried.
     pub fn is_temporary(&self) -> bool {
         match self {
