@@ -256,9 +256,9 @@ impl Jvm {
     fn command_with(&self, argument: Option<String>, class: &str) -> Command {
         let mut command = Command::new(&self.java);
         // The serial collector uses the least CPU on a machine with few cores.
-        // The tests create thousands of partitions. With 512 MiB, the broker spent its time collecting garbage, and
-        // requests timed out.
-        command.args(["-Xmx1536m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
+        // The tests create more than ten thousand partitions. With 512 MiB, the broker spent its time collecting garbage,
+        // and with 1.5 GiB it stood still for seven seconds at a time: requests timed out.
+        command.args(["-Xmx3g", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]);
         command.args(self.classes.option());
         if self.jit == Jit::Quick {
             command.arg("-XX:TieredStopAtLevel=1");
