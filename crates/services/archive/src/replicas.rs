@@ -12,7 +12,7 @@ use crate::clickhouse_error::ClickHouseError;
 pub(crate) struct Replicas(Arc<Shared>);
 
 struct Shared {
-    /// The clients with the URLs of their servers, without user and password.
+    /// The clients with the names of their servers: host and port.
     servers: Vec<(Client, String)>,
     endpoints: Endpoints,
 }
@@ -36,7 +36,7 @@ impl Replicas {
         self.0.servers.len()
     }
 
-    /// Returns the URL of a server.
+    /// Returns host and port of a server.
     pub(crate) fn name(&self, server: usize) -> &str {
         self.0.servers.get(server).map_or("", |(_, name)| name)
     }

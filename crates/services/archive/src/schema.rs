@@ -233,18 +233,20 @@ pub async fn check(server: &mut Server) -> Result<(), SchemaError> {
         return check_one(server).await;
     }
     let (mut paths, mut last_error) = (Vec::new(), None);
-    for (url, mut one) in server.each() {
+    for (name, mut one) in server.each() {
         let path = match check_one(&mut one).await {
             Ok(()) => path_of_events(&one).await,
             Err(error) => Err(error),
         };
         match path {
-            Ok(path) => paths.push((url, path)),
+            Ok(path) => paths.push((name, path)),
             Err(error) if error.is_of_the_server() => {
-                tracing::warn!(server = url, %error, "a replica of ClickHouse does not answer; it is not checked");
+                tracing::warn!(server = name, %error, "a replica of ClickHouse does not answer; it is not checked");
                 last_error = Some(error);
             }
-            Err(error) => return Err(SchemaError::OfServer { url, error: Box::new(error) }),
+            Err(error) => {
+                return Err(SchemaError::OfServer { server: name, error: Box::new(error) });
+            }
         }
     }
     let Some((one, first)) = paths.first() else { return last_error.map_or(Ok(()), Err) };

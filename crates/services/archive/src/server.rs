@@ -127,7 +127,7 @@ impl Server {
         &self.cluster
     }
 
-    /// Returns each server of the settings by itself, with its URL without user and password.
+    /// Returns each server of the settings by itself, with its host and port.
     pub fn each(&self) -> impl Iterator<Item = (String, Self)> {
         self.replicas.each().map(|replicas| {
             let name = replicas.name(0).to_owned();

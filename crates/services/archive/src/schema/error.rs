@@ -71,8 +71,8 @@ pub enum SchemaError {
     )]
     DifferentReplicas { one: String, other: String },
     /// One of several servers cannot be used.
-    #[error("{url}: {error}")]
-    OfServer { url: String, error: Box<SchemaError> },
+    #[error("{server}: {error}")]
+    OfServer { server: String, error: Box<SchemaError> },
 }
 
 impl SchemaError {

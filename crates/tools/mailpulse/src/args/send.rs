@@ -23,8 +23,8 @@ pub(crate) struct Send {
     /// The kind of the event.
     #[arg(long, value_name = "KIND", default_value = "delivered", value_parser = kinds())]
     pub(crate) kind: Kind,
-    /// The recipient of the event. Whoever is named here gets a bounce, a complaint or an unsubscription as if it
-    /// were real, so `suppress` may suppress the address.
+    /// The recipient of the event. A bounce, a complaint or an unsubscription counts like a real one for this address,
+    /// so `suppress` may suppress it.
     #[arg(long, value_name = "ADDRESS", default_value = crate::post::RECIPIENT)]
     pub(crate) recipient: String,
     #[command(flatten)]

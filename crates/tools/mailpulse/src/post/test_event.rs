@@ -1,5 +1,5 @@
-//! How test events are made, so that they can be told from real ones. docs/tool.md tells analysts how to leave them
-//! out.
+//! Makes test events. Their recipient, message id and campaign say that they are tests; docs/tool.md has the conditions with
+//! which analysts leave them out.
 
 use event::{IdBuilder, Kind};
 use testkit::MailEvent;
